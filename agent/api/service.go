@@ -1,0 +1,29 @@
+package api
+
+import "context"
+
+// Service is what the handler serves: one method per call of the API. Errors
+// that are an *Error keep their kind and hint on the way to the user; all
+// others are KindFailed.
+type Service interface {
+	Status(ctx context.Context) (Status, error)
+	Version(ctx context.Context) (Version, error)
+	// Init, Join and Leave are long: progress is called with one line for each
+	// step, from the calling goroutine.
+	Init(ctx context.Context, r InitRequest, progress func(string)) (InitResult, error)
+	Join(ctx context.Context, r JoinRequest, progress func(string)) (JoinResult, error)
+	Leave(ctx context.Context, r LeaveRequest, progress func(string)) error
+	Members(ctx context.Context) ([]Member, error)
+
+	NetworkCreate(ctx context.Context, r NetworkCreateRequest) (NetworkCreateResult, error)
+	Networks(ctx context.Context) ([]Network, error)
+	Network(ctx context.Context, nameOrID string) (Network, error)
+	NetworkRemove(ctx context.Context, nameOrID string, force bool) error
+
+	Attach(ctx context.Context, r AttachRequest) (Attachment, error)
+	Detach(ctx context.Context, network, nameOrID string) error
+	Endpoints(ctx context.Context, f EndpointFilter) ([]Endpoint, error)
+	Endpoint(ctx context.Context, nameOrID string) (Endpoint, error)
+
+	Query(ctx context.Context, q DNSQuery) (DNSAnswer, error)
+}

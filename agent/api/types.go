@@ -1,0 +1,262 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Kind says what sort of failure an Error is. agentctl turns it into its exit
+// code, the handler into an HTTP status.
+type Kind string
+
+const (
+	KindFailed      Kind = "failed"      // exit 1, HTTP 500
+	KindMisuse      Kind = "misuse"      // exit 2, HTTP 400
+	KindUnreachable Kind = "unreachable" // exit 3, made by the client
+	KindNotFound    Kind = "not-found"   // exit 4, HTTP 404
+	KindConflict    Kind = "conflict"    // exit 5, HTTP 409
+	KindTimeout     Kind = "timeout"     // exit 6, HTTP 504
+	KindPermission  Kind = "permission"  // exit 7, HTTP 403
+)
+
+// Error is what every failed call returns: what and why in one line, and the
+// next command to type. Its message holds both parts of "what: why".
+type Error struct {
+	Kind    Kind   `json:"kind"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Errorf makes an Error; the hint is added with WithHint.
+func Errorf(k Kind, format string, args ...any) *Error {
+	return &Error{Kind: k, Message: fmt.Sprintf(format, args...)}
+}
+
+// WithHint adds the command that the user should type next.
+func (e *Error) WithHint(format string, args ...any) *Error {
+	e.Hint = fmt.Sprintf(format, args...)
+	return e
+}
+
+// KindOf returns the kind of err, KindFailed when it is no Error.
+func KindOf(err error) Kind {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Kind
+	}
+	return KindFailed
+}
+
+// Check states, worst last. A Status is as bad as its worst check.
+const (
+	CheckOK   = "ok"
+	CheckWarn = "warn"
+	CheckFail = "fail"
+)
+
+// Status answers GET /v1/status.
+type Status struct {
+	State   string  `json:"state"` // ok, degraded, down, not-a-member, forgotten
+	Name    string  `json:"name"`
+	Cluster string  `json:"cluster"` // id, empty when not a member
+	Version string  `json:"version"`
+	Address string  `json:"address"`
+	Fabric  string  `json:"fabric"` // path of the fabric namespace
+	PID     int     `json:"pid"`
+	Checks  []Check `json:"checks"`
+}
+
+// Check is one line of Status.
+type Check struct {
+	Name   string `json:"name"`
+	State  string `json:"state"` // ok, warn, fail
+	Detail string `json:"detail"`
+	Hint   string `json:"hint,omitempty"`
+}
+
+// InitRequest makes this host the first of a new cluster. Empty fields take
+// the configuration's value, else the default.
+type InitRequest struct {
+	Consul string `json:"consul,omitempty"` // URL; empty: the embedded store
+	Pool   string `json:"pool,omitempty"`   // CIDR for automatic subnets
+	Domain string `json:"domain,omitempty"`
+	Adopt  bool   `json:"adopt,omitempty"` // take over a prefix whose hosts are all gone
+}
+
+// InitResult answers init.
+type InitResult struct {
+	Cluster   string `json:"cluster"`
+	TokenFile string `json:"token_file"` // absolute path, mode 0600
+	Join      string `json:"join"`       // the command to type on the next host
+}
+
+// JoinRequest makes this host a member.
+type JoinRequest struct {
+	Addresses []string `json:"addresses"` // of members, host or host:port
+	Token     string   `json:"token"`
+	Consul    string   `json:"consul,omitempty"` // overrides the token's address
+	Replace   bool     `json:"replace,omitempty"`
+}
+
+// JoinResult answers join.
+type JoinResult struct {
+	Cluster string   `json:"cluster"`
+	Members []string `json:"members"` // names of the members that see this host
+}
+
+// LeaveRequest takes this host, or with Force the dead host Name, out of the
+// cluster.
+type LeaveRequest struct {
+	Name  string `json:"name,omitempty"`
+	Force bool   `json:"force,omitempty"`
+	Purge bool   `json:"purge,omitempty"` // detach endpoints instead of refusing
+	Wait  bool   `json:"wait,omitempty"`  // wait until nothing runs here
+}
+
+// Member is one row of members.
+type Member struct {
+	Name    string  `json:"name"`
+	ID      string  `json:"id"`
+	Address string  `json:"address"`
+	Status  string  `json:"status"` // alive, suspect, agent-down, dead, left
+	Version string  `json:"version"`
+	RTT     float64 `json:"rtt_ms"`
+}
+
+// NetworkCreateRequest is `network create`, in Docker's words.
+type NetworkCreateRequest struct {
+	Name         string            `json:"name"`
+	Subnets      []string          `json:"subnets,omitempty"`
+	Gateways     []string          `json:"gateways,omitempty"`
+	IPRanges     []string          `json:"ip_ranges,omitempty"`
+	AuxAddresses map[string]string `json:"aux_addresses,omitempty"`
+	Internal     bool              `json:"internal,omitempty"`
+	Labels       map[string]string `json:"labels,omitempty"`
+	Options      map[string]string `json:"options,omitempty"` // -o k=v
+	Driver       string            `json:"driver,omitempty"`
+}
+
+// NetworkCreateResult answers network create.
+type NetworkCreateResult struct {
+	Network  Network  `json:"network"`
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Network is what `network inspect` prints: Docker's field names.
+type Network struct {
+	Name       string               `json:"Name"`
+	ID         string               `json:"Id"`
+	Created    time.Time            `json:"Created"`
+	Scope      string               `json:"Scope"` // "global"
+	Driver     string               `json:"Driver"`
+	EnableIPv6 bool                 `json:"EnableIPv6"`
+	Internal   bool                 `json:"Internal"`
+	Labels     map[string]string    `json:"Labels"`
+	Options    map[string]string    `json:"Options"`
+	IPAM       IPAM                 `json:"IPAM"`
+	VNI        uint32               `json:"VNI"`
+	MTU        int                  `json:"MTU"`
+	State      string               `json:"State"` // up, deleting
+	Containers map[string]Container `json:"Containers"`
+}
+
+// IPAM is the addresses of a Network.
+type IPAM struct {
+	Driver string       `json:"Driver"`
+	Config []IPAMConfig `json:"Config"`
+}
+
+// IPAMConfig is one subnet.
+type IPAMConfig struct {
+	Subnet             string            `json:"Subnet"`
+	Gateway            string            `json:"Gateway"`
+	IPRange            string            `json:"IPRange,omitempty"`
+	AuxiliaryAddresses map[string]string `json:"AuxiliaryAddresses,omitempty"`
+}
+
+// Container is one endpoint in `network inspect`, of any host.
+type Container struct {
+	Name        string `json:"Name"`
+	EndpointID  string `json:"EndpointID"`
+	MacAddress  string `json:"MacAddress"`
+	IPv4Address string `json:"IPv4Address"` // with the length of the subnet
+	IPv6Address string `json:"IPv6Address"`
+	Host        string `json:"Host"`
+}
+
+// AttachRequest puts an interface on a network into a sandbox. Exactly one of
+// Netns and PID is set.
+type AttachRequest struct {
+	Network        string   `json:"network"`
+	Netns          string   `json:"netns,omitempty"` // name below /run/netns, or a path
+	PID            int      `json:"pid,omitempty"`
+	Name           string   `json:"name"`
+	Aliases        []string `json:"aliases,omitempty"`
+	IP             string   `json:"ip,omitempty"`
+	MAC            string   `json:"mac,omitempty"`
+	Ifname         string   `json:"ifname,omitempty"` // eth0 when empty
+	NoDefaultRoute bool     `json:"no_default_route,omitempty"`
+}
+
+// Attachment answers attach.
+type Attachment struct {
+	ID        string   `json:"id"`
+	Name      string   `json:"name"`
+	Network   string   `json:"network"`
+	Address   string   `json:"address"` // "10.64.0.5/20"
+	Gateway   string   `json:"gateway"`
+	DNS       []string `json:"dns"`
+	Search    []string `json:"search"`
+	MAC       string   `json:"mac"`
+	MTU       int      `json:"mtu"`
+	Interface string   `json:"interface"`
+	Notices   []string `json:"notices,omitempty"`
+}
+
+// Endpoint is one row of `endpoint ls`.
+type Endpoint struct {
+	ID      string   `json:"id"`
+	Name    string   `json:"name"`
+	Aliases []string `json:"aliases"`
+	Network string   `json:"network"`
+	Address string   `json:"address"`
+	MAC     string   `json:"mac"`
+	Host    string   `json:"host"`
+	Status  string   `json:"status"` // live, suspended, pending
+	Runtime string   `json:"runtime"`
+	// Of local endpoints only.
+	Sandbox   string `json:"sandbox,omitempty"`
+	Interface string `json:"interface,omitempty"`
+}
+
+// EndpointFilter selects endpoints; empty fields select all.
+type EndpointFilter struct {
+	Network string `json:"network,omitempty"`
+	Host    string `json:"host,omitempty"`
+	All     bool   `json:"all,omitempty"` // suspended ones of other hosts too
+}
+
+// DNSQuery asks the agent's DNS server as From would.
+type DNSQuery struct {
+	Name string `json:"name"`
+	Type string `json:"type,omitempty"` // "A" when empty
+	From string `json:"from,omitempty"` // endpoint name or id; empty: as the host
+}
+
+// DNSAnswer is the reply, each record in presentation format.
+type DNSAnswer struct {
+	Rcode     string   `json:"rcode"`
+	Answer    []string `json:"answer"`
+	Authority []string `json:"authority,omitempty"`
+	Values    []string `json:"values"`  // the data alone: addresses, names
+	Took      float64  `json:"took_ms"` // in the server
+}
+
+// Version answers GET /v1/version.
+type Version struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit,omitempty"`
+	Go      string `json:"go"`
+}

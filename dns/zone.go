@@ -1,0 +1,66 @@
+package dns
+
+import "net/netip"
+
+// Zone is everything that this host's server may answer from. It is plain data
+// and handed over whole; a reader sees either the old one or the new one.
+type Zone struct {
+	// Domain ends every full name, such as "weft.internal" (no dots around it).
+	Domain string
+	// Complete: the table was read in full since the agent started. Until then
+	// a name under Domain that is not found is answered SERVFAIL, never
+	// NXDOMAIN, because a resolver asks again only after the former.
+	Complete bool
+	Networks []Network // sorted by name
+	Hosts    []Host    // sorted by name; answered under host.<Domain>
+	Clients  []Client  // who may ask on which device
+}
+
+// Network is one network's names and the addresses it is asked on.
+type Network struct {
+	Name string
+	// Device is the gateway port in the host namespace ("g001000") to which
+	// this network's listeners are bound. Empty: this host does not carry the
+	// network, nothing listens.
+	Device   string
+	Gateways []netip.Addr // listened on, port 53, UDP and TCP
+	Subnets  []netip.Prefix
+	Internal bool // queries for other domains are refused: no packet leaves
+	// HostAccess is false for host_access=none: the host itself does not see
+	// the network's names.
+	HostAccess bool
+	Names      []Name
+}
+
+// Name is one endpoint's names and addresses. Several endpoints may share one:
+// all their addresses are given, rotated.
+type Name struct {
+	Name    string
+	Aliases []string
+	Addrs   []netip.Addr
+	SRV     []SRV
+	// Unready endpoints (health starting or unhealthy) are left out while a
+	// ready one of the same name exists, and given under _all.<name> always.
+	Unready bool
+}
+
+// SRV is one service of an endpoint (RFC 2782).
+type SRV struct {
+	Service, Protocol string // "_http", "_tcp"
+	Port              uint16
+}
+
+// Host is a member's underlay address under <name>.host.<domain>.
+type Host struct {
+	Name string
+	Addr netip.Addr
+}
+
+// Client is a local endpoint that may ask: a query that arrives on Device from
+// Addr sees the names of Networks. Addresses alone are ambiguous, since
+// isolated networks may overlap.
+type Client struct {
+	Device   string
+	Addr     netip.Addr
+	Networks []string // the first is the one the query came through
+}
