@@ -291,8 +291,9 @@ type Network struct {
 	Name     string            `json:"name"`
 	VNI      uint32            `json:"vni"`
 	State    NetworkState      `json:"state"`
-	Subnets  []Subnet          `json:"subnets"` // at most one of each family, IPv4 first
-	MTU      int               `json:"mtu"`     // of the inner packet in bytes; 0: derived from the underlay
+	Force    bool              `json:"force,omitempty"` // with NetworkDeleting: every host detaches its endpoints
+	Subnets  []Subnet          `json:"subnets"`         // at most one of each family, IPv4 first
+	MTU      int               `json:"mtu"`             // of the inner packet in bytes; 0: derived from the underlay
 	Internal bool              `json:"internal"`
 	Driver   string            `json:"driver"`
 	Labels   map[string]string `json:"labels,omitempty"`

@@ -23,11 +23,12 @@ type Rank uint8
 // The ranks, in the order in which the kernel needs them: rules stand before
 // the first packet can flow, an entry needs its device.
 const (
-	RankSysctl Rank = iota
-	RankTable       // nftables tables with their chains, sets and maps
-	RankElement     // elements of those sets and maps
-	RankLink        // bridges, VXLAN devices, gateway ports
-	RankPort        // links enslaved to a bridge
+	RankSysctl  Rank = iota
+	RankTable        // nftables tables with their chains, sets and maps
+	RankElement      // elements of those sets and maps
+	RankLink         // bridges, VXLAN devices, gateway ports
+	RankPort         // links enslaved to a bridge
+	RankConf         // sysctls of one device
 	RankAddr
 	RankRoute
 	RankEntry // FDB and neighbour entries

@@ -1,0 +1,37 @@
+# Everything runs on a bare Debian 12 as root: .ci/install brings what is missing.
+# KEEP=1 make demo leaves the demo running. RUN='Churn|Killed' chooses for soak.
+
+BIN      := bin
+PROGRAMS := ./cmd/agentd ./cmd/agentctl
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOFLAGS_ := -trimpath -ldflags '-s -w'
+RUN      ?= TestAgentKilled|TestThousandEndpoints|TestNamesOfADeadHost|TestAnotherAgent
+COUNT    ?= 10
+
+.PHONY: build demo test check bench soak clean
+
+build:
+	CGO_ENABLED=0 go build $(GOFLAGS_) -o $(BIN)/ $(PROGRAMS)
+
+demo:
+	.ci/install demo
+	$(MAKE) --no-print-directory build
+	examples/quickstart/demo.sh $(if $(KEEP),--keep)
+
+test:
+	.ci/install test
+	.ci/test
+
+check:
+	.ci/check
+
+bench:
+	.ci/install bench
+	go test ./agent -run '^$$' -bench Hosts -benchtime 1x -timeout 30m
+
+soak:
+	.ci/install test
+	go test ./agent -run '$(RUN)' -count $(COUNT) -timeout 4h
+
+clean:
+	rm -rf $(BIN)

@@ -1,0 +1,171 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/weft-net/weft/agent/api"
+)
+
+// Version is this release's, as `agentctl version` and members print it.
+const Version = "0.1.0"
+
+// Agent is one member of the overlay, or a host that may become one. It
+// implements api.Service.
+type Agent struct {
+	cfg   Config
+	log   *slog.Logger
+	parts Parts
+	nonce uint64 // of this start
+
+	change sync.Mutex // held by init, join and leave: one at a time
+
+	mu      sync.Mutex
+	dir     *dataDir
+	session *session // nil: not a member
+}
+
+var _ api.Service = (*Agent)(nil)
+
+// Assemble makes an agent of given parts. Nothing is opened before Run.
+func Assemble(cfg Config, p Parts, log *slog.Logger) *Agent {
+	var b [8]byte
+	_, _ = rand.Read(b[:])
+	return &Agent{cfg: cfg, log: log, parts: p, nonce: binary.BigEndian.Uint64(b[:])}
+}
+
+// Run serves the API until ctx ends, and the overlay while this host is a
+// member. It returns nil when ctx ends; what it programmed stays.
+func (a *Agent) Run(ctx context.Context) error {
+	dir, err := openDataDir(a.cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.close() }()
+	a.mu.Lock()
+	a.dir = dir
+	a.mu.Unlock()
+	if !a.cfg.Advertise.IsValid() {
+		if a.cfg.Advertise, err = a.parts.Host.DefaultAddr(); err != nil {
+			return fmt.Errorf("advertise: no default route to take the address from: give --advertise: %w", err)
+		}
+	}
+	socket, err := a.listen()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = socket.Close() }()
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.parts.Names.Run(ctx) })
+	if err := a.resume(ctx); err != nil {
+		return err
+	}
+	group.Go(func() error { return api.Serve(ctx, socket, a, a.log) })
+	group.Go(func() error {
+		<-ctx.Done()
+		if s := a.member(); s != nil {
+			s.stop()
+		}
+		return nil
+	})
+	return group.Wait()
+}
+
+func (a *Agent) listen() (net.Listener, error) {
+	if err := os.MkdirAll(a.cfg.RunDir, 0o755); err != nil {
+		return nil, fmt.Errorf("run directory: %w", err)
+	}
+	return api.ListenUnix(a.cfg.Socket())
+}
+
+// resume makes this host the member that its data directory says it is.
+func (a *Agent) resume(ctx context.Context) error {
+	var cluster clusterFile
+	err := a.dir.read("cluster.json", &cluster)
+	if errors.Is(err, os.ErrNotExist) {
+		a.log.Info("not a member yet: agentctl init or agentctl join", "member", a.cfg.Name, "addr", a.cfg.Advertise)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	host, err := a.startHost()
+	if err != nil {
+		return err
+	}
+	s, err := a.open(cluster, host, false)
+	if err != nil {
+		return err
+	}
+	s.kept = true
+	a.begin(s)
+	a.log.Info("member again", "member", host.Name, "incarnation", host.Incarnation, "addr", a.cfg.Advertise)
+	return nil
+}
+
+// startHost reads who this host is and counts this start, so that what it says
+// from now on is newer than anything it ever said.
+func (a *Agent) startHost() (hostFile, error) {
+	var h hostFile
+	if err := a.dir.read("host.json", &h); err != nil {
+		return hostFile{}, fmt.Errorf("cluster.json is there but not who this host is: %w", err)
+	}
+	h.Incarnation++
+	return h, a.dir.write("host.json", h)
+}
+
+// newHost makes an identity for a host that becomes a member.
+func (a *Agent) newHost() hostFile {
+	h := hostFile{Schema: schema, Name: a.cfg.Name, Incarnation: 1}
+	_, _ = rand.Read(h.ID[:])
+	return h
+}
+
+// begin runs a session; it is the agent's until end.
+func (a *Agent) begin(s *session) {
+	s.start()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.session = s
+}
+
+// member returns the running session, nil when this host is not a member.
+func (a *Agent) member() *session {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.session
+}
+
+// requireMember is member for requests that make no sense without one.
+func (a *Agent) requireMember() (*session, error) {
+	if s := a.member(); s != nil {
+		return s, nil
+	}
+	return nil, api.Errorf(api.KindFailed, "%s is not a member of a cluster", a.cfg.Name).
+		WithHint("agentctl init, or agentctl join ADDRESS --token-file FILE")
+}
+
+// Version implements api.Service.
+func (a *Agent) Version(context.Context) (api.Version, error) {
+	v := api.Version{Version: Version, Go: runtime.Version()}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				v.Commit = s.Value
+			}
+		}
+	}
+	return v, nil
+}

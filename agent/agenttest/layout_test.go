@@ -1,0 +1,199 @@
+package agenttest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/weft-net/weft/"
+
+// rule is what a package may import of this module, and why not more. A name
+// with /... stands for all packages below it.
+type rule struct {
+	name, why string
+	may       []string
+}
+
+// ours has a rule for every package.
+var ours = []rule{
+	{"overlay", "the kernel side is told who lives where: it must not ask", nil},
+	{"overlay/linux", "it makes what overlay describes", []string{"overlay"}},
+	{"overlay/overlaytest", "it stands in for overlay/linux", []string{"overlay"}},
+	{"discovery", "the table is pure, so that it can be tested by the million", nil},
+	{"discovery/gossip", "it carries the table, and what the table means is not its business", []string{"discovery"}},
+	{"discovery/pool", "it keeps networks and blocks, and knows no endpoint's kernel", []string{"discovery"}},
+	{"discovery/pool/embedded", "it speaks Consul's HTTP: a client that knew it would not need Consul's", nil},
+	{"discovery/ipam", "it hands out addresses of blocks, wherever those are kept", []string{"discovery"}},
+	{"discovery/discoverytest", "conformance suites run against every implementation", []string{"discovery", "discovery/..."}},
+	{"dns", "names come to it as a zone: it must not look for them", nil},
+	{"agent/api", "every client of the agent imports it, and nothing else of the agent may follow it in", nil},
+	{"agent/cni", "a plugin is a thin client", []string{"agent/api"}},
+	{"agent/netavark", "a plugin is a thin client", []string{"agent/api"}},
+	{"agent/docker", "one foreign protocol, answered by the agent's own calls", []string{"agent/api"}},
+	{"agent/agenttest", "it drives the programs from outside, as their users do", nil},
+	{"agent", "the only place where the parts meet", []string{"overlay", "overlay/linux", "discovery", "discovery/...",
+		"dns", "agent/api", "agent/docker"}},
+	{"cmd/agentd", "main reads flags and waits: everything else can be called from a test", []string{"agent"}},
+	{"cmd/agentctl", "the command has no powers but those of the API", []string{"agent/api"}},
+	{"cmd/weft-cni", "the plugin has no powers but those of the API", []string{"agent/api", "agent/cni"}},
+	{"cmd/weft-netavark", "the plugin has no powers but those of the API", []string{"agent/api", "agent/netavark"}},
+}
+
+// foreign are the modules that only one package may import, with the reason.
+var foreign = []struct{ path, only, why string }{
+	{"github.com/vishvananda/netlink", "overlay/linux", "one place speaks to the kernel"},
+	{"github.com/google/nftables", "overlay/linux", "one place speaks to the kernel"},
+	{"golang.zx2c4.com/wireguard/wgctrl", "overlay/linux", "one place speaks to the kernel"},
+	{"github.com/hashicorp/memberlist", "discovery/gossip", "one place moves gossip"},
+	{"github.com/hashicorp/consul/api", "discovery/pool", "one place reads and writes the pool"},
+	{"github.com/miekg/dns", "dns", "one place speaks DNS"},
+	{"github.com/moby/moby/client", "agent/docker", "one place speaks to Docker"},
+}
+
+// goPackage is what go list says of a package.
+type goPackage struct {
+	ImportPath string
+	Name       string
+	Dir        string
+	Doc        string
+	GoFiles    []string
+	Imports    []string
+	Deps       []string
+}
+
+func (p goPackage) short() string { return strings.TrimPrefix(p.ImportPath, module) }
+
+// packages lists the module's packages that have code beside their tests.
+func packages(t *testing.T) []goPackage {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-e", "-json=ImportPath,Name,Dir,Doc,GoFiles,Imports,Deps", module+"...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var list []goPackage
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p goPackage
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if len(p.GoFiles) > 0 {
+			list = append(list, p)
+		}
+	}
+	if len(list) < 5 {
+		t.Fatalf("go list found %d packages: this test would see nothing", len(list))
+	}
+	return list
+}
+
+func matches(pattern, name string) bool {
+	if below, ok := strings.CutSuffix(pattern, "/..."); ok {
+		return strings.HasPrefix(name, below+"/")
+	}
+	return pattern == name
+}
+
+func TestPackagesDependOnNothingButWhatTheyMay(t *testing.T) {
+	for _, p := range packages(t) {
+		i := slices.IndexFunc(ours, func(r rule) bool { return r.name == p.short() })
+		if i < 0 {
+			t.Errorf("%s: a new package needs a row here, with the reason for what it may import", p.short())
+			continue
+		}
+		for _, imported := range p.Imports {
+			short, ok := strings.CutPrefix(imported, module)
+			if ok && !slices.ContainsFunc(ours[i].may, func(m string) bool { return matches(m, short) }) {
+				t.Errorf("%s imports %s: %s", p.short(), short, ours[i].why)
+			}
+		}
+	}
+}
+
+func TestForeignModulesHaveOnePlaceEach(t *testing.T) {
+	for _, p := range packages(t) {
+		for _, f := range foreign {
+			inside := p.short() == f.only
+			if !inside && slices.ContainsFunc(p.Imports, func(i string) bool { return i == f.path || strings.HasPrefix(i, f.path+"/") }) {
+				t.Errorf("%s imports %s, which belongs to %s: %s", p.short(), f.path, f.only, f.why)
+			}
+		}
+	}
+}
+
+// The command is started for every line of a script, and the plugins for every
+// container: what only a daemon needs must not come with them.
+func TestThinClientsStayThin(t *testing.T) {
+	for _, p := range packages(t) {
+		if p.Name != "main" || p.short() == "cmd/agentd" {
+			continue
+		}
+		for _, f := range foreign {
+			if slices.Contains(p.Deps, f.path) {
+				t.Errorf("%s depends on %s", p.short(), f.path)
+			}
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
+	for _, p := range packages(t) {
+		want := "Package " + p.Name + " "
+		if p.Name == "main" {
+			want = "Command " + filepath.Base(p.ImportPath) + " "
+		}
+		if !strings.HasPrefix(p.Doc, want) {
+			t.Errorf("%s: the package comment begins %q, want %q and its one job", p.short(), p.Doc, want)
+		}
+	}
+}
+
+// A function that ends the process cannot be called from a test, and skips
+// what others have deferred.
+func TestOnlyMainEndsTheProgram(t *testing.T) {
+	for _, p := range packages(t) {
+		if p.Name == "main" {
+			continue
+		}
+		for _, file := range p.GoFiles {
+			tree, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, file), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(tree, func(n ast.Node) bool {
+				call, ok := n.(*ast.CallExpr)
+				if !ok {
+					return true
+				}
+				if name := selector(call.Fun); name == "os.Exit" || strings.HasPrefix(name, "log.Fatal") {
+					t.Errorf("%s/%s: %s outside main", p.short(), file, name)
+				}
+				return true
+			})
+		}
+	}
+}
+
+// selector writes the x.Name of a call.
+func selector(e ast.Expr) string {
+	s, ok := e.(*ast.SelectorExpr)
+	if !ok {
+		return ""
+	}
+	x, ok := s.X.(*ast.Ident)
+	if !ok {
+		return ""
+	}
+	return x.Name + "." + s.Sel.Name
+}

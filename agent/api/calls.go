@@ -1,0 +1,145 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// Status is GET /v1/status.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return ask[Status](ctx, c, http.MethodGet, "/v1/status", nil)
+}
+
+// Version is GET /v1/version.
+func (c *Client) Version(ctx context.Context) (Version, error) {
+	return ask[Version](ctx, c, http.MethodGet, "/v1/version", nil)
+}
+
+// Init is POST /v1/init; progress may be nil.
+func (c *Client) Init(ctx context.Context, r InitRequest, progress func(string)) (InitResult, error) {
+	return long[InitResult](ctx, c, "/v1/init", r, progress)
+}
+
+// Join is POST /v1/join; progress may be nil.
+func (c *Client) Join(ctx context.Context, r JoinRequest, progress func(string)) (JoinResult, error) {
+	return long[JoinResult](ctx, c, "/v1/join", r, progress)
+}
+
+// Leave is POST /v1/leave; progress may be nil.
+func (c *Client) Leave(ctx context.Context, r LeaveRequest, progress func(string)) error {
+	_, err := long[struct{}](ctx, c, "/v1/leave", r, progress)
+	return err
+}
+
+// Members is GET /v1/members.
+func (c *Client) Members(ctx context.Context) ([]Member, error) {
+	return ask[[]Member](ctx, c, http.MethodGet, "/v1/members", nil)
+}
+
+// NetworkCreate is POST /v1/networks.
+func (c *Client) NetworkCreate(ctx context.Context, r NetworkCreateRequest) (NetworkCreateResult, error) {
+	return ask[NetworkCreateResult](ctx, c, http.MethodPost, "/v1/networks", r)
+}
+
+// Networks is GET /v1/networks.
+func (c *Client) Networks(ctx context.Context) ([]Network, error) {
+	return ask[[]Network](ctx, c, http.MethodGet, "/v1/networks", nil)
+}
+
+// Network is GET /v1/networks/{network}.
+func (c *Client) Network(ctx context.Context, nameOrID string) (Network, error) {
+	path, err := join("/v1/networks", nameOrID)
+	if err != nil {
+		return Network{}, err
+	}
+	return ask[Network](ctx, c, http.MethodGet, path, nil)
+}
+
+// NetworkRemove is DELETE /v1/networks/{network}.
+func (c *Client) NetworkRemove(ctx context.Context, nameOrID string, force bool) error {
+	path, err := join("/v1/networks", nameOrID)
+	if err != nil {
+		return err
+	}
+	if force {
+		path += "?force=true"
+	}
+	return c.call(ctx, http.MethodDelete, path, nil, nil)
+}
+
+// Attach is POST /v1/endpoints.
+func (c *Client) Attach(ctx context.Context, r AttachRequest) (Attachment, error) {
+	return ask[Attachment](ctx, c, http.MethodPost, "/v1/endpoints", r)
+}
+
+// Detach is DELETE /v1/networks/{network}/endpoints/{endpoint}.
+func (c *Client) Detach(ctx context.Context, network, nameOrID string) error {
+	path, err := join("/v1/networks", network, "endpoints", nameOrID)
+	if err != nil {
+		return err
+	}
+	return c.call(ctx, http.MethodDelete, path, nil, nil)
+}
+
+// Endpoints is GET /v1/endpoints.
+func (c *Client) Endpoints(ctx context.Context, f EndpointFilter) ([]Endpoint, error) {
+	v := url.Values{}
+	set(v, "network", f.Network)
+	set(v, "host", f.Host)
+	if f.All {
+		v.Set("all", strconv.FormatBool(true))
+	}
+	return ask[[]Endpoint](ctx, c, http.MethodGet, withQuery("/v1/endpoints", v), nil)
+}
+
+// Endpoint is GET /v1/endpoints/{endpoint}.
+func (c *Client) Endpoint(ctx context.Context, nameOrID string) (Endpoint, error) {
+	path, err := join("/v1/endpoints", nameOrID)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	return ask[Endpoint](ctx, c, http.MethodGet, path, nil)
+}
+
+// Query is GET /v1/dns/query.
+func (c *Client) Query(ctx context.Context, q DNSQuery) (DNSAnswer, error) {
+	v := url.Values{}
+	set(v, "name", q.Name)
+	set(v, "type", q.Type)
+	set(v, "from", q.From)
+	return ask[DNSAnswer](ctx, c, http.MethodGet, withQuery("/v1/dns/query", v), nil)
+}
+
+// join makes a path out of a prefix and segments that users have typed. A name
+// may hold anything, but not be empty: no path says that.
+func join(prefix string, segments ...string) (string, error) {
+	var b strings.Builder
+	b.WriteString(prefix)
+	for _, s := range segments {
+		if s == "" {
+			return "", Errorf(KindMisuse, "%s: a name is empty", prefix)
+		}
+		escaped := url.PathEscape(s)
+		if s == "." || s == ".." { // else they would be walked
+			escaped = strings.ReplaceAll(s, ".", "%2E")
+		}
+		b.WriteString("/" + escaped)
+	}
+	return b.String(), nil
+}
+
+func set(v url.Values, key, value string) {
+	if value != "" {
+		v.Set(key, value)
+	}
+}
+
+func withQuery(path string, v url.Values) string {
+	if len(v) == 0 {
+		return path
+	}
+	return path + "?" + v.Encode()
+}

@@ -1,0 +1,326 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/overlay"
+)
+
+// wantedEndpoint is a checked AttachRequest.
+type wantedEndpoint struct {
+	network discovery.Network
+	sandbox string // path
+	netns   string // name below /run/netns, empty for any other path
+	cookie  uint64
+	name    string
+	aliases []string
+	addr    netip.Addr // zero: any
+	mac     discovery.MAC
+	ifname  string // empty: the first free ethN
+	noRoute bool
+}
+
+// Attach implements api.Service: lease, attach, announce; undone in reverse
+// when a step fails. It returns when the name is answered on this host.
+func (a *Agent) Attach(ctx context.Context, r api.AttachRequest) (api.Attachment, error) {
+	s, err := a.requireMember()
+	if err != nil {
+		return api.Attachment{}, err
+	}
+	what := "attach " + r.Name
+	w, err := s.checkAttach(ctx, r)
+	if err != nil {
+		return api.Attachment{}, s.explain(what, err)
+	}
+	unlock := s.locks.lock(w.cookie)
+	defer unlock()
+	if l, ok := s.attached(w); ok {
+		if err := sameEndpoint(l, w); err != nil {
+			return api.Attachment{}, err
+		}
+		return s.attachment(w.network, l), nil
+	}
+	start := time.Now()
+	l, err := s.attach(ctx, w)
+	if err != nil {
+		return api.Attachment{}, s.explain(what+" to "+w.network.Name, err)
+	}
+	s.log.Info("endpoint attached", "endpoint", l.Endpoint.ID, "name", w.name, "network", w.network.Name,
+		"addr", l.Addrs[0], "took", time.Since(start))
+	out := s.attachment(w.network, l)
+	if w.netns != "" {
+		if err := s.renderResolv(w.netns); err != nil {
+			out.Notices = append(out.Notices, fmt.Sprintf("/etc/netns/%s/resolv.conf not written: %v", w.netns, err))
+		}
+	}
+	return out, nil
+}
+
+// checkAttach turns a request into a wanted endpoint, or says what is wrong
+// with it.
+func (s *session) checkAttach(ctx context.Context, r api.AttachRequest) (wantedEndpoint, error) {
+	w := wantedEndpoint{name: strings.ToLower(r.Name), ifname: r.Ifname, noRoute: r.NoDefaultRoute}
+	if why := s.forgottenBy(); why != "" {
+		return w, api.Errorf(api.KindConflict, "this host was taken out of the cluster: %s", why).
+			WithHint("agentctl join ADDRESS --token-file FILE --replace")
+	}
+	if !validLabel(w.name) {
+		return w, api.Errorf(api.KindMisuse, "%q is no DNS label: letters, digits, - and _, at most 63", r.Name).
+			WithHint("choose another --name, such as web-1")
+	}
+	for _, alias := range r.Aliases {
+		if !validLabel(alias) {
+			return w, api.Errorf(api.KindMisuse, "alias %q is no DNS label: letters, digits, - and _, at most 63", alias)
+		}
+		w.aliases = append(w.aliases, strings.ToLower(alias))
+	}
+	slices.Sort(w.aliases)
+	w.aliases = slices.Compact(w.aliases)
+	var ok bool
+	if w.network, ok = s.network(r.Network); !ok {
+		return w, noNetwork(r.Network)
+	}
+	if w.network.State == discovery.NetworkDeleting {
+		return w, api.Errorf(api.KindConflict, "network %s is being deleted", w.network.Name).WithHint("agentctl network ls")
+	}
+	if err := w.checkAddresses(r); err != nil {
+		return w, err
+	}
+	if len(w.ifname) > 15 || strings.ContainsAny(w.ifname, "/ \t\n:") || w.ifname == "lo" || w.ifname == "." || w.ifname == ".." {
+		return w, api.Errorf(api.KindMisuse, "%q is no interface name: at most 15 characters, no blanks, / or :", w.ifname)
+	}
+	return w, s.checkSandbox(ctx, r, &w)
+}
+
+// checkAddresses reads the address and the hardware address that the user asks
+// for.
+func (w *wantedEndpoint) checkAddresses(r api.AttachRequest) error {
+	if r.IP != "" {
+		ip, err := netip.ParseAddr(r.IP)
+		if err != nil {
+			return api.Errorf(api.KindMisuse, "--ip %q is no IP address", r.IP)
+		}
+		sub, ok := w.network.Covering(ip)
+		if !ok {
+			return api.Errorf(api.KindMisuse, "%s is not in network %s (%s)", ip, w.network.Name, subnets(w.network))
+		}
+		if ip == sub.Gateway {
+			return api.Errorf(api.KindConflict, "%s is the gateway of network %s", ip, w.network.Name)
+		}
+		w.addr = ip
+	}
+	if r.MAC != "" {
+		if err := w.mac.UnmarshalText([]byte(strings.ToLower(r.MAC))); err != nil || w.mac[0]&1 != 0 || w.mac.IsZero() {
+			return api.Errorf(api.KindMisuse, "--mac %q is no unicast hardware address such as 0e:00:0a:40:00:05", r.MAC)
+		}
+	}
+	return nil
+}
+
+// checkSandbox finds the namespace of the request.
+func (s *session) checkSandbox(ctx context.Context, r api.AttachRequest, w *wantedEndpoint) error {
+	switch {
+	case r.PID != 0 && r.Netns != "", r.PID == 0 && r.Netns == "":
+		return api.Errorf(api.KindMisuse, "give either --netns NAME|PATH or --pid PID")
+	case r.PID < 0:
+		return api.Errorf(api.KindMisuse, "--pid %d is no process id", r.PID)
+	case r.PID > 0:
+		w.sandbox = fmt.Sprintf("/proc/%d/ns/net", r.PID)
+	case strings.Contains(r.Netns, "/"):
+		w.sandbox = filepath.Clean(r.Netns)
+	default:
+		w.sandbox = "/run/netns/" + r.Netns
+	}
+	if name, ok := strings.CutPrefix(strings.Replace(w.sandbox, "/var/run/", "/run/", 1), "/run/netns/"); ok && !strings.Contains(name, "/") {
+		w.netns = name
+	}
+	var err error
+	w.cookie, err = s.overlay.Identify(ctx, w.sandbox)
+	switch {
+	case errors.Is(err, os.ErrNotExist) && r.PID > 0:
+		return api.Errorf(api.KindNotFound, "no process %d", r.PID)
+	case errors.Is(err, os.ErrNotExist):
+		return api.Errorf(api.KindNotFound, "no network namespace %s", r.Netns).WithHint("ip netns add %s", filepath.Base(r.Netns))
+	case err != nil:
+		return fmt.Errorf("sandbox %s: %w", w.sandbox, err)
+	}
+	if own, err := s.overlay.Identify(ctx, "/proc/self/ns/net"); err == nil && own == w.cookie {
+		return api.Errorf(api.KindMisuse, "%s is the host's own namespace", w.sandbox).
+			WithHint("agentctl network create --help: -o host_access=full lets the host reach every endpoint")
+	}
+	return nil
+}
+
+// attached finds the endpoint that the request was already served with.
+func (s *session) attached(w wantedEndpoint) (Local, bool) {
+	if w.ifname != "" {
+		return s.journal.find(w.network.ID, w.cookie, w.ifname)
+	}
+	for _, l := range s.journal.all() {
+		if l.Cookie == w.cookie && l.Endpoint.Network == w.network.ID {
+			return l, true
+		}
+	}
+	return Local{}, false
+}
+
+// sameEndpoint says how an attached endpoint differs from the one asked for.
+func sameEndpoint(l Local, w wantedEndpoint) error {
+	e := l.Endpoint
+	switch {
+	case e.Name != w.name:
+		return api.Errorf(api.KindConflict, "attach %s to %s: the sandbox is on it already, as %s", w.name, w.network.Name, e.Name).
+			WithHint("agentctl detach %s %s", w.network.Name, e.Name)
+	case w.addr.IsValid() && !slices.Contains(e.Addrs(), w.addr):
+		return api.Errorf(api.KindConflict, "attach %s to %s: already attached, with address %s", w.name, w.network.Name, l.Addrs[0].Addr()).
+			WithHint("agentctl detach %s %s", w.network.Name, e.Name)
+	}
+	return nil
+}
+
+// attach does the three steps for an endpoint that is not there yet.
+func (s *session) attach(ctx context.Context, w wantedEndpoint) (l Local, err error) {
+	var id discovery.EndpointID
+	_, _ = rand.Read(id[:])
+	var undo []func()
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, f := range slices.Backward(undo) {
+			f()
+		}
+	}()
+	// The request may be cancelled half-way; what it did is undone all the same.
+	clean := context.WithoutCancel(ctx)
+
+	lease, err := s.leases.Lease(ctx, w.network, id, w.addr, false)
+	if err != nil {
+		return Local{}, err
+	}
+	undo = append(undo, func() { _ = s.leases.Free(clean, w.network.ID, id) })
+
+	l = s.newLocal(w, id, lease.Addr, lease.Seq)
+	if !s.carries(w.network.ID) {
+		s.carry(w.network.ID)
+		if err := s.settle(ctx); err != nil {
+			s.log.Warn("network not whole in the kernel", "network", w.network.Name, "err", err)
+		}
+	}
+	s.carry(w.network.ID)
+	undo = append(undo, func() { _ = s.overlay.Detach(clean, id.String()) })
+	if err := s.overlay.Attach(ctx, s.link(w.network, l)); err != nil {
+		return Local{}, err
+	}
+	undo = append(undo, func() { _ = s.journal.remove(id) })
+	if err := s.journal.put(l); err != nil {
+		return Local{}, err
+	}
+	undo = append(undo, func() { s.directory.Announce(nil, []discovery.EndpointID{id}); s.poke() })
+	s.directory.Announce([]discovery.Endpoint{l.Endpoint}, nil)
+	if err := s.settle(ctx); err != nil && ctx.Err() != nil {
+		return Local{}, err
+	}
+	return l, nil
+}
+
+// carries reports whether the network has devices here already.
+func (s *session) carries(id discovery.NetworkID) bool {
+	return s.ownState().Carried[id]
+}
+
+// newLocal describes the endpoint that a lease makes possible.
+func (s *session) newLocal(w wantedEndpoint, id discovery.EndpointID, addr netip.Prefix, seq uint64) Local {
+	l := Local{
+		Endpoint: discovery.Endpoint{
+			ID: id, Network: w.network.ID, MAC: w.mac, Seq: seq,
+			Name: w.name, Aliases: w.aliases, Runtime: "netns",
+		},
+		Sandbox: w.sandbox, Cookie: w.cookie, Ifname: w.ifname,
+		Resolv: w.netns, Addrs: []netip.Prefix{addr}, NoDefault: w.noRoute || w.network.Internal, Created: time.Now().UTC(),
+	}
+	if addr.Addr().Is4() {
+		l.Endpoint.IPv4 = addr.Addr()
+	} else {
+		l.Endpoint.IPv6 = addr.Addr()
+	}
+	if l.Endpoint.MAC.IsZero() {
+		l.Endpoint.MAC = endpointMAC(w.network.VNI, addr.Addr())
+	}
+	taken := map[string]bool{}
+	for _, o := range s.journal.all() {
+		if o.Cookie != w.cookie {
+			continue
+		}
+		taken[o.Ifname] = true
+		// One default route for each sandbox: the first network's.
+		l.NoDefault = l.NoDefault || !o.NoDefault
+	}
+	for i := 0; l.Ifname == ""; i++ {
+		if name := fmt.Sprintf("eth%d", i); !taken[name] {
+			l.Ifname = name
+		}
+	}
+	return l
+}
+
+// link is the interface of an endpoint, as the kernel side wants it.
+func (s *session) link(n discovery.Network, l Local) overlay.Endpoint {
+	ep := overlay.Endpoint{
+		ID: l.Endpoint.ID.String(), VNI: n.VNI, Network: n.ID.String(), Cluster: s.cluster.ID,
+		Sandbox: l.Sandbox, Ifname: l.Ifname, MAC: overlay.MAC(l.Endpoint.MAC), MTU: s.mtu(n), Addrs: l.Addrs,
+	}
+	if l.NoDefault {
+		return ep
+	}
+	for _, sub := range n.Subnets {
+		if slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr().Is4() == sub.Gateway.Is4() }) {
+			ep.Gateways = append(ep.Gateways, sub.Gateway)
+		}
+	}
+	return ep
+}
+
+// mtu is the network's, as the last plan has it.
+func (s *session) mtu(n discovery.Network) int {
+	p := planner{cfg: s.cfg, snap: s.snapshot(), members: map[discovery.HostID]discovery.Member{}}
+	for _, m := range p.snap.Members {
+		p.members[m.ID] = m
+	}
+	return p.mtu(n)
+}
+
+// attachment is the answer to attach.
+func (s *session) attachment(n discovery.Network, l Local) api.Attachment {
+	out := api.Attachment{
+		ID: l.Endpoint.ID.String(), Name: l.Endpoint.Name, Network: n.Name,
+		Address: l.Addrs[0].String(), MAC: l.Endpoint.MAC.String(), MTU: s.mtu(n), Interface: l.Ifname,
+		Search: []string{n.Name + "." + s.cfg.Domain, s.cfg.Domain},
+	}
+	for _, sub := range n.Subnets {
+		out.DNS = append(out.DNS, sub.Gateway.String())
+		if out.Gateway == "" && !l.NoDefault {
+			out.Gateway = sub.Gateway.String()
+		}
+	}
+	return out
+}
+
+func subnets(n discovery.Network) string {
+	var out []string
+	for _, s := range n.Subnets {
+		out = append(out, s.CIDR.String())
+	}
+	return strings.Join(out, ", ")
+}

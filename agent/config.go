@@ -1,0 +1,278 @@
+package agent
+
+import (
+	"bytes"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Config is the checked configuration of one agent. Parse and Default make
+// ones that cannot be wrong; Check says what is wrong with any other.
+type Config struct {
+	Name      string         // of this host: a DNS label
+	Advertise netip.Addr     // gossip, tunnel and API address towards other members
+	RunDir    string         // holds agentd.sock
+	DataDir   string         // holds everything that survives a restart
+	Fabric    string         // name below /run/netns, or a path
+	LogLevel  slog.Level     //
+	LogFormat string         // "text" or "json"
+	Store     StoreConfig    //
+	Domain    string         // of names, without dots around it; init decides it for the cluster
+	Pool      netip.Prefix   // for automatic subnets; init decides it for the cluster
+	Ports     PortConfig     //
+	Profile   string         // "lan" or "wan"; init decides it for the cluster
+	DNS       DNSConfig      //
+	Grace     time.Duration  // a dead member's names stay this long
+	Avoid     []netip.Prefix // no automatic subnet overlaps these, on any host
+}
+
+// StoreConfig says where the pool is kept.
+type StoreConfig struct {
+	Consul    string // URL of a Consul agent; empty: the embedded store
+	Prefix    string // of all keys, "weft/v1/"
+	TokenFile string // with the Consul ACL token; empty: CONSUL_HTTP_TOKEN[_FILE]
+	CAFile    string // PEM; empty: the system's
+	Embedded  string // unix socket that agents of one machine share; empty: <data-dir>/store.db, in process
+}
+
+// PortConfig is the ports that all members share.
+type PortConfig struct {
+	Gossip    uint16 // TCP and UDP
+	Tunnel    uint16 // UDP
+	WireGuard uint16 // UDP
+}
+
+// DNSConfig is the embedded DNS server's.
+type DNSConfig struct {
+	TTL           time.Duration
+	Upstreams     []netip.AddrPort // empty: those of ResolvConf
+	ResolvConf    string
+	ForwardSingle bool // forward single-label names that no network has
+}
+
+// DefaultYAML is the reference configuration: every key with its default. It is
+// what `agentd config print-default` prints, and a test parses it.
+//
+//go:embed agentd.yaml
+var DefaultYAML string
+
+// Default returns the configuration of an empty file, with the host's own name.
+func Default() Config {
+	cfg, err := Parse(strings.NewReader(""))
+	if err != nil {
+		panic("the empty configuration must be valid: " + err.Error())
+	}
+	return cfg
+}
+
+// raw is the file's shape: strings for everything that has a form of its own,
+// pointers where the zero value is a value.
+type raw struct {
+	Name          string   `yaml:"name"`
+	Advertise     string   `yaml:"advertise"`
+	RunDir        string   `yaml:"run_dir"`
+	DataDir       string   `yaml:"data_dir"`
+	Fabric        string   `yaml:"fabric"`
+	LogLevel      string   `yaml:"log_level"`
+	LogFormat     string   `yaml:"log_format"`
+	EmbeddedStore string   `yaml:"embedded_store"`
+	Domain        string   `yaml:"domain"`
+	Pool          string   `yaml:"pool"`
+	GossipPort    uint16   `yaml:"gossip_port"`
+	TunnelPort    uint16   `yaml:"tunnel_port"`
+	WireGuardPort uint16   `yaml:"wireguard_port"`
+	Profile       string   `yaml:"profile"`
+	Avoid         []string `yaml:"avoid"`
+	Consul        struct {
+		URL       string `yaml:"url"`
+		Prefix    string `yaml:"prefix"`
+		TokenFile string `yaml:"token_file"`
+		CAFile    string `yaml:"ca_file"`
+	} `yaml:"consul"`
+	DNS struct {
+		TTL                string   `yaml:"ttl"`
+		Upstreams          []string `yaml:"upstreams"`
+		ResolvConf         string   `yaml:"resolv_conf"`
+		ForwardSingleLabel *bool    `yaml:"forward_single_label"`
+		DeadGrace          string   `yaml:"dead_grace"`
+	} `yaml:"dns"`
+}
+
+// Parse reads a configuration in YAML. It is strict: an unknown key, a value of
+// the wrong form and a key given twice are errors that name the line and the
+// key. Keys that are absent have the defaults of DefaultYAML.
+func Parse(r io.Reader) (Config, error) {
+	in, err := readRaw(r)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	cfg, err := in.typed()
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	return cfg, nil
+}
+
+// decodeRaw is strict: an error names the line, the key and shows the place.
+func decodeRaw(b []byte) (in raw, err error) {
+	err = yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(&in)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return raw{}, errors.New(yaml.FormatError(err, false, true))
+	}
+	return in, nil
+}
+
+// typed turns the raw values into typed ones, naming the key at fault.
+func (in raw) typed() (Config, error) {
+	var errs []error
+	fail := func(key, value, want string) {
+		errs = append(errs, fmt.Errorf("%s: %q is no %s", key, value, want))
+	}
+	cfg := Config{
+		Name:      or(in.Name, hostname()),
+		RunDir:    or(in.RunDir, "/run/weft"),
+		DataDir:   or(in.DataDir, "/var/lib/weft"),
+		Fabric:    or(in.Fabric, "weft"),
+		LogFormat: or(in.LogFormat, "text"),
+		Domain:    strings.ToLower(strings.Trim(or(in.Domain, "weft.internal"), ".")),
+		Profile:   or(in.Profile, "lan"),
+		Ports: PortConfig{
+			Gossip:    or(in.GossipPort, 4798),
+			Tunnel:    or(in.TunnelPort, 4799),
+			WireGuard: or(in.WireGuardPort, 51871),
+		},
+		Store: StoreConfig{
+			Consul:    in.Consul.URL,
+			Prefix:    strings.TrimSuffix(or(in.Consul.Prefix, "weft/v1"), "/") + "/",
+			TokenFile: in.Consul.TokenFile,
+			CAFile:    in.Consul.CAFile,
+			Embedded:  in.EmbeddedStore,
+		},
+		DNS: DNSConfig{ResolvConf: or(in.DNS.ResolvConf, "/etc/resolv.conf"), ForwardSingle: true},
+	}
+	if in.Advertise != "" {
+		var err error
+		if cfg.Advertise, err = netip.ParseAddr(in.Advertise); err != nil {
+			fail("advertise", in.Advertise, "IP address")
+		}
+	}
+	if err := cfg.LogLevel.UnmarshalText([]byte(or(in.LogLevel, "info"))); err != nil {
+		fail("log_level", in.LogLevel, "level (debug, info, warn, error)")
+	}
+	var err error
+	if cfg.Pool, err = netip.ParsePrefix(or(in.Pool, "10.64.0.0/10")); err != nil {
+		fail("pool", in.Pool, "subnet such as 10.64.0.0/10")
+	}
+	for _, s := range in.Avoid {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			fail("avoid", s, "subnet such as 10.0.0.0/16")
+		}
+		cfg.Avoid = append(cfg.Avoid, p)
+	}
+	for _, s := range in.DNS.Upstreams {
+		u, err := addrPort(s, 53)
+		if err != nil {
+			fail("dns.upstreams", s, "resolver address such as 192.0.2.53 or 192.0.2.53:53")
+		}
+		cfg.DNS.Upstreams = append(cfg.DNS.Upstreams, u)
+	}
+	if in.DNS.ForwardSingleLabel != nil {
+		cfg.DNS.ForwardSingle = *in.DNS.ForwardSingleLabel
+	}
+	if cfg.DNS.TTL, err = time.ParseDuration(or(in.DNS.TTL, "5s")); err != nil {
+		fail("dns.ttl", in.DNS.TTL, "duration such as 5s")
+	}
+	if cfg.Grace, err = time.ParseDuration(or(in.DNS.DeadGrace, "0s")); err != nil {
+		fail("dns.dead_grace", in.DNS.DeadGrace, "duration such as 30s")
+	}
+	if err := errors.Join(errs...); err != nil {
+		return Config{}, err
+	}
+	return cfg, cfg.Check()
+}
+
+// Check says what is wrong with the configuration, naming the key; nil when
+// nothing is.
+func (c Config) Check() error {
+	switch {
+	case !validLabel(c.Name):
+		return fmt.Errorf("name: %q is no DNS label (letters, digits, - and _, at most 63)", c.Name)
+	case c.LogFormat != "text" && c.LogFormat != "json":
+		return fmt.Errorf("log_format: %q is neither text nor json", c.LogFormat)
+	case c.Profile != "lan" && c.Profile != "wan":
+		return fmt.Errorf("profile: %q is neither lan nor wan", c.Profile)
+	case !c.Pool.IsValid() || !c.Pool.Addr().Is4() || c.Pool.Bits() > 20:
+		return fmt.Errorf("pool: %s must be an IPv4 subnet of /20 or larger", c.Pool)
+	case c.Pool != c.Pool.Masked():
+		return fmt.Errorf("pool: %s has host bits set, the subnet is %s", c.Pool, c.Pool.Masked())
+	case c.Ports.Gossip == c.Ports.Tunnel || c.Ports.Tunnel == c.Ports.WireGuard || c.Ports.Gossip == c.Ports.WireGuard:
+		return errors.New("gossip_port, tunnel_port and wireguard_port must differ")
+	case c.Store.Consul != "" && c.Store.Embedded != "":
+		return errors.New("consul.url and embedded_store exclude each other: give one of them")
+	case c.DNS.TTL < 0 || c.Grace < 0:
+		return errors.New("dns.ttl and dns.dead_grace must not be negative")
+	case c.Advertise.IsValid() && (c.Advertise.IsUnspecified() || c.Advertise.IsMulticast()):
+		return fmt.Errorf("advertise: %s is no address of one host", c.Advertise)
+	}
+	for _, label := range strings.Split(c.Domain, ".") {
+		if !validLabel(label) {
+			return fmt.Errorf("domain: %q is no DNS label in %q", label, c.Domain)
+		}
+	}
+	return nil
+}
+
+// Socket is the path of the API socket.
+func (c Config) Socket() string { return filepath.Join(c.RunDir, "agentd.sock") }
+
+func or[T comparable](v, fallback T) T {
+	var zero T
+	if v == zero {
+		return fallback
+	}
+	return v
+}
+
+// hostname is the first label of the host's name, in lower case.
+func hostname() string {
+	n, err := os.Hostname()
+	if err != nil || n == "" {
+		return "localhost"
+	}
+	first, _, _ := strings.Cut(strings.ToLower(n), ".")
+	return first
+}
+
+func addrPort(s string, port uint16) (netip.AddrPort, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return netip.AddrPortFrom(a, port), nil
+	}
+	return netip.ParseAddrPort(s)
+}
+
+// validLabel reports whether s can stand between the dots of a name: letters,
+// digits, - and _, neither first nor last a hyphen, at most 63 (RFC 1035,
+// section 2.3.1, with the underscore that container names use).
+func validLabel(s string) bool {
+	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
+}

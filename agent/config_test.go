@@ -1,0 +1,97 @@
+package agent
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+var configDiff = cmpopts.EquateComparable()
+
+func TestReferenceConfigurationIsTheDefault(t *testing.T) {
+	got, err := Parse(strings.NewReader(DefaultYAML))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(Default(), got, configDiff, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("agentd.yaml says other defaults than the code (-code +file):\n%s", diff)
+	}
+}
+
+func TestParseNamesTheKeyAtFault(t *testing.T) {
+	for _, tt := range []struct{ name, yaml, want string }{
+		{"an unknown key, with its line", "name: host1\nnmae: host1\n", `[2:1] unknown field "nmae"`},
+		{"a key given twice", "name: a\nname: b\n", "[2:1]"},
+		{"not YAML", "name: [\n", "[1:"},
+		{"a bad address", "advertise: 192.0.2.256\n", `advertise: "192.0.2.256" is no IP address`},
+		{"the unspecified address", "advertise: 0.0.0.0\n", "advertise: 0.0.0.0 is no address of one host"},
+		{"a bad host name", "name: a.b\n", `name: "a.b" is no DNS label`},
+		{"a bad level", "log_level: loud\n", `log_level: "loud"`},
+		{"a port that is none", "gossip_port: 70000\n", "[1:14]"},
+		{"two ports alike", "gossip_port: 4799\n", "must differ"},
+		{"two stores", "consul: {url: 'http://192.0.2.10:8500'}\nembedded_store: /run/s.sock\n", "exclude each other"},
+		{"a pool with host bits", "pool: 10.64.0.1/10\n", "the subnet is 10.64.0.0/10"},
+		{"a pool that is too small", "pool: 10.64.0.0/24\n", "/20 or larger"},
+		{"a bad resolver", "dns: {upstreams: [example.com]}\n", `dns.upstreams: "example.com"`},
+		{"a bad duration", "dns: {ttl: soon}\n", `dns.ttl: "soon" is no duration`},
+		{"a bad domain", "domain: weft..internal\n", "domain:"},
+		{"random bytes", "\x00\xff\x01garbage", "configuration:"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Parse(strings.NewReader(tt.yaml))
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want it to contain %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestEveryKeyIsAFlag(t *testing.T) {
+	given := map[string]string{
+		"name": "h1", "advertise": "192.0.2.1", "run-dir": "/tmp/r", "data-dir": "/tmp/d", "fabric": "f1", "log-level": "debug",
+		"log-format": "json", "consul": "http://192.0.2.10:8500", "consul-prefix": "p", "consul-token-file": "/t", "consul-ca-file": "/c",
+		"domain": "example.com", "pool": "10.0.0.0/8", "gossip-port": "1", "tunnel-port": "2", "wireguard-port": "3",
+		"profile": "wan", "avoid": "10.1.0.0/16,10.2.0.0/16", "dns-ttl": "1s", "dns-upstreams": "192.0.2.53", "dns-resolv-conf": "/r",
+		"dns-forward-single-label": "false", "dns-dead-grace": "2s",
+	}
+	flags, err := Load("", given)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "agentd.yaml")
+	yaml := `{name: h1, advertise: 192.0.2.1, run_dir: /tmp/r, data_dir: /tmp/d, fabric: f1, log_level: debug, log_format: json,
+ consul: {url: "http://192.0.2.10:8500", prefix: p, token_file: /t, ca_file: /c}, domain: example.com, pool: 10.0.0.0/8,
+ gossip_port: 1, tunnel_port: 2, wireguard_port: 3, profile: wan, avoid: [10.1.0.0/16, 10.2.0.0/16],
+ dns: {ttl: 1s, upstreams: [192.0.2.53], resolv_conf: /r, forward_single_label: false, dead_grace: 2s}}`
+	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fromFile, err := Load(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(fromFile, flags, configDiff); diff != "" {
+		t.Errorf("(-file +flags):\n%s", diff)
+	}
+	if _, ok := given["embedded-store"]; ok || len(given)+1 != len(Keys()) {
+		t.Errorf("%d keys, %d of them tried here (embedded-store excludes consul)", len(Keys()), len(given))
+	}
+}
+
+func TestReloadNamesTheKeyThatNeedsARestart(t *testing.T) {
+	running := Default()
+	next := running
+	next.LogLevel = -4
+	if err := running.Reload(next); err != nil {
+		t.Errorf("a changed log level: %v", err)
+	}
+	next.Domain = "example.com"
+	if err := running.Reload(next); !errors.Is(err, ErrReload) || !strings.Contains(err.Error(), "domain") {
+		t.Errorf("a changed domain: got %v", err)
+	}
+}

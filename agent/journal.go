@@ -1,0 +1,166 @@
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/weft-net/weft/discovery"
+)
+
+// Local is what only this host needs to know of one of its own endpoints. It is
+// written to the journal before the endpoint is announced, so that a restarted
+// agent announces what really runs here.
+type Local struct {
+	Endpoint  discovery.Endpoint `json:"endpoint"`
+	Sandbox   string             `json:"sandbox,omitempty"` // path of the network namespace; empty: the host itself
+	Cookie    uint64             `json:"cookie,omitempty"`  // the namespace's, SO_NETNS_COOKIE: a namespace made again under one path is another
+	Ifname    string             `json:"ifname,omitempty"`
+	Addrs     []netip.Prefix     `json:"addrs"` // with the length of the subnet
+	NoDefault bool               `json:"no_default,omitempty"`
+	Resolv    string             `json:"resolv,omitempty"` // name of the namespace whose resolv.conf we wrote
+	Created   time.Time          `json:"created"`
+}
+
+// journal is the table of own endpoints: in memory for every reader, in
+// leases.db for the next start.
+type journal struct {
+	db *bbolt.DB
+
+	mu     sync.Mutex
+	locals map[discovery.EndpointID]Local
+}
+
+var localsBucket = []byte("locals")
+
+// openJournal reads what an earlier start left.
+func openJournal(db *bbolt.DB) (*journal, error) {
+	j := &journal{db: db, locals: map[discovery.EndpointID]Local{}}
+	err := db.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists(localsBucket)
+		if err != nil {
+			return err
+		}
+		return b.ForEach(func(k, v []byte) error {
+			var l Local
+			if err := json.Unmarshal(v, &l); err != nil {
+				return fmt.Errorf("endpoint %x: %w", k, err)
+			}
+			j.locals[l.Endpoint.ID] = l
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("journal %s: %w", db.Path(), err)
+	}
+	return j, nil
+}
+
+// put writes one endpoint; it is on the disk when put returns nil.
+func (j *journal) put(l Local) error {
+	v, err := json.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	id := l.Endpoint.ID
+	err = j.db.Batch(func(tx *bbolt.Tx) error { return tx.Bucket(localsBucket).Put(id[:], v) })
+	if err != nil {
+		return fmt.Errorf("journal %s: %w", j.db.Path(), err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.locals[id] = l
+	return nil
+}
+
+// remove forgets one endpoint; an unknown one is no error.
+func (j *journal) remove(id discovery.EndpointID) error {
+	err := j.db.Batch(func(tx *bbolt.Tx) error { return tx.Bucket(localsBucket).Delete(id[:]) })
+	if err != nil {
+		return fmt.Errorf("journal %s: %w", j.db.Path(), err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.locals, id)
+	return nil
+}
+
+func (j *journal) get(id discovery.EndpointID) (Local, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	l, ok := j.locals[id]
+	return l, ok
+}
+
+// all returns the endpoints sorted by id.
+func (j *journal) all() []Local {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	out := make([]Local, 0, len(j.locals))
+	for _, l := range j.locals {
+		out = append(out, l)
+	}
+	slices.SortFunc(out, func(a, b Local) int { return strings.Compare(a.Endpoint.ID.String(), b.Endpoint.ID.String()) })
+	return out
+}
+
+// find returns the endpoint in a sandbox's interface, so that attaching the
+// same again returns the same.
+func (j *journal) find(n discovery.NetworkID, cookie uint64, ifname string) (Local, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, l := range j.locals {
+		if l.Endpoint.Network == n && l.Cookie == cookie && l.Ifname == ifname {
+			return l, true
+		}
+	}
+	return Local{}, false
+}
+
+// viewDB is view.db: the last networks, peers and endpoint table, from which a
+// restarted agent programs the kernel before anybody answers.
+type viewDB struct{ db *bbolt.DB }
+
+var (
+	viewBucket  = []byte("view")
+	viewGossip  = []byte("gossip")
+	viewNetwork = []byte("networks")
+)
+
+func (v viewDB) load(key []byte) (out []byte) {
+	_ = v.db.View(func(tx *bbolt.Tx) error {
+		if b := tx.Bucket(viewBucket); b != nil {
+			out = slices.Clone(b.Get(key))
+		}
+		return nil
+	})
+	return out
+}
+
+func (v viewDB) save(key, value []byte) error {
+	return v.db.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists(viewBucket)
+		if err != nil {
+			return err
+		}
+		return b.Put(key, value)
+	})
+}
+
+// openBolt opens a database file of the data directory. The lock is never
+// waited for long: the data directory's own lock says who may open it.
+func openBolt(path string) (*bbolt.DB, error) {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second})
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	// Parallel attaches share one fsync: Batch waits this long for company.
+	db.MaxBatchDelay = time.Millisecond
+	return db, nil
+}

@@ -1,0 +1,128 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+)
+
+// Key is one configuration key as a command-line flag.
+type Key struct {
+	Flag  string // such as "run-dir"
+	Value string // what it takes, for the help: "DIR"
+	Usage string
+	set   func(in *raw, v string) error
+}
+
+// Keys are all configuration keys, in the order of the reference configuration.
+func Keys() []Key {
+	return []Key{
+		text("name", "NAME", "name of this host, a DNS label (default: the first label of the hostname)", func(in *raw) *string { return &in.Name }),
+		text("advertise", "IP", "address for gossip and tunnel (default: the source address of the default route)", func(in *raw) *string { return &in.Advertise }),
+		text("run-dir", "DIR", "holds agentd.sock (default /run/weft)", func(in *raw) *string { return &in.RunDir }),
+		text("data-dir", "DIR", "holds what survives a restart (default /var/lib/weft)", func(in *raw) *string { return &in.DataDir }),
+		text("fabric", "NAME|PATH", "network namespace of bridges and VXLAN devices (default weft)", func(in *raw) *string { return &in.Fabric }),
+		text("log-level", "LEVEL", "debug, info, warn or error (default info)", func(in *raw) *string { return &in.LogLevel }),
+		text("log-format", "FORMAT", "text or json (default text)", func(in *raw) *string { return &in.LogFormat }),
+		text("consul", "URL", "keep networks and blocks in Consul (default: the embedded store)", func(in *raw) *string { return &in.Consul.URL }),
+		text("consul-prefix", "PREFIX", "of all keys (default weft/v1)", func(in *raw) *string { return &in.Consul.Prefix }),
+		text("consul-token-file", "FILE", "with the Consul ACL token", func(in *raw) *string { return &in.Consul.TokenFile }),
+		text("consul-ca-file", "FILE", "PEM of the CA that signed Consul's certificate", func(in *raw) *string { return &in.Consul.CAFile }),
+		text("embedded-store", "SOCKET", "unix socket of the store that the agents of this machine share", func(in *raw) *string { return &in.EmbeddedStore }),
+		text("domain", "DOMAIN", "of names (default weft.internal)", func(in *raw) *string { return &in.Domain }),
+		text("pool", "CIDR", "automatic subnets are taken from here (default 10.64.0.0/10)", func(in *raw) *string { return &in.Pool }),
+		port("gossip-port", "tcp and udp (default 4798)", func(in *raw) *uint16 { return &in.GossipPort }),
+		port("tunnel-port", "udp (default 4799)", func(in *raw) *uint16 { return &in.TunnelPort }),
+		port("wireguard-port", "udp (default 51871)", func(in *raw) *uint16 { return &in.WireGuardPort }),
+		text("profile", "PROFILE", "lan or wan (default lan)", func(in *raw) *string { return &in.Profile }),
+		list("avoid", "CIDR,…", "subnets that no automatic subnet may overlap", func(in *raw) *[]string { return &in.Avoid }),
+		text("dns-ttl", "DURATION", "of our names (default 5s)", func(in *raw) *string { return &in.DNS.TTL }),
+		list("dns-upstreams", "IP,…", "resolvers for all other names (default: those of resolv.conf)", func(in *raw) *[]string { return &in.DNS.Upstreams }),
+		text("dns-resolv-conf", "FILE", "of this host (default /etc/resolv.conf)", func(in *raw) *string { return &in.DNS.ResolvConf }),
+		{Flag: "dns-forward-single-label", Value: "BOOL", Usage: "forward names without dots that no network has (default true)", set: func(in *raw, v string) error {
+			b, err := strconv.ParseBool(v)
+			in.DNS.ForwardSingleLabel = &b
+			return err
+		}},
+		text("dns-dead-grace", "DURATION", "a dead member's names stay this long (default 0s)", func(in *raw) *string { return &in.DNS.DeadGrace }),
+	}
+}
+
+func text(flag, value, usage string, field func(*raw) *string) Key {
+	return Key{Flag: flag, Value: value, Usage: usage, set: func(in *raw, v string) error { *field(in) = v; return nil }}
+}
+
+func list(flag, value, usage string, field func(*raw) *[]string) Key {
+	return Key{Flag: flag, Value: value, Usage: usage, set: func(in *raw, v string) error { *field(in) = strings.Split(v, ","); return nil }}
+}
+
+func port(flag, usage string, field func(*raw) *uint16) Key {
+	return Key{Flag: flag, Value: "PORT", Usage: usage, set: func(in *raw, v string) error {
+		n, err := strconv.ParseUint(v, 10, 16)
+		*field(in) = uint16(n)
+		return err
+	}}
+}
+
+// Load reads the configuration file, if path is not empty, and lets the flags
+// that were given win over it: flag names to values.
+func Load(path string, flags map[string]string) (Config, error) {
+	var in raw
+	if path != "" {
+		f, err := os.Open(path)
+		if err != nil {
+			return Config{}, fmt.Errorf("configuration: %w", err)
+		}
+		defer func() { _ = f.Close() }()
+		if in, err = readRaw(f); err != nil {
+			return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+		}
+	}
+	for _, k := range Keys() {
+		if v, ok := flags[k.Flag]; ok {
+			if err := k.set(&in, v); err != nil {
+				return Config{}, fmt.Errorf("--%s %q is no %s", k.Flag, v, strings.ToLower(k.Value))
+			}
+		}
+	}
+	cfg, err := in.typed()
+	if err != nil && path != "" {
+		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	return cfg, nil
+}
+
+// ErrReload is wrapped when a reload finds a changed key that needs a restart.
+var ErrReload = errors.New("a change of it needs a restart")
+
+// Reload says whether a running agent may take next over cfg: only the log
+// level differs. The error names the first other key.
+func (c Config) Reload(next Config) error {
+	next.LogLevel = c.LogLevel
+	if !next.Advertise.IsValid() {
+		next.Advertise = c.Advertise
+	}
+	a, b := reflect.ValueOf(c), reflect.ValueOf(next)
+	for i := range a.NumField() {
+		if !reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
+			return fmt.Errorf("reload: %s: %w", strings.ToLower(a.Type().Field(i).Name), ErrReload)
+		}
+	}
+	return nil
+}
+
+// readRaw decodes a file strictly; an empty one is the default configuration.
+func readRaw(r io.Reader) (raw, error) {
+	b, err := io.ReadAll(io.LimitReader(r, 1<<20))
+	if err != nil {
+		return raw{}, err
+	}
+	return decodeRaw(b)
+}

@@ -1,0 +1,167 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/discovery"
+)
+
+// Leave implements api.Service: it takes this host out of the cluster, or, by
+// force, a dead one.
+func (a *Agent) Leave(ctx context.Context, r api.LeaveRequest, progress func(string)) error {
+	a.change.Lock()
+	defer a.change.Unlock()
+	s, err := a.requireMember()
+	if err != nil {
+		return err
+	}
+	if r.Force {
+		return s.explain("leave --force "+r.Name, s.remove(ctx, r.Name, progress))
+	}
+	if err := s.vacate(ctx, r, progress); err != nil {
+		return s.explain("leave", err)
+	}
+	progress("giving back what this host holds")
+	if err := s.pool.Unregister(ctx, s.host.ID, s.host.Name); err != nil && s.forgottenBy() == "" {
+		return s.explain("leave", err)
+	}
+	progress("saying goodbye")
+	if err := s.directory.Leave(ctx); err != nil {
+		s.log.Warn("the members were not told", "err", err)
+	}
+	a.mu.Lock()
+	a.session = nil
+	a.mu.Unlock()
+	s.stop()
+	err = s.overlay.Clean(ctx)
+	err = errors.Join(err, a.dir.remove("cluster.json", "host.json", "leases.db", "view.db", tokenFile, "consul-ca.pem"))
+	s.log.Info("left the cluster", "member", s.host.Name)
+	return explain("leave", err)
+}
+
+// vacate makes sure that no endpoint runs here: it refuses, waits or detaches,
+// as asked.
+func (s *session) vacate(ctx context.Context, r api.LeaveRequest, progress func(string)) error {
+	for {
+		var left []string
+		for _, l := range s.journal.all() {
+			n, _ := s.network(l.Endpoint.Network.String())
+			if l.Sandbox != "" {
+				left = append(left, fmt.Sprintf("%s on %s", l.Endpoint.Name, n.Name))
+			}
+		}
+		switch {
+		case len(left) == 0:
+			return nil
+		case r.Purge:
+			for _, l := range s.journal.all() {
+				unlock := s.locks.lock(l.Cookie)
+				err := s.detach(ctx, l)
+				unlock()
+				if err != nil {
+					return err
+				}
+			}
+		case !r.Wait:
+			return api.Errorf(api.KindConflict, "endpoints run here: %s", strings.Join(left, ", ")).
+				WithHint("agentctl leave --wait until they are gone, or agentctl leave --purge to detach them")
+		default:
+			progress("waiting for " + strings.Join(left, ", "))
+			select {
+			case <-ctx.Done():
+				return api.Errorf(api.KindTimeout, "still here: %s", strings.Join(left, ", "))
+			case <-time.After(500 * time.Millisecond):
+			}
+		}
+	}
+}
+
+// remove takes a dead host out: first the fence, so that it cannot come back
+// with what is given away; then, when every member knows, what it held. It is
+// safe to repeat.
+func (s *session) remove(ctx context.Context, name string, progress func(string)) error {
+	name = strings.ToLower(name)
+	for _, m := range s.directory.View().Members {
+		if m.Name == name && (m.Status == discovery.StatusAlive || m.Status == discovery.StatusSuspect) {
+			return api.Errorf(api.KindConflict, "%s is alive at %s", name, m.Gossip.Addr()).WithHint("on %s: agentctl leave", name)
+		}
+	}
+	progress("fencing " + name)
+	h, err := s.pool.Fence(ctx, name, s.host.Name)
+	if err != nil {
+		return err
+	}
+	s.directory.Forget([]discovery.HostID{h.ID})
+	progress("waiting until every member knows")
+	s.awaitFence(ctx, h.ID)
+	progress("freeing what " + name + " held")
+	blocks, addrs, err := s.pool.FreeHeld(ctx, h.ID)
+	if err != nil {
+		return err
+	}
+	s.log.Info("host removed", "member", name, "blocks", blocks, "addrs", addrs)
+	s.poke()
+	return nil
+}
+
+// awaitFence waits until every alive member acknowledges the fence, at most
+// 10 s: one that does not answer learns of it from the pool.
+func (s *session) awaitFence(ctx context.Context, id discovery.HostID) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		v := s.directory.View()
+		var own uint64
+		for _, m := range v.Members {
+			if m.ID == v.Self {
+				own = m.Header.GoneHash
+			}
+		}
+		waiting := 0
+		for _, m := range v.Members {
+			if m.ID != id && m.Status == discovery.StatusAlive && m.Header.GoneHash != own {
+				waiting++
+			}
+		}
+		if waiting == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			s.log.Warn("not every member acknowledged the fence", "members", waiting)
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// gossipAnswers reports whether an agent answers on a gossip address. Refused
+// means a living kernel without an agent: its name may be taken.
+func gossipAnswers(a netip.AddrPort) bool {
+	c, err := net.DialTimeout("tcp", a.String(), 2*time.Second)
+	if err != nil {
+		return !errors.Is(err, syscall.ECONNREFUSED) && !isTimeout(err) && !errors.Is(err, syscall.EHOSTUNREACH)
+	}
+	_ = c.Close()
+	return true
+}
+
+func isTimeout(err error) bool {
+	var n net.Error
+	return errors.As(err, &n) && n.Timeout()
+}
+
+// forgottenBy says who took this host out of the cluster; empty: nobody.
+func (s *session) forgottenBy() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.forgotten
+}

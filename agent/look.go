@@ -1,0 +1,276 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/dns"
+)
+
+// Status implements api.Service: what works and what does not, each line with
+// what to do about it.
+func (a *Agent) Status(ctx context.Context) (api.Status, error) {
+	st := api.Status{
+		State: "not-a-member", Name: a.cfg.Name, Version: Version, Address: a.cfg.Advertise.String(),
+		Fabric: a.parts.Host.FabricPath(), PID: os.Getpid(), Checks: []api.Check{},
+	}
+	s := a.member()
+	if s == nil {
+		st.Checks = append(st.Checks, api.Check{Name: "membership", State: api.CheckFail, Detail: "this host is not a member of a cluster",
+			Hint: "agentctl init, or agentctl join ADDRESS --token-file FILE"})
+		return st, nil
+	}
+	st.Cluster = s.cluster.ID
+	st.Checks = s.checks(ctx)
+	st.State = "ok"
+	if slices.ContainsFunc(st.Checks, func(c api.Check) bool { return c.State == api.CheckFail }) {
+		st.State = "degraded"
+	}
+	if s.forgottenBy() != "" {
+		st.State = "forgotten"
+	}
+	return st, nil
+}
+
+func (s *session) checks(ctx context.Context) []api.Check {
+	return []api.Check{s.checkMembership(), s.checkStore(ctx), s.checkTable(), s.checkKernel(), s.checkDNS()}
+}
+
+func (s *session) checkMembership() api.Check {
+	c := api.Check{Name: "membership", State: api.CheckOK}
+	if why := s.forgottenBy(); why != "" {
+		c.State, c.Detail = api.CheckFail, "this host was taken out of the cluster: "+why
+		c.Hint = "agentctl leave --purge, then agentctl join ADDRESS --token-file FILE"
+		return c
+	}
+	alive, total := 0, 0
+	var missing []string
+	for _, m := range s.directory.View().Members {
+		switch m.Status {
+		case discovery.StatusLeft:
+			continue
+		case discovery.StatusAlive:
+			alive++
+		default:
+			missing = append(missing, m.Name+" "+m.Status.String())
+		}
+		total++
+	}
+	c.Detail = fmt.Sprintf("%d of %d members alive", alive, total)
+	if len(missing) > 0 {
+		c.State, c.Detail = api.CheckWarn, c.Detail+": "+strings.Join(missing, ", ")
+		c.Hint = "a host that is gone for good: agentctl leave --force NAME"
+	}
+	return c
+}
+
+func (s *session) checkStore(context.Context) api.Check {
+	c := api.Check{Name: "store", State: api.CheckOK, Detail: strings.TrimSpace(inWords(s.cfg.Store))}
+	if err := s.pool.Healthy(); err != nil {
+		c.State, c.Detail = api.CheckFail, c.Detail+": "+err.Error()
+		c.Hint = "what is attached goes on; new networks and blocks wait"
+	}
+	return c
+}
+
+func (s *session) checkTable() api.Check {
+	c := api.Check{Name: "table", State: api.CheckOK}
+	v := s.directory.View()
+	c.Detail = fmt.Sprintf("%d endpoints", len(v.Endpoints))
+	var beaten []string
+	for _, r := range v.Endpoints {
+		if r.Beaten {
+			beaten = append(beaten, fmt.Sprintf("%s of %s", r.Addrs()[0], memberName(v, r.Host)))
+		}
+	}
+	switch {
+	case len(beaten) > 0:
+		c.State, c.Detail = api.CheckFail, "addresses claimed twice, not programmed: "+strings.Join(beaten, ", ")
+		c.Hint = "detach one of each"
+	case !s.snapshot().Complete:
+		c.State, c.Detail = api.CheckWarn, c.Detail+", not every member was read yet"
+	}
+	return c
+}
+
+func (s *session) checkKernel() api.Check {
+	c := api.Check{Name: "kernel", State: api.CheckOK, Detail: fmt.Sprintf("%d endpoints here, %d networks carried", len(s.journal.all()), len(s.ownState().Carried))}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.passErr != nil {
+		c.State, c.Detail = api.CheckFail, s.passErr.Error()
+		c.Hint = "retried at the next change and every minute; the log has the first of each kind"
+	}
+	return c
+}
+
+func (s *session) checkDNS() api.Check {
+	c := api.Check{Name: "dns", State: api.CheckOK, Detail: "answering"}
+	var all []string
+	for _, err := range s.names.Problems() {
+		all = append(all, err.Error())
+	}
+	if len(all) > 0 {
+		c.State, c.Detail = api.CheckFail, strings.Join(all, "; ")
+		c.Hint = "traffic works; names are answered again when the port is free"
+	}
+	return c
+}
+
+// Members implements api.Service.
+func (a *Agent) Members(context.Context) ([]api.Member, error) {
+	s, err := a.requireMember()
+	if err != nil {
+		return nil, err
+	}
+	out := []api.Member{}
+	for _, m := range s.directory.View().Members {
+		out = append(out, api.Member{
+			Name: m.Name, ID: m.ID.String(), Address: m.Gossip.Addr().String(), Status: m.Status.String(),
+			Version: m.Version, RTT: float64(m.RTT.Microseconds()) / 1000,
+		})
+	}
+	return out, nil
+}
+
+// Endpoints implements api.Service.
+func (a *Agent) Endpoints(_ context.Context, f api.EndpointFilter) ([]api.Endpoint, error) {
+	s, err := a.requireMember()
+	if err != nil {
+		return nil, err
+	}
+	if f.Network != "" {
+		n, ok := s.network(f.Network)
+		if !ok {
+			return nil, noNetwork(f.Network)
+		}
+		f.Network = n.Name
+	}
+	out := []api.Endpoint{}
+	for _, e := range s.endpoints() {
+		if (f.Network == "" || e.Network == f.Network) && (f.Host == "" || e.Host == f.Host) && (f.All || e.Status != "suspended") {
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
+// endpoints lists those of all hosts, sorted by network, name and id.
+func (s *session) endpoints() []api.Endpoint {
+	v := s.directory.View()
+	name := map[discovery.NetworkID]discovery.Network{}
+	for _, n := range s.networkList() {
+		name[n.ID] = n
+	}
+	host := map[discovery.HostID]string{}
+	for _, m := range v.Members {
+		host[m.ID] = m.Name
+	}
+	var out []api.Endpoint
+	for _, r := range v.Endpoints {
+		n, ok := name[r.Network]
+		e := api.Endpoint{
+			ID: r.ID.String(), Name: r.Name, Aliases: append([]string{}, r.Aliases...), Network: n.Name,
+			MAC: r.MAC.String(), Host: host[r.Host], Status: r.Status.String(), Runtime: r.Runtime,
+		}
+		if !ok {
+			e.Network = r.Network.String()
+		}
+		if addrs := r.Addrs(); len(addrs) > 0 {
+			e.Address = withLength(n, addrs[0])
+		}
+		if l, ok := s.journal.get(r.ID); ok && r.Host == v.Self {
+			e.Sandbox, e.Interface = l.Sandbox, l.Ifname
+		}
+		out = append(out, e)
+	}
+	slices.SortFunc(out, func(a, b api.Endpoint) int {
+		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
+	})
+	return out
+}
+
+// Endpoint implements api.Service.
+func (a *Agent) Endpoint(_ context.Context, nameOrID string) (api.Endpoint, error) {
+	s, err := a.requireMember()
+	if err != nil {
+		return api.Endpoint{}, err
+	}
+	return s.oneEndpoint(nameOrID)
+}
+
+// oneEndpoint finds an endpoint of any host by id, or by a name that only one
+// has.
+func (s *session) oneEndpoint(nameOrID string) (api.Endpoint, error) {
+	want := strings.ToLower(nameOrID)
+	var found []api.Endpoint
+	for _, e := range s.endpoints() {
+		if e.ID == want {
+			return e, nil
+		}
+		if e.Name == want {
+			found = append(found, e)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return api.Endpoint{}, api.Errorf(api.KindNotFound, "no endpoint %s", nameOrID).WithHint("agentctl endpoint ls")
+	}
+	var ids []string
+	for _, e := range found {
+		ids = append(ids, fmt.Sprintf("%s (%s on %s)", e.ID, e.Network, e.Host))
+	}
+	return api.Endpoint{}, api.Errorf(api.KindConflict, "%d endpoints have the name %s", len(found), nameOrID).
+		WithHint("give an id: %s", strings.Join(ids, ", "))
+}
+
+// Query implements api.Service: the answer that the endpoint, or the host,
+// would get.
+func (a *Agent) Query(ctx context.Context, q api.DNSQuery) (api.DNSAnswer, error) {
+	s, err := a.requireMember()
+	if err != nil {
+		return api.DNSAnswer{}, err
+	}
+	scope := dns.Scope{Host: true}
+	if q.From != "" {
+		if scope, err = s.scopeOf(q.From); err != nil {
+			return api.DNSAnswer{}, err
+		}
+	}
+	start := time.Now()
+	ans, err := s.names.Resolve(ctx, q.Name, or(strings.ToUpper(q.Type), "A"), scope)
+	if err != nil {
+		return api.DNSAnswer{}, api.Errorf(api.KindMisuse, "dns query %s: %v", q.Name, err)
+	}
+	return api.DNSAnswer{
+		Rcode: ans.Rcode, Answer: ans.Answer, Authority: ans.Authority, Values: ans.Values,
+		Took: float64(time.Since(start).Microseconds()) / 1000,
+	}, nil
+}
+
+// scopeOf is the scope of an endpoint of this host.
+func (s *session) scopeOf(nameOrID string) (dns.Scope, error) {
+	e, err := s.oneEndpoint(nameOrID)
+	if err != nil {
+		return dns.Scope{}, err
+	}
+	var id discovery.EndpointID
+	if err := id.UnmarshalText([]byte(e.ID)); err != nil {
+		return dns.Scope{}, err
+	}
+	l, ok := s.journal.get(id)
+	n, known := s.network(l.Endpoint.Network.String())
+	if !ok || !known {
+		return dns.Scope{}, api.Errorf(api.KindConflict, "endpoint %s is on host %s", nameOrID, e.Host).WithHint("run the same command there")
+	}
+	return dns.Scope{Client: dns.Client{Device: gatewayPort(n.VNI), Addr: l.Addrs[0].Addr()}}, nil
+}

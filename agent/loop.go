@@ -1,0 +1,231 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/pool"
+)
+
+// loop carries the cluster into this host, newest state first: whatever
+// happened, one pass takes all of it.
+func (s *session) loop(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Second)
+	defer tick.Stop()
+	for {
+		s.pass(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.wake:
+		case <-s.directory.Changes():
+		case <-s.leases.Changes():
+		case <-tick.C: // a network may have lingered long enough
+		}
+	}
+}
+
+// pass plans the newest snapshot and applies it. The kernel comes before the
+// names: a name that is answered has its FDB entry already.
+func (s *session) pass(ctx context.Context) {
+	waiters := s.takeWaiters()
+	own := s.ownState()
+	s.announceHeader(own)
+	state, zone := plan(s.cfg, s.snapshot(), own)
+	err := s.overlay.Set(ctx, state)
+	s.names.Set(zone)
+	s.mu.Lock()
+	if err != nil && ctx.Err() == nil && (s.passErr == nil || s.passErr.Error() != err.Error()) {
+		s.log.Warn("kernel not as wanted, will be retried", "err", err)
+	}
+	s.passErr = err
+	s.mu.Unlock()
+	for _, w := range waiters {
+		w <- err
+	}
+}
+
+// settle waits for a pass that began after this call: what was changed before
+// it is in the kernel and in the DNS server when it returns.
+func (s *session) settle(ctx context.Context) error {
+	w := make(chan error, 1)
+	s.mu.Lock()
+	s.waiters = append(s.waiters, w)
+	s.mu.Unlock()
+	s.poke()
+	select {
+	case err := <-w:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *session) takeWaiters() []chan error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.waiters
+	s.waiters = nil
+	return w
+}
+
+// poke asks for a pass; several at once are one.
+func (s *session) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// snapshot joins the newest view of gossip with the newest networks.
+func (s *session) snapshot() discovery.Snapshot {
+	v := s.directory.View()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return discovery.Snapshot{
+		Self: v.Self, Members: v.Members, Networks: s.networks, Endpoints: v.Endpoints,
+		Complete: v.Complete && s.read,
+	}
+}
+
+// ownState is what only this host knows.
+func (s *session) ownState() Own {
+	own := Own{Cluster: s.cluster.ID, Locals: s.journal.all(), Carried: map[discovery.NetworkID]bool{}}
+	for _, l := range own.Locals {
+		if l.Sandbox != "" {
+			own.Carried[l.Endpoint.Network] = true
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, at := range s.used {
+		if time.Since(at) < linger {
+			own.Carried[id] = true
+		} else {
+			delete(s.used, id)
+		}
+	}
+	return own
+}
+
+// carry keeps a network's devices on this host for a while, with or without
+// endpoints.
+func (s *session) carry(id discovery.NetworkID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used[id] = time.Now()
+}
+
+// announceHeader tells the members which networks this host carries and which
+// blocks it holds.
+func (s *session) announceHeader(own Own) {
+	blocks := s.leases.Blocks()
+	s.mu.Lock()
+	networks := s.networks
+	s.mu.Unlock()
+	var out []discovery.HeaderNetwork
+	for _, n := range networks {
+		i := slices.IndexFunc(blocks, func(h discovery.HeaderNetwork) bool { return h.ID == n.ID })
+		if i < 0 && !own.Carried[n.ID] {
+			continue
+		}
+		h := discovery.HeaderNetwork{VNI: n.VNI, ID: n.ID}
+		if i >= 0 {
+			h.Blocks = blocks[i].Blocks
+		}
+		out = append(out, h)
+	}
+	s.directory.SetHeader(func(h *discovery.Header) { h.Networks = out })
+}
+
+// deliver takes the pool's newest contents. An absent network is kept: only
+// netgone says that one was deleted.
+func (s *session) deliver(c pool.Contents) {
+	var gone []discovery.HostID
+	for id, by := range c.Gone {
+		if id == s.host.ID {
+			s.forget("agentctl leave --force by " + by.By)
+		}
+		gone = append(gone, id)
+	}
+	s.directory.Forget(gone)
+
+	s.mu.Lock()
+	next := slices.Clone(c.Networks)
+	var missing []discovery.Network
+	for _, n := range s.networks {
+		if _, deleted := c.NetGone[n.ID]; deleted || slices.ContainsFunc(next, func(m discovery.Network) bool { return m.ID == n.ID }) {
+			continue
+		}
+		missing = append(missing, n)
+	}
+	next = append(next, missing...)
+	discovery.SortNetworks(next)
+	s.networks, s.read, s.deleted = next, true, c.NetGone
+	s.lost = s.lost || len(missing) > 0 || c.Restored > s.restored
+	s.restored = c.Restored
+	s.mu.Unlock()
+
+	if b, err := json.Marshal(next); err == nil {
+		if err := s.view.save(viewNetwork, b); err != nil {
+			s.log.Warn("networks not saved for the next start", "err", err)
+		}
+	}
+	s.poke()
+}
+
+// housekeep does what depends on time or on others: it finishes deletions,
+// leases the host's own addresses, refreshes the header and re-asserts what a
+// wiped store lost.
+func (s *session) housekeep(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		s.finishDeletions(ctx)
+		s.leaveDeleted(ctx)
+		s.hostAddresses(ctx)
+		if n%10 == 0 {
+			s.directory.SetHeader(s.describe)
+			s.reassert(ctx)
+		}
+	}
+}
+
+// network finds a network by name, id or the start of an id of at least four
+// digits.
+func (s *session) network(nameOrID string) (discovery.Network, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range s.networks {
+		if n.Name == nameOrID || n.ID.String() == nameOrID {
+			return n, true
+		}
+	}
+	var found []discovery.Network
+	for _, n := range s.networks {
+		if len(nameOrID) >= 4 && n.ID.String()[:min(len(nameOrID), 32)] == nameOrID {
+			found = append(found, n)
+		}
+	}
+	if len(found) != 1 {
+		return discovery.Network{}, false
+	}
+	return found[0], true
+}
+
+func (s *session) networkList() []discovery.Network {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := slices.Clone(s.networks)
+	slices.SortFunc(out, func(a, b discovery.Network) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}

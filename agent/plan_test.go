@@ -1,0 +1,165 @@
+package agent
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/dns"
+	"github.com/weft-net/weft/overlay"
+)
+
+var (
+	netBlue  = discovery.NetworkID{1}
+	netGreen = discovery.NetworkID{2}
+	here     = discovery.HostID{1}
+	there    = discovery.HostID{2}
+)
+
+// planned is a cluster of two hosts with two networks: web and db on blue, here
+// and there, and one sandbox of this host on both networks.
+func planned() (Config, discovery.Snapshot, Own) {
+	cfg := Default()
+	cfg.Name, cfg.Advertise = "host1", netip.MustParseAddr("192.0.2.1")
+	blue := discovery.Network{ID: netBlue, Name: "blue", VNI: 0x1000, State: discovery.NetworkUp,
+		Subnets: []discovery.Subnet{{CIDR: netip.MustParsePrefix("10.64.0.0/20"), Gateway: netip.MustParseAddr("10.64.0.1")}}}
+	green := discovery.Network{ID: netGreen, Name: "green", VNI: 0x1001, State: discovery.NetworkUp, Internal: true,
+		Options: map[string]string{"host_access": "none"},
+		Subnets: []discovery.Subnet{{CIDR: netip.MustParsePrefix("10.64.16.0/20"), Gateway: netip.MustParseAddr("10.64.16.1")}}}
+	web := endpoint(1, netBlue, "10.64.0.2", "web", "www")
+	db := endpoint(2, netBlue, "10.64.0.66", "db")
+	both := endpoint(3, netGreen, "10.64.16.2", "web")
+	header := func(vtep string, mtu uint16, nets ...discovery.NetworkID) discovery.Header {
+		h := discovery.Header{VTEP: netip.MustParseAddr(vtep), MTU: mtu}
+		for _, n := range nets {
+			h.Networks = append(h.Networks, discovery.HeaderNetwork{ID: n})
+		}
+		return h
+	}
+	snap := discovery.Snapshot{
+		Self: here, Complete: true, Networks: []discovery.Network{blue, green},
+		Members: []discovery.Member{
+			{ID: here, Name: "host1", Status: discovery.StatusAlive, Gossip: netip.MustParseAddrPort("192.0.2.1:4798"), Header: header("192.0.2.1", 1500, netBlue)},
+			{ID: there, Name: "host2", Status: discovery.StatusAlive, Gossip: netip.MustParseAddrPort("192.0.2.2:4798"), Header: header("192.0.2.2", 1400, netBlue)},
+		},
+		Endpoints: []discovery.Record{{Endpoint: web, Host: here}, {Endpoint: db, Host: there}, {Endpoint: both, Host: here}},
+	}
+	own := Own{Cluster: "c1", Carried: map[discovery.NetworkID]bool{netBlue: true, netGreen: true}, Locals: []Local{
+		{Endpoint: web, Sandbox: "/run/netns/a", Cookie: 7, Ifname: "eth0"},
+		{Endpoint: both, Sandbox: "/run/netns/a", Cookie: 7, Ifname: "eth1"},
+	}}
+	return cfg, snap, own
+}
+
+func endpoint(id byte, n discovery.NetworkID, addr, name string, aliases ...string) discovery.Endpoint {
+	a := netip.MustParseAddr(addr)
+	return discovery.Endpoint{ID: discovery.EndpointID{id}, Network: n, IPv4: a, MAC: endpointMAC(0x1000, a), Name: name, Aliases: aliases}
+}
+
+func TestPlanKernel(t *testing.T) {
+	st, _ := plan(planned())
+	if diff := cmp.Diff([]netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}, st.Members, configDiff); diff != "" {
+		t.Errorf("tunnel addresses that are let in (-want +got):\n%s", diff)
+	}
+	blue, green := st.Networks[0], st.Networks[1]
+	if want := []overlay.Remote{{Addr: netip.MustParseAddr("10.64.0.66"), MAC: overlay.MAC{0x0e, 0, 10, 64, 0, 66}, VTEP: netip.MustParseAddr("192.0.2.2")}}; !slices.Equal(blue.Remotes, want) {
+		t.Errorf("remotes of blue: got %v, want %v", blue.Remotes, want)
+	}
+	if len(blue.Ports) != 1 || blue.Ports[0].Endpoint != (discovery.EndpointID{1}).String() {
+		t.Errorf("ports of blue: got %v, want that of endpoint 01", blue.Ports)
+	}
+	if blue.MTU != 1350 {
+		t.Errorf("blue is carried by a member with an underlay of 1400: MTU %d, want 1350", blue.MTU)
+	}
+	if green.MTU != 1450 || !green.Internal || green.HostAccess {
+		t.Errorf("green: got MTU %d internal %t host access %t, want 1450 true false", green.MTU, green.Internal, green.HostAccess)
+	}
+	if blue.GatewayMAC == green.GatewayMAC || blue.GatewayMAC[0]&1 != 0 || blue.GatewayMAC[0]&2 == 0 {
+		t.Errorf("gateway MACs %v and %v must differ and be unicast, locally administered", blue.GatewayMAC, green.GatewayMAC)
+	}
+}
+
+func TestPlanNames(t *testing.T) {
+	_, zone := plan(planned())
+	clients := []dns.Client{
+		{Device: "g001000", Addr: netip.MustParseAddr("10.64.0.2"), Networks: []string{"blue", "green"}},
+		{Device: "g001001", Addr: netip.MustParseAddr("10.64.16.2"), Networks: []string{"green", "blue"}},
+	}
+	if diff := cmp.Diff(clients, zone.Clients, configDiff); diff != "" {
+		t.Errorf("a sandbox on two networks sees both, through either gateway (-want +got):\n%s", diff)
+	}
+	names := map[string][]string{}
+	for _, n := range zone.Networks {
+		for _, e := range n.Names {
+			names[n.Name] = append(names[n.Name], fmt.Sprint(e.Name, e.Aliases, e.Addrs))
+		}
+	}
+	want := map[string][]string{"blue": {"web[www][10.64.0.2]", "db[][10.64.0.66]"}, "green": {"web[][10.64.16.2]"}}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Errorf("names (-want +got):\n%s", diff)
+	}
+}
+
+func TestPlanLiveness(t *testing.T) {
+	t.Run("a dead member's names go, its entries stay", func(t *testing.T) {
+		cfg, snap, own := planned()
+		snap.Members[1].Status = discovery.StatusDead
+		snap.Endpoints[1].Status, snap.Endpoints[1].Hidden = discovery.EndpointSuspended, true
+		st, zone := plan(cfg, snap, own)
+		if len(st.Networks[0].Remotes) != 1 || len(st.Members) != 2 {
+			t.Errorf("got remotes %v, members %v: what works is not torn down", st.Networks[0].Remotes, st.Members)
+		}
+		if n := zone.Networks[0].Names; len(n) != 1 {
+			t.Errorf("got names %v, want web only", n)
+		}
+	})
+	t.Run("an address that another host holds is not served here", func(t *testing.T) {
+		cfg, snap, own := planned()
+		snap.Endpoints[0].Beaten = true
+		st, zone := plan(cfg, snap, own)
+		if len(st.Networks[0].Ports) != 0 || len(zone.Networks[0].Names) != 1 {
+			t.Errorf("got ports %v, names %v, want none and db", st.Networks[0].Ports, zone.Networks[0].Names)
+		}
+	})
+	t.Run("a network that is not carried has names but no devices", func(t *testing.T) {
+		cfg, snap, own := planned()
+		own.Carried, own.Locals = nil, nil
+		st, zone := plan(cfg, snap, own)
+		if len(st.Networks) != 0 || zone.Networks[0].Device != "" || len(zone.Networks[0].Names) != 2 {
+			t.Errorf("got networks %v, device %q, names %v", st.Networks, zone.Networks[0].Device, zone.Networks[0].Names)
+		}
+	})
+	t.Run("a member that left is not let in", func(t *testing.T) {
+		cfg, snap, own := planned()
+		snap.Members[1].Header.Flags = discovery.FlagGone
+		if st, _ := plan(cfg, snap, own); len(st.Members) != 1 {
+			t.Errorf("got %v, want this host only", st.Members)
+		}
+	})
+}
+
+func TestPlanIsPure(t *testing.T) {
+	cfg, snap, own := planned()
+	st1, z1 := plan(cfg, snap, own)
+	st2, z2 := plan(cfg, snap, own)
+	if diff := cmp.Diff(st1, st2, configDiff) + cmp.Diff(z1, z2, configDiff); diff != "" {
+		t.Errorf("equal arguments gave other results:\n%s", diff)
+	}
+}
+
+func BenchmarkPlan10k(b *testing.B) {
+	cfg, snap, own := planned()
+	for i := range 10_000 {
+		a := netip.AddrFrom4([4]byte{10, 64, byte(8 + i>>8), byte(i)})
+		snap.Endpoints = append(snap.Endpoints, discovery.Record{Host: there, Endpoint: endpoint(byte(i), netBlue, a.String(), fmt.Sprintf("c%d", i))})
+	}
+	slices.SortFunc(snap.Endpoints, func(a, b discovery.Record) int { return slices.Compare(a.Network[:], b.Network[:]) })
+	b.ReportAllocs()
+	for b.Loop() {
+		plan(cfg, snap, own)
+	}
+}

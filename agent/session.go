@@ -1,0 +1,396 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/gossip"
+	"github.com/weft-net/weft/discovery/ipam"
+	"github.com/weft-net/weft/discovery/pool"
+)
+
+// linger is how long a network's devices stay after its last local endpoint
+// went away, so that a container that is replaced does not rebuild them.
+const linger = 15 * time.Second
+
+// session is this host's membership in one cluster: the parts that exist only
+// while it is a member, and the loop that carries the cluster into the kernel
+// and the DNS server.
+type session struct {
+	cfg     Config // with what the cluster fixed for all hosts
+	log     *slog.Logger
+	cluster clusterFile
+	host    hostFile
+	nonce   uint64
+	data    *dataDir
+
+	overlay   Overlay
+	names     Names
+	machine   Host
+	pool      Pool
+	store     EmbeddedStore // nil with Consul
+	directory Directory
+	leases    Leases
+	journal   *journal
+	view      viewDB
+	dbs       []*bbolt.DB
+
+	ctx           context.Context // of the tasks
+	cancel        context.CancelFunc
+	group         *errgroup.Group
+	storeRuns     bool
+	directoryRuns bool
+	kept          bool       // the membership is on the disk
+	locks         keyedLocks // by sandbox: one request at a time for each
+	wake          chan struct{}
+
+	mu        sync.Mutex
+	networks  []discovery.Network // of the pool, as last delivered; sorted by VNI
+	read      bool                // delivered since this agent started
+	deleted   map[discovery.NetworkID]pool.GoneBy
+	restored  int  // the watch's count of fallen indexes
+	lost      bool // the store lacks what this host knows: to be written back
+	used      map[discovery.NetworkID]time.Time
+	waiters   []chan error // of settle
+	passErr   error        // of the last pass
+	forgotten string       // who took this host out, and when
+}
+
+// open opens everything a member needs, and nothing that another host notices:
+// the gossip port is bound, but nobody was spoken to. A failure closes what was
+// opened.
+func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session, err error) {
+	s = &session{
+		cfg: a.cfg, log: a.log, cluster: cluster, host: host, nonce: a.nonce, data: a.dir,
+		overlay: a.parts.Overlay, names: a.parts.Names, machine: a.parts.Host,
+		wake: make(chan struct{}, 1), used: map[discovery.NetworkID]time.Time{},
+	}
+	s.cfg.adopt(cluster, a.log)
+	s.forgotten = cluster.Forgotten
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	s.group, s.ctx = errgroup.WithContext(ctx)
+	defer func() {
+		if err != nil {
+			s.stop()
+		}
+	}()
+	if len(cluster.CA) > 0 && s.cfg.Store.CAFile == "" {
+		s.cfg.Store.CAFile = a.dir.file("consul-ca.pem")
+		if err := replaceFile(s.cfg.Store.CAFile, cluster.CA, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	leasesDB, err := s.openDB(a, "leases.db")
+	if err != nil {
+		return nil, err
+	}
+	viewDB_, err := s.openDB(a, "view.db")
+	if err != nil {
+		return nil, err
+	}
+	s.view = viewDB{viewDB_}
+	if s.journal, err = openJournal(leasesDB); err != nil {
+		return nil, err
+	}
+	s.loadNetworks()
+	if err := s.prune(); err != nil {
+		return nil, err
+	}
+	if s.pool, s.store, err = a.openPool(s, fresh); err != nil {
+		return nil, err
+	}
+	// The leases come first: gossip may hand over a member's request for an
+	// address as soon as its port is bound.
+	s.leases, err = a.parts.OpenLeases(ipam.Config{
+		Self: host.ID, Nonce: a.nonce, DB: leasesDB, Pool: s.pool, Log: a.log,
+		Lend: func(ctx context.Context, to discovery.HostID, body []byte) ([]byte, error) {
+			return s.directory.Call(ctx, to, body)
+		},
+		View: func() discovery.View { return s.directory.View() },
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.directory, err = a.parts.OpenDirectory(s.gossipConfig())
+	return s, err
+}
+
+// adopt takes what all hosts share from the cluster: it wins over this host's
+// configuration, with a warning where they differ.
+func (c *Config) adopt(cluster clusterFile, log *slog.Logger) {
+	differ := func(key string, mine, theirs any) {
+		if mine != theirs {
+			log.Warn("the cluster's setting wins over this host's configuration", "key", key, "cluster", theirs, "host", mine)
+		}
+	}
+	differ("domain", c.Domain, cluster.Domain)
+	differ("pool", c.Pool, cluster.Pool)
+	differ("profile", c.Profile, cluster.Profile)
+	differ("gossip_port", c.Ports.Gossip, cluster.GossipPort)
+	differ("tunnel_port", c.Ports.Tunnel, cluster.TunnelPort)
+	c.Domain, c.Pool, c.Profile = cluster.Domain, cluster.Pool, cluster.Profile
+	c.Ports.Gossip, c.Ports.Tunnel = cluster.GossipPort, cluster.TunnelPort
+	c.Store.Consul, c.Store.Prefix = cluster.Consul, cluster.Prefix
+}
+
+// openPool opens the cluster's store. A host that becomes a member takes the
+// cluster it finds there; one that is a member knows which it must be.
+func (a *Agent) openPool(s *session, fresh bool) (Pool, EmbeddedStore, error) {
+	cluster := s.cluster.ID
+	if fresh {
+		cluster = ""
+	}
+	return a.parts.OpenPool(s.cfg.Store, a.storeFile(), cluster)
+}
+
+func (a *Agent) storeFile() string { return filepath.Join(a.cfg.DataDir, "store.db") }
+
+func (s *session) openDB(a *Agent, name string) (*bbolt.DB, error) {
+	db, err := a.parts.OpenDB(a.dir.file(name))
+	if err != nil {
+		return nil, err
+	}
+	s.dbs = append(s.dbs, db)
+	return db, nil
+}
+
+func (s *session) closeDBs() {
+	for _, db := range s.dbs {
+		_ = db.Close()
+	}
+}
+
+func (s *session) gossipConfig() gossip.Config {
+	cfg := gossip.Config{
+		Self: s.host.ID, Name: s.host.Name, Version: Version,
+		Incarnation: s.host.Incarnation, Nonce: s.nonce,
+		Bind:    netip.AddrPortFrom(s.cfg.Advertise, s.cfg.Ports.Gossip),
+		Keys:    s.cluster.Keys,
+		Profile: s.cfg.Profile,
+		Header:  discovery.Header{Nonce: s.nonce, Name: s.host.Name, Version: Version, VTEP: s.cfg.Advertise, TunnelPort: s.cfg.Ports.Tunnel},
+		Saved:   s.view.load(viewGossip),
+		Save:    func(b []byte) error { return s.view.save(viewGossip, b) },
+		Seeds:   s.seeds,
+		Serve:   s.leases.Serve,
+		Forgotten: func(by string) {
+			s.forget("a member (" + by + ") says so")
+		},
+		Conflict: func(other netip.AddrPort) {
+			s.log.Error("another agent runs under this host's id: a copied data directory?", "addr", other)
+			s.forget(fmt.Sprintf("the agent at %s has the same host id", other))
+		},
+		DNSGrace: s.cfg.Grace,
+		Log:      s.log,
+	}
+	var id discovery.HostID
+	if err := id.UnmarshalText([]byte(s.cluster.ID)); err == nil {
+		cfg.Cluster = id
+	}
+	for _, l := range s.journal.all() {
+		cfg.Endpoints = append(cfg.Endpoints, l.Endpoint)
+	}
+	s.describe(&cfg.Header)
+	return cfg
+}
+
+// describe fills in what may change while the agent runs: the underlay's MTU,
+// what no automatic subnet may overlap, and the networks this host takes part
+// in.
+func (s *session) describe(h *discovery.Header) {
+	if mtu, _, err := s.machine.Underlay(s.cfg.Advertise); err == nil {
+		h.MTU = uint16(min(mtu, 65535))
+	}
+	h.TunnelPort = s.cfg.Ports.Tunnel
+	h.Avoid = s.avoid()
+}
+
+// avoid is what an automatic subnet must not overlap because of this host: its
+// routes, its resolvers and what the configuration names.
+func (s *session) avoid() []netip.Prefix {
+	out := slices.Clone(s.cfg.Avoid)
+	if routes, err := s.machine.Routes(); err == nil {
+		out = append(out, routes...)
+	}
+	for _, a := range resolvers(s.cfg.DNS.ResolvConf) {
+		if !a.IsLoopback() {
+			out = append(out, netip.PrefixFrom(a, a.BitLen()))
+		}
+	}
+	slices.SortFunc(out, func(a, b netip.Prefix) int { return a.Compare(b) })
+	return slices.Compact(out)
+}
+
+// seeds are the hosts that the pool knows: where gossip asks when members that
+// it remembers are missing.
+func (s *session) seeds(ctx context.Context) ([]netip.AddrPort, error) {
+	hosts, err := s.pool.Hosts(ctx)
+	if err != nil {
+		return s.cluster.Peers, err
+	}
+	out := slices.Clone(s.cluster.Peers)
+	for _, h := range hosts {
+		if h.ID != s.host.ID {
+			out = append(out, h.Gossip)
+		}
+	}
+	return out, nil
+}
+
+// loadNetworks takes the networks of the last start, so that the kernel is
+// programmed and names are answered before the pool was asked.
+func (s *session) loadNetworks() {
+	b := s.view.load(viewNetwork)
+	if b == nil {
+		return
+	}
+	if err := json.Unmarshal(b, &s.networks); err != nil {
+		s.log.Warn("the networks of the last start cannot be read", "err", err)
+	}
+}
+
+// prune drops journaled endpoints whose sandbox went away while no agent ran.
+// It happens before gossip opens: what is announced first is what runs.
+func (s *session) prune() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for _, l := range s.journal.all() {
+		if l.Sandbox == "" {
+			continue
+		}
+		cookie, err := s.overlay.Identify(ctx, l.Sandbox)
+		if err == nil && cookie == l.Cookie {
+			continue
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			s.log.Warn("cannot tell whether the sandbox is there, keeping the endpoint", "endpoint", l.Endpoint.ID, "sandbox", l.Sandbox, "err", err)
+			continue
+		}
+		s.log.Info("sandbox went away while no agent ran", "endpoint", l.Endpoint.ID, "sandbox", l.Sandbox)
+		if err := s.journal.remove(l.Endpoint.ID); err != nil {
+			return err
+		}
+		s.restoreResolv(l)
+	}
+	return nil
+}
+
+// runStore runs the embedded store, if it is the cluster's.
+func (s *session) runStore() {
+	if s.store != nil && !s.storeRuns {
+		s.storeRuns = true
+		s.group.Go(func() error { return s.store.Run(s.ctx) })
+	}
+}
+
+// runDirectory takes part in gossip.
+func (s *session) runDirectory() {
+	if !s.directoryRuns {
+		s.directoryRuns = true
+		s.group.Go(func() error { return s.directory.Run(s.ctx) })
+	}
+}
+
+// start runs the session's parts until stop.
+func (s *session) start() {
+	s.releaseOrphans(s.ctx)
+	s.runStore()
+	s.runDirectory()
+	s.group.Go(func() error { return s.leases.Run(s.ctx) })
+	s.group.Go(func() error { return s.overlay.Run(s.ctx) })
+	s.group.Go(func() error { return s.pool.Watch(s.ctx, s.deliver) })
+	s.group.Go(func() error { return s.loop(s.ctx) })
+	s.group.Go(func() error { return s.reap(s.ctx) })
+	s.group.Go(func() error { return s.housekeep(s.ctx) })
+}
+
+// releaseOrphans frees leases whose endpoint never reached the journal: the
+// agent died between the two.
+func (s *session) releaseOrphans(ctx context.Context) {
+	for _, o := range s.leases.Leases() {
+		if _, ok := s.journal.get(o.Owner); ok {
+			continue
+		}
+		if err := s.leases.Free(ctx, o.Network, o.Owner); err != nil {
+			s.log.Warn("lease without endpoint not freed", "endpoint", o.Owner, "err", err)
+		}
+	}
+}
+
+// stop ends the session's tasks and closes its files. Nothing is torn down: the
+// kernel goes on with what it has.
+func (s *session) stop() {
+	s.cancel()
+	if s.directory != nil {
+		s.runDirectory() // with an ended context: it closes its sockets
+	}
+	if err := s.group.Wait(); err != nil {
+		s.log.Error("a task of this member failed", "err", err)
+	}
+	s.closeDBs()
+}
+
+// forget marks this host as taken out of the cluster: what works here goes on,
+// nothing new is announced or allocated.
+func (s *session) forget(why string) {
+	s.mu.Lock()
+	first := s.forgotten == ""
+	s.forgotten = why
+	s.mu.Unlock()
+	if !first || !s.kept {
+		return
+	}
+	s.log.Error("this host was taken out of the cluster", "why", why)
+	s.cluster.Forgotten = why
+	if err := s.data.write("cluster.json", s.cluster); err != nil {
+		s.log.Error("cannot remember that this host was taken out", "err", err)
+	}
+}
+
+// keyedLocks is a mutex for each key.
+type keyedLocks struct {
+	mu   sync.Mutex
+	held map[uint64]*keyedLock
+}
+
+type keyedLock struct {
+	sync.Mutex
+	users int
+}
+
+// lock waits for the key and returns what unlocks it.
+func (k *keyedLocks) lock(key uint64) (unlock func()) {
+	k.mu.Lock()
+	if k.held == nil {
+		k.held = map[uint64]*keyedLock{}
+	}
+	l := k.held[key]
+	if l == nil {
+		l = &keyedLock{}
+		k.held[key] = l
+	}
+	l.users++
+	k.mu.Unlock()
+	l.Lock()
+	return func() {
+		l.Unlock()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if l.users--; l.users == 0 {
+			delete(k.held, key)
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/discovery/gossip"
+	"github.com/weft-net/weft/discovery/ipam"
+	"github.com/weft-net/weft/discovery/pool"
+	"github.com/weft-net/weft/discovery/pool/embedded"
+	"github.com/weft-net/weft/dns"
+	"github.com/weft-net/weft/overlay"
+	"github.com/weft-net/weft/overlay/linux"
+)
+
+// New makes an agent of the real parts: this host's kernel, memberlist, Consul
+// or the embedded store. It opens the fabric namespace; an error may be checked
+// with errors.Is(err, os.ErrPermission).
+func New(cfg Config, log *slog.Logger) (*Agent, error) {
+	kernel, err := linux.Open(linux.Config{Fabric: cfg.Fabric, Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("kernel: %w", err)
+	}
+	names := dns.New(dns.Config{
+		TTL: cfg.DNS.TTL, Upstreams: cfg.DNS.Upstreams, ResolvConf: cfg.DNS.ResolvConf,
+		ForwardSingleLabel: cfg.DNS.ForwardSingle, Log: log,
+	})
+	return Assemble(cfg, Parts{
+		Overlay:       overlay.New(kernel, log),
+		Names:         names,
+		Host:          host{kernel},
+		OpenPool:      openPool(log),
+		OpenDirectory: func(c gossip.Config) (Directory, error) { return gossip.New(c) },
+		OpenLeases:    func(c ipam.Config) (Leases, error) { return ipam.New(c) },
+		OpenDB:        openBolt,
+	}, log), nil
+}
+
+// openPool opens the one client code path to either store.
+func openPool(log *slog.Logger) func(StoreConfig, string, string) (Pool, EmbeddedStore, error) {
+	return func(c StoreConfig, file, cluster string) (Pool, EmbeddedStore, error) {
+		if c.Consul != "" {
+			p, err := newPool(c, cluster, nil, log)
+			return p, nil, err
+		}
+		if c.Embedded != "" {
+			file = c.Embedded + ".db"
+		}
+		store := embedded.New(embedded.Config{File: file, Socket: c.Embedded, Log: log})
+		p, err := newPool(c, cluster, store.Client(), log)
+		return p, store, err
+	}
+}
+
+func newPool(c StoreConfig, cluster string, client *http.Client, log *slog.Logger) (*pool.Pool, error) {
+	return pool.New(pool.Config{
+		Address: c.Consul, Cluster: cluster, HTTPClient: client, Prefix: c.Prefix,
+		TokenFile: c.TokenFile, CAFile: c.CAFile, Log: log,
+	})
+}
+
+// host answers the agent's questions about the machine.
+type host struct{ kernel *linux.Kernel }
+
+func (host) DefaultAddr() (netip.Addr, error)             { return linux.DefaultAddr() }
+func (h host) Underlay(a netip.Addr) (int, string, error) { return h.kernel.Underlay(a) }
+func (host) Routes() ([]netip.Prefix, error)              { return linux.LocalRoutes() }
+func (h host) FabricPath() string                         { return h.kernel.FabricPath() }
+
+// MakeFabric makes the fabric namespace, if it is not there.
+func MakeFabric(cfg Config) error {
+	k, err := linux.Open(linux.Config{Fabric: cfg.Fabric, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return fmt.Errorf("fabric: %w", err)
+	}
+	return k.Close()
+}
+
+// Cleanup removes everything of ours from this host's kernel. The data
+// directory is kept; a running agent is an error.
+func Cleanup(ctx context.Context, cfg Config, log *slog.Logger) error {
+	dir, err := openDataDir(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.close() }()
+	k, err := linux.Open(linux.Config{Fabric: cfg.Fabric, Log: log})
+	if err != nil {
+		return fmt.Errorf("cleanup: %w", err)
+	}
+	return overlay.New(k, log).Clean(ctx)
+}
+
+// Hint is the next command to type after an error of the daemon itself; empty
+// when there is none.
+func Hint(err error) string {
+	if e, ok := explain("agentd", err).(*api.Error); ok {
+		return e.Hint
+	}
+	return ""
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weft-net/weft/agent/api"
+)
+
+// maxToken is far above the size in bytes of any token: a wrong file is not
+// read to its end.
+const maxToken = 64 << 10
+
+func newInit(a *app) *cobra.Command {
+	var r api.InitRequest
+	var out output
+	cmd := &cobra.Command{
+		Use:   "init [--consul URL] [--pool CIDR] [--domain NAME] [--adopt]",
+		Short: "Make this host the first member of a new cluster",
+		Long: `Make this host the first member of a new cluster, and print the command that joins the next host.
+
+Without --consul networks and addresses are kept in a store of this machine, which other machines cannot join.`,
+		Example: "  agentctl init --consul http://192.0.2.10:8500",
+		Args:    wants(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := out.check(cmd); err != nil {
+				return err
+			}
+			return a.call(cmd, longCall, func(ctx context.Context, agent api.Service) error {
+				res, err := agent.Init(ctx, r, a.progress)
+				if err != nil {
+					return err
+				}
+				return out.print(a.out, res, func(w io.Writer) { showInit(w, res) })
+			})
+		},
+	}
+	cmd.Flags().StringVar(&r.Consul, "consul", "", "`URL` of the Consul that keeps networks and addresses")
+	cmd.Flags().StringVar(&r.Pool, "pool", "", "take automatic subnets from this `CIDR` (default 10.64.0.0/10)")
+	cmd.Flags().StringVar(&r.Domain, "domain", "", "the `NAME` below which endpoints are found (default weft.internal)")
+	cmd.Flags().BoolVar(&r.Adopt, "adopt", false, "take over a store whose hosts are all gone, networks and all")
+	out.addFlags(cmd, "table")
+	return cmd
+}
+
+func showInit(w io.Writer, r api.InitResult) {
+	fmt.Fprintf(w, "cluster %s: this host is its first member\n", oneLine(r.Cluster))
+	fmt.Fprintf(w, "whoever has the token is a member: keep %s secret\n", oneLine(r.TokenFile))
+	fmt.Fprintf(w, "with a copy of it on the next host, type there:\n\n    %s\n", oneLine(r.Join))
+}
+
+func newJoin(a *app) *cobra.Command {
+	var r api.JoinRequest
+	var out output
+	var tokenFile string
+	cmd := &cobra.Command{
+		Use:   "join ADDR... --token-file FILE|- [--consul URL] [--replace]",
+		Short: "Make this host a member of a cluster",
+		Long: `Make this host a member of the cluster that the members at ADDR are in; done when they see each other.
+
+ADDR is HOST or HOST:PORT. The token comes from --token-file (- is stdin) or from WEFT_TOKEN.`,
+		Example: "  agentctl join 192.0.2.1 --token-file weft.token",
+		Args:    wants(1, -1, "the address of a member"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := out.check(cmd); err != nil {
+				return err
+			}
+			r.Addresses = args
+			var err error
+			if r.Token, err = a.token(cmd, tokenFile); err != nil {
+				return err
+			}
+			return a.call(cmd, longCall, func(ctx context.Context, agent api.Service) error {
+				res, err := agent.Join(ctx, r, a.progress)
+				if err != nil {
+					return err
+				}
+				return out.print(a.out, res, func(w io.Writer) {
+					fmt.Fprintf(w, "joined cluster %s, seen by %s\n", oneLine(res.Cluster), oneLine(strings.Join(res.Members, ", ")))
+				})
+			})
+		},
+	}
+	cmd.Flags().StringVar(&tokenFile, "token-file", "", "read the token from `FILE`, - is stdin")
+	cmd.Flags().StringVar(&r.Consul, "consul", "", "`URL` of Consul as this host reaches it (default the token's)")
+	cmd.Flags().BoolVar(&r.Replace, "replace", false, "take the name of a dead host, as a new one")
+	out.addFlags(cmd, "table")
+	return cmd
+}
+
+// token is the one line that lets this host in, without white space: it may
+// have been wrapped by a mail or a terminal.
+func (a *app) token(cmd *cobra.Command, file string) (string, error) {
+	text, from := a.env("WEFT_TOKEN"), "WEFT_TOKEN"
+	if file != "" {
+		b, err := a.read(file)
+		if err != nil {
+			return "", fileError(cmd, err)
+		}
+		text, from = string(b), file
+	}
+	token := strings.Join(strings.Fields(text), "")
+	switch {
+	case token == "" && file == "":
+		return "", misuse(cmd, "needs a token: --token-file FILE, or WEFT_TOKEN")
+	case token == "":
+		return "", misuse(cmd, "--token-file %s: no token in it", from)
+	}
+	return token, nil
+}
+
+// read returns the content of a file, or of stdin for "-".
+func (a *app) read(file string) ([]byte, error) {
+	if file == "-" {
+		return io.ReadAll(io.LimitReader(a.in, maxToken))
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxToken))
+}
+
+func newLeave(a *app) *cobra.Command {
+	var r api.LeaveRequest
+	cmd := &cobra.Command{
+		Use:   "leave [--wait] [--purge] | leave --force NAME",
+		Short: "Take this host, or a dead one, out of the cluster",
+		Long: `Take this host out of the cluster and give back what it holds; with --force NAME remove a dead host, which is safe to repeat.
+
+A host with endpoints is refused: --wait waits until they are gone, --purge detaches them.`,
+		Example: "  agentctl leave --wait\n  agentctl leave --force host3",
+		Args:    wants(0, 1, "the NAME of a dead host"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.Name = strings.Join(args, "")
+			switch {
+			case r.Force && r.Name == "":
+				return misuse(cmd, "--force needs the NAME of a dead host")
+			case r.Name != "" && !r.Force:
+				return misuse(cmd, "a host leaves by itself; --force removes %q when it is dead", r.Name)
+			case r.Force && (r.Wait || r.Purge):
+				return misuse(cmd, "--force excludes --wait and --purge: a dead host does neither")
+			}
+			limit := longCall
+			if r.Wait {
+				limit = endless
+			}
+			return a.call(cmd, limit, func(ctx context.Context, agent api.Service) error {
+				if err := agent.Leave(ctx, r, a.progress); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintln(a.out, left(r.Name))
+				return err
+			})
+		},
+		ValidArgsFunction: a.complete(memberNames),
+	}
+	cmd.Flags().BoolVar(&r.Wait, "wait", false, "leave once no endpoint is left here")
+	cmd.Flags().BoolVar(&r.Purge, "purge", false, "detach the endpoints of this host")
+	cmd.Flags().BoolVar(&r.Force, "force", false, "remove the dead host NAME")
+	return cmd
+}
+
+func left(name string) string {
+	if name == "" {
+		return "left the cluster"
+	}
+	return "removed " + name
+}

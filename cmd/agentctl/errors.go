@@ -1,0 +1,106 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"unicode"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weft-net/weft/agent/api"
+)
+
+// exitCode is what scripts see of each kind of failure.
+var exitCode = map[api.Kind]int{
+	api.KindFailed:      1,
+	api.KindMisuse:      2,
+	api.KindUnreachable: 3,
+	api.KindNotFound:    4,
+	api.KindConflict:    5,
+	api.KindTimeout:     6,
+	api.KindPermission:  7,
+}
+
+// report prints err as "agentctl: what: why" with its hints, after misuse with
+// the right usage between them, and returns the exit code.
+func (a *app) report(cmd *cobra.Command, err error) int {
+	if err == nil {
+		return 0
+	}
+	e, ok := errors.AsType[*api.Error](err)
+	if !ok {
+		e = &api.Error{Kind: api.KindFailed}
+	}
+	fmt.Fprintf(a.err, "agentctl: %s\n", oneLine(err.Error()))
+	if e.Kind == api.KindMisuse {
+		fmt.Fprintf(a.err, "usage: %s\n", cmd.UseLine())
+		example, _, _ := strings.Cut(strings.TrimSpace(cmd.Example), "\n")
+		fmt.Fprintf(a.err, "example: %s\n", example)
+	}
+	for _, hint := range strings.Split(e.Hint, "\n") {
+		if hint != "" {
+			fmt.Fprintf(a.err, "hint: %s\n", oneLine(hint))
+		}
+	}
+	if code, ok := exitCode[e.Kind]; ok {
+		return code
+	}
+	return 1 // a kind of a newer agent
+}
+
+// misuse is the error of a command line that cannot be meant.
+func misuse(cmd *cobra.Command, format string, args ...any) *api.Error {
+	return api.Errorf(api.KindMisuse, "%s: %s", verb(cmd), fmt.Sprintf(format, args...))
+}
+
+// fileError is the error of a file that the user named.
+func fileError(cmd *cobra.Command, err error) *api.Error {
+	kind := api.KindFailed
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		kind = api.KindNotFound
+	case errors.Is(err, fs.ErrPermission):
+		kind = api.KindPermission
+	}
+	return api.Errorf(kind, "%s: %v", verb(cmd), err)
+}
+
+// verb is the command without the program: "network create".
+func verb(cmd *cobra.Command) string {
+	if !cmd.HasParent() {
+		return cmd.Name()
+	}
+	return strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
+}
+
+// wants returns a check that a command has from min to max arguments (max -1:
+// any number), named as in its usage.
+func wants(min, max int, names string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case max == 0 && len(args) > 0:
+			return misuse(cmd, "takes no argument, got %q", args[0])
+		case len(args) < min:
+			return misuse(cmd, "needs %s", names)
+		case max >= 0 && len(args) > max:
+			return misuse(cmd, "takes %s and nothing more, got %q", names, args[max])
+		}
+		return nil
+	}
+}
+
+// oneLine makes s fit for one line of a terminal: what other hosts send may
+// hold anything.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case !unicode.IsPrint(r):
+			return '?'
+		}
+		return r
+	}, strings.ReplaceAll(strings.TrimSpace(s), "\n", "; "))
+}

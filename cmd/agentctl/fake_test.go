@@ -1,0 +1,252 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weft-net/weft/agent/api"
+)
+
+// cluster is a Service of host1 that keeps what a dialogue makes.
+type cluster struct {
+	mu        sync.Mutex
+	state     string // of Status
+	fabric    string
+	networks  []api.Network
+	endpoints []api.Endpoint
+	members   []api.Member
+	slow      chan struct{} // when not nil, calls wait for it
+}
+
+func newCluster() *cluster {
+	c := &cluster{state: "ok", fabric: "/run/netns/weft"}
+	c.members = []api.Member{
+		{Name: "host2", ID: "22222222222222222222222222222222", Address: "192.0.2.2", Status: "dead", Version: "0.1.0", RTT: 0.3125},
+		{Name: "host1", ID: "11111111111111111111111111111111", Address: "192.0.2.1", Status: "alive", Version: "0.1.0"},
+	}
+	c.networks = []api.Network{c.network("red", "cd34cd34cd34cd34", "10.64.16.0/20"), c.network("blue", "ab12ab12ab12ab12", "10.64.0.0/20")}
+	c.networks[1].Labels = map[string]string{"team": "shop"}
+	c.endpoints = []api.Endpoint{
+		{ID: "e2e2e2e2e2e2e2e2", Name: "web", Network: "blue", Address: "10.64.0.6/20", MAC: "0e:00:0a:40:00:06", Host: "host2", Status: "suspended", Runtime: "docker"},
+		{ID: "e1e1e1e1e1e1e1e1", Name: "db", Aliases: []string{"postgres"}, Network: "blue", Address: "10.64.0.5/20", MAC: "0e:00:0a:40:00:05",
+			Host: "host1", Status: "live", Runtime: "netns", Sandbox: "/run/netns/db", Interface: "eth0"},
+	}
+	return c
+}
+
+func (c *cluster) network(name, id, subnet string) api.Network {
+	gw := netip.MustParsePrefix(subnet).Addr().Next().String()
+	return api.Network{Name: name, ID: id, Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Scope: "global", Driver: "weft",
+		Labels: map[string]string{}, Options: map[string]string{}, IPAM: api.IPAM{Driver: "weft", Config: []api.IPAMConfig{{Subnet: subnet, Gateway: gw}}},
+		VNI: 4096 + uint32(len(c.networks)), MTU: 1450, State: "up", Containers: map[string]api.Container{}}
+}
+
+// enter begins a call: it waits while the agent is slow.
+func (c *cluster) enter(ctx context.Context) (unlock func(), err error) {
+	c.mu.Lock()
+	slow := c.slow
+	c.mu.Unlock()
+	if slow != nil {
+		select {
+		case <-slow:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	c.mu.Lock()
+	return c.mu.Unlock, nil
+}
+
+func (c *cluster) Status(ctx context.Context) (api.Status, error) {
+	unlock, err := c.enter(ctx)
+	if err != nil {
+		return api.Status{}, err
+	}
+	defer unlock()
+	s := api.Status{State: c.state, Name: "host1", Cluster: "0a1b2c3d", Version: "0.1.0", Address: "192.0.2.1", Fabric: c.fabric, PID: 42,
+		Checks: []api.Check{{Name: "gossip", State: api.CheckOK, Detail: "2 members"}}}
+	switch c.state {
+	case "degraded":
+		s.Checks = append(s.Checks, api.Check{Name: "store", State: api.CheckWarn, Detail: "away for 12s", Hint: "systemctl start consul"})
+	case "down":
+		s.Checks = append(s.Checks, api.Check{Name: "kernel", State: api.CheckFail, Detail: "module vxlan: not found", Hint: "modprobe vxlan"},
+			api.Check{Name: "store", State: api.CheckWarn, Detail: "away for 12s", Hint: "systemctl start consul"})
+	case "not-a-member", "forgotten":
+		s.Cluster, s.Checks = "", nil
+	}
+	return s, nil
+}
+
+func (c *cluster) Version(context.Context) (api.Version, error) {
+	return api.Version{Version: "0.1.0", Commit: "abcdef1234567890", Go: "go1.26.7"}, nil
+}
+
+func (c *cluster) Init(_ context.Context, r api.InitRequest, progress func(string)) (api.InitResult, error) {
+	progress("asking the store")
+	progress("making the cluster")
+	if c.state != "not-a-member" && !r.Adopt {
+		return api.InitResult{}, api.Errorf(api.KindConflict, "init: this host is a member of cluster 0a1b2c3d").WithHint("agentctl leave")
+	}
+	return api.InitResult{Cluster: "0a1b2c3d", TokenFile: "/var/lib/weft/join.token", Join: "agentctl join 192.0.2.1 --token-file join.token"}, nil
+}
+
+func (c *cluster) Join(_ context.Context, r api.JoinRequest, progress func(string)) (api.JoinResult, error) {
+	progress("asking " + strings.Join(r.Addresses, ", "))
+	if r.Token != "weft1.good" {
+		return api.JoinResult{}, api.Errorf(api.KindPermission, "join %s: wrong key", r.Addresses[0]).WithHint("copy the token file again")
+	}
+	if r.Addresses[0] == "192.0.2.9" {
+		return api.JoinResult{}, api.Errorf(api.KindTimeout, "join 192.0.2.9: port 4798/udp is blocked there")
+	}
+	return api.JoinResult{Cluster: "0a1b2c3d", Members: []string{"host2", "host3"}}, nil
+}
+
+func (c *cluster) Leave(ctx context.Context, r api.LeaveRequest, progress func(string)) error {
+	switch {
+	case r.Force && r.Name != "host2":
+		return api.Errorf(api.KindNotFound, "leave --force %s: no such host", r.Name).WithHint("agentctl members")
+	case r.Force || r.Purge:
+		return nil
+	case r.Wait:
+		progress("waiting for db on blue")
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return api.Errorf(api.KindConflict, "leave: 1 endpoint is here: db on blue").WithHint("agentctl leave --purge")
+}
+
+func (c *cluster) Members(ctx context.Context) ([]api.Member, error) {
+	unlock, err := c.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return slices.Clone(c.members), nil
+}
+
+func (c *cluster) NetworkCreate(_ context.Context, r api.NetworkCreateRequest) (api.NetworkCreateResult, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k := range r.Options {
+		if k != "mtu" && k != "host_access" {
+			return api.NetworkCreateResult{}, api.Errorf(api.KindMisuse, "network create %s: -o %s: this release has no such option", r.Name, k)
+		}
+	}
+	if c.find(r.Name) >= 0 {
+		return api.NetworkCreateResult{}, api.Errorf(api.KindConflict, "network create %s: it exists", r.Name).WithHint("agentctl network inspect %s", r.Name)
+	}
+	subnet := "10.64.32.0/20"
+	if len(r.Subnets) > 0 {
+		subnet = r.Subnets[0]
+	}
+	n := c.network(r.Name, "0123456789abcdef", subnet)
+	n.Internal, n.Labels, n.Options = r.Internal, r.Labels, r.Options
+	if len(r.Gateways) > 0 {
+		n.IPAM.Config[0].Gateway = r.Gateways[0]
+	}
+	if len(r.IPRanges) > 0 {
+		n.IPAM.Config[0].IPRange = r.IPRanges[0]
+	}
+	n.IPAM.Config[0].AuxiliaryAddresses = r.AuxAddresses
+	c.networks = append(c.networks, n)
+	res := api.NetworkCreateResult{Network: n}
+	if p := netip.MustParsePrefix(subnet).Addr(); !p.IsPrivate() {
+		res.Warnings = []string{fmt.Sprintf("subnet %s is neither private nor for documentation", subnet)}
+	}
+	return res, nil
+}
+
+func (c *cluster) find(name string) int {
+	return slices.IndexFunc(c.networks, func(n api.Network) bool { return n.Name == name || n.ID == name })
+}
+
+func (c *cluster) Networks(ctx context.Context) ([]api.Network, error) {
+	unlock, err := c.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return slices.Clone(c.networks), nil
+}
+
+func (c *cluster) Network(_ context.Context, name string) (api.Network, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := c.find(name)
+	if i < 0 {
+		return api.Network{}, api.Errorf(api.KindNotFound, "network %s: not found", name).WithHint("agentctl network ls")
+	}
+	n := c.networks[i]
+	n.Containers = map[string]api.Container{}
+	for _, e := range c.endpoints {
+		if e.Network == n.Name {
+			n.Containers[e.ID] = api.Container{Name: e.Name, EndpointID: e.ID, MacAddress: e.MAC, IPv4Address: e.Address, Host: e.Host}
+		}
+	}
+	return n, nil
+}
+
+func (c *cluster) NetworkRemove(_ context.Context, name string, force bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := c.find(name)
+	switch {
+	case i < 0:
+		return api.Errorf(api.KindNotFound, "network %s: not found", name)
+	case name == "blue":
+		return api.Errorf(api.KindConflict, "network rm blue: in use by db on host1").WithHint("agentctl endpoint ls --network blue")
+	}
+	c.networks = slices.Delete(c.networks, i, i+1)
+	return nil
+}
+
+func (c *cluster) Attach(_ context.Context, r api.AttachRequest) (api.Attachment, error) {
+	switch {
+	case r.IP == "10.64.0.6":
+		return api.Attachment{}, api.Errorf(api.KindConflict, "attach %s: 10.64.0.6 is held by web on host2", r.Name)
+	case r.Netns == "gone":
+		return api.Attachment{}, api.Errorf(api.KindNotFound, "attach %s: namespace gone: no such file or directory", r.Name).WithHint("ip netns add gone")
+	}
+	return api.Attachment{ID: "e3e3e3e3e3e3e3e3", Name: r.Name, Network: r.Network, Address: "10.64.0.7/20", Gateway: "10.64.0.1", DNS: []string{"10.64.0.1"},
+		Search: []string{"blue.weft.internal", "weft.internal"}, MAC: "0e:00:0a:40:00:07", MTU: 1450, Interface: "eth0",
+		Notices: []string{"another member has not seen it yet"}}, nil
+}
+
+func (c *cluster) Detach(context.Context, string, string) error { return nil }
+
+func (c *cluster) Endpoints(ctx context.Context, f api.EndpointFilter) ([]api.Endpoint, error) {
+	unlock, err := c.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return slices.DeleteFunc(slices.Clone(c.endpoints), func(e api.Endpoint) bool {
+		return f.Network != "" && e.Network != f.Network || f.Host != "" && e.Host != f.Host || !f.All && e.Status == "suspended"
+	}), nil
+}
+
+func (c *cluster) Endpoint(_ context.Context, name string) (api.Endpoint, error) {
+	for _, e := range c.endpoints {
+		if e.Name == name || e.ID == name {
+			return e, nil
+		}
+	}
+	return api.Endpoint{}, api.Errorf(api.KindNotFound, "endpoint %s: not found", name).WithHint("agentctl endpoint ls")
+}
+
+func (c *cluster) Query(_ context.Context, q api.DNSQuery) (api.DNSAnswer, error) {
+	switch {
+	case q.Name == "web" && q.Type == "A":
+		return api.DNSAnswer{Rcode: "NOERROR", Answer: []string{"web.blue.weft.internal.\t5\tIN\tA\t10.64.0.6"}, Values: []string{"10.64.0.6"}, Took: 0.02}, nil
+	case q.Name == "web":
+		return api.DNSAnswer{Rcode: "NOERROR", Authority: []string{"weft.internal.\t5\tIN\tSOA\tns.weft.internal. root.weft.internal. 1 1 1 1 5"}}, nil
+	case q.Name == "broken":
+		return api.DNSAnswer{Rcode: "SERVFAIL"}, nil
+	}
+	return api.DNSAnswer{Rcode: "NXDOMAIN"}, nil
+}

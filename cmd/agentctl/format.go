@@ -1,0 +1,119 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"reflect"
+	"strings"
+	"text/template"
+
+	"github.com/weft-net/weft/agent/api"
+)
+
+// rowFormat is a template of --format, in Docker's dialect: fields by their Go
+// name ({{.ID}}) or by their JSON key ({{.Id}}), "table " before a template for
+// aligned columns under a header, \t and \n for tab and newline.
+type rowFormat struct {
+	row    *template.Template
+	keys   *template.Template // the same for a row as JSON decodes it
+	header *template.Template // nil without "table "
+}
+
+// formatFuncs is the functions of Docker's templates that have a use here.
+var formatFuncs = template.FuncMap{
+	"json":  toJSON,
+	"join":  strings.Join,
+	"lower": strings.ToLower,
+	"split": strings.Split,
+	"upper": strings.ToUpper,
+}
+
+// headerFuncs leaves the header's words as they are.
+var headerFuncs = template.FuncMap{
+	"json":  func(v any) any { return v },
+	"join":  func(v, _ any) any { return v },
+	"lower": func(v any) any { return v },
+	"split": func(v, _ any) any { return v },
+	"upper": func(v any) any { return v },
+}
+
+func toJSON(v any) (string, error) {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return strings.TrimSpace(b.String()), err
+}
+
+func parseFormat(text string) (*rowFormat, error) {
+	text, table := strings.CutPrefix(text, "table ")
+	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(text)
+	f := new(rowFormat)
+	var errs [3]error
+	f.row, errs[0] = template.New("format").Funcs(formatFuncs).Parse(text)
+	f.keys, errs[1] = template.New("format").Funcs(formatFuncs).Option("missingkey=error").Parse(text)
+	if table {
+		f.header, errs[2] = template.New("format").Funcs(headerFuncs).Parse(text)
+	}
+	return f, errors.Join(errs[0], errs[2]) // the second is the first again
+}
+
+// print writes every row with a newline after it, and all of it or nothing.
+func (f *rowFormat) print(w io.Writer, list []any) error {
+	var b bytes.Buffer
+	if f.header != nil && len(list) > 0 {
+		if err := f.header.Execute(&b, headers(list[0])); err != nil {
+			return badFormat(err)
+		}
+		b.WriteByte('\n')
+	}
+	for _, v := range list {
+		if err := f.one(&b, v); err != nil {
+			return badFormat(err)
+		}
+		b.WriteByte('\n')
+	}
+	if f.header != nil {
+		return columns(w, func(w io.Writer) { w.Write(b.Bytes()) })
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// one writes a row by its Go names, and if it has not got those by its keys.
+func (f *rowFormat) one(w *bytes.Buffer, v any) error {
+	start := w.Len()
+	err := f.row.Execute(w, v)
+	if err == nil {
+		return nil
+	}
+	w.Truncate(start)
+	text, encErr := json.Marshal(v)
+	if encErr != nil {
+		return encErr
+	}
+	var decoded any
+	if json.Unmarshal(text, &decoded) != nil || f.keys.Execute(w, decoded) != nil {
+		return err
+	}
+	return nil
+}
+
+// headers gives every field its name in capitals, under both its names.
+func headers(v any) map[string]string {
+	h := map[string]string{}
+	typ := reflect.TypeOf(v)
+	for i := range typ.NumField() {
+		field := typ.Field(i)
+		key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		h[field.Name] = strings.ToUpper(key)
+		h[key] = strings.ToUpper(key)
+	}
+	return h
+}
+
+func badFormat(err error) error {
+	return api.Errorf(api.KindMisuse, "--format: %v", err)
+}

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weft-net/weft/agent/api"
+)
+
+func newNetwork(a *app) *cobra.Command {
+	cmd := group("network COMMAND", "Make, show and remove networks",
+		"Make, show and remove networks, in Docker's words.", "  agentctl network ls",
+		newNetworkCreate(a), newNetworkList(a), newNetworkInspect(a), newNetworkRemove(a))
+	cmd.Aliases = []string{"net"}
+	return cmd
+}
+
+func newNetworkList(a *app) *cobra.Command {
+	var out output
+	var quiet, whole bool
+	var filters []string
+	cmd := &cobra.Command{
+		Use:     "ls [-q] [--filter KEY=VALUE]...",
+		Aliases: []string{"list"},
+		Short:   "Show the networks of the cluster",
+		Long:    "Show the networks of the cluster.\n\nFilters are name=PART, id=PREFIX, driver=NAME, scope=NAME, label=KEY and label=KEY=VALUE.",
+		Example: "  agentctl network ls --filter label=team=shop",
+		Args:    wants(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := out.check(cmd); err != nil {
+				return err
+			}
+			keep, err := networkFilter(cmd, filters)
+			if err != nil {
+				return err
+			}
+			return a.call(cmd, shortCall, func(ctx context.Context, agent api.Service) error {
+				list, err := agent.Networks(ctx)
+				if err != nil {
+					return err
+				}
+				list = slices.DeleteFunc(list, func(n api.Network) bool { return !keep(n) })
+				slices.SortFunc(list, func(x, y api.Network) int { return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID)) })
+				if quiet {
+					return showIDs(a.out, list, whole)
+				}
+				return out.print(a.out, list, func(w io.Writer) { showNetworks(w, list, whole) })
+			})
+		},
+	}
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "show ids alone")
+	cmd.Flags().BoolVar(&whole, "no-trunc", false, "show whole ids")
+	cmd.Flags().StringArrayVarP(&filters, "filter", "f", nil, "show only networks with `KEY=VALUE`")
+	out.addFlags(cmd, "table")
+	return cmd
+}
+
+func showNetworks(w io.Writer, list []api.Network, whole bool) {
+	line(w, "NETWORK ID", "NAME", "DRIVER", "SCOPE", "SUBNET", "STATE")
+	for _, n := range list {
+		line(w, id(n.ID, whole), n.Name, n.Driver, n.Scope, subnets(n), n.State)
+	}
+}
+
+func showIDs(w io.Writer, list []api.Network, whole bool) error {
+	for _, n := range list {
+		if _, err := fmt.Fprintln(w, id(n.ID, whole)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// id is an id for people, or all of it.
+func id(s string, whole bool) string {
+	if whole {
+		return s
+	}
+	return short(s)
+}
+
+func subnets(n api.Network) string {
+	var list []string
+	for _, c := range n.IPAM.Config {
+		list = append(list, c.Subnet)
+	}
+	return strings.Join(list, ",")
+}
+
+// networkFilter returns the condition that filters describe, in Docker's way:
+// different keys must all hold, of one key any value.
+func networkFilter(cmd *cobra.Command, filters []string) (func(api.Network) bool, error) {
+	byKey := map[string][]string{}
+	for _, f := range filters {
+		key, value, ok := strings.Cut(f, "=")
+		if _, known := matchers[key]; !ok || !known {
+			return nil, misuse(cmd, "--filter %s: want name=, id=, driver=, scope= or label=", f)
+		}
+		byKey[key] = append(byKey[key], value)
+	}
+	return func(n api.Network) bool {
+		for key, values := range byKey {
+			if !slices.ContainsFunc(values, func(v string) bool { return matchers[key](n, v) }) {
+				return false
+			}
+		}
+		return true
+	}, nil
+}
+
+// matchers is the keys of --filter.
+var matchers = map[string]func(api.Network, string) bool{
+	"name":   func(n api.Network, v string) bool { return strings.Contains(n.Name, v) },
+	"id":     func(n api.Network, v string) bool { return strings.HasPrefix(n.ID, v) },
+	"driver": func(n api.Network, v string) bool { return n.Driver == v },
+	"scope":  func(n api.Network, v string) bool { return n.Scope == v },
+	"label": func(n api.Network, v string) bool {
+		key, want, hasValue := strings.Cut(v, "=")
+		got, ok := n.Labels[key]
+		return ok && (!hasValue || got == want)
+	},
+}
+
+func newNetworkInspect(a *app) *cobra.Command {
+	var out output
+	cmd := &cobra.Command{
+		Use:     "inspect NAME...",
+		Aliases: []string{"show"},
+		Short:   "Show all about networks, with the endpoints of all hosts",
+		Long:    "Show all about networks, with the endpoints of all hosts.\n\nNAME is a name or an id. " + inspectForm,
+		Example: "  agentctl network inspect backend --format '{{.VNI}}'",
+		Args:    wants(1, -1, "the NAME of a network"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := out.check(cmd); err != nil {
+				return err
+			}
+			return a.call(cmd, shortCall, func(ctx context.Context, agent api.Service) error {
+				list, err := each(args, func(name string) (api.Network, error) { return agent.Network(ctx, name) })
+				return errors.Join(out.print(a.out, list, func(w io.Writer) { showWhole(w, list) }), err)
+			})
+		},
+		ValidArgsFunction: a.complete(networkNames),
+	}
+	a.inspectFlags(cmd, &out)
+	return cmd
+}
+
+// inspectForm tells of the default that inspectFlags sets.
+const inspectForm = "The answer is a table on a terminal and JSON in a pipe."
+
+// inspectFlags gives cmd the flags of an inspect. What reads it from a pipe
+// expects JSON, as from docker inspect, whose -f it has too.
+func (a *app) inspectFlags(cmd *cobra.Command, out *output) {
+	form := "json"
+	if isTerminal(a.out) {
+		form = "table"
+	}
+	out.addOutput(cmd, form)
+	out.addFormat(cmd, "f")
+}
+
+// each asks for every name. It goes on after a failure, and returns what it got
+// with the errors.
+func each[T any](names []string, ask func(string) (T, error)) ([]T, error) {
+	list := []T{}
+	var errs []error
+	for _, name := range names {
+		v, err := ask(name)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		list = append(list, v)
+	}
+	return list, errors.Join(errs...)
+}
+
+func showWhole(w io.Writer, list []api.Network) {
+	for i, n := range list {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		fmt.Fprintln(w, oneLine(fmt.Sprintf("%s: %s, id %s, vni %d, mtu %d", n.Name, n.State, n.ID, n.VNI, n.MTU)))
+		for _, c := range n.IPAM.Config {
+			fmt.Fprintln(w, oneLine(fmt.Sprintf("subnet %s, gateway %s", c.Subnet, cmp.Or(c.Gateway, "none"))))
+		}
+		showContainers(w, n.Containers)
+	}
+}
+
+func showContainers(w io.Writer, byID map[string]api.Container) {
+	if len(byID) == 0 {
+		return
+	}
+	list := make([]api.Container, 0, len(byID))
+	for _, c := range byID {
+		list = append(list, c)
+	}
+	slices.SortFunc(list, func(x, y api.Container) int {
+		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.EndpointID, y.EndpointID))
+	})
+	fmt.Fprintln(w)
+	line(w, "ENDPOINT ID", "NAME", "ADDRESS", "MAC", "HOST")
+	for _, c := range list {
+		line(w, short(c.EndpointID), c.Name, cmp.Or(c.IPv4Address, c.IPv6Address), c.MacAddress, c.Host)
+	}
+}
+
+func newNetworkRemove(a *app) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:     "rm NAME... [-f]",
+		Aliases: []string{"remove", "delete"},
+		Short:   "Remove networks",
+		Long: `Remove networks and print the names of those that are gone.
+
+NAME is a name or an id. With -f a network that does not exist is no error, and addresses that dead hosts hold do not keep one.`,
+		Example: "  agentctl network rm backend",
+		Args:    wants(1, -1, "the NAME of a network"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.call(cmd, shortCall, func(ctx context.Context, agent api.Service) error {
+				_, err := each(args, func(name string) (struct{}, error) { return struct{}{}, a.removeNetwork(ctx, agent, name, force) })
+				return err
+			})
+		},
+		ValidArgsFunction: a.complete(networkNames),
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "remove what dead hosts hold too")
+	return cmd
+}
+
+func (a *app) removeNetwork(ctx context.Context, agent api.Service, name string, force bool) error {
+	err := agent.NetworkRemove(ctx, name, force)
+	if force && api.KindOf(err) == api.KindNotFound && err != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(a.out, name)
+	return err
+}

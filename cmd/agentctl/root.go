@@ -1,0 +1,123 @@
+package main
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weft-net/weft/agent/api"
+)
+
+// newRoot is the whole command line.
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "agentctl COMMAND",
+		Short: "Command the weft agent of this host",
+		Long: `Command the weft agent of this host, and look at the overlay networks that it carries.
+
+Answers go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed or
+degraded, 2 misuse, 3 agent unreachable, 4 not found, 5 conflict or in use,
+6 timed out waiting, 7 not permitted.`,
+		Example:           "  agentctl status",
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		Args:              cobra.ArbitraryArgs, // so that an unknown command comes to RunE
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			return unknownCommand(cmd, args[0])
+		},
+	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return misuse(cmd, "%v", err) })
+	root.PersistentFlags().StringVar(&a.socket, "socket", cmp.Or(a.env("WEFT_SOCKET"), api.DefaultSocket), "the agent's socket, a `PATH`; WEFT_SOCKET means the same")
+	root.PersistentFlags().DurationVar(&a.timeout, "timeout", 0, "give up after this `DURATION`, such as 10s or 2m (default 30s; 2m to init, join and leave, 1m to --wait of status, none to --watch and --wait of leave)")
+	root.AddCommand(
+		newInit(a), newJoin(a), newLeave(a), newMembers(a), newStatus(a),
+		newNetwork(a), newAttach(a), newDetach(a), newEndpoint(a),
+		newDNS(a), newFabric(a), newVersion(a), newCompletion(a),
+	)
+	root.SetHelpCommand(newHelp())
+	disableFlagsInUse(root)
+	return root
+}
+
+// group is a command that only holds others.
+func group(use, short, long, example string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: long, Example: example,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return misuse(cmd, "needs a command: %s", strings.Join(names(cmd), ", "))
+			}
+			return unknownCommand(cmd, args[0])
+		},
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+// unknownCommand is the error for name, with the command that was meant if one
+// is near.
+func unknownCommand(cmd *cobra.Command, name string) error {
+	err := misuse(cmd, "unknown command %q", name)
+	if cmd.SuggestionsMinimumDistance <= 0 {
+		cmd.SuggestionsMinimumDistance = 2 // cobra's own default, which it sets elsewhere
+	}
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		return err.WithHint("%s %s", cmd.CommandPath(), near[0])
+	}
+	return err.WithHint("%s --help", cmd.CommandPath())
+}
+
+// newHelp is `agentctl help COMMAND`, the same as `agentctl COMMAND --help`.
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND]...",
+		Short:   "Show the help of a command",
+		Long:    "Show the help of a command.",
+		Example: "  agentctl help network create",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return unknownCommand(found, cmp.Or(strings.Join(rest, " "), strings.Join(args, " ")))
+			}
+			found.InitDefaultHelpFlag()
+			return found.Help()
+		},
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			found, _, err := cmd.Root().Find(args)
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return names(found), cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+}
+
+// names is the commands below cmd.
+func names(cmd *cobra.Command) []string {
+	var list []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			list = append(list, c.Name())
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// disableFlagsInUse lets every Use line stand as it is written.
+func disableFlagsInUse(cmd *cobra.Command) {
+	cmd.DisableFlagsInUseLine = true
+	for _, c := range cmd.Commands() {
+		disableFlagsInUse(c)
+	}
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weft-net/weft/agent/api"
+)
+
+func newStatus(a *app) *cobra.Command {
+	var out output
+	var wait bool
+	cmd := &cobra.Command{
+		Use:   "status [--wait]",
+		Short: "Show the state of this host and what was checked",
+		Long: `Show the state of this host and what was checked; exits 1 unless the state is ok.
+
+With --wait it waits until the state is ok, and exits 6 when that takes longer than --timeout (default 1m).`,
+		Example: "  agentctl status --wait --timeout 2m",
+		Args:    wants(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := out.check(cmd); err != nil {
+				return err
+			}
+			look, limit := api.Service.Status, shortCall
+			if wait {
+				look, limit = a.waitStatus, waitCall
+			}
+			return a.call(cmd, limit, func(ctx context.Context, agent api.Service) error {
+				st, err := look(agent, ctx)
+				if st.State != "" {
+					if err := out.print(a.out, st, func(w io.Writer) { showStatus(w, st) }); err != nil {
+						return err
+					}
+				}
+				if err != nil {
+					return err
+				}
+				return verdict(st)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the state is ok")
+	out.addFlags(cmd, "table")
+	return cmd
+}
+
+// waitStatus asks until the state is ok or can never become it, and returns the
+// last state. An agent that does not answer may be about to start.
+func (a *app) waitStatus(agent api.Service, ctx context.Context) (api.Status, error) {
+	tick := time.NewTicker(a.poll)
+	defer tick.Stop()
+	var last api.Status
+	away := "the agent does not answer"
+	for {
+		st, err := agent.Status(ctx)
+		switch kind := api.KindOf(err); {
+		case err == nil && (st.State == "ok" || st.State == "forgotten"):
+			return st, nil
+		case err == nil:
+			last, away = st, verdict(st).Error()
+		case kind != api.KindUnreachable && kind != api.KindTimeout:
+			return last, err
+		}
+		a.progress(away)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return last, api.Errorf(api.KindTimeout, "status --wait: gave up: %s", away)
+		}
+	}
+}
+
+func showStatus(w io.Writer, s api.Status) {
+	cluster := "of no cluster"
+	if s.Cluster != "" {
+		cluster = "of cluster " + s.Cluster
+	}
+	fmt.Fprintf(w, "%s\n", oneLine(fmt.Sprintf("%s: %s, %s, agentd %s at %s", s.Name, s.State, cluster, s.Version, s.Address)))
+	if len(s.Checks) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	line(w, "CHECK", "STATE", "DETAIL")
+	for _, c := range s.Checks {
+		state := c.State
+		if state == api.CheckFail {
+			state = "FAIL"
+		}
+		line(w, c.Name, state, c.Detail)
+	}
+}
+
+// verdict is what the exit code says about a state: nil for ok.
+func verdict(s api.Status) error {
+	switch s.State {
+	case "ok":
+		return nil
+	case "not-a-member":
+		return api.Errorf(api.KindFailed, "status: this host is not a member of a cluster").
+			WithHint("agentctl init, or agentctl join ADDR --token-file FILE")
+	case "forgotten":
+		return api.Errorf(api.KindFailed, "status: this host was removed from the cluster").
+			WithHint("agentctl leave, then agentctl join ADDR --token-file FILE")
+	}
+	var bad, hints []string
+	for _, c := range s.Checks {
+		if c.State != api.CheckOK {
+			bad = append(bad, c.Name+" ("+c.Detail+")")
+			hints = append(hints, c.Hint)
+		}
+	}
+	return api.Errorf(api.KindFailed, "status: %s: %s", s.State, strings.Join(bad, ", ")).WithHint("%s", strings.Join(hints, "\n"))
+}

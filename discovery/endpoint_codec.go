@@ -1,0 +1,134 @@
+package discovery
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math"
+	"net/netip"
+	"slices"
+)
+
+// Tags of an endpoint's fields. A new field takes the next number; a number is
+// never used again.
+const (
+	tagNetwork = iota + 1
+	tagIPv4
+	tagIPv6
+	tagMAC
+	tagSeq
+	tagName
+	tagAlias
+	tagSRV
+	tagRuntime     // code of a well known runtime
+	tagRuntimeName // any other
+	tagHealth
+	tagFlags
+)
+
+// runtimes have a code of one byte on the wire; the order is part of the
+// format.
+var runtimes = []string{"", "netns", "docker", "podman", "cni", "host"}
+
+// appendEndpoint writes all but the id, which stands before it in an Op.
+// Empty fields take no room.
+func appendEndpoint(b []byte, e Endpoint) []byte {
+	b = appendBytes(b, tagNetwork, e.Network[:])
+	b = appendAddr(b, tagIPv4, e.IPv4)
+	b = appendAddr(b, tagIPv6, e.IPv6)
+	if !e.MAC.IsZero() {
+		b = appendBytes(b, tagMAC, e.MAC[:])
+	}
+	b = appendUint(b, tagSeq, e.Seq)
+	b = appendBytes(b, tagName, e.Name)
+	for _, a := range e.Aliases {
+		b = appendBytes(b, tagAlias, a)
+	}
+	for _, s := range e.SRV {
+		v := appendBlob(appendBlob(nil, s.Service), s.Protocol)
+		b = appendBytes(b, tagSRV, binary.BigEndian.AppendUint16(v, s.Port))
+	}
+	if code := slices.Index(runtimes, e.Runtime); code >= 0 {
+		b = appendUint(b, tagRuntime, uint64(code))
+	} else {
+		b = appendBytes(b, tagRuntimeName, e.Runtime)
+	}
+	b = appendUint(b, tagHealth, uint64(e.Health))
+	b = appendUint(b, tagFlags, uint64(e.Flags))
+	return append(b, e.Unknown...)
+}
+
+func parseEndpoint(id EndpointID, b []byte) (Endpoint, error) {
+	e := Endpoint{ID: id}
+	var err error
+	e.Unknown, err = fields(b, "endpoint", func(f field) (bool, error) {
+		var err error
+		var n uint64
+		switch f.tag {
+		case tagNetwork:
+			err = f.into(e.Network[:])
+		case tagIPv4:
+			e.IPv4, err = f.addr()
+		case tagIPv6:
+			e.IPv6, err = f.addr()
+		case tagMAC:
+			err = f.into(e.MAC[:])
+		case tagSeq:
+			e.Seq, err = f.upTo(math.MaxUint64)
+		case tagName:
+			e.Name = string(f.bytes)
+		case tagAlias:
+			e.Aliases = append(e.Aliases, string(f.bytes))
+		case tagSRV:
+			var s SRV
+			s, err = parseSRV(f.bytes)
+			e.SRV = append(e.SRV, s)
+		case tagRuntime:
+			if n, err = f.upTo(math.MaxUint64); err == nil && n < uint64(len(runtimes)) {
+				e.Runtime = runtimes[n]
+			} else if err == nil {
+				return false, nil // a runtime that a newer agent has a code for
+			}
+		case tagRuntimeName:
+			e.Runtime = string(f.bytes)
+		case tagHealth:
+			n, err = f.upTo(math.MaxUint8)
+			e.Health = Health(n)
+		case tagFlags:
+			n, err = f.upTo(math.MaxUint32)
+			e.Flags = uint32(n)
+		default:
+			return false, nil
+		}
+		return true, err
+	})
+	return e, err
+}
+
+func parseSRV(b []byte) (SRV, error) {
+	r := reader{b: b}
+	s := SRV{Service: string(r.blob("srv service")), Protocol: string(r.blob("srv protocol"))}
+	if p := r.take(2, "srv port"); p != nil {
+		s.Port = binary.BigEndian.Uint16(p)
+	}
+	return s, r.err
+}
+
+// normal returns the endpoint as it comes back from the wire: addresses of one
+// form, aliases sorted, empty lists nil, nothing shared with the caller.
+func (e Endpoint) normal() Endpoint {
+	e.IPv4, e.IPv6 = unmap(e.IPv4), e.IPv6.WithZone("")
+	e.Aliases = cloneOrNil(e.Aliases)
+	slices.Sort(e.Aliases)
+	e.SRV = cloneOrNil(e.SRV)
+	e.Unknown = bytes.Clone(e.Unknown)
+	return e
+}
+
+func unmap(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
+
+func cloneOrNil[T any](s []T) []T {
+	if len(s) == 0 {
+		return nil
+	}
+	return slices.Clone(s)
+}

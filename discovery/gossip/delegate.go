@@ -1,0 +1,163 @@
+package gossip
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/weft-net/weft/discovery"
+)
+
+// delegate is what memberlist calls. Most calls come with memberlist's locks
+// held, or from the goroutine that reads the socket: none of them waits for
+// anything or calls memberlist, they only note what happened.
+type delegate struct {
+	g    *Gossip
+	meta []byte
+}
+
+// event is one thing that a callback saw.
+type event struct {
+	kind  eventKind
+	node  memberlist.Node // a copy
+	rtt   time.Duration
+	bytes []byte
+}
+
+type eventKind int
+
+const (
+	memberUp eventKind = iota
+	memberDown
+	probeAnswered
+	digestReceived
+	refusedAlive
+	idTaken
+)
+
+// queue passes events on in order and without bound: their number is that of
+// members coming and going, and of one probe a second.
+type queue struct {
+	mu     sync.Mutex
+	events []event
+	ready  chan struct{}
+}
+
+func newQueue() *queue { return &queue{ready: make(chan struct{}, 1)} }
+
+func (q *queue) put(e event) {
+	q.mu.Lock()
+	q.events = append(q.events, e)
+	q.mu.Unlock()
+	poke(q.ready)
+}
+
+func (q *queue) take() []event {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	out := q.events
+	q.events = nil
+	return out
+}
+
+// NodeMeta implements memberlist.Delegate.
+func (d *delegate) NodeMeta(int) []byte { return d.meta }
+
+// NotifyMsg implements memberlist.Delegate. A message that finds the queue full
+// is dropped: digests repair it.
+func (d *delegate) NotifyMsg(b []byte) {
+	select {
+	case d.g.inbox <- bytes.Clone(b):
+	default:
+		d.g.count.inboxFull.Add(1)
+	}
+}
+
+// GetBroadcasts implements memberlist.Delegate. Nothing of ours is broadcast:
+// its retransmissions end before the last member is reached.
+func (d *delegate) GetBroadcasts(int, int) [][]byte { return nil }
+
+// LocalState implements memberlist.Delegate.
+func (d *delegate) LocalState(bool) []byte {
+	d.g.mu.Lock()
+	defer d.g.mu.Unlock()
+	return d.g.x.Digest().Append(nil)
+}
+
+// MergeRemoteState implements memberlist.Delegate.
+func (d *delegate) MergeRemoteState(b []byte, _ bool) {
+	d.g.events.put(event{kind: digestReceived, bytes: bytes.Clone(b)})
+}
+
+// AckPayload implements memberlist.PingDelegate.
+func (d *delegate) AckPayload() []byte { return *d.g.ack.Load() }
+
+// NotifyPingComplete implements memberlist.PingDelegate.
+func (d *delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, payload []byte) {
+	d.g.events.put(event{kind: probeAnswered, node: copyNode(n), rtt: rtt, bytes: bytes.Clone(payload)})
+}
+
+// NotifyJoin implements memberlist.EventDelegate.
+func (d *delegate) NotifyJoin(n *memberlist.Node) {
+	d.g.events.put(event{kind: memberUp, node: copyNode(n)})
+}
+
+// NotifyUpdate implements memberlist.EventDelegate. A host that restarted
+// before it was missed comes here, with another nonce.
+func (d *delegate) NotifyUpdate(n *memberlist.Node) {
+	d.g.events.put(event{kind: memberUp, node: copyNode(n)})
+}
+
+// NotifyLeave implements memberlist.EventDelegate.
+func (d *delegate) NotifyLeave(n *memberlist.Node) {
+	d.g.events.put(event{kind: memberDown, node: copyNode(n)})
+}
+
+// NotifyConflict implements memberlist.ConflictDelegate. The name is the host
+// id, so two addresses under one name mean a cloned host, or our own earlier
+// life at another address; conflict.go tells them apart.
+func (d *delegate) NotifyConflict(existing, other *memberlist.Node) {
+	if existing.Name == d.g.cfg.Self.String() {
+		d.g.events.put(event{kind: idTaken, node: copyNode(other)})
+	}
+}
+
+var errForgotten = errors.New("the host was forgotten")
+
+// NotifyAlive implements memberlist.AliveDelegate: a forgotten host is no
+// member at any incarnation.
+func (d *delegate) NotifyAlive(n *memberlist.Node) error {
+	id, ok := hostID(n.Name)
+	if !ok {
+		return discovery.ErrMalformed
+	}
+	if _, refused := d.g.refused.Load(id); refused {
+		d.g.events.put(event{kind: refusedAlive, node: copyNode(n)})
+		return errForgotten
+	}
+	return nil
+}
+
+func copyNode(n *memberlist.Node) memberlist.Node {
+	c := *n
+	c.Addr, c.Meta = bytes.Clone(n.Addr), bytes.Clone(n.Meta)
+	return c
+}
+
+func hostID(name string) (id discovery.HostID, ok bool) {
+	if len(name) != 2*len(id) {
+		return id, false
+	}
+	_, err := hex.Decode(id[:], []byte(name))
+	return id, err == nil
+}
+
+func addrPort(n memberlist.Node) netip.AddrPort {
+	a, _ := netip.AddrFromSlice(n.Addr)
+	return netip.AddrPortFrom(a.Unmap(), n.Port)
+}

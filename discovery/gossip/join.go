@@ -1,0 +1,186 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/weft-net/weft/discovery"
+)
+
+var (
+	// ErrWrongKey means that the host at the address holds another gossip key.
+	ErrWrongKey = errors.New("the gossip key is another one")
+	// ErrOtherCluster means that what answers at the address does not speak
+	// for this cluster.
+	ErrOtherCluster = errors.New("the host belongs to another cluster, or is no member of any")
+	// ErrFormat means that the member speaks no wire format of ours.
+	ErrFormat = errors.New("no common wire format")
+	// ErrUnreachable is what every UnreachableError wraps.
+	ErrUnreachable = errors.New("unreachable")
+)
+
+// UnreachableError names the port and protocol that packets do not pass.
+type UnreachableError struct {
+	Addr     netip.AddrPort // that is not reached
+	Protocol string         // "tcp" or "udp"
+	From     string         // who tried; empty: this host
+	Err      error          // what the kernel said, or nil
+}
+
+func (e *UnreachableError) Error() string {
+	s := fmt.Sprintf("gossip port %d/%s of %s is unreachable", e.Addr.Port(), e.Protocol, e.Addr.Addr())
+	if e.From != "" {
+		s += " from " + e.From
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Unwrap returns ErrUnreachable and the kernel's error.
+func (e *UnreachableError) Unwrap() []error { return []error{ErrUnreachable, e.Err} }
+
+// joinWait is how long a member has to take a new host in.
+const joinWait = 10 * time.Second
+
+// Join enters the cluster through one of the addresses, and returns the
+// members when one of them has shown that it holds this host's state: only
+// then is the host known to the others. Run has to be running. The addresses
+// are tried again later as well, as long as no member is at them.
+func (g *Gossip) Join(ctx context.Context, addrs []netip.AddrPort, progress func(string)) ([]discovery.Member, error) {
+	if progress == nil {
+		progress = func(string) {}
+	}
+	g.setJoining(true)
+	defer g.setJoining(false)
+	errs := []error{errNotJoined}
+	for _, at := range addrs {
+		err := g.joinAt(ctx, at, progress)
+		if err == nil {
+			g.remember(addrs)
+			return g.View().Members, nil
+		}
+		errs = append(errs, fmt.Errorf("join %s: %w", at, err))
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (g *Gossip) setJoining(joining bool) {
+	g.update(func() { g.x.SetJoining(joining) })
+}
+
+func (g *Gossip) remember(addrs []netip.AddrPort) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, at := range addrs {
+		g.given[at] = struct{}{}
+	}
+}
+
+// joinAt goes through what can fail one by one, so that the error says which.
+func (g *Gossip) joinAt(ctx context.Context, at netip.AddrPort, progress func(string)) error {
+	progress(fmt.Sprintf("connecting to %s over tcp", at))
+	conn, err := g.trans.DialTimeout(at.String(), dialTimeout)
+	if err != nil {
+		return &UnreachableError{Addr: at, Protocol: "tcp", Err: err}
+	}
+	conn.Close()
+	progress("exchanging the list of members")
+	if err := g.contact(candidate{at: at}); err != nil {
+		return joinError(at, err)
+	}
+	peer, err := g.memberAt(ctx, at)
+	if err != nil {
+		return err
+	}
+	progress(fmt.Sprintf("probing %s over udp", at))
+	if !g.answersOneOf(ctx, peer, at, 4) {
+		return &UnreachableError{Addr: at, Protocol: "udp"}
+	}
+	progress("waiting for the member to take this host in")
+	return g.takenIn(ctx, peer, at)
+}
+
+// joinError finds the reason in the error of a failed exchange; memberlist has
+// none but its text. A member with another key says that it cannot decrypt,
+// under its own key. One with another label closes the connection.
+func joinError(at netip.AddrPort, err error) error {
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "could decrypt"):
+		return ErrWrongKey
+	case strings.Contains(text, "not encrypted"), strings.Contains(text, io.EOF.Error()),
+		strings.Contains(text, syscall.ECONNRESET.Error()), strings.Contains(text, "invalid msgType"):
+		return ErrOtherCluster
+	case strings.Contains(text, "timeout"):
+		return &UnreachableError{Addr: at, Protocol: "tcp", Err: err}
+	}
+	return err
+}
+
+// memberAt waits for the member that the exchange was made with.
+func (g *Gossip) memberAt(ctx context.Context, at netip.AddrPort) (discovery.HostID, error) {
+	ctx, cancel := context.WithTimeout(ctx, joinWait)
+	defer cancel()
+	for {
+		g.mu.Lock()
+		for id, n := range g.nodes {
+			if addrPort(n) != at {
+				continue
+			}
+			g.mu.Unlock()
+			if m, err := parseMeta(n.Meta); err == nil && !m.speaks() {
+				return id, fmt.Errorf("%w: this host %d to %d, the member %d to %d", ErrFormat,
+					discovery.FormatMin, discovery.FormatMax, m.formatMin, m.formatMax)
+			}
+			return id, nil
+		}
+		g.mu.Unlock()
+		if !sleep(ctx, 20*time.Millisecond) {
+			return discovery.HostID{}, fmt.Errorf("%w: it does not list itself among its members", ErrOtherCluster)
+		}
+	}
+}
+
+func (g *Gossip) answersOneOf(ctx context.Context, id discovery.HostID, at netip.AddrPort, tries int) bool {
+	for range tries {
+		if g.answers(id, at) {
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+	}
+	return false
+}
+
+// takenIn asks for the member's digest until it holds our state.
+func (g *Gossip) takenIn(ctx context.Context, peer discovery.HostID, at netip.AddrPort) error {
+	ctx, cancel := context.WithTimeout(ctx, joinWait)
+	defer cancel()
+	for n := 0; ; n++ {
+		g.mu.Lock()
+		held, own := g.x.HeldBy(peer), g.x.OwnVersion()
+		silent := g.x.Silent()
+		g.mu.Unlock()
+		switch {
+		case silent:
+			return errForgotten
+		case held.Inc == own.Inc:
+			return nil
+		}
+		if n%20 == 19 {
+			g.step(func(time.Time) { g.x.Compare(peer) })
+		}
+		if !sleep(ctx, 10*time.Millisecond) {
+			return &UnreachableError{Addr: g.trans.addr, Protocol: "tcp", From: at.Addr().String(), Err: ctx.Err()}
+		}
+	}
+}

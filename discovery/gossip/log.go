@@ -1,0 +1,96 @@
+package gossip
+
+import (
+	"bytes"
+	"context"
+	"log"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// quiet is how long alike lines of memberlist are counted instead of logged.
+const quiet = 10 * time.Second
+
+// logBridge turns the lines that memberlist prints into records. Anyone can
+// send bytes to the gossip port, and each bad packet prints one line: of many
+// alike the first is logged and the rest counted.
+type logBridge struct {
+	log  *slog.Logger
+	junk atomic.Uint64 // lines about received bytes that made no sense
+
+	mu   sync.Mutex
+	seen map[string]*repeated
+}
+
+type repeated struct {
+	since time.Time
+	more  int
+}
+
+func newLogBridge(l *slog.Logger) *logBridge {
+	return &logBridge{log: l, seen: map[string]*repeated{}}
+}
+
+func (b *logBridge) logger() *log.Logger { return log.New(b, "", 0) }
+
+// Write implements io.Writer: one call is one line.
+func (b *logBridge) Write(line []byte) (int, error) {
+	n := len(line)
+	level, text := levelOf(bytes.TrimSpace(line))
+	if level >= slog.LevelWarn && bytes.Contains(text, []byte("from=")) {
+		b.junk.Add(1)
+	}
+	if more, ok := b.pass(level, text); ok {
+		b.log.Log(context.Background(), level, "memberlist", "text", string(text), "alike", more)
+	}
+	return n, nil
+}
+
+var levels = []struct {
+	prefix string
+	level  slog.Level
+}{
+	{"[DEBUG] memberlist: ", slog.LevelDebug},
+	{"[INFO] memberlist: ", slog.LevelDebug},
+	{"[WARN] memberlist: ", slog.LevelWarn},
+	{"[ERR] memberlist: ", slog.LevelWarn},
+	{"[ERROR] memberlist: ", slog.LevelWarn},
+}
+
+func levelOf(line []byte) (slog.Level, []byte) {
+	for _, l := range levels {
+		if rest, ok := bytes.CutPrefix(line, []byte(l.prefix)); ok {
+			return l.level, rest
+		}
+	}
+	return slog.LevelDebug, line
+}
+
+// pass reports whether the line is to be logged, and how many alike were not
+// since the last one.
+func (b *logBridge) pass(level slog.Level, text []byte) (more int, ok bool) {
+	if !b.log.Enabled(context.Background(), level) {
+		return 0, false
+	}
+	if level < slog.LevelWarn {
+		return 0, true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	key := string(text[:min(len(text), 16)]) // before names and addresses begin
+	r, now := b.seen[key], time.Now()
+	if r != nil && now.Sub(r.since) < quiet {
+		r.more++
+		return 0, false
+	}
+	if r != nil {
+		more = r.more
+	}
+	if len(b.seen) >= 256 {
+		clear(b.seen)
+	}
+	b.seen[key] = &repeated{since: now}
+	return more, true
+}

@@ -1,0 +1,176 @@
+package ipam
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/weft-net/weft/discovery"
+)
+
+// block is one block of ours and which of its addresses are in use.
+//
+// A set bit is an address that the scan for a fresh one must pass over: in
+// use, resting, or the network's own. A freed address keeps its bit and waits
+// in freed, so fresh ones go first and then the one that was freed longest
+// ago.
+type block struct {
+	discovery.Block
+	subnet discovery.Subnet
+	size   int // addresses it can give
+	used   int // of those, given
+	bits   []uint64
+	freed  []rested // oldest first
+	empty  time.Time
+	lost   bool // the pool no longer says that it is ours: nothing more is given from it
+}
+
+// rested is a freed address and since when it rests.
+type rested struct {
+	at    uint32
+	since time.Time
+	saved bool // its record still stands on disk
+}
+
+func newBlock(b discovery.Block, s discovery.Subnet, now time.Time) *block {
+	n := 1 << (b.Prefix.Addr().BitLen() - b.Prefix.Bits())
+	out := &block{Block: b, subnet: s, size: int(s.UsableCount(b.Prefix)), bits: make([]uint64, (n+63)/64), empty: now}
+	if n < 64 {
+		out.bits[0] = ^uint64(0) << n
+	}
+	return out
+}
+
+// single reports a block of one address: nothing is gained by keeping it.
+func (b *block) single() bool { return b.Prefix.IsSingleIP() }
+
+// take gives a fresh address, else the one that has rested longest if it has
+// rested enough.
+func (b *block) take(now time.Time) (netip.Addr, bool) {
+	if a, ok := b.fresh(); ok {
+		b.used++
+		return a, true
+	}
+	if len(b.freed) == 0 || now.Sub(b.freed[0].since) < restTime {
+		return netip.Addr{}, false
+	}
+	a := b.addr(b.freed[0].at)
+	b.freed = b.freed[1:]
+	b.used++
+	return a, true
+}
+
+func (b *block) fresh() (netip.Addr, bool) {
+	for w := range b.bits {
+		for ^b.bits[w] != 0 {
+			i := bits.TrailingZeros64(^b.bits[w])
+			b.bits[w] |= 1 << i
+			if a := b.addr(uint32(w*64 + i)); b.subnet.Assignable(a) {
+				return a, true
+			}
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// takeThis gives a, which must be assignable, unless it is in use. It does not
+// wait for its rest: who asks for a very address knows what was there.
+func (b *block) takeThis(a netip.Addr) bool {
+	at := b.offset(a)
+	if i := slices.IndexFunc(b.freed, func(r rested) bool { return r.at == at }); i >= 0 {
+		b.freed = slices.Delete(b.freed, i, i+1)
+		b.used++
+		return true
+	}
+	if b.bits[at/64]&(1<<(at%64)) != 0 {
+		return false
+	}
+	b.bits[at/64] |= 1 << (at % 64)
+	b.used++
+	return true
+}
+
+// put ends the use of a, which rests from now on. saved says that its rest is
+// written down.
+func (b *block) put(a netip.Addr, now time.Time, saved bool) {
+	b.freed = append(b.freed, rested{at: b.offset(a), since: now, saved: saved})
+	b.release(now)
+}
+
+// undo ends a use that never came about: a is the next to be given.
+func (b *block) undo(a netip.Addr, now time.Time) {
+	b.freed = slices.Insert(b.freed, 0, rested{at: b.offset(a)})
+	b.release(now)
+}
+
+func (b *block) release(now time.Time) {
+	if b.used--; b.used == 0 {
+		b.empty = now
+	}
+}
+
+// ready is when the next address can be taken; ok is false when all are in
+// use.
+func (b *block) ready() (at time.Time, ok bool) {
+	if len(b.freed) == 0 {
+		return time.Time{}, false
+	}
+	return b.freed[0].since.Add(restTime), true
+}
+
+// drained is when the block goes back to the pool if nothing more is taken
+// from it; ok is false while it is in use.
+func (b *block) drained() (at time.Time, ok bool) {
+	switch {
+	case b.used > 0:
+		return time.Time{}, false
+	case b.single() && len(b.freed) > 0:
+		return b.empty, true
+	}
+	return b.empty.Add(drainTime), true
+}
+
+// settled returns the freed addresses that have rested and whose record still
+// stands on disk, and takes them for removed.
+func (b *block) settled(now time.Time) []netip.Addr {
+	var out []netip.Addr
+	for i, r := range b.freed {
+		if r.saved && now.Sub(r.since) >= restTime {
+			b.freed[i].saved = false
+			out = append(out, b.addr(r.at))
+		}
+	}
+	return out
+}
+
+// unsettled is when settled will have something to return.
+func (b *block) unsettled() (at time.Time, ok bool) {
+	i := slices.IndexFunc(b.freed, func(r rested) bool { return r.saved })
+	if i < 0 {
+		return time.Time{}, false
+	}
+	return b.freed[i].since.Add(restTime), true
+}
+
+func (b *block) offset(a netip.Addr) uint32 {
+	return low32(a) - low32(b.Prefix.Addr())
+}
+
+func (b *block) addr(offset uint32) netip.Addr {
+	if a := b.Prefix.Addr(); a.Is4() {
+		var raw [4]byte
+		binary.BigEndian.PutUint32(raw[:], low32(a)+offset)
+		return netip.AddrFrom4(raw)
+	}
+	raw := b.Prefix.Addr().As16()
+	binary.BigEndian.PutUint32(raw[12:], low32(b.Prefix.Addr())+offset)
+	return netip.AddrFrom16(raw)
+}
+
+// low32 is the last 32 bits of an address: a block never spans more.
+func low32(a netip.Addr) uint32 {
+	raw := a.As16()
+	return binary.BigEndian.Uint32(raw[12:])
+}

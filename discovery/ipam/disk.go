@@ -1,0 +1,232 @@
+package ipam
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"sync"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/weft-net/weft/discovery"
+)
+
+// schema is the layout of our buckets. A file with a higher one was written by
+// a newer agent and is refused: to guess at it could hand an address out twice.
+const schema = 1
+
+var (
+	bucketBlocks    = []byte("blocks")    // network id → network; network id, prefix → block
+	bucketAddresses = []byte("addresses") // network id, address → addressRecord
+	bucketReturns   = []byte("returns")   // number → returnRecord
+	keySchema       = []byte("schema")    // in bucketBlocks
+)
+
+// addressRecord is what is written down of an address: it is ours to give, or
+// we hold it of somebody else.
+type addressRecord struct {
+	State    addressState         `json:"state"`
+	Owner    discovery.EndpointID `json:"owner,omitzero"`
+	Host     discovery.HostID     `json:"host,omitzero"`     // lent: to whom; leased and reserved: the lender
+	Reserved bool                 `json:"reserved,omitzero"` // the pool has a reservation of it under our id
+	Seq      uint64               `json:"seq,omitzero"`
+	Loan     uint64               `json:"loan,omitzero"`
+}
+
+type addressState string
+
+const (
+	stateLeased  addressState = "leased"
+	stateLent    addressState = "lent"
+	stateResting addressState = "resting"
+)
+
+// blockRecord is a block of ours; its network and prefix are its key.
+type blockRecord struct {
+	Seq   uint64 `json:"seq"`
+	Index uint64 `json:"index"`
+	State string `json:"state"`
+}
+
+// returnRecord is something to be given back: a block, or a reservation and
+// the loan behind it.
+type returnRecord struct {
+	Network discovery.NetworkID `json:"network"`
+	Block   netip.Prefix        `json:"block,omitzero"`
+	Index   uint64              `json:"index,omitzero"`
+	Seq     uint64              `json:"seq,omitzero"`
+	Addr    netip.Addr          `json:"addr,omitzero"`
+	V6      bool                `json:"v6,omitzero"`
+	Lender  discovery.HostID    `json:"lender,omitzero"`
+	Loan    uint64              `json:"loan,omitzero"`
+}
+
+// change is one part of a transaction; it may run more than once.
+type change func(*bbolt.Tx) error
+
+// disk commits changes. Those that come while a transaction is being synced
+// share the next one, so a hundred parallel leases cost a handful of syncs,
+// and one alone waits for nobody.
+type disk struct {
+	db   *bbolt.DB
+	mu   sync.Mutex
+	next *batch // waits for the file's write lock; nil: the next caller begins one
+}
+
+type batch struct {
+	changes []change
+	done    chan struct{}
+	err     error
+}
+
+// commit returns when the changes are on disk, all of them or none.
+func (d *disk) commit(changes ...change) error {
+	d.mu.Lock()
+	b := d.next
+	first := b == nil
+	if first {
+		b = &batch{done: make(chan struct{})}
+		d.next = b
+	}
+	b.changes = append(b.changes, changes...)
+	d.mu.Unlock()
+	if first {
+		d.write(b)
+	}
+	<-b.done
+	return b.err
+}
+
+func (d *disk) write(b *batch) {
+	defer close(b.done)
+	closed := false
+	b.err = d.db.Update(func(tx *bbolt.Tx) error {
+		d.close(b)
+		closed = true
+		for _, c := range b.changes {
+			if err := c(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if !closed {
+		d.close(b)
+	}
+}
+
+// close lets nobody else join b.
+func (d *disk) close(b *batch) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.next == b {
+		d.next = nil
+	}
+}
+
+func putAddress(n discovery.NetworkID, a netip.Addr, r addressRecord) change {
+	return put(bucketAddresses, addressKey(n, a), r)
+}
+
+func deleteAddress(n discovery.NetworkID, a netip.Addr) change {
+	return del(bucketAddresses, addressKey(n, a))
+}
+
+// forgetRest deletes the record of an address that has rested, unless it was
+// leased in the meantime.
+func forgetRest(n discovery.NetworkID, a netip.Addr) change {
+	return func(tx *bbolt.Tx) error {
+		b, key := tx.Bucket(bucketAddresses), addressKey(n, a)
+		var r addressRecord
+		if raw := b.Get(key); raw == nil || json.Unmarshal(raw, &r) != nil || r.State != stateResting {
+			return nil
+		}
+		return b.Delete(key)
+	}
+}
+
+func putBlock(b discovery.Block) change {
+	return put(bucketBlocks, blockKey(b.Network, b.Prefix), blockRecord{Seq: b.Seq, Index: b.Index, State: b.State})
+}
+
+func deleteBlock(n discovery.NetworkID, p netip.Prefix) change {
+	return del(bucketBlocks, blockKey(n, p))
+}
+
+func putNetwork(n discovery.Network) change { return put(bucketBlocks, n.ID[:], n) }
+
+// putReturn also raises the bucket's sequence, so that a number is never used
+// twice, not even after its record is gone.
+func putReturn(number uint64, r returnRecord) change {
+	write := put(bucketReturns, returnKey(number), r)
+	return func(tx *bbolt.Tx) error {
+		if b := tx.Bucket(bucketReturns); b.Sequence() < number {
+			if err := b.SetSequence(number); err != nil {
+				return fmt.Errorf("number return %d: %w", number, err)
+			}
+		}
+		return write(tx)
+	}
+}
+
+func deleteReturn(number uint64) change { return del(bucketReturns, returnKey(number)) }
+
+// deleteNetwork removes the network, its blocks and its addresses.
+func deleteNetwork(n discovery.NetworkID) change {
+	return func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{bucketBlocks, bucketAddresses} {
+			c := tx.Bucket(name).Cursor()
+			for k, _ := c.Seek(n[:]); len(k) >= len(n) && discovery.NetworkID(k[:16]) == n; k, _ = c.Seek(n[:]) {
+				if err := tx.Bucket(name).Delete(k); err != nil {
+					return fmt.Errorf("delete %s of network %s: %w", name, n, err)
+				}
+			}
+		}
+		return nil
+	}
+}
+
+func put(bucket, key []byte, value any) change {
+	return func(tx *bbolt.Tx) error {
+		raw, err := json.Marshal(value)
+		if err == nil {
+			err = tx.Bucket(bucket).Put(key, raw)
+		}
+		if err != nil {
+			return fmt.Errorf("write %s/%x: %w", bucket, key, err)
+		}
+		return nil
+	}
+}
+
+func del(bucket, key []byte) change {
+	return func(tx *bbolt.Tx) error {
+		if err := tx.Bucket(bucket).Delete(key); err != nil {
+			return fmt.Errorf("delete %s/%x: %w", bucket, key, err)
+		}
+		return nil
+	}
+}
+
+func addressKey(n discovery.NetworkID, a netip.Addr) []byte {
+	return append(n[:len(n):len(n)], a.AsSlice()...)
+}
+
+func blockKey(n discovery.NetworkID, p netip.Prefix) []byte {
+	return append(addressKey(n, p.Addr()), byte(p.Bits()))
+}
+
+func returnKey(number uint64) []byte { return binary.BigEndian.AppendUint64(nil, number) }
+
+// splitAddressKey is the inverse of addressKey.
+func splitAddressKey(k []byte) (n discovery.NetworkID, a netip.Addr, err error) {
+	if len(k) < 16 {
+		return n, a, fmt.Errorf("key %x: %w", k, discovery.ErrMalformed)
+	}
+	a, ok := netip.AddrFromSlice(k[16:])
+	if !ok {
+		return n, a, fmt.Errorf("key %x: %w", k, discovery.ErrMalformed)
+	}
+	return discovery.NetworkID(k[:16]), a, nil
+}

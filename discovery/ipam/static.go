@@ -1,0 +1,365 @@
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/weft-net/weft/discovery"
+)
+
+// retryError is an attempt that may succeed when what stood in its way has
+// been cleared by somebody: us, the address's last holder, or the pool.
+type retryError struct{ why error }
+
+func (e *retryError) Error() string { return e.why.Error() }
+func (e *retryError) Unwrap() error { return e.why }
+
+// fillThis finds the slot one very address. Each address has one lender: us
+// when it lies in a block of ours, the pool when no block covers it, else the
+// host whose block it is.
+func (m *Manager) fillThis(ctx context.Context, nw *network, h *holding, want netip.Addr) error {
+	if done, err := m.takeThis(nw, h, want); done {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeWait)
+	defer cancel()
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		done, err := m.takeThis(nw, h, want)
+		if !done && err == nil {
+			err = m.reserve(ctx, nw, h, want)
+		}
+		if !final(err) && pause(ctx, wait) {
+			continue
+		}
+		if retry, ok := errors.AsType[*retryError](err); ok {
+			err = retry.why
+		}
+		return away(ctx, err)
+	}
+}
+
+// final reports whether trying again is of no use, success included.
+func final(err error) bool {
+	_, retry := errors.AsType[*retryError](err)
+	return !retry && !errors.Is(err, ErrStoreAway)
+}
+
+// takeThis settles what can be settled in hand; done is false with a nil error
+// when the pool must be asked.
+func (m *Manager) takeThis(nw *network, h *holding, want netip.Addr) (done bool, err error) {
+	m.mu.Lock()
+	other := nw.held[want]
+	if other != nil && other.back != nil {
+		m.mu.Unlock()
+		return m.retake(nw, h, other)
+	}
+	if other != nil {
+		m.mu.Unlock()
+		return true, m.takenBy(nw, want, other)
+	}
+	b := nw.blockOf(want)
+	if b == nil || b.lost {
+		m.mu.Unlock()
+		return false, nil
+	}
+	b.takeThis(want)
+	nw.hold(h, want, b.Seq)
+	m.mu.Unlock()
+	return true, m.keep(nw, h)
+}
+
+// retake leases a reservation again that waits to be given back, if the pool
+// was not told yet: a container that restarts keeps its address without a
+// round trip.
+func (m *Manager) retake(nw *network, h, other *holding) (done bool, err error) {
+	g, a := other.back, other.addr
+	m.mu.Lock()
+	if g.busy || g.tried || nw.held[a] != other {
+		m.mu.Unlock()
+		signal(m.wake)
+		return false, &retryError{m.takenError(m.cfg.View(), nw.id(), a, m.cfg.Self)}
+	}
+	g.busy = true
+	m.gen++
+	h.gen = m.gen
+	h.reserved, h.host, h.loan = true, g.what.Lender, g.what.Loan
+	nw.hold(h, a, g.what.Seq)
+	m.mu.Unlock()
+	err = m.disk.commit(deleteReturn(g.number), putAddress(nw.id(), a, h.record()))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err != nil {
+		g.busy = false
+		nw.held[a] = other
+		return true, err
+	}
+	delete(m.returns, g.number)
+	return true, nil
+}
+
+// reserve gets an address that lies in no block of ours.
+func (m *Manager) reserve(ctx context.Context, nw *network, h *holding, want netip.Addr) error {
+	b, held, err := m.cfg.Pool.BlockAt(ctx, nw.spec(), want)
+	switch {
+	case err != nil:
+		return fmt.Errorf("find block of %s: %w", want, away(ctx, err))
+	case held && b.Host == m.cfg.Self:
+		// A claim whose answer was lost, or a block on its way back.
+		m.rereadSoon(nw, 0)
+		return &retryError{fmt.Errorf("block %s is changing hands: %w", b.Prefix, ErrStoreAway)}
+	case held:
+		return m.borrow(ctx, nw, h, &b, b.Host, want, want.Is6())
+	}
+	if err := m.await(nw, h, want); err != nil {
+		return err
+	}
+	g, err := m.intend(returnRecord{Network: nw.id(), Addr: want, V6: want.Is6()})
+	if err != nil {
+		m.unhold(nw, h)
+		return err
+	}
+	return m.conclude(nw, h, g, m.reserveAt(ctx, nw, h, nil))
+}
+
+// borrow gets an address out of another host's block: want, or any when want
+// is zero. b is that block when it is known.
+//
+// The lender is asked twice. What it promised before the reservation was made
+// may have been forgotten since, were we stopped for long in between; what it
+// confirms afterwards stays, because it looks at the reservation before it
+// takes an address back.
+func (m *Manager) borrow(ctx context.Context, nw *network, h *holding, b *discovery.Block, lender discovery.HostID, want netip.Addr, v6 bool) error {
+	if want.IsValid() {
+		// First of all, so that nobody else on this host is at it: his
+		// reservation would be ours to the pool, and given back if we fail.
+		if err := m.await(nw, h, want); err != nil {
+			return err
+		}
+	}
+	g, err := m.intend(returnRecord{Network: nw.id(), Addr: want, V6: v6, Lender: lender})
+	if err != nil {
+		m.unhold(nw, h)
+		return err
+	}
+	return m.conclude(nw, h, g, m.borrowWith(ctx, nw, h, g, b))
+}
+
+func (m *Manager) borrowWith(ctx context.Context, nw *network, h *holding, g *giveback, b *discovery.Block) error {
+	a, err := m.lend(ctx, nw, g, g.what.Addr)
+	if err != nil {
+		return err
+	}
+	if b == nil {
+		if err := m.await(nw, h, a); err != nil {
+			return err
+		}
+		if b, err = m.locate(ctx, nw, g, a); err != nil {
+			return err
+		}
+	}
+	if err := m.reserveAt(ctx, nw, h, b); err != nil {
+		return err
+	}
+	if _, err := m.lend(ctx, nw, g, a); err != nil {
+		return err
+	}
+	h.host, h.loan = g.what.Lender, g.what.Loan
+	return nil
+}
+
+// locate completes g with the address that was lent, and returns its block.
+func (m *Manager) locate(ctx context.Context, nw *network, g *giveback, a netip.Addr) (*discovery.Block, error) {
+	m.mu.Lock()
+	g.what.Addr = a
+	m.mu.Unlock()
+	if err := m.disk.commit(putReturn(g.number, g.what)); err != nil {
+		return nil, err
+	}
+	b, held, err := m.cfg.Pool.BlockAt(ctx, nw.spec(), a)
+	if err != nil {
+		return nil, fmt.Errorf("find block of %s: %w", a, away(ctx, err))
+	}
+	if !held || b.Host != g.what.Lender {
+		return nil, &retryError{fmt.Errorf("block of %s changed hands", a)}
+	}
+	return &b, nil
+}
+
+// await notes that h is about to get a.
+func (m *Manager) await(nw *network, h *holding, a netip.Addr) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if b := nw.blockOf(a); nw.held[a] != nil || b != nil && !b.lost {
+		return &retryError{fmt.Errorf("address %s changed hands: %w", a, ErrStoreAway)}
+	}
+	nw.hold(h, a, 0)
+	return nil
+}
+
+// unhold undoes await.
+func (m *Manager) unhold(nw *network, h *holding) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if h.addr.IsValid() && nw.held[h.addr] == h {
+		nw.letGo(h, false)
+	}
+	h.addr = netip.Addr{}
+}
+
+// reserveAt reserves h's address, out of the block lent if it is not nil.
+func (m *Manager) reserveAt(ctx context.Context, nw *network, h *holding, lent *discovery.Block) error {
+	seq, err := m.cfg.Pool.Reserve(ctx, nw.spec(), h.addr, m.cfg.Self, lent)
+	taken, ok := errors.AsType[*discovery.TakenError](err)
+	switch {
+	case ok:
+		err = m.reservedBy(ctx, nw, h.addr, taken.Host)
+	case errors.Is(err, discovery.ErrCovered):
+		err = &retryError{fmt.Errorf("reserve %s: %w", h.addr, err)}
+	case err != nil:
+		err = fmt.Errorf("reserve %s: %w", h.addr, away(ctx, err))
+	}
+	if err == nil {
+		h.reserved, h.seq = true, seq
+	}
+	return err
+}
+
+// reservedBy is the error about an address that the pool reserves for host. A
+// host that is alive and announces no endpoint there is asked whether it still
+// needs it; if not it ends the reservation, and we try again. A suspended host
+// may well use it.
+func (m *Manager) reservedBy(ctx context.Context, nw *network, a netip.Addr, host discovery.HostID) error {
+	v := m.cfg.View()
+	taken := m.takenError(v, nw.id(), a, host)
+	if !alive(v, host) || !taken.Endpoint.IsZero() {
+		return taken
+	}
+	got, err := m.ask(ctx, host, request{kind: kindCheck, network: nw.id(), v6: a.Is6(), addr: a})
+	switch {
+	case err != nil:
+		return taken
+	case got.verdict == verdictNotMine:
+		return &retryError{taken}
+	}
+	taken.Endpoint = got.endpoint
+	return taken
+}
+
+// conclude makes h's reservation a lease, or leaves what came of the attempt
+// to be given back.
+func (m *Manager) conclude(nw *network, h *holding, g *giveback, err error) error {
+	if err == nil {
+		err = m.disk.commit(putAddress(nw.id(), h.addr, h.record()), deleteReturn(g.number))
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err == nil {
+		delete(m.returns, g.number)
+		m.gen++
+		h.gen = m.gen
+		return nil
+	}
+	if a := g.what.Addr; a.IsValid() {
+		nw.held[a] = &holding{addr: a, reserved: true, back: g}
+	}
+	h.addr, h.reserved, h.host, h.loan = netip.Addr{}, false, discovery.HostID{}, 0
+	g.busy = false
+	signal(m.wake)
+	return err
+}
+
+// lend asks g's lender for a, or any address when a is zero.
+func (m *Manager) lend(ctx context.Context, nw *network, g *giveback, a netip.Addr) (netip.Addr, error) {
+	w := g.what
+	got, err := m.ask(ctx, w.Lender, request{kind: kindLend, network: w.Network, loan: w.Loan, v6: w.V6, addr: a})
+	if err != nil {
+		return netip.Addr{}, m.awayError(nw, w.Lender, a, err)
+	}
+	switch got.verdict {
+	case verdictYes:
+		if s, ok := nw.spec().Covering(got.addr); !ok || !s.Assignable(got.addr) || a.IsValid() && a != got.addr {
+			return netip.Addr{}, fmt.Errorf("host %s lent %s: %w", w.Lender, got.addr, discovery.ErrMalformed)
+		}
+		return got.addr, nil
+	case verdictTaken:
+		taken := m.takenError(m.cfg.View(), w.Network, a, got.host)
+		taken.Endpoint = got.endpoint
+		return netip.Addr{}, taken
+	case verdictNotMine:
+		return netip.Addr{}, &retryError{fmt.Errorf("host %s has no block of %s: %w", w.Lender, a, ErrStoreAway)}
+	case verdictNone:
+		return netip.Addr{}, fmt.Errorf("host %s: %w", w.Lender, ErrFull)
+	}
+	return netip.Addr{}, m.awayError(nw, w.Lender, a, errors.New("it refused"))
+}
+
+// borrowAny gets any address of the family from a member that has unused ones.
+func (m *Manager) borrowAny(ctx context.Context, nw *network, h *holding, v6 bool) error {
+	n, v := nw.spec(), m.cfg.View()
+	s, _ := nw.subnet(v6)
+	all := holders(v, n, s)
+	for _, lender := range lenders(v, m.cfg.Self, all) {
+		err := m.borrow(ctx, nw, h, nil, lender, netip.Addr{}, v6)
+		if !declined(err) {
+			return err
+		}
+	}
+	m.countOwn(nw, all, v6)
+	return &FullError{Network: n.Name, Holders: all}
+}
+
+// declined reports whether another lender may still help.
+func declined(err error) bool {
+	_, retry := errors.AsType[*retryError](err)
+	_, away := errors.AsType[*AwayError](err)
+	_, taken := errors.AsType[*TakenError](err)
+	return retry || away || taken || errors.Is(err, ErrFull)
+}
+
+// countOwn replaces what our own header said: we know better.
+func (m *Manager) countOwn(nw *network, all map[discovery.HostID]Holder, v6 bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	own := Holder{Name: all[m.cfg.Self].Name}
+	for _, b := range nw.family(v6) {
+		own.Held += b.size
+		own.Unused += b.size - b.used
+	}
+	if delete(all, m.cfg.Self); own.Held > 0 {
+		all[m.cfg.Self] = own
+	}
+}
+
+// takenBy is the error about an address that we hold or have lent.
+func (m *Manager) takenBy(nw *network, a netip.Addr, by *holding) *TakenError {
+	host, endpoint := m.cfg.Self, by.owner
+	if by.state == stateLent {
+		host, endpoint = by.host, discovery.EndpointID{}
+	}
+	taken := m.takenError(m.cfg.View(), nw.id(), a, host)
+	if !endpoint.IsZero() {
+		taken.Endpoint = endpoint
+	}
+	return taken
+}
+
+// takenError fills in what the view knows of the holder.
+func (m *Manager) takenError(v discovery.View, id discovery.NetworkID, a netip.Addr, host discovery.HostID) *TakenError {
+	out := &TakenError{Addr: a, Host: host, HostName: hostName(v, host)}
+	if r, ok := endpointAt(v, id, a); ok && (r.Host == host || host.IsZero()) {
+		out.Host, out.HostName, out.Endpoint, out.Name = r.Host, hostName(v, r.Host), r.ID, r.Name
+	}
+	return out
+}
+
+func (m *Manager) awayError(nw *network, host discovery.HostID, a netip.Addr, err error) error {
+	v, n := m.cfg.View(), nw.spec()
+	out := &AwayError{Addr: a, Host: host, HostName: hostName(v, host), Err: err}
+	if s, ok := n.Covering(a); ok {
+		out.Free = suggest(v, n, s, host)
+	}
+	return out
+}

@@ -1,0 +1,138 @@
+package discovery
+
+import (
+	"net/netip"
+	"time"
+)
+
+// SetMember tells the table what gossip believes of a host. An invalid addr
+// keeps the known one. It reports whether the host's status changed; a
+// forgotten host has none.
+func (t *Table) SetMember(now time.Time, id HostID, addr netip.AddrPort, status MemberStatus) bool {
+	if t.Forgotten(id) {
+		return false
+	}
+	o := t.add(id)
+	if addr.IsValid() && o.gossip != addr {
+		o.gossip = addr
+		t.changed()
+	}
+	o.restored = false
+	if o.status == status {
+		return false
+	}
+	t.setStatus(now, o, status)
+	return true
+}
+
+func (t *Table) setStatus(now time.Time, o *owner, status MemberStatus) {
+	wasDown := o.status.down()
+	o.status = status
+	switch {
+	case !status.down():
+		o.died, o.hidden = time.Time{}, false
+	case !wasDown || o.died.IsZero():
+		o.died = now
+	}
+	t.endpointsChanged()
+	t.hide(now, o)
+	t.checkComplete()
+}
+
+// down reports whether the member's agent does not take part.
+func (s MemberStatus) down() bool { return s != StatusAlive && s != StatusSuspect }
+
+// hide updates whether DNS may name the owner's endpoints. A dead host's
+// packets go nowhere, so its names go too, once the grace it is due is over.
+// While its kernel answers they stay: its containers run without the agent.
+func (t *Table) hide(now time.Time, o *owner) {
+	hidden := o.status == StatusLeft || o.status == StatusDead && !now.Before(o.died.Add(t.graceOf(o)))
+	if hidden != o.hidden {
+		o.hidden = hidden
+		t.endpointsChanged()
+	}
+}
+
+func (t *Table) graceOf(o *owner) time.Duration {
+	if o.header.Flags&FlagBackSoon != 0 {
+		return max(t.grace, backSoonGrace)
+	}
+	return t.grace
+}
+
+// SetRTT notes the time of a probe. It shows in the next view and is no change
+// of its own.
+func (t *Table) SetRTT(id HostID, rtt time.Duration) {
+	if o := t.owners[id]; o != nil {
+		o.rtt = rtt
+		t.view.members = nil
+	}
+}
+
+// Tick applies what becomes due by itself: names of dead hosts whose grace is
+// over, and owners from the disk that nobody has seen since the start.
+func (t *Table) Tick(now time.Time) {
+	for _, o := range t.owners {
+		if o.restored && now.Sub(t.started) >= restoredGrace {
+			o.restored = false
+			t.setStatus(now, o, StatusDead)
+		}
+		if o.status == StatusDead && !o.hidden {
+			t.hide(now, o)
+		}
+	}
+}
+
+// checkComplete latches complete once every alive owner was pulled.
+func (t *Table) checkComplete() {
+	if t.complete || t.joining {
+		return
+	}
+	for _, o := range t.owners {
+		if !o.status.down() && !o.pulled {
+			return
+		}
+	}
+	t.complete = true
+	t.changed()
+}
+
+// SetJoining takes completeness back while a host joins a cluster: what it
+// knew alone is not all there is. Afterwards it is decided anew.
+func (t *Table) SetJoining(joining bool) {
+	t.joining = joining
+	if joining && t.complete {
+		t.complete = false
+		t.changed()
+	}
+	t.checkComplete()
+}
+
+// Peer is a host that may be reached at an address.
+type Peer struct {
+	ID     HostID
+	Addr   netip.AddrPort
+	Status MemberStatus
+	Seen   bool // gossip has spoken of it since this agent started
+}
+
+// Peers returns the other hosts that did not leave, those that are dead too.
+func (t *Table) Peers() []Peer {
+	var out []Peer
+	for id, o := range t.owners {
+		if id != t.self && o.status != StatusLeft && o.header.Flags&FlagGone == 0 {
+			out = append(out, Peer{ID: id, Addr: o.gossip, Status: o.status, Seen: !o.restored})
+		}
+	}
+	return out
+}
+
+// othersAlive returns how many other members take part.
+func (t *Table) othersAlive() (n int) {
+	for id, o := range t.owners {
+		if id != t.self && !o.status.down() {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,114 @@
+package discovery
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// storedFormat is the first byte of a table on the disk.
+const storedFormat = 1
+
+// Tags of a stored table's fields.
+const (
+	tagStoredInc = iota + 1
+	tagStoredGone
+	tagStoredPeer
+	tagStoredSection
+)
+
+// MarshalBinary writes the states of all other owners, their addresses, the
+// forgotten hosts and the own incarnation. It never fails.
+func (t *Table) MarshalBinary() ([]byte, error) {
+	b := appendUint([]byte{storedFormat}, tagStoredInc, t.own.at.Inc)
+	for _, id := range sortedIDs(t.gone) {
+		b = appendBytes(b, tagStoredGone, id[:])
+	}
+	for _, id := range sortedIDs(t.owners) {
+		o := t.owners[id]
+		if o == t.own {
+			continue
+		}
+		b = appendPeer(b, o)
+		if !o.at.IsZero() {
+			for _, s := range o.whole() {
+				b = appendBytes(b, tagStoredSection, s.append(nil))
+			}
+		}
+	}
+	return b, nil
+}
+
+func appendPeer(b []byte, o *owner) []byte {
+	if !o.gossip.IsValid() || o.status == StatusLeft {
+		return b
+	}
+	v := append(slices.Clone(o.id[:]), o.gossip.Addr().AsSlice()...)
+	return appendBytes(b, tagStoredPeer, binary.BigEndian.AppendUint16(v, o.gossip.Port()))
+}
+
+func sortedIDs[V any](m map[HostID]V) []HostID {
+	return slices.SortedFunc(maps.Keys(m), func(a, b HostID) int { return bytes.Compare(a[:], b[:]) })
+}
+
+// restore reads what MarshalBinary wrote. The owners in it count as alive for
+// a while, so that a restarted agent serves what it served before. It returns
+// the incarnation of the agent that wrote it.
+func (t *Table) restore(b []byte) (inc uint64, err error) {
+	if len(b) == 0 || b[0] != storedFormat {
+		return 0, fmt.Errorf("format %x: %w", b[:min(len(b), 1)], ErrMalformed)
+	}
+	_, err = fields(b[1:], "table", func(f field) (bool, error) {
+		var err error
+		switch f.tag {
+		case tagStoredInc:
+			inc = f.num
+		case tagStoredGone:
+			var id HostID
+			err = f.into(id[:])
+			t.gone[id], t.goneName[id.Short()] = struct{}{}, id
+		case tagStoredPeer:
+			err = t.restorePeer(f.bytes)
+		case tagStoredSection:
+			err = t.restoreSection(f.bytes)
+		}
+		return true, err
+	})
+	return inc, err
+}
+
+func (t *Table) restorePeer(b []byte) error {
+	if len(b) < len(HostID{}) {
+		return fmt.Errorf("peer of %d bytes: %w", len(b), ErrMalformed)
+	}
+	at, err := field{bytes: b[len(HostID{}):]}.addrPort()
+	if id := HostID(b[:16]); err == nil && id != t.self {
+		t.restored(id).gossip = at
+	}
+	return err
+}
+
+func (t *Table) restoreSection(b []byte) error {
+	r := &reader{b: b}
+	s := r.section()
+	if r.err != nil || s.Owner == t.self || t.Forgotten(s.Owner) {
+		return r.err
+	}
+	o := t.restored(s.Owner)
+	if t.collect(o, s) == gap {
+		return fmt.Errorf("state of %s: %w", s.Owner, ErrMalformed)
+	}
+	o.pulled = false // it is a memory, nobody showed it
+	if o.header.Flags&FlagGone != 0 {
+		o.restored, o.status = false, StatusLeft
+	}
+	return nil
+}
+
+func (t *Table) restored(id HostID) *owner {
+	o := t.add(id)
+	o.restored, o.status, o.hidden = true, StatusAlive, false
+	return o
+}

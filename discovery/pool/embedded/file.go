@@ -1,0 +1,191 @@
+package embedded
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+const schema = 1
+
+// Buckets of the file, and the keys of the first.
+var (
+	bucketStore = []byte("store") // what is known of the file as a whole
+	bucketKV    = []byte("kv")    // key -> entry
+	bucketTombs = []byte("tombs") // deleted key -> index of its deletion
+
+	keySchema = []byte("schema")
+	keyID     = []byte("id")
+	keyIndex  = []byte("index") // of the last write; never goes back
+	keyFloor  = []byte("floor") // of the last write when tombstones were dropped
+)
+
+// tombLimit bounds the tombstones in the file.
+const tombLimit = 4096
+
+// file is the open database. Whoever has it holds its lock.
+type file struct {
+	*bbolt.DB
+	id string
+}
+
+// entry is one key, in the JSON shape of Consul.
+type entry struct {
+	LockIndex   uint64 // always 0: there are no sessions here
+	Key         string
+	Flags       uint64
+	Value       []byte
+	CreateIndex uint64
+	ModifyIndex uint64
+}
+
+// openFile opens and locks the database, which is made if it is missing. The
+// error is bbolt's ErrTimeout when another process has the lock.
+func openFile(name string) (*file, error) {
+	// Without a Timeout bbolt waits for the lock for ever; with one that is
+	// shorter than its poll it tries once.
+	db, err := bbolt.Open(name, 0o600, &bbolt.Options{Timeout: time.Millisecond})
+	if err != nil {
+		return nil, err
+	}
+	f := &file{DB: db}
+	if err := db.Update(f.prepare); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// prepare makes a new file's buckets and checks the schema of an old one.
+func (f *file) prepare(tx *bbolt.Tx) error {
+	store, err := tx.CreateBucketIfNotExists(bucketStore)
+	if err != nil {
+		return err
+	}
+	if store.Get(keySchema) == nil {
+		if err := create(tx, store); err != nil {
+			return err
+		}
+	}
+	if v := getUint(store, keySchema); v != schema {
+		return fmt.Errorf("schema %d, this program knows %d", v, schema)
+	}
+	f.id = string(store.Get(keyID))
+	return nil
+}
+
+func create(tx *bbolt.Tx, store *bbolt.Bucket) error {
+	for _, name := range [][]byte{bucketKV, bucketTombs} {
+		if _, err := tx.CreateBucket(name); err != nil {
+			return err
+		}
+	}
+	var id [16]byte
+	rand.Read(id[:])
+	if err := store.Put(keyID, []byte(hex.EncodeToString(id[:]))); err != nil {
+		return err
+	}
+	// Clients take an index below 1 for a fault of the server.
+	if err := putUint(store, keyIndex, 1); err != nil {
+		return err
+	}
+	return putUint(store, keySchema, schema)
+}
+
+func getUint(b *bbolt.Bucket, key []byte) uint64 {
+	if v := b.Get(key); len(v) == 8 {
+		return binary.BigEndian.Uint64(v)
+	}
+	return 0
+}
+
+func putUint(b *bbolt.Bucket, key []byte, v uint64) error {
+	return b.Put(key, binary.BigEndian.AppendUint64(nil, v))
+}
+
+// encode writes an entry: created, modified, flags, value.
+func (e entry) encode() []byte {
+	b := make([]byte, 0, 24+len(e.Value))
+	b = binary.BigEndian.AppendUint64(b, e.CreateIndex)
+	b = binary.BigEndian.AppendUint64(b, e.ModifyIndex)
+	b = binary.BigEndian.AppendUint64(b, e.Flags)
+	return append(b, e.Value...)
+}
+
+// decode reads what encode wrote, and copies it: bbolt's memory ends with its
+// transaction. It is nil for the nil of a missing key.
+func decode(key, b []byte) *entry {
+	if len(b) < 24 {
+		return nil
+	}
+	e := &entry{
+		Key:         string(key),
+		CreateIndex: binary.BigEndian.Uint64(b),
+		ModifyIndex: binary.BigEndian.Uint64(b[8:]),
+		Flags:       binary.BigEndian.Uint64(b[16:]),
+	}
+	if len(b) > 24 {
+		e.Value = bytes.Clone(b[24:])
+	}
+	return e
+}
+
+// get reads one key and the index of the answer: the entry's, or the file's
+// when there is none.
+func (f *file) get(key string) (e *entry, index uint64, err error) {
+	err = f.View(func(tx *bbolt.Tx) error {
+		if e = decode([]byte(key), tx.Bucket(bucketKV).Get([]byte(key))); e != nil {
+			index = e.ModifyIndex
+		} else {
+			index = getUint(tx.Bucket(bucketStore), keyIndex)
+		}
+		return nil
+	})
+	return e, index, err
+}
+
+// list reads the keys below a prefix, in order, and the index of the answer:
+// the newest of the entries and of the deletions below the prefix, or the
+// file's when there never were any.
+func (f *file) list(prefix string) (out []*entry, index uint64, err error) {
+	err = f.View(func(tx *bbolt.Tx) error {
+		store, last := tx.Bucket(bucketStore), uint64(0)
+		each(tx.Bucket(bucketKV), prefix, func(k, v []byte) {
+			e := decode(k, v)
+			out, last = append(out, e), max(last, e.ModifyIndex)
+		})
+		each(tx.Bucket(bucketTombs), prefix, func(_, v []byte) {
+			last = max(last, binary.BigEndian.Uint64(v))
+		})
+		if last == 0 || prefix == "" {
+			index = getUint(store, keyIndex)
+		} else {
+			index = max(last, getUint(store, keyFloor))
+		}
+		return nil
+	})
+	return out, index, err
+}
+
+// each calls fn for the keys of b below prefix, in order.
+func each(b *bbolt.Bucket, prefix string, fn func(k, v []byte)) {
+	p := []byte(prefix)
+	c := b.Cursor()
+	for k, v := c.Seek(p); k != nil && bytes.HasPrefix(k, p); k, v = c.Next() {
+		fn(k, v)
+	}
+}
+
+// tombstones counts them; 0 when the file is closed.
+func (f *file) tombstones() (n int) {
+	f.View(func(tx *bbolt.Tx) error {
+		n = tx.Bucket(bucketTombs).Stats().KeyN
+		return nil
+	})
+	return n
+}

@@ -1,0 +1,116 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// retry is how long an agent waits before it tries lock and socket again while
+// the holder has the one and not yet the other.
+const retry = 20 * time.Millisecond
+
+// Run serves the file whenever its lock is free, so that the store outlives
+// any of the agents that share it. It returns nil when ctx ends, and an error
+// when the file or the socket cannot be used.
+func (s *Store) Run(ctx context.Context) error {
+	defer s.remote.CloseIdleConnections()
+	if err := os.MkdirAll(filepath.Dir(s.cfg.File), 0o700); err != nil {
+		return fmt.Errorf("make directory of embedded store: %w", err)
+	}
+	for told := false; ctx.Err() == nil; {
+		switch f, err := openFile(s.cfg.File); {
+		case err == nil:
+			if err := s.hold(ctx, f); err != nil {
+				return err
+			}
+		case errors.Is(err, bolterrors.ErrTimeout):
+			if !told && s.cfg.Socket == "" {
+				s.cfg.Log.Warn("embedded store is locked by another process, waiting", "file", s.cfg.File)
+				told = true
+			}
+			s.follow(ctx)
+		default:
+			return fmt.Errorf("open embedded store %s: %w", s.cfg.File, err)
+		}
+	}
+	return nil
+}
+
+// follow returns when the holder may be gone. An open connection says so at
+// once: the kernel closes it with the holder, however the holder ended.
+func (s *Store) follow(ctx context.Context) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", s.cfg.Socket)
+	if err != nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(retry):
+		}
+		return
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	conn.Read(make([]byte, 1)) // the holder never speaks first: this ends with it
+	s.remote.CloseIdleConnections()
+}
+
+// hold serves the file until ctx ends.
+func (s *Store) hold(ctx context.Context, f *file) error {
+	defer f.Close()
+	srv := newServer(f, s.cfg.Log)
+	l, err := s.listen()
+	if err != nil {
+		return err
+	}
+	s.cfg.Log.Info("embedded store opened", "file", s.cfg.File, "socket", s.cfg.Socket)
+	s.local.Store(srv)
+	defer s.local.Store(nil)
+	defer srv.close()
+	if l == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return serve(ctx, srv, l)
+}
+
+// listen binds the socket, or nothing when there is none. It takes the place
+// of a dead holder's socket in one step, and never exists with another mode
+// than 0600.
+func (s *Store) listen() (net.Listener, error) {
+	if s.cfg.Socket == "" {
+		return nil, nil
+	}
+	fresh := s.cfg.Socket + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("bind embedded store: %w", err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fresh, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("bind embedded store: %w", err)
+	}
+	// Left in place at the end: a successor may have put its own there.
+	l.SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(fresh, 0o600), os.Rename(fresh, s.cfg.Socket)); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("bind embedded store: %w", err)
+	}
+	return l, nil
+}
+
+// serve answers the socket until ctx ends; then it ends every connection, the
+// waiting ones too, so that their clients ask the next holder.
+func serve(ctx context.Context, h http.Handler, l net.Listener) error {
+	hs := &http.Server{Handler: h, BaseContext: func(net.Listener) context.Context { return ctx }}
+	defer context.AfterFunc(ctx, func() { hs.Close() })()
+	if err := hs.Serve(l); ctx.Err() == nil {
+		return fmt.Errorf("serve embedded store: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,155 @@
+package pool
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/weft-net/weft/discovery"
+)
+
+// What can be wrong with the store. Nothing may be concluded about what is
+// free, held or deleted from a call that failed with one of these.
+var (
+	ErrUnavailable  = discovery.ErrStoreAway                    // no answer, or no leader
+	ErrPermission   = fmt.Errorf("store: %w", os.ErrPermission) // also an os.ErrPermission
+	ErrNoCluster    = errors.New("store holds no cluster")      // readable and writable, without meta
+	ErrOtherCluster = errors.New("store holds another cluster") // meta has another id
+	ErrNewerSchema  = errors.New("store is of a newer version") // read, never written
+)
+
+// What a method may find.
+var (
+	ErrExists    = errors.New("exists already")
+	ErrNotFound  = errors.New("not found")
+	ErrInvalid   = errors.New("invalid")
+	ErrFull      = discovery.ErrFull
+	ErrDeleting  = errors.New("network is being deleted")
+	ErrForgotten = errors.New("host was removed from the cluster")
+	ErrNameTaken = errors.New("host name is taken")
+	ErrConflict  = errors.New("held by somebody else")
+	ErrCovered   = errors.New("address lies in the block of another host")
+	ErrNotFenced = errors.New("host has not been removed")
+	ErrCloned    = errors.New("another instance runs under this host's id")
+)
+
+// TakenError is an address that belongs to another host.
+type TakenError = discovery.TakenError
+
+// ExistsError is the cluster that Init and Adopt found. It wraps ErrExists.
+type ExistsError struct {
+	Meta  Meta
+	Hosts []Host
+}
+
+func (e *ExistsError) Error() string {
+	names := make([]string, len(e.Hosts))
+	for i, h := range e.Hosts {
+		names[i] = h.Name
+	}
+	return fmt.Sprintf("cluster %s exists already: hosts %s", e.Meta.ClusterID, strings.Join(names, ", "))
+}
+
+func (e *ExistsError) Unwrap() error { return ErrExists }
+
+// NameTakenError is a host name that another host has. It wraps ErrNameTaken.
+type NameTakenError struct {
+	Name   string
+	Holder Host
+}
+
+func (e *NameTakenError) Error() string {
+	return fmt.Sprintf("host name %q is taken by host %s at %s", e.Name, e.Holder.ID, e.Holder.Gossip)
+}
+
+func (e *NameTakenError) Unwrap() error { return ErrNameTaken }
+
+// ForgottenError says who removed this host, and when. It wraps ErrForgotten.
+type ForgottenError struct {
+	By string
+	At time.Time
+}
+
+func (e *ForgottenError) Error() string {
+	return fmt.Sprintf("host was removed from the cluster by %s at %s", e.By, e.At.UTC().Format(time.RFC3339))
+}
+
+func (e *ForgottenError) Unwrap() error { return ErrForgotten }
+
+// ClonedError is the other instance of a host whose disk was copied. It wraps
+// ErrCloned.
+type ClonedError struct{ Other Host }
+
+func (e *ClonedError) Error() string {
+	return fmt.Sprintf("another instance runs under this host's id %s at %s", e.Other.ID, e.Other.Gossip)
+}
+
+func (e *ClonedError) Unwrap() error { return ErrCloned }
+
+// OverlapError is a subnet that cannot be had.
+type OverlapError struct {
+	Subnet netip.Prefix
+	With   string       // "network blue" or "host web1"
+	Next   netip.Prefix // free, of the same size; zero: there is none
+}
+
+func (e *OverlapError) Error() string {
+	s := fmt.Sprintf("subnet %s overlaps %s", e.Subnet, e.With)
+	if e.Next.IsValid() {
+		s += fmt.Sprintf(", %s is free", e.Next)
+	}
+	return s
+}
+
+// Unwrap makes it a conflict.
+func (e *OverlapError) Unwrap() error { return ErrConflict }
+
+// judge turns the store's answers into this package's errors, in one place:
+// consul/api hands on the status of some calls as text only.
+type judge struct{ next http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (j judge) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := j.next.RoundTrip(req)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	switch resp.StatusCode {
+	case http.StatusOK, http.StatusNotFound, http.StatusConflict:
+		resp.Body = body{resp.Body}
+		return resp, nil
+	}
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
+	resp.Body.Close()
+	what := fmt.Sprintf("%s: %s", resp.Status, strings.TrimSpace(string(text)))
+	switch {
+	case resp.StatusCode == http.StatusForbidden || resp.StatusCode == http.StatusUnauthorized:
+		return nil, fmt.Errorf("%w: %s", ErrPermission, what)
+	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500 && resp.StatusCode != http.StatusNotImplemented:
+		return nil, fmt.Errorf("%w: %s", ErrUnavailable, what)
+	}
+	return nil, errors.New(what)
+}
+
+// body is an answer that can break off before its end.
+type body struct{ io.ReadCloser }
+
+func (b body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return n, err
+}
+
+// CloseIdleConnections is what http.Client's method of that name calls.
+func (j judge) CloseIdleConnections() {
+	if c, ok := j.next.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}

@@ -1,0 +1,220 @@
+package pool
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/weft-net/weft/discovery"
+)
+
+// Host is one registered member. It has no time to live: it stays until the
+// host leaves or a person removes it.
+type Host struct {
+	ID          discovery.HostID
+	Name        string
+	Nonce       uint64 // of this start of its agent
+	VTEP        netip.Addr
+	Gossip      netip.AddrPort
+	Version     string
+	Incarnation uint64
+	Joined      time.Time
+	Machine     string // a hint for people; never compared
+}
+
+func (h Host) value() hostValue {
+	return hostValue{h.Name, h.Nonce, h.VTEP, h.Gossip, h.Version, h.Incarnation, h.Joined, h.Machine}
+}
+
+// parseHost reads a key of hosts/.
+func parseHost(kv *api.KVPair) (Host, error) {
+	id, err := parseHostKey(kv.Key, folderHosts)
+	if err != nil {
+		return Host{}, err
+	}
+	var v hostValue
+	if err := decode(kv, &v); err != nil {
+		return Host{}, err
+	}
+	return Host{id, v.Name, v.Nonce, v.VTEP, v.Gossip, v.Version, v.Incarnation, v.Joined, v.Machine}, nil
+}
+
+// Hosts lists the registered hosts by name.
+func (p *Pool) Hosts(ctx context.Context) ([]Host, error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	hosts, err := p.hosts(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list hosts: %w", err)
+	}
+	return hosts, nil
+}
+
+func (p *Pool) hosts(ctx context.Context) ([]Host, error) {
+	pairs, err := p.list(ctx, folderHosts)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Host, 0, len(pairs))
+	for _, kv := range pairs {
+		h, err := parseHost(kv)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, h)
+	}
+	slices.SortFunc(out, func(a, b Host) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), slices.Compare(a.ID[:], b.ID[:]))
+	})
+	return out, nil
+}
+
+// host reads one host and its index; index 0: it is not registered.
+func (p *Pool) host(ctx context.Context, id discovery.HostID) (h Host, raw *api.KVPair, err error) {
+	kv, err := p.lookup(ctx, hostKey(id))
+	if err != nil || kv == nil {
+		return Host{ID: id}, nil, err
+	}
+	kv.Key = hostKey(id)
+	h, err = parseHost(kv)
+	return h, kv, err
+}
+
+// registered reports whether this very start of the host's agent is in the
+// store: what an unanswered try has done.
+func (p *Pool) registered(ctx context.Context, h Host) bool {
+	got, kv, err := p.host(ctx, h.ID)
+	return err == nil && kv != nil && got.Nonce == h.Nonce
+}
+
+// Register puts the host into the store: the first time with a claim of its
+// name, afterwards by replacing its own entry, the name included when it
+// changed. A *NameTakenError names the holder of the name, a *ForgottenError
+// who removed this host, a *ClonedError the other instance under its id.
+func (p *Pool) Register(ctx context.Context, h Host) error {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	if err := checkKeyName(h.Name); err != nil {
+		return fmt.Errorf("register host: %w", err)
+	}
+	for {
+		done, err := p.register(ctx, h)
+		if err != nil {
+			return fmt.Errorf("register host %s: %w", h.Name, err)
+		}
+		if done {
+			return nil
+		}
+	}
+}
+
+// register tries once, by what the store holds now; not done: that changed.
+func (p *Pool) register(ctx context.Context, h Host) (done bool, err error) {
+	if err := p.forgotten(ctx, h.ID); err != nil {
+		return false, err
+	}
+	old, kv, err := p.host(ctx, h.ID)
+	if err != nil {
+		return false, err
+	}
+	if kv != nil && old.Incarnation == h.Incarnation && old.Nonce != h.Nonce {
+		return false, &ClonedError{Other: old}
+	}
+	naming, err := p.claimName(ctx, h, old.Name)
+	if err != nil {
+		return false, err
+	}
+	entry := cas(hostKey(h.ID), 0, encode(h.value()))
+	if kv != nil {
+		entry = cas(hostKey(h.ID), kv.ModifyIndex, rewrite(kv.Value, h.value()))
+	}
+	out, err := p.commit(ctx, append(naming, absent(goneKey(h.ID)), entry)...)
+	return out.ok(), err
+}
+
+// claimName are the operations that give the host its name.
+func (p *Pool) claimName(ctx context.Context, h Host, before string) ([]*api.KVTxnOp, error) {
+	kv, err := p.lookup(ctx, nameKey(h.Name))
+	if err != nil {
+		return nil, err
+	}
+	var out []*api.KVTxnOp
+	switch {
+	case kv == nil:
+		out = ops(cas(nameKey(h.Name), 0, []byte(h.ID.String())))
+	case string(kv.Value) != h.ID.String():
+		return nil, p.nameTaken(ctx, h.Name, string(kv.Value))
+	default:
+		out = ops(unchanged(nameKey(h.Name), kv.ModifyIndex))
+	}
+	if before == "" || before == h.Name {
+		return out, nil
+	}
+	kv, err = p.lookup(ctx, nameKey(before))
+	if err == nil && kv != nil && string(kv.Value) == h.ID.String() {
+		out = append(out, drop(nameKey(before), kv.ModifyIndex))
+	}
+	return out, err
+}
+
+// nameTaken is the error that shows the holder of a name.
+func (p *Pool) nameTaken(ctx context.Context, name, holder string) error {
+	var id discovery.HostID
+	if err := id.UnmarshalText([]byte(holder)); err != nil {
+		return fmt.Errorf("value of %s: %w", nameKey(name), err)
+	}
+	h, _, err := p.host(ctx, id)
+	if err != nil {
+		return err
+	}
+	return &NameTakenError{Name: name, Holder: h}
+}
+
+// forgotten is a *ForgottenError for a host that was removed.
+func (p *Pool) forgotten(ctx context.Context, id discovery.HostID) error {
+	kv, err := p.lookup(ctx, goneKey(id))
+	if err != nil || kv == nil {
+		return err
+	}
+	var v goneValue
+	if err := decode(kv, &v); err != nil {
+		return err
+	}
+	return &ForgottenError{By: v.By, At: v.At}
+}
+
+// Unregister gives back all that the host holds, and then the host itself: the
+// end of a leave. It is nil when nothing is left, so it can be repeated.
+func (p *Pool) Unregister(ctx context.Context, self discovery.HostID, name string) error {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	if _, _, err := p.freeHeld(ctx, self); err != nil {
+		return fmt.Errorf("give back what host %s holds: %w", name, err)
+	}
+	drops := ops(del(hostKey(self)))
+	kv, err := p.lookup(ctx, nameKey(name))
+	if err == nil && kv != nil && string(kv.Value) == self.String() {
+		drops = append(drops, drop(nameKey(name), kv.ModifyIndex))
+	}
+	if err == nil {
+		_, err = p.commit(ctx, drops...)
+	}
+	if err != nil {
+		return fmt.Errorf("unregister host %s: %w", name, err)
+	}
+	return nil
+}
+
+// checkKeyName says whether a name can be the last part of a key.
+func checkKeyName(name string) error {
+	if name == "" || len(name) > 253 || strings.ContainsAny(name, "/ \t\n") {
+		return fmt.Errorf("host name %q: %w", name, ErrInvalid)
+	}
+	return nil
+}

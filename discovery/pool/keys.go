@@ -1,0 +1,109 @@
+package pool
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/weft-net/weft/discovery"
+)
+
+// Keys and folders below the prefix.
+const (
+	keyMeta       = "meta" // the cluster; made once
+	keyGen        = "gen"  // changed by every creation and deletion of a network
+	folderNets    = "nets/"
+	folderNetGone = "netgone/"
+	folderVNIs    = "vnis/"
+	folderBlocks  = "blocks/"
+	folderIPs     = "ips/"
+	folderHosts   = "hosts/"
+	folderNames   = "names/"
+	folderGone    = "gone/"
+)
+
+func netKey(name string) string                { return folderNets + name }
+func netGoneKey(id discovery.NetworkID) string { return folderNetGone + id.String() }
+func vniKey(vni uint32) string                 { return folderVNIs + strconv.FormatUint(uint64(vni), 10) }
+func hostKey(id discovery.HostID) string       { return folderHosts + id.String() }
+func goneKey(id discovery.HostID) string       { return folderGone + id.String() }
+func nameKey(name string) string               { return folderNames + name }
+func blocksOf(id discovery.NetworkID) string   { return folderBlocks + id.String() + "/" }
+func reservedOf(id discovery.NetworkID) string { return folderIPs + id.String() + "/" }
+func addrHex(a netip.Addr) string              { return hex.EncodeToString(a.AsSlice()) }
+
+// blockKey is one key per place of the network's grid: that it exists means
+// that the block is claimed.
+func blockKey(id discovery.NetworkID, b netip.Prefix) string {
+	return blocksOf(id) + addrHex(b.Addr()) + "-" + strconv.Itoa(b.Bits())
+}
+
+func ipKey(id discovery.NetworkID, a netip.Addr) string { return reservedOf(id) + addrHex(a) }
+
+// parseBlockKey reads what blockKey wrote.
+func parseBlockKey(key string) (id discovery.NetworkID, b netip.Prefix, err error) {
+	id, rest, err := parseNetKey(key, folderBlocks)
+	if err != nil {
+		return id, b, err
+	}
+	start, length, _ := strings.Cut(rest, "-")
+	a, err := parseHex(start)
+	if err != nil {
+		return id, b, badKey(key)
+	}
+	n, err := strconv.Atoi(length)
+	if err != nil || strconv.Itoa(n) != length {
+		return id, b, badKey(key)
+	}
+	if b = netip.PrefixFrom(a, n); !b.IsValid() || b != b.Masked() {
+		return id, b, badKey(key)
+	}
+	return id, b, nil
+}
+
+// parseIPKey reads what ipKey wrote.
+func parseIPKey(key string) (id discovery.NetworkID, a netip.Addr, err error) {
+	id, rest, err := parseNetKey(key, folderIPs)
+	if err != nil {
+		return id, a, err
+	}
+	if a, err = parseHex(rest); err != nil {
+		return id, a, badKey(key)
+	}
+	return id, a, nil
+}
+
+// parseNetKey cuts the folder and the network's id off a key.
+func parseNetKey(key, folder string) (id discovery.NetworkID, rest string, err error) {
+	name, rest, ok := strings.Cut(strings.TrimPrefix(key, folder), "/")
+	if !ok || !strings.HasPrefix(key, folder) || id.UnmarshalText([]byte(name)) != nil {
+		return id, "", badKey(key)
+	}
+	return id, rest, nil
+}
+
+// parseHostKey reads the host id behind the folder.
+func parseHostKey(key, folder string) (id discovery.HostID, err error) {
+	if err := id.UnmarshalText([]byte(strings.TrimPrefix(key, folder))); err != nil {
+		return id, badKey(key)
+	}
+	return id, nil
+}
+
+func parseHex(s string) (netip.Addr, error) {
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	a, ok := netip.AddrFromSlice(b)
+	if !ok || addrHex(a) != s {
+		return netip.Addr{}, discovery.ErrMalformed
+	}
+	return a, nil
+}
+
+func badKey(key string) error {
+	return fmt.Errorf("key %s: %w", key, discovery.ErrMalformed)
+}

@@ -1,0 +1,229 @@
+package pool
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	mrand "math/rand/v2"
+	"net/netip"
+	"regexp"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/weft-net/weft/discovery"
+)
+
+// NetworkSpec is a network that somebody asks for. Subnets, gateways, ranges and
+// auxiliary addresses are text as it was typed.
+type NetworkSpec struct {
+	Name     string
+	Subnets  []string // none: one of the pool's is picked
+	Gateways []string
+	Ranges   []string          // bound the blocks
+	Aux      map[string]string // addresses that are never handed out, by name
+	Internal bool
+	MTU      int // bytes; 0: derived from the underlay
+	Driver   string
+	Labels   map[string]string
+	Options  map[string]string
+	By       string  // who asks
+	Avoid    []Avoid // of all members
+}
+
+// netName is what Docker accepts, within the length of a DNS label.
+var netName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$`)
+
+func (r NetworkSpec) check() error {
+	if !netName.MatchString(r.Name) {
+		return invalid("network name %q", r.Name)
+	}
+	// RFC 791 wants 68, RFC 1122 576 of every host.
+	if r.MTU != 0 && (r.MTU < 576 || r.MTU > 65535) {
+		return invalid("mtu %d is not within 576 and 65535", r.MTU)
+	}
+	return nil
+}
+
+// parseNet reads a key of nets/.
+func parseNet(kv *api.KVPair) (n netValue, err error) {
+	return n, decode(kv, &n)
+}
+
+// Networks lists the networks by VNI, those that are being deleted too.
+func (p *Pool) Networks(ctx context.Context) ([]discovery.Network, error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	nets, err := p.nets(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list networks: %w", err)
+	}
+	out := make([]discovery.Network, len(nets))
+	for i, n := range nets {
+		out[i] = n.Network
+	}
+	discovery.SortNetworks(out)
+	return out, nil
+}
+
+func (p *Pool) nets(ctx context.Context) ([]netValue, error) {
+	pairs, err := p.list(ctx, folderNets)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]netValue, 0, len(pairs))
+	for _, kv := range pairs {
+		n, err := parseNet(kv)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}
+
+// gen is the generation of the networks. It must be read before what is
+// decided by it: a transaction with its next then holds only if nothing
+// changed since.
+type gen struct {
+	genValue
+	kv *api.KVPair // nil: there was none
+}
+
+func (p *Pool) gen(ctx context.Context) (g gen, err error) {
+	if g.kv, err = p.lookup(ctx, keyGen); err != nil {
+		return g, err
+	}
+	g.NextVNI = firstVNI
+	if g.kv != nil {
+		err = decode(g.kv, &g.genValue)
+	}
+	g.NextVNI = max(g.NextVNI, firstVNI)
+	return g, err
+}
+
+// next is the operation that begins the generation behind g.
+func (g gen) next(nextVNI uint32) *api.KVTxnOp {
+	v := genValue{N: g.N + 1, NextVNI: nextVNI}
+	if g.kv == nil {
+		return cas(keyGen, 0, encode(v))
+	}
+	return cas(keyGen, g.kv.ModifyIndex, rewrite(g.kv.Value, v))
+}
+
+// CreateNetwork makes a network that overlaps no other and nothing to avoid.
+// An *OverlapError names what is in the way, ErrExists a network of that name,
+// ErrInvalid the thing that is wrong with the request; ErrFull: the pool has no
+// subnet left.
+func (p *Pool) CreateNetwork(ctx context.Context, r NetworkSpec) (discovery.Network, error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	n, err := p.createNetwork(ctx, r)
+	if err != nil {
+		return discovery.Network{}, fmt.Errorf("create network %s: %w", r.Name, err)
+	}
+	return n, nil
+}
+
+func (p *Pool) createNetwork(ctx context.Context, r NetworkSpec) (discovery.Network, error) {
+	if err := r.check(); err != nil {
+		return discovery.Network{}, err
+	}
+	n := discovery.Network{Name: r.Name, State: discovery.NetworkUp, MTU: r.MTU, Internal: r.Internal,
+		Driver: r.Driver, Labels: r.Labels, Options: r.Options, Created: time.Now().UTC(), By: r.By}
+	rand.Read(n.ID[:])
+	for {
+		g, err := p.place(ctx, r, &n)
+		if err != nil {
+			return n, err
+		}
+		out, err := p.commit(ctx,
+			g.next(n.VNI+1),
+			cas(netKey(n.Name), 0, encode(n)),
+			cas(vniKey(n.VNI), 0, []byte(n.Name)))
+		if err != nil || out.ok() {
+			return n, err
+		}
+		if out.failed[1] && out.unsure && p.stands(ctx, n) {
+			return n, nil
+		}
+		if !out.failed[0] && !out.failed[1] {
+			return n, fmt.Errorf("vni %d is in use by a network that gen does not know: %w", n.VNI, ErrConflict)
+		}
+		if err := yield(ctx); err != nil {
+			return n, err
+		}
+	}
+}
+
+// place gives the network its subnets and VNI, by what the store holds now.
+func (p *Pool) place(ctx context.Context, r NetworkSpec, n *discovery.Network) (gen, error) {
+	g, err := p.gen(ctx)
+	if err != nil {
+		return g, err
+	}
+	nets, err := p.nets(ctx)
+	if err != nil {
+		return g, err
+	}
+	for _, o := range nets {
+		if o.Name == r.Name && o.ID != n.ID {
+			return g, fmt.Errorf("network %s: %w", o.ID, ErrExists)
+		}
+	}
+	s, err := p.stamp(ctx)
+	if err != nil {
+		return g, err
+	}
+	n.VNI = g.NextVNI
+	n.Subnets, err = r.layout(s.meta.Pool, r.uses(nets))
+	return g, err
+}
+
+// layout is the network's subnets: those asked for, or a free one of the pool.
+func (r NetworkSpec) layout(pool netip.Prefix, used []use) ([]discovery.Subnet, error) {
+	subnets, err := r.subnets()
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range subnets {
+		if err := check(s.CIDR, pool, used); err != nil {
+			return nil, err
+		}
+	}
+	if len(subnets) == 0 {
+		bits := max(automatic, pool.Bits())
+		next, ok := free(pool, bits, used)
+		if !ok {
+			return nil, fmt.Errorf("no /%d of the pool %s is free: %w", bits, pool, ErrFull)
+		}
+		subnets = []discovery.Subnet{newSubnet(next)}
+	}
+	return subnets, r.furnish(subnets)
+}
+
+// stands reports whether the store holds this very network.
+func (p *Pool) stands(ctx context.Context, n discovery.Network) bool {
+	now, _, err := p.net(ctx, n.Name)
+	return err == nil && now.ID == n.ID
+}
+
+// yield waits a moment after a lost race, so that many who race do not stay in
+// step. Its error is ErrUnavailable: nothing is known of the outcome.
+func yield(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("%w: too many changes at once: %w", ErrUnavailable, ctx.Err())
+	case <-time.After(mrand.N(20 * time.Millisecond)):
+		return nil
+	}
+}
+
+// net reads one network; its pair is nil when there is none.
+func (p *Pool) net(ctx context.Context, name string) (n netValue, kv *api.KVPair, err error) {
+	if kv, err = p.lookup(ctx, netKey(name)); err != nil || kv == nil {
+		return n, nil, err
+	}
+	n, err = parseNet(kv)
+	return n, kv, err
+}

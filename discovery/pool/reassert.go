@@ -1,0 +1,163 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/weft-net/weft/discovery"
+)
+
+// Reassert puts back what this host knows after the store was wiped, or
+// restored from an old copy: the cluster under its old id, the host, the
+// networks that were not deleted, and the host's own blocks. It only ever adds.
+// What somebody else holds by now is left alone and reported: the error then
+// joins one ErrConflict for each. A *ForgottenError: this host was removed, and
+// nothing of it was put back.
+func (p *Pool) Reassert(ctx context.Context, m Meta, h Host, networks []discovery.Network, blocks []Block) error {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	if err := p.reassertMeta(ctx, m); err != nil {
+		return fmt.Errorf("reassert cluster: %w", err)
+	}
+	if err := p.Register(ctx, h); err != nil {
+		return fmt.Errorf("reassert: %w", err)
+	}
+	gone, err := p.netGone(ctx)
+	if err != nil {
+		return fmt.Errorf("reassert: %w", err)
+	}
+	blocks = slices.DeleteFunc(slices.Clone(blocks), func(b Block) bool { return gone[b.Network] })
+	var lost []error
+	for _, n := range networks {
+		if gone[n.ID] {
+			continue
+		}
+		if err := p.reassertNetwork(ctx, n); err != nil {
+			lost = append(lost, fmt.Errorf("reassert network %s: %w", n.Name, err))
+		}
+	}
+	if err := p.reassertBlocks(ctx, h, blocks); err != nil {
+		lost = append(lost, err)
+	}
+	return errors.Join(lost...)
+}
+
+// reassertMeta makes meta with the old id if there is none.
+func (p *Pool) reassertMeta(ctx context.Context, m Meta) error {
+	p.expect(m.ClusterID)
+	_, err := p.look(ctx)
+	if !errors.Is(err, ErrNoCluster) {
+		return err
+	}
+	m.Schema = schema
+	if _, err := p.txn(ctx, ops(cas(keyMeta, 0, encode(m)))); err != nil {
+		return err
+	}
+	_, err = p.look(ctx) // ours now, or another cluster's
+	return err
+}
+
+// reassertNetwork puts a network back, and lifts the next VNI above its own.
+func (p *Pool) reassertNetwork(ctx context.Context, n discovery.Network) error {
+	for {
+		g, err := p.gen(ctx)
+		if err != nil {
+			return err
+		}
+		now, kv, err := p.net(ctx, n.Name)
+		if err != nil {
+			return err
+		}
+		if kv != nil {
+			return same(now.Network, n)
+		}
+		out, err := p.commit(ctx, g.next(max(g.NextVNI, n.VNI+1)), absent(netGoneKey(n.ID)),
+			cas(netKey(n.Name), 0, encode(n)), cas(vniKey(n.VNI), 0, []byte(n.Name)))
+		if err != nil || out.ok() {
+			return err
+		}
+		switch {
+		case out.failed[1]:
+			return nil // deleted while we put it back
+		case out.failed[3] && !out.failed[2] && !out.failed[0]:
+			return fmt.Errorf("vni %d: %w", n.VNI, ErrConflict)
+		}
+		if err := yield(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// netGone are the networks that were deleted.
+func (p *Pool) netGone(ctx context.Context) (map[discovery.NetworkID]bool, error) {
+	pairs, err := p.list(ctx, folderNetGone)
+	out := make(map[discovery.NetworkID]bool, len(pairs))
+	for _, kv := range pairs {
+		id, _, err := parseNetGone(kv)
+		if err != nil {
+			return nil, err
+		}
+		out[id] = true
+	}
+	return out, err
+}
+
+// same is the conflict of two networks under one name.
+func same(now, old discovery.Network) error {
+	if now.ID == old.ID {
+		return nil
+	}
+	return fmt.Errorf("its name is that of network %s: %w", now.ID, ErrConflict)
+}
+
+// reassertBlocks claims the blocks again, many at once while nobody objects.
+func (p *Pool) reassertBlocks(ctx context.Context, h Host, blocks []Block) error {
+	var lost []error
+	for len(blocks) > 0 {
+		chunk := blocks[:min(len(blocks), maxOps-1)]
+		blocks = blocks[len(chunk):]
+		steps := make([]*api.KVTxnOp, len(chunk))
+		for i, b := range chunk {
+			steps[i] = reclaim(h, b)
+		}
+		out, err := p.commit(ctx, steps...)
+		if err != nil {
+			return errors.Join(append(lost, fmt.Errorf("reassert blocks: %w", err))...)
+		}
+		if out.ok() {
+			continue
+		}
+		for i, b := range chunk {
+			if err := p.reassertBlock(ctx, steps[i], b); err != nil {
+				lost = append(lost, fmt.Errorf("reassert block %s: %w", b.Prefix, err))
+			}
+		}
+	}
+	return errors.Join(lost...)
+}
+
+// reclaim is a claim as it stood.
+func reclaim(h Host, b Block) *api.KVTxnOp {
+	v := blockValue{Host: h.ID, Nonce: h.Nonce, State: b.State, Seq: b.Seq}
+	return cas(blockKey(b.Network, b.Prefix), 0, encode(v))
+}
+
+// reassertBlock claims one block again; it is nil when it is ours already.
+func (p *Pool) reassertBlock(ctx context.Context, claim *api.KVTxnOp, b Block) error {
+	out, err := p.commit(ctx, claim)
+	if err != nil || out.ok() {
+		return err
+	}
+	now, held, err := p.block(ctx, b.Network, b.Prefix)
+	if err != nil {
+		return err
+	}
+	if !held || now.Host != b.Host {
+		return fmt.Errorf("host %s has it: %w", now.Host, ErrConflict)
+	}
+	return nil
+}

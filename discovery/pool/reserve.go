@@ -1,0 +1,173 @@
+package pool
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/weft-net/weft/discovery"
+)
+
+// Reservation says whose a single address is.
+type Reservation = discovery.Reservation
+
+// Reserve records one address for a host: one that no block covers when lent
+// is nil, else one that the holder of the block lent has marked as lent. Again
+// for the same host it returns the same seq. A *TakenError names another
+// holder; ErrCovered: the covering block is not, or no longer, what lent says.
+func (p *Pool) Reserve(ctx context.Context, n discovery.Network, a netip.Addr, host discovery.HostID, lent *Block) (seq uint64, err error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	if seq, err = p.reserve(ctx, n, a, host, lent); err != nil {
+		return 0, fmt.Errorf("reserve %s in %s: %w", a, n.Name, err)
+	}
+	return seq, nil
+}
+
+func (p *Pool) reserve(ctx context.Context, n discovery.Network, a netip.Addr, host discovery.HostID, lent *Block) (uint64, error) {
+	s, ok := n.Covering(a)
+	if !ok || !s.Assignable(a) {
+		return 0, fmt.Errorf("not an address for an endpoint: %w", ErrInvalid)
+	}
+	cover := blockKey(n.ID, s.BlockOf(a))
+	lender := absent(cover)
+	if lent != nil {
+		lender = unchanged(cover, lent.Index)
+	}
+	value := ipValue{Host: host, Seq: 1}
+	for {
+		guards, err := p.guards(ctx, n, host)
+		if err != nil {
+			return 0, err
+		}
+		out, err := p.commit(ctx, append(guards, lender, cas(ipKey(n.ID, a), 0, encode(value)))...)
+		switch {
+		case err != nil:
+			return 0, err
+		case out.ok():
+			return value.Seq, nil
+		case out.failed[3]:
+			return p.reservedFor(ctx, n.ID, a, host)
+		case out.failed[2]:
+			return 0, ErrCovered
+		}
+	}
+}
+
+// reservedFor is the seq of an address that is recorded already.
+func (p *Pool) reservedFor(ctx context.Context, id discovery.NetworkID, a netip.Addr, host discovery.HostID) (uint64, error) {
+	v, _, err := p.reservation(ctx, id, a)
+	if err != nil {
+		return 0, err
+	}
+	if v.Host != host {
+		return 0, &TakenError{Addr: a, Host: v.Host}
+	}
+	return v.Seq, nil
+}
+
+// reservation reads who an address is recorded for, and at which index; 0: for
+// nobody.
+func (p *Pool) reservation(ctx context.Context, id discovery.NetworkID, a netip.Addr) (v ipValue, index uint64, err error) {
+	kv, err := p.lookup(ctx, ipKey(id, a))
+	if err != nil || kv == nil {
+		return v, 0, err
+	}
+	return v, kv.ModifyIndex, decode(kv, &v)
+}
+
+// TakeReserved moves a recorded address from one host to another. The caller
+// knows that the old holder is alive and has no endpoint there. The new seq is
+// higher than any before, so the new holder's claim wins everywhere.
+func (p *Pool) TakeReserved(ctx context.Context, n discovery.Network, a netip.Addr, from, to discovery.HostID) (seq uint64, err error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	for {
+		v, index, err := p.reservation(ctx, n.ID, a)
+		if err != nil {
+			return 0, fmt.Errorf("take over %s in %s: %w", a, n.Name, err)
+		}
+		switch {
+		case index > 0 && v.Host == to:
+			return v.Seq, nil
+		case index == 0 || v.Host != from:
+			return 0, fmt.Errorf("take over %s in %s: %w", a, n.Name, &TakenError{Addr: a, Host: v.Host})
+		}
+		v.Host, v.Seq = to, v.Seq+1
+		guards, err := p.guards(ctx, n, to)
+		if err != nil {
+			return 0, fmt.Errorf("take over %s in %s: %w", a, n.Name, err)
+		}
+		out, err := p.commit(ctx, append(guards, cas(ipKey(n.ID, a), index, encode(v)))...)
+		if err != nil {
+			return 0, fmt.Errorf("take over %s in %s: %w", a, n.Name, err)
+		}
+		if out.ok() {
+			return v.Seq, nil
+		}
+	}
+}
+
+// Unreserve gives an address back. It is nil when it is not recorded for the
+// host.
+func (p *Pool) Unreserve(ctx context.Context, id discovery.NetworkID, a netip.Addr, host discovery.HostID) error {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	for {
+		v, index, err := p.reservation(ctx, id, a)
+		if err != nil {
+			return fmt.Errorf("give back %s: %w", a, err)
+		}
+		if index == 0 || v.Host != host {
+			return nil
+		}
+		out, err := p.commit(ctx, drop(ipKey(id, a), index))
+		if err != nil {
+			return fmt.Errorf("give back %s: %w", a, err)
+		}
+		if out.ok() {
+			return nil
+		}
+	}
+}
+
+// Reserved lists the recorded addresses of a network within a block. A new
+// holder of the block reads it before it hands out the first address.
+func (p *Pool) Reserved(ctx context.Context, id discovery.NetworkID, within netip.Prefix) (map[netip.Addr]Reservation, error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	pairs, err := p.list(ctx, reservedOf(id)+commonHex(within))
+	if err != nil {
+		return nil, fmt.Errorf("list addresses reserved in %s: %w", within, err)
+	}
+	out := map[netip.Addr]Reservation{}
+	for _, kv := range pairs {
+		a, r, err := parseReservation(kv)
+		if err != nil {
+			return nil, fmt.Errorf("list addresses reserved in %s: %w", within, err)
+		}
+		if within.Contains(a) {
+			out[a] = r
+		}
+	}
+	return out, nil
+}
+
+// commonHex is the hex digits that all addresses of the prefix begin with.
+func commonHex(p netip.Prefix) string {
+	return addrHex(p.Masked().Addr())[:p.Bits()/4]
+}
+
+func parseReservation(kv *api.KVPair) (netip.Addr, Reservation, error) {
+	_, a, err := parseIPKey(kv.Key)
+	if err != nil {
+		return a, Reservation{}, err
+	}
+	var v ipValue
+	if err := decode(kv, &v); err != nil {
+		return a, Reservation{}, err
+	}
+	return a, Reservation{Host: v.Host, Seq: v.Seq}, nil
+}

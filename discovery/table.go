@@ -1,0 +1,323 @@
+package discovery
+
+import (
+	"bytes"
+	"fmt"
+	"hash/crc32"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+const (
+	// restoredGrace is how long an owner read from the disk counts as alive.
+	restoredGrace = 15 * time.Second
+	// backSoonGrace is how long the names of a host that announced its stop
+	// stay after it was found dead.
+	backSoonGrace = 60 * time.Second
+	// logLength is how many changes an owner keeps to answer pulls with.
+	logLength = 4096
+	// heldDeltas bounds the early deltas kept per owner until the gap closes.
+	heldDeltas = 32
+)
+
+// Table merges the states of all owners into one. Each owner is the only
+// writer of its state; a Table never invents a change of another's. The same
+// set of states gives the same table whatever the order in which they came.
+//
+// It does no I/O, reads no clock and is not safe for concurrent use.
+type Table struct {
+	self     HostID
+	own      *owner
+	grace    time.Duration
+	owners   map[HostID]*owner
+	byShort  map[Short]HostID
+	gone     map[HostID]struct{}
+	goneName map[Short]HostID
+	claims   claims
+	root     uint64
+
+	log      []Op   // own changes, oldest first
+	logFloor uint64 // own version that the log begins after
+	shown    uint64 // newest own version that another member has shown
+
+	complete bool      // every alive owner was pulled once
+	joining  bool      // complete is not to be latched
+	revision uint64    // grows with each change of the view
+	stored   uint64    // grows with each change of what is persisted
+	started  time.Time // restored owners count as alive from here
+	view     viewCache
+}
+
+// owner is what the table holds of one host: its state, and what gossip says
+// of it as a member.
+type owner struct {
+	id     HostID
+	at     Version
+	header Header
+	raw    []byte // header as the owner wrote it
+	eps    map[EndpointID]entry
+	crc    uint32
+	held   []Delta
+	parts  map[uint64]Section
+
+	gossip   netip.AddrPort
+	status   MemberStatus
+	rtt      time.Duration
+	died     time.Time // when status became dead
+	hidden   bool
+	restored bool    // from the disk, gossip has not spoken of it
+	pulled   bool    // confirmed since this agent started
+	holds    Version // newest version of our own state that it has shown
+	asked    bool    // it waits to hear which version of its state is held
+}
+
+type entry struct {
+	Endpoint
+	raw []byte
+	ver uint64 // own endpoints: the version that announced it
+}
+
+// TableConfig is what a Table starts from.
+type TableConfig struct {
+	Self        HostID
+	Incarnation uint64 // of this start; raised above Saved's when that is not lower
+	Header      Header
+	Endpoints   []Endpoint
+	Saved       []byte        // a Table's MarshalBinary, or nil
+	Grace       time.Duration // from death to hidden names
+	Now         time.Time
+}
+
+// NewTable returns a table whose own state has one version, with all given
+// endpoints in it. A Saved that does not decode is an error; the caller may
+// start without it.
+func NewTable(cfg TableConfig) (*Table, error) {
+	t := &Table{
+		self: cfg.Self, grace: cfg.Grace, started: cfg.Now,
+		owners: map[HostID]*owner{}, byShort: map[Short]HostID{},
+		gone: map[HostID]struct{}{}, goneName: map[Short]HostID{},
+		claims: claims{},
+	}
+	t.own = t.add(cfg.Self)
+	t.own.status, t.own.pulled, t.own.hidden = StatusAlive, true, false
+	inc := max(cfg.Incarnation, 1)
+	if cfg.Saved != nil {
+		t.joining = true // a state that only the disk has shown completes nothing
+		last, err := t.restore(cfg.Saved)
+		if err != nil {
+			return nil, fmt.Errorf("restore table: %w", err)
+		}
+		inc = max(inc, last+1)
+	}
+	t.begin(Version{Inc: inc, Ver: 1}, cfg.Header, cfg.Endpoints)
+	t.SetJoining(false)
+	return t, nil
+}
+
+// begin installs the first version of the own state.
+func (t *Table) begin(at Version, h Header, eps []Endpoint) {
+	h = h.normal()
+	h.GoneHash = t.goneHash()
+	t.setHeader(t.own, h, appendHeader(nil, h))
+	for _, e := range eps {
+		e = e.normal()
+		t.upsert(t.own, entry{Endpoint: e, raw: appendEndpoint(nil, e), ver: at.Ver})
+	}
+	t.setVersion(t.own, at)
+	t.logFloor = at.Ver
+}
+
+// add returns the owner of that id, made if it is not known.
+func (t *Table) add(id HostID) *owner {
+	o, ok := t.owners[id]
+	if !ok {
+		o = &owner{id: id, eps: map[EndpointID]entry{}, hidden: true}
+		t.owners[id], t.byShort[id.Short()] = o, id
+	}
+	return o
+}
+
+func (t *Table) lookup(s Short) *owner { return t.owners[t.byShort[s]] }
+
+// drop forgets the owner and everything it announced.
+func (t *Table) drop(o *owner) {
+	for id := range o.eps {
+		t.remove(o, id)
+	}
+	t.setVersion(o, Version{})
+	delete(t.owners, o.id)
+	delete(t.byShort, o.id.Short())
+	t.changed()
+}
+
+func (t *Table) changed() {
+	t.revision++
+	t.stored++
+	t.view.members = nil
+}
+
+func (t *Table) endpointsChanged() {
+	t.changed()
+	t.view.endpoints = nil
+}
+
+// setVersion keeps the root hash: the XOR over all owners whose state is
+// known, whatever is believed of their life.
+func (t *Table) setVersion(o *owner, at Version) {
+	if !o.at.IsZero() {
+		t.root ^= hash64(o.id[:], o.at.Inc, o.at.Ver)
+	}
+	if !at.IsZero() {
+		t.root ^= hash64(o.id[:], at.Inc, at.Ver)
+	}
+	if o.at != at {
+		t.stored++
+	}
+	o.at = at
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// sum is what an entry adds to its owner's checksum. The sums are XORed, so
+// the checksum does not depend on the order of the entries.
+func sum(id EndpointID, raw []byte) uint32 {
+	return crc32.Update(crc32.Checksum(id[:], castagnoli), castagnoli, raw)
+}
+
+func (t *Table) setHeader(o *owner, h Header, raw []byte) {
+	if o.raw != nil {
+		o.crc ^= sum(EndpointID{}, o.raw)
+	}
+	o.crc ^= sum(EndpointID{}, raw)
+	if bytes.Equal(o.raw, raw) {
+		return
+	}
+	o.header, o.raw = h, raw
+	if h.Flags&FlagGone != 0 {
+		for id := range o.eps {
+			t.remove(o, id)
+		}
+	}
+	t.changed()
+	t.endpointsChanged()
+}
+
+func (t *Table) upsert(o *owner, e entry) {
+	if old, ok := o.eps[e.ID]; ok {
+		if bytes.Equal(old.raw, e.raw) {
+			return
+		}
+		t.remove(o, e.ID)
+	}
+	o.eps[e.ID] = e
+	o.crc ^= sum(e.ID, e.raw)
+	t.claims.add(e.Endpoint, +1)
+	t.endpointsChanged()
+}
+
+func (t *Table) remove(o *owner, id EndpointID) {
+	e, ok := o.eps[id]
+	if !ok {
+		return
+	}
+	delete(o.eps, id)
+	o.crc ^= sum(id, e.raw)
+	t.claims.add(e.Endpoint, -1)
+	t.endpointsChanged()
+}
+
+// Self returns the id of the table's own host.
+func (t *Table) Self() HostID { return t.self }
+
+// Root returns the hash that is equal on members whose tables are.
+func (t *Table) Root() uint64 { return t.root }
+
+// OwnVersion returns the version of the own state.
+func (t *Table) OwnVersion() Version { return t.own.at }
+
+// VersionOf returns the version held of a host, zero when it is unknown.
+func (t *Table) VersionOf(id HostID) Version {
+	if o := t.owners[id]; o != nil {
+		return o.at
+	}
+	return Version{}
+}
+
+// Owners returns how many hosts the table holds a state of, the own included.
+func (t *Table) Owners() (n int) {
+	for _, o := range t.owners {
+		if !o.at.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
+// Revision grows with each change of the view.
+func (t *Table) Revision() uint64 { return t.revision }
+
+// StoredRevision grows with each change of what MarshalBinary writes.
+func (t *Table) StoredRevision() uint64 { return t.stored }
+
+// Forget drops the hosts and refuses their states at any incarnation: each
+// start raises it, so refusing one incarnation would be no fence. It reports
+// whether a host was not yet forgotten.
+func (t *Table) Forget(ids []HostID) bool {
+	news := false
+	for _, id := range ids {
+		if _, ok := t.gone[id]; ok {
+			continue
+		}
+		news = true
+		t.gone[id], t.goneName[id.Short()] = struct{}{}, id
+		t.stored++
+		if o := t.owners[id]; o != nil && id != t.self {
+			t.drop(o)
+		}
+	}
+	if news {
+		hash := t.goneHash()
+		t.SetHeader(func(h *Header) { h.GoneHash = hash })
+		t.checkComplete()
+	}
+	return news
+}
+
+// Forgotten reports whether the host was forgotten.
+func (t *Table) Forgotten(id HostID) bool {
+	_, ok := t.gone[id]
+	return ok
+}
+
+// ForgottenHosts returns the ids of the forgotten hosts, sorted.
+func (t *Table) ForgottenHosts() []HostID { return sortedIDs(t.gone) }
+
+func (t *Table) goneHash() (h uint64) {
+	for id := range t.gone {
+		h ^= HashID(id)
+	}
+	return h
+}
+
+// digest returns the entries of the owners that in selects, sorted.
+func (t *Table) digest(in func(Short) bool) []DigestEntry {
+	out := make([]DigestEntry, 0, len(t.owners))
+	for id, o := range t.owners {
+		if !o.at.IsZero() && in(id.Short()) {
+			out = append(out, DigestEntry{Owner: id.Short(), At: o.at, CRC: o.crc})
+		}
+	}
+	slices.SortFunc(out, func(a, b DigestEntry) int { return bytes.Compare(a.Owner[:], b.Owner[:]) })
+	return out
+}
+
+func (t *Table) bucketHashes() []uint64 {
+	out := make([]uint64, buckets)
+	for id, o := range t.owners {
+		if !o.at.IsZero() {
+			out[id[0]] ^= hash64(id[:], o.at.Inc, o.at.Ver)
+		}
+	}
+	return out
+}

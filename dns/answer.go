@@ -1,0 +1,179 @@
+package dns
+
+import (
+	"net/netip"
+
+	miekg "github.com/miekg/dns"
+)
+
+// question is what is asked for, the class being IN.
+type question struct {
+	name  string // folded
+	qtype uint16
+}
+
+// answer is what a question gets from the zone, before it has a wire form. Its
+// slices belong to the view.
+type answer struct {
+	rcode   int
+	forward bool // not ours: ask upstream, and nothing below is set
+	hit     hit
+	names   []string // PTR targets, without the domain
+	zone    string   // owner of the SOA record, "" where none is given
+	soa     bool     // the SOA record was asked for
+	any     bool     // ANY was asked for (RFC 8482)
+	ede     uint16   // extended error (RFC 8914), with reason
+	reason  string
+}
+
+// answer is the one place where a question becomes an answer. It depends on
+// its arguments alone.
+func (v *view) answer(q question, s *scope) answer {
+	if q.qtype == miekg.TypeAXFR || q.qtype == miekg.TypeIXFR {
+		return answer{rcode: miekg.RcodeRefused}
+	}
+	if rest, ours := cut(q.name, v.domain); ours {
+		return v.own(rest, q, s)
+	}
+	if p, reverse := reversePrefix(q.name); reverse {
+		return v.reverse(p, q, s)
+	}
+	if h, ok := v.bare(q.name, s); ok {
+		return found(h, q, q.name) // its own zone: the SOA record has to enclose it
+	}
+	return v.foreign(q.name, s)
+}
+
+// own answers below our domain; nothing of it is ever asked upstream.
+func (v *view) own(rest string, q question, s *scope) answer {
+	if rest == "" {
+		return answer{zone: v.domain, soa: q.qtype == miekg.TypeSOA, any: q.qtype == miekg.TypeANY}
+	}
+	if h, ok := v.qualified(rest, s); ok {
+		return found(h, q, v.domain)
+	}
+	return v.missing(v.domain)
+}
+
+// qualified finds what stands before the domain: "host", a network, a name in
+// one of the two.
+func (v *view) qualified(rest string, s *scope) (hit, bool) {
+	name, last := cutLast(rest)
+	if last == "host" {
+		return v.member(name)
+	}
+	x := v.byName[last]
+	if !s.sees(x) {
+		return hit{}, false
+	}
+	if name == "" {
+		return hit{}, true
+	}
+	return x.lookup(name)
+}
+
+// member finds <name>.host; host itself exists and holds nothing.
+func (v *view) member(name string) (hit, bool) {
+	addrs, ok := v.hosts[name]
+	if !ok {
+		return hit{}, name == ""
+	}
+	var h hit
+	h.v4, h.v6 = addresses([]Name{{Addrs: addrs}})
+	return h, true
+}
+
+// bare finds a name that was asked for without the domain. What is not found
+// is not denied: "dev" and "host" are networks here and top level domains
+// elsewhere.
+func (v *view) bare(name string, s *scope) (hit, bool) {
+	first, _ := cutLast(name)
+	if first == "" || name[0] == '_' {
+		if h, ok := s.find(name); ok {
+			return h, ok
+		}
+	}
+	if first == "" {
+		return hit{}, false
+	}
+	return v.qualified(name, s)
+}
+
+// foreign answers for names that are not ours.
+func (v *view) foreign(name string, s *scope) answer {
+	if single, _ := cutLast(name); single == "" && name != "" && !v.forward {
+		return v.missing("")
+	}
+	if s.confined {
+		return answer{rcode: miekg.RcodeRefused, ede: miekg.ExtendedErrorCodeNotAuthoritative, reason: "internal network"}
+	}
+	return answer{forward: true}
+}
+
+// reverse answers for addresses of any network's subnets; of the addresses
+// that the asker does not see it learns no more than that they are nobody's.
+func (v *view) reverse(p netip.Prefix, q question, s *scope) answer {
+	var subnet netip.Prefix
+	for _, x := range v.networks {
+		in, ok := x.holds(p)
+		if !ok {
+			continue
+		}
+		subnet = in
+		if !s.sees(x) {
+			continue
+		}
+		if !p.IsSingleIP() {
+			return answer{zone: reverseZone(q.name, in)}
+		}
+		if names := x.addrs.get(p.Addr()); len(names) > 0 {
+			return pointer(names[0]+"."+x.key, reverseZone(q.name, in), q)
+		}
+	}
+	if !subnet.IsValid() {
+		return v.foreign(q.name, s)
+	}
+	return v.missing(reverseZone(q.name, subnet))
+}
+
+// pointer answers for an address that has a name: one, as many programs take
+// the first PTR record for the only one.
+func pointer(name, zone string, q question) answer {
+	switch q.qtype {
+	case miekg.TypePTR:
+		return answer{names: []string{name}}
+	case miekg.TypeANY:
+		return answer{any: true}
+	}
+	return answer{zone: zone}
+}
+
+// found picks the records of the asked type. A name without them is NODATA and
+// never NXDOMAIN, which musl takes for "no such host" even where the other
+// address family has an answer.
+func found(h hit, q question, zone string) answer {
+	got := answer{}
+	switch q.qtype {
+	case miekg.TypeA:
+		got.hit.v4 = h.v4
+	case miekg.TypeAAAA:
+		got.hit.v6 = h.v6
+	case miekg.TypeSRV:
+		got.hit = hit{srv: h.srv, target: h.target, t4: h.t4, t6: h.t6}
+	case miekg.TypeANY:
+		got.any = true
+	}
+	if len(got.hit.v4)+len(got.hit.v6)+len(got.hit.srv) == 0 && !got.any {
+		return answer{zone: zone}
+	}
+	return got
+}
+
+// missing denies a name. While the table is incomplete that would be a guess:
+// a resolver asks again after SERVFAIL, and remembers an NXDOMAIN.
+func (v *view) missing(zone string) answer {
+	if !v.complete {
+		return answer{rcode: miekg.RcodeServerFailure, ede: miekg.ExtendedErrorCodeNotReady, reason: "table not complete"}
+	}
+	return answer{rcode: miekg.RcodeNameError, zone: zone}
+}

@@ -1,0 +1,95 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	miekg "github.com/miekg/dns"
+)
+
+// later runs work that waits for an upstream on a goroutine of its own, and
+// reports false when too many are waiting already.
+func (s *Server) later(work func()) bool {
+	if !s.remote.acquire() {
+		return false
+	}
+	s.tasks.Go(func() {
+		defer s.remote.release()
+		work()
+	})
+	return true
+}
+
+// overloaded is the answer to a query that later would not take: at once, so
+// that the client's resolver goes on to its next attempt.
+func (s *Server) overloaded(q *query, out []byte) []byte {
+	s.stats.overload.Add(1)
+	s.complain(errOverload)
+	return s.pack(q, unanswered(q, errOverload), out)
+}
+
+// fetch takes a query upstream and returns the reply.
+func (s *Server) fetch(ctx context.Context, q *query) []byte {
+	return s.pack(q, s.fetchMsg(ctx, q), nil)
+}
+
+func (s *Server) fetchMsg(ctx context.Context, q *query) *miekg.Msg {
+	s.stats.forwarded.Add(1)
+	m, err := s.remote.ask(ctx, q)
+	if err != nil {
+		s.stats.failed.Add(1)
+		s.complain(err)
+		return unanswered(q, err)
+	}
+	return relayed(q, m)
+}
+
+// relayed is an upstream's answer as q's: the sections as they came, the id,
+// the question and EDNS of q.
+func relayed(q *query, m *miekg.Msg) *miekg.Msg {
+	r := q.reply(m.Rcode & 0xF)
+	r.Authoritative, r.AuthenticatedData = m.Authoritative, m.AuthenticatedData
+	r.Answer, r.Ns = m.Answer, m.Ns
+	extra := make([]miekg.RR, 0, len(m.Extra)+1)
+	for _, rr := range m.Extra {
+		opt, isOPT := rr.(*miekg.OPT)
+		if !isOPT {
+			extra = append(extra, rr)
+			continue
+		}
+		for _, o := range opt.Option {
+			if ede, ok := o.(*miekg.EDNS0_EDE); ok {
+				explain(r, ede.InfoCode, ede.ExtraText)
+			}
+		}
+	}
+	r.Extra = append(extra, r.Extra...)
+	return r
+}
+
+// unanswered says why no upstream was of help.
+func unanswered(q *query, err error) *miekg.Msg {
+	m := q.reply(miekg.RcodeServerFailure)
+	switch {
+	case errors.Is(err, errOverload):
+		explain(m, miekg.ExtendedErrorCodeOther, err.Error())
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errNoUpstream):
+		explain(m, miekg.ExtendedErrorCodeNoReachableAuthority, "no upstream resolver answered")
+	default:
+		explain(m, miekg.ExtendedErrorCodeNetworkError, "upstream resolvers cannot be reached")
+	}
+	return m
+}
+
+// complainEvery is how often failing upstreams are logged. Every query of every
+// client fails with them; the rest is in Stats.
+const complainEvery = time.Minute
+
+func (s *Server) complain(err error) {
+	now, last := time.Now().UnixNano(), s.complained.Load()
+	if now-last < int64(complainEvery) || s.ctx.Err() != nil || !s.complained.CompareAndSwap(last, now) {
+		return
+	}
+	s.log.Warn("queries not forwarded", "err", err, "failed", s.stats.failed.Load(), "overload", s.stats.overload.Load())
+}

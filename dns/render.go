@@ -1,0 +1,137 @@
+package dns
+
+import (
+	"math/rand/v2"
+	"net/netip"
+
+	miekg "github.com/miekg/dns"
+)
+
+// negativeTTL in seconds is how long a denial may be remembered (RFC 2308):
+// not longer than a container takes to start.
+const negativeTTL = 5
+
+// reply is an empty answer to q: its id and question, as they were asked, so
+// that a client that mixes case to be harder to spoof finds its own.
+func (q *query) reply(rcode int) *miekg.Msg {
+	m := &miekg.Msg{
+		MsgHdr: miekg.MsgHdr{
+			Id: q.msg.Id, Response: true, RecursionDesired: q.msg.RecursionDesired, RecursionAvailable: true,
+			CheckingDisabled: q.msg.CheckingDisabled, Rcode: rcode,
+		},
+		Question: q.msg.Question,
+	}
+	if q.opt != nil {
+		opt := &miekg.OPT{Hdr: miekg.RR_Header{Name: ".", Rrtype: miekg.TypeOPT}}
+		opt.SetUDPSize(ednsUDP)
+		if q.opt.Do() {
+			opt.SetDo()
+		}
+		m.Extra = []miekg.RR{opt}
+	}
+	return m
+}
+
+// explain adds an extended error, if the client speaks EDNS (RFC 8914).
+func explain(m *miekg.Msg, code uint16, reason string) {
+	if opt := m.IsEdns0(); opt != nil {
+		opt.Option = append(opt.Option, &miekg.EDNS0_EDE{InfoCode: code, ExtraText: reason})
+	}
+}
+
+// render turns an answer into a message.
+func (q *query) render(a answer, v *view, ttl uint32) *miekg.Msg {
+	m := q.reply(a.rcode)
+	m.Authoritative = a.rcode == miekg.RcodeSuccess || a.rcode == miekg.RcodeNameError
+	if a.reason != "" {
+		explain(m, a.ede, a.reason)
+	}
+	r := renderer{owner: q.msg.Question[0].Name, ttl: ttl, domain: v.domain}
+	switch {
+	case a.any:
+		m.Answer = []miekg.RR{&miekg.HINFO{Hdr: r.header(r.owner, miekg.TypeHINFO), Cpu: "RFC8482"}}
+	case a.soa:
+		m.Answer = []miekg.RR{r.soa(a.zone, v.serial)}
+	case a.zone != "":
+		m.Ns = []miekg.RR{r.soa(a.zone, v.serial)}
+	default:
+		m.Answer = r.answer(a)
+		m.Extra = append(r.additional(a.hit), m.Extra...)
+	}
+	return m
+}
+
+// renderer makes the records of one answer.
+type renderer struct {
+	owner  string // the name as it was asked
+	ttl    uint32
+	domain string
+}
+
+func (r renderer) header(owner string, rrtype uint16) miekg.RR_Header {
+	return miekg.RR_Header{Name: owner, Rrtype: rrtype, Class: miekg.ClassINET, Ttl: r.ttl}
+}
+
+func (r renderer) answer(a answer) []miekg.RR {
+	rrs := r.addresses(r.owner, a.hit.v4, a.hit.v6)
+	for _, s := range a.hit.srv {
+		rrs = append(rrs, &miekg.SRV{Hdr: r.header(r.owner, miekg.TypeSRV), Port: s.Port, Target: r.full(a.hit.target)})
+	}
+	for _, name := range a.names {
+		rrs = append(rrs, &miekg.PTR{Hdr: r.header(r.owner, miekg.TypePTR), Ptr: r.full(name)})
+	}
+	return rrs
+}
+
+func (r renderer) additional(h hit) []miekg.RR {
+	if len(h.srv) == 0 {
+		return nil
+	}
+	return r.addresses(r.full(h.target), h.t4, h.t6)
+}
+
+// addresses makes A and AAAA records, beginning anywhere: over many answers
+// each address comes first equally often, also for clients that only ever take
+// the first.
+func (r renderer) addresses(owner string, v4, v6 []netip.Addr) []miekg.RR {
+	if len(v4)+len(v6) == 0 {
+		return nil
+	}
+	rrs := make([]miekg.RR, 0, len(v4)+len(v6))
+	for a := range rotated(v4) {
+		rrs = append(rrs, &miekg.A{Hdr: r.header(owner, miekg.TypeA), A: a.AsSlice()})
+	}
+	for a := range rotated(v6) {
+		rrs = append(rrs, &miekg.AAAA{Hdr: r.header(owner, miekg.TypeAAAA), AAAA: a.AsSlice()})
+	}
+	return rrs
+}
+
+// rotated visits all of addrs from a random one on. Random, not counted: a
+// shared counter is a cache line that all cores write, and with A and AAAA
+// asked in pairs each type would see every other turn only.
+func rotated(addrs []netip.Addr) func(yield func(netip.Addr) bool) {
+	return func(yield func(netip.Addr) bool) {
+		if len(addrs) == 0 {
+			return
+		}
+		start := rand.IntN(len(addrs))
+		for i := range addrs {
+			if !yield(addrs[(start+i)%len(addrs)]) {
+				return
+			}
+		}
+	}
+}
+
+// full completes a name that is relative to our domain.
+func (r renderer) full(name string) string { return miekg.Fqdn(name + "." + r.domain) }
+
+func (r renderer) soa(zone string, serial uint32) miekg.RR {
+	h := r.header(miekg.Fqdn(zone), miekg.TypeSOA)
+	h.Ttl = negativeTTL
+	return &miekg.SOA{
+		Hdr: h, Ns: miekg.Fqdn(r.domain), Mbox: "hostmaster." + miekg.Fqdn(r.domain), Serial: serial,
+		Refresh: 3600, Retry: 600, Expire: 86400, Minttl: negativeTTL,
+	}
+}

@@ -1,0 +1,133 @@
+package dns
+
+import (
+	"bufio"
+	"bytes"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	defaultResolvConf = "/etc/resolv.conf"
+	// stubServers is where systemd-resolved lists the servers behind its stub
+	// (systemd-resolved.service(8)).
+	stubServers = "/run/systemd/resolve/resolv.conf"
+	// maxUpstreams is MAXNS of resolv.conf(5).
+	maxUpstreams = 3
+	// lookEvery is how often the files are looked at, while queries need them.
+	lookEvery = time.Second
+)
+
+// resolvers knows the upstreams: given ones, or the host's as they are now.
+type resolvers struct {
+	conf, stub string // files
+
+	mu    sync.Mutex
+	known map[netip.AddrPort]*upstream // what is known of a server survives a new file
+	list  []*upstream
+	fixed bool
+	look  time.Time
+	seen  [2]fileState
+}
+
+// fileState changes when a file is written or replaced.
+type fileState struct {
+	written time.Time
+	size    int64
+}
+
+func newResolvers(cfg Config) *resolvers {
+	r := &resolvers{conf: cfg.ResolvConf, stub: stubServers, known: make(map[netip.AddrPort]*upstream)}
+	if r.conf == "" {
+		r.conf = defaultResolvConf
+	}
+	if len(cfg.Upstreams) > 0 {
+		r.fixed = true
+		r.use(cfg.Upstreams)
+	}
+	return r
+}
+
+// current returns the upstreams in order of preference of who wrote them. A
+// file that cannot be read, as while it is being replaced, changes nothing.
+func (r *resolvers) current() []*upstream {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fixed || time.Since(r.look) < lookEvery {
+		return r.list
+	}
+	r.look = time.Now()
+	state := [2]fileState{stateOf(r.conf), stateOf(r.stub)}
+	if state == r.seen {
+		return r.list
+	}
+	if servers, err := hostServers(r.conf, r.stub); err == nil {
+		r.use(servers)
+		r.seen = state
+	}
+	return r.list
+}
+
+func (r *resolvers) use(servers []netip.AddrPort) {
+	r.list = nil
+	for _, a := range servers[:min(len(servers), maxUpstreams)] {
+		if r.known[a] == nil {
+			r.known[a] = &upstream{addr: a}
+		}
+		r.list = append(r.list, r.known[a])
+	}
+}
+
+func stateOf(file string) fileState {
+	info, err := os.Stat(file)
+	if err != nil {
+		return fileState{}
+	}
+	return fileState{info.ModTime(), info.Size()}
+}
+
+// hostServers reads conf, and stub in its place where conf leads to the stub
+// alone: the stub routes names by link, and may route ours back to us.
+func hostServers(conf, stub string) ([]netip.AddrPort, error) {
+	text, err := os.ReadFile(conf)
+	if err != nil {
+		return nil, err
+	}
+	servers := nameservers(text)
+	if !onlyStub(servers) {
+		return servers, nil
+	}
+	if text, err = os.ReadFile(stub); err != nil {
+		return servers, nil // a stub is better than nothing
+	}
+	return nameservers(text), nil
+}
+
+func onlyStub(servers []netip.AddrPort) bool {
+	for _, s := range servers {
+		if s.Addr() != netip.AddrFrom4([4]byte{127, 0, 0, 53}) {
+			return false
+		}
+	}
+	return len(servers) > 0
+}
+
+// nameservers returns the servers of a resolv.conf(5); lines that make no
+// sense are passed over, as libc does.
+func nameservers(text []byte) []netip.AddrPort {
+	var servers []netip.AddrPort
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for lines.Scan() {
+		f := strings.Fields(lines.Text())
+		if len(f) < 2 || f[0] != "nameserver" {
+			continue
+		}
+		if a, err := netip.ParseAddr(f[1]); err == nil {
+			servers = append(servers, netip.AddrPortFrom(a.Unmap(), 53))
+		}
+	}
+	return servers
+}

@@ -1,0 +1,160 @@
+package dns
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Config is what a Server is made with. The zero value serves port 53 with a
+// TTL of 5 s and forwards to the host's resolvers.
+type Config struct {
+	// TTL of local answers, rounded down to seconds. Zero means 5 s.
+	TTL time.Duration
+	// Upstreams answer what is not ours, at most the first three. Empty means
+	// the resolvers of ResolvConf, read again when it changes.
+	Upstreams []netip.AddrPort
+	// ResolvConf is a file in the format of resolv.conf(5). Empty means
+	// /etc/resolv.conf. Where it names only the stub of systemd-resolved
+	// (127.0.0.53), the servers behind the stub are asked instead.
+	ResolvConf string
+	// ForwardSingleLabel asks upstream for single labels that none of the
+	// asker's networks has; otherwise they are denied with NXDOMAIN.
+	ForwardSingleLabel bool
+	// Port to listen on, UDP and TCP. Zero means 53.
+	Port uint16
+	// Log receives listeners that fail and recover. Nil discards.
+	Log *slog.Logger
+}
+
+// defaultTTL is short, for an endpoint that moves is to be found again before
+// its clients give up.
+const defaultTTL = 5 * time.Second
+
+// Server answers on the gateway addresses of a Zone. Its methods are safe for
+// concurrent use.
+type Server struct {
+	cfg    Config
+	ttl    uint32 // seconds
+	log    *slog.Logger
+	view   atomic.Pointer[view]
+	local  hostAddrs
+	remote *forwarder
+	conns  connLimit
+	stats  counters
+
+	complained atomic.Int64 // when upstreams were last complained about, in Unix nanoseconds
+
+	ctx   context.Context // ends all that serves
+	stop  context.CancelFunc
+	tasks sync.WaitGroup // listeners, connections and queries in flight
+
+	mu        sync.Mutex // guards what follows, and the order of Sets
+	listeners map[listenKey]*listener
+	failed    map[listenKey]error
+	closed    bool
+}
+
+// New returns a Server that serves nothing until it is given a Zone.
+func New(cfg Config) *Server {
+	if cfg.TTL == 0 {
+		cfg.TTL = defaultTTL
+	}
+	if cfg.Port == 0 {
+		cfg.Port = 53
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{
+		cfg: cfg, ttl: uint32(cfg.TTL / time.Second), log: cfg.Log,
+		listeners: make(map[listenKey]*listener), failed: make(map[listenKey]error),
+	}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.view.Store(newView(Zone{}, &view{}, cfg.ForwardSingleLabel))
+	s.remote = newForwarder(s.ctx, newResolvers(cfg), s.listensOn)
+	return s
+}
+
+// Set makes z the zone. When it returns, every query that starts from now on
+// is answered from z, and the listeners of z are bound, or failed and retried:
+// see Problems. The sockets of a network that keeps its device and gateways are
+// not touched. Neither z nor anything in it may be changed afterwards.
+func (s *Server) Set(z Zone) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// The names before the sockets: the first query on a new socket has to
+	// find its network.
+	s.view.Store(newView(z, s.view.Load(), s.cfg.ForwardSingleLabel))
+	s.listen()
+}
+
+// retryEvery is how often failed listeners are tried again, and devices are
+// looked at: one that was made again under its name has another index, and
+// sockets bound to the old one hear nothing.
+const retryEvery = time.Second
+
+// Run keeps the listeners up until ctx ends; then it closes them, waits for
+// what they are serving and returns nil. A Server runs once.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.close()
+	tick := time.NewTicker(retryEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			s.mu.Lock()
+			s.listen()
+			s.mu.Unlock()
+		}
+	}
+}
+
+func (s *Server) close() {
+	s.stop()
+	s.mu.Lock()
+	s.closed = true
+	s.listen()
+	s.mu.Unlock()
+	s.tasks.Wait()
+}
+
+// listensOn tells our own addresses from upstreams: a query to one of them
+// would come back to us.
+func (s *Server) listensOn(a netip.AddrPort) bool {
+	return a.Port() == s.cfg.Port && s.view.Load().gateways[a.Addr()]
+}
+
+// Stats counts since New.
+type Stats struct {
+	Queries   uint64 // received
+	Dropped   uint64 // not answered at all: too short, or a response
+	Malformed uint64 // answered FORMERR, NOTIMP or BADVERS
+	Refused   uint64 // from a source that is no client, or for what it may not ask
+	Forwarded uint64 // asked upstream
+	Overload  uint64 // not asked upstream, as too many others were in flight
+	Failed    uint64 // asked upstream without an answer
+	Truncated uint64 // answered in part, with TC
+	Conns     uint64 // TCP connections taken
+	ConnsOver uint64 // TCP connections closed at once, being over a limit
+}
+
+// counters is Stats in the making.
+type counters struct {
+	queries, dropped, malformed, refused, forwarded, overload, failed, truncated, conns, connsOver atomic.Uint64
+}
+
+// Stats returns the counters.
+func (s *Server) Stats() Stats {
+	c := &s.stats
+	return Stats{
+		Queries: c.queries.Load(), Dropped: c.dropped.Load(), Malformed: c.malformed.Load(), Refused: c.refused.Load(),
+		Forwarded: c.forwarded.Load(), Overload: c.overload.Load(), Failed: c.failed.Load(), Truncated: c.truncated.Load(),
+		Conns: c.conns.Load(), ConnsOver: c.connsOver.Load(),
+	}
+}

@@ -1,0 +1,158 @@
+package dns
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"sync"
+	"time"
+)
+
+const (
+	// tcpIdle is how long the next whole query may take to come, however its
+	// bytes are spread.
+	tcpIdle = 10 * time.Second
+	// tcpWrite is how long a client may take to read one reply.
+	tcpWrite = 5 * time.Second
+	// tcpQueries is how many queries one connection is good for.
+	tcpQueries = 128
+	// tcpUpstream is how many of them may wait for an upstream together.
+	tcpUpstream = 16
+	// tcpPerSource and tcpTotal bound the open connections.
+	tcpPerSource = 32
+	tcpTotal     = 1024
+)
+
+// connLimit counts open connections. The zero value is ready.
+type connLimit struct {
+	mu    sync.Mutex
+	from  map[source]int
+	total int
+}
+
+// take reports whether one more connection of from is within the limits.
+func (c *connLimit) take(from source) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.total >= tcpTotal || c.from[from] >= tcpPerSource {
+		return false
+	}
+	if c.from == nil {
+		c.from = make(map[source]int)
+	}
+	c.from[from]++
+	c.total++
+	return true
+}
+
+func (c *connLimit) give(from source) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.total--
+	if c.from[from]--; c.from[from] == 0 {
+		delete(c.from, from)
+	}
+}
+
+// acceptPause is waited after an accept that failed for want of descriptors:
+// trying at once would only burn a core.
+const acceptPause = 100 * time.Millisecond
+
+func (s *Server) serveTCP(ctx context.Context, sock net.Listener, device string) {
+	for {
+		conn, err := sock.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				conn.Close()
+			}
+			return
+		case err != nil:
+			select {
+			case <-ctx.Done():
+			case <-time.After(acceptPause):
+			}
+		default:
+			s.takeConn(ctx, conn, device)
+		}
+	}
+}
+
+// takeConn serves conn beside the others, or closes it when there are too many:
+// a client that holds connections open is in its own way only.
+func (s *Server) takeConn(ctx context.Context, conn net.Conn, device string) {
+	peer := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+	from := source{device, plain(peer.Addr())}
+	if !s.conns.take(from) {
+		s.stats.connsOver.Add(1)
+		conn.Close()
+		return
+	}
+	s.stats.conns.Add(1)
+	s.tasks.Go(func() {
+		defer s.conns.give(from)
+		stop := context.AfterFunc(ctx, func() { conn.Close() })
+		defer stop()
+		s.serveConn(conn, from)
+	})
+}
+
+// serveConn answers the queries of one connection, in the order that their
+// answers are known (RFC 7766, section 6.2.1.1).
+func (s *Server) serveConn(conn net.Conn, from source) {
+	c := &tcpConn{conn: conn, slots: make(chan struct{}, tcpUpstream)}
+	defer conn.Close()
+	defer c.upstream.Wait() // a client that only closes its own half still reads
+	in, buf := bufio.NewReader(conn), make([]byte, plainUDP)
+	for range tcpQueries {
+		_ = conn.SetReadDeadline(time.Now().Add(tcpIdle)) // fails on a closed connection, as the read does
+		packet, err := readFrameInto(in, buf, maxQuery)
+		if err != nil {
+			return
+		}
+		reply, upstream := s.handle(packet, from, true, nil)
+		if upstream != nil {
+			reply = s.fetchTCP(c, upstream)
+		}
+		if reply != nil && c.write(reply) != nil {
+			return
+		}
+	}
+}
+
+// fetchTCP sends q upstream, to be replied to later; only if that is refused
+// there is a reply at once.
+func (s *Server) fetchTCP(c *tcpConn, q *query) []byte {
+	c.slots <- struct{}{} // a client with enough queries waiting waits itself
+	c.upstream.Add(1)
+	took := s.later(func() {
+		defer c.upstream.Done()
+		defer func() { <-c.slots }()
+		if c.write(s.fetch(s.ctx, q)) != nil {
+			c.conn.Close()
+		}
+	})
+	if took {
+		return nil
+	}
+	c.upstream.Done()
+	<-c.slots
+	return s.overloaded(q, nil)
+}
+
+// tcpConn is one connection: replies are written whole, one after the other.
+type tcpConn struct {
+	conn     net.Conn
+	upstream sync.WaitGroup
+	slots    chan struct{}
+
+	mu sync.Mutex // guards writing
+}
+
+func (c *tcpConn) write(reply []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_ = c.conn.SetWriteDeadline(time.Now().Add(tcpWrite)) // fails on a closed connection, as the write does
+	_, err := c.conn.Write(framed(reply))
+	return err
+}

@@ -1,0 +1,117 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Kernel is the boundary to the running system. An implementation holds no
+// desired state: it lists, puts and deletes what it is told.
+type Kernel interface {
+	// List returns every object of ours in the kernel, and those that stand
+	// where ours belong.
+	List(ctx context.Context) ([]Object, error)
+	// Put makes each object so, whether it exists or not. One that fails stops
+	// no other; the error holds an *ObjectError for each.
+	Put(ctx context.Context, objects ...Object) error
+	// Delete removes each object. An absent one is no error; otherwise as Put.
+	Delete(ctx context.Context, objects ...Object) error
+	// Plug makes the endpoint's link and leaves nothing behind when it fails.
+	// It is idempotent for an equal Endpoint.
+	Plug(ctx context.Context, ep Endpoint) error
+	// Unplug removes the endpoint's link; nil when there is none.
+	Unplug(ctx context.Context, id string) error
+	// Plugged returns the ids of the endpoints whose link exists.
+	Plugged(ctx context.Context) ([]string, error)
+	// Identify returns the cookie of the network namespace at a path, which is
+	// never given to another one until the next boot.
+	Identify(ctx context.Context, sandbox string) (uint64, error)
+	// Uplinks returns the devices through which packets of endpoints leave and
+	// reach the host: that of the default route and that of the VTEP.
+	Uplinks(ctx context.Context, vtep netip.Addr) ([]string, error)
+	// Changes signals that something may have changed. Signals are coalesced;
+	// the channel is closed when ctx ends.
+	Changes(ctx context.Context) <-chan struct{}
+	// Clean removes everything of ours and the fabric namespace.
+	Clean(ctx context.Context) error
+}
+
+// ObjectError is the failure of one object, named by its command.
+type ObjectError struct {
+	Object   Object
+	Deleting bool
+	Err      error // the kernel's word
+}
+
+// Error is the command and what the kernel said to it.
+func (e *ObjectError) Error() string {
+	return fmt.Sprintf("%s: %v", Command(e.Object, e.Deleting), e.Err)
+}
+
+// Unwrap returns the kernel's error.
+func (e *ObjectError) Unwrap() error { return e.Err }
+
+// Command is what an operator would type to put or delete the object.
+func Command(o Object, deleting bool) string {
+	if !deleting {
+		return o.String()
+	}
+	if d, ok := o.(interface{ Deletion() string }); ok {
+		return d.Deletion()
+	}
+	return "undo " + o.String()
+}
+
+// failures joins the errors of one pass. A broken device may fail thousands of
+// entries, so the text names the first few and counts the rest.
+type failures []error
+
+const failuresShown = 8
+
+func (f failures) Error() string {
+	var b strings.Builder
+	for i, err := range f {
+		if i == failuresShown {
+			fmt.Fprintf(&b, "\nand %d more", len(f)-failuresShown)
+			break
+		}
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(err.Error())
+	}
+	return b.String()
+}
+
+func (f failures) Unwrap() []error { return f }
+
+func (f failures) err() error {
+	if len(f) == 0 {
+		return nil
+	}
+	return f
+}
+
+// objectErrors returns the failures in err by object, and what in it belongs to
+// no object.
+func objectErrors(err error) (byKey map[Key]*ObjectError, rest error) {
+	byKey = map[Key]*ObjectError{}
+	var others []error
+	var walk func(error)
+	walk = func(err error) {
+		if oe, ok := err.(*ObjectError); ok {
+			byKey[oe.Object.Key()] = oe
+		} else if many, ok := err.(interface{ Unwrap() []error }); ok {
+			for _, e := range many.Unwrap() {
+				walk(e)
+			}
+		} else if err != nil {
+			others = append(others, err)
+		}
+	}
+	walk(err)
+	return byKey, errors.Join(others...)
+}

@@ -1,0 +1,150 @@
+package linux
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables/expr"
+)
+
+// compile translates one rule, word by word, into the kernel's expressions. It
+// makes the same of a word as nft(8) does.
+func compile(rule string) ([]expr.Any, error) {
+	c := compiler{words: strings.Fields(rule)}
+	for len(c.words) > 0 {
+		if err := c.statement(); err != nil {
+			return nil, fmt.Errorf("nft rule %q: %w", rule, err)
+		}
+	}
+	return c.exprs, nil
+}
+
+type compiler struct {
+	words []string
+	exprs []expr.Any
+}
+
+func (c *compiler) emit(e expr.Any) { c.exprs = append(c.exprs, e) }
+
+// next takes a word; there is none after the end.
+func (c *compiler) next() string {
+	if len(c.words) == 0 {
+		return ""
+	}
+	word := c.words[0]
+	c.words = c.words[1:]
+	return word
+}
+
+// verdicts are the words for what becomes of a packet.
+var verdicts = map[string]expr.VerdictKind{
+	"accept": expr.VerdictAccept, "drop": expr.VerdictDrop,
+	"jump": expr.VerdictJump, "goto": expr.VerdictGoto, "return": expr.VerdictReturn,
+}
+
+func (c *compiler) statement() error {
+	kind, verdict := verdicts[c.words[0]]
+	switch word := c.words[0]; {
+	case word == "counter":
+		c.emit(&expr.Counter{})
+	case word == "notrack":
+		c.emit(&expr.Notrack{})
+	case word == "masquerade":
+		c.emit(&expr.Masq{})
+	case word == "jump" || word == "goto":
+		c.next()
+		c.emit(&expr.Verdict{Kind: kind, Chain: c.words[0]})
+	case verdict:
+		c.emit(&expr.Verdict{Kind: kind})
+	default:
+		return c.match()
+	}
+	c.next()
+	return nil
+}
+
+// match compiles "FIELD [. FIELD]... [& MASK] [== | !=] VALUE | @SET".
+func (c *compiler) match() error {
+	key, err := c.fields()
+	if err != nil {
+		return err
+	}
+	var mask []byte
+	if len(c.words) > 0 && c.words[0] == "&" {
+		c.next()
+		if mask, err = key[0].value.parse(c.next()); err != nil {
+			return err
+		}
+	}
+	not := false
+	if len(c.words) > 0 && (c.words[0] == "==" || c.words[0] == "!=") {
+		not = c.next() == "!="
+	}
+	operand := c.next()
+	if set, ok := strings.CutPrefix(operand, "@"); ok {
+		c.lookup(key, set, not)
+		return nil
+	}
+	if len(key) > 1 {
+		return fmt.Errorf("a concatenation can only be looked up, not compared with %q", operand)
+	}
+	return c.compare(key[0], mask, operand, not)
+}
+
+func (c *compiler) fields() (key []field, err error) {
+	for {
+		f, err := c.field()
+		if err != nil {
+			return nil, err
+		}
+		key = append(key, f)
+		if len(c.words) == 0 || c.words[0] != "." {
+			return key, nil
+		}
+		c.next()
+	}
+}
+
+// field takes the words of the longest field name that fits.
+func (c *compiler) field() (field, error) {
+	for n := min(3, len(c.words)); n > 0; n-- {
+		name := strings.Join(c.words[:n], " ")
+		if i := slices.IndexFunc(fields, func(f field) bool { return f.name == name }); i >= 0 {
+			c.words = c.words[n:]
+			return fields[i], nil
+		}
+	}
+	return field{}, fmt.Errorf("unknown word %q", c.next())
+}
+
+func (c *compiler) lookup(key []field, set string, not bool) {
+	word := 0
+	for _, f := range key {
+		c.emit(f.loading(register(word), f.size))
+		word += words(f.size)
+	}
+	c.emit(&expr.Lookup{SourceRegister: firstRegister, SetName: set, Invert: not})
+}
+
+func (c *compiler) compare(f field, mask []byte, operand string, not bool) error {
+	value, err := f.value.parse(operand)
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.name, err)
+	}
+	// A match of connection states means any of those bits.
+	if f.name == "ct state" {
+		mask, value, not = value, make([]byte, len(value)), !not
+	}
+	c.emit(f.loading(firstRegister, len(value)))
+	if mask != nil {
+		c.emit(&expr.Bitwise{SourceRegister: firstRegister, DestRegister: firstRegister,
+			Len: uint32(len(mask)), Mask: mask, Xor: make([]byte, len(mask))})
+	}
+	op := expr.CmpOpEq
+	if not {
+		op = expr.CmpOpNeq
+	}
+	c.emit(&expr.Cmp{Op: op, Register: firstRegister, Data: value})
+	return nil
+}

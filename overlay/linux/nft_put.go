@@ -1,0 +1,279 @@
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"golang.org/x/sys/unix"
+
+	"github.com/weft-net/weft/overlay"
+)
+
+// elementsPerBatch is how many elements share a message and, unless they come with
+// their table, a transaction. The attribute that holds them counts its bytes in
+// 16 bits, and an element has at most 64.
+const elementsPerBatch = 500
+
+func (s *nftSpace) put(ctx context.Context, objects []overlay.Object) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	tables, elements := s.mine(objects)
+	var errs []error
+	for _, t := range tables {
+		with := elements
+		if err := s.install(t, with); err != nil {
+			errs = append(errs, &overlay.ObjectError{Object: t, Err: err})
+			continue
+		}
+		elements = slices.DeleteFunc(slices.Clone(with), func(e overlay.NFElement) bool { return fits(t, e) })
+	}
+	return errors.Join(append(errs, s.change(ctx, elements, adding))...)
+}
+
+func (s *nftSpace) delete(ctx context.Context, objects []overlay.Object) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	tables, elements := s.mine(objects)
+	errs := []error{s.change(ctx, elements, deleting)}
+	for _, t := range tables {
+		// Adding it first makes it an absent table's deletion too.
+		s.conn.AddTable(&s.table)
+		s.conn.DelTable(&s.table)
+		if err := s.flush(); err != nil {
+			errs = append(errs, &overlay.ObjectError{Object: t, Deleting: true, Err: err})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// mine are the objects of this namespace.
+func (s *nftSpace) mine(objects []overlay.Object) (tables []overlay.NFTable, elements []overlay.NFElement) {
+	for _, o := range objects {
+		switch o := o.(type) {
+		case overlay.NFTable:
+			if o.Place == s.place {
+				tables = append(tables, o)
+			}
+		case overlay.NFElement:
+			if o.Place == s.place {
+				elements = append(elements, o)
+			}
+		}
+	}
+	return tables, elements
+}
+
+// install replaces the table in one transaction: every packet meets either the
+// old rules or the new ones. The elements of sets that stay the same come along.
+func (s *nftSpace) install(t overlay.NFTable, more []overlay.NFElement) error {
+	wanted, err := parseRules(t.Rules)
+	if err != nil {
+		return err
+	}
+	had, err := s.dump()
+	if err != nil {
+		return err
+	}
+	s.conn.AddTable(&s.table)
+	s.conn.DelTable(&s.table)
+	s.conn.AddTable(&s.table)
+	if err := errors.Join(s.addSets(wanted, slices.Concat(had.elements, more)), s.addChains(wanted)); err != nil {
+		return errors.Join(err, s.discard())
+	}
+	return s.flush()
+}
+
+// discard drops a transaction that was not sent.
+func (s *nftSpace) discard() error { return errors.Join(s.conn.CloseLasting(), s.dial()) }
+
+func (s *nftSpace) addSets(r ruleset, elements []overlay.NFElement) error {
+	bySet := map[string][]overlay.NFElement{}
+	for _, e := range elements {
+		bySet[e.Set] = append(bySet[e.Set], e)
+	}
+	for i, set := range r.sets {
+		key, err := keyType(set.typ)
+		if err != nil {
+			return err
+		}
+		def := &nftables.Set{Table: &s.table, ID: uint32(i + 1), Name: set.name, KeyType: key, Interval: set.interval}
+		if set.typ == "ifname" {
+			def.KeyByteOrder = binaryutil.NativeEndian // nft(8) prints a name backwards otherwise
+		}
+		if err := s.conn.AddSet(def, nil); err != nil {
+			return err
+		}
+		fitting := slices.DeleteFunc(bySet[set.name], func(e overlay.NFElement) bool { return typeOf(e) != set.typ })
+		for batch := range slices.Chunk(fitting, elementsPerBatch) {
+			if err := s.conn.SetAddElements(def, encodeAll(batch, set.interval)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func encodeAll(elements []overlay.NFElement, interval bool) []nftables.SetElement {
+	all := make([]nftables.SetElement, 0, 2*len(elements))
+	for _, e := range elements {
+		all = append(all, encodeElement(e, interval)...)
+	}
+	return all
+}
+
+// addChains adds all chains before the first rule that jumps to one.
+func (s *nftSpace) addChains(r ruleset) error {
+	chains := make([]*nftables.Chain, len(r.chains))
+	for i, c := range r.chains {
+		chains[i] = &nftables.Chain{Name: c.name, Table: &s.table}
+		if c.base != "" {
+			if err := parseBase(c.base, chains[i]); err != nil {
+				return err
+			}
+		}
+		s.conn.AddChain(chains[i])
+	}
+	for i, c := range r.chains {
+		for _, rule := range c.rules {
+			exprs, err := compile(rule)
+			if err != nil {
+				return err
+			}
+			s.conn.AddRule(&nftables.Rule{Table: &s.table, Chain: chains[i], Exprs: exprs})
+		}
+	}
+	return nil
+}
+
+// fits reports whether an element belongs into a set of the table.
+func fits(t overlay.NFTable, e overlay.NFElement) bool {
+	r, err := parseRules(t.Rules)
+	return err == nil && slices.ContainsFunc(r.sets, func(s ruleSet) bool { return s.name == e.Set && s.typ == typeOf(e) })
+}
+
+// direction says what happens to elements.
+type direction bool
+
+const (
+	adding   direction = true
+	deleting direction = false
+)
+
+// change adds or deletes elements, set by set in batches.
+func (s *nftSpace) change(ctx context.Context, elements []overlay.NFElement, d direction) error {
+	if len(elements) == 0 {
+		return nil
+	}
+	sets, err := s.sets()
+	if err != nil {
+		return fmt.Errorf("list nftables sets in the %s namespace: %w", s.place, err)
+	}
+	bySet := map[string][]overlay.NFElement{}
+	var order []string
+	var errs []error
+	for _, e := range elements {
+		set := sets[e.Set]
+		switch {
+		case set == nil && d == deleting: // it went with its table
+		case set == nil:
+			errs = append(errs, d.failed(e, fs.ErrNotExist))
+		case set.KeyType.Name != typeOf(e):
+			errs = append(errs, d.failed(e, misfit(e, set.KeyType.Name)))
+		default:
+			if bySet[e.Set] == nil {
+				order = append(order, e.Set)
+			}
+			bySet[e.Set] = append(bySet[e.Set], e)
+		}
+	}
+	for _, name := range order {
+		for batch := range slices.Chunk(bySet[name], elementsPerBatch) {
+			if ctx.Err() != nil {
+				return errors.Join(append(errs, ctx.Err())...)
+			}
+			errs = append(errs, s.changeBatch(sets[name], batch, d)...)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *nftSpace) sets() (map[string]*nftables.Set, error) {
+	list, err := s.conn.GetSets(&s.table)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	sets := make(map[string]*nftables.Set, len(list))
+	for _, set := range list {
+		sets[set.Name] = set
+	}
+	return sets, nil
+}
+
+// changeBatch is one transaction. If it fails, its halves show which elements
+// are at fault.
+func (s *nftSpace) changeBatch(set *nftables.Set, batch []overlay.NFElement, d direction) []error {
+	err := s.send(set, encodeAll(batch, set.Interval), d)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrPermission):
+		return d.allFailed(batch, err)
+	case len(batch) > 1:
+		half := len(batch) / 2
+		return append(s.changeBatch(set, batch[:half], d), s.changeBatch(set, batch[half:], d)...)
+	case d == deleting && errors.Is(err, fs.ErrNotExist):
+		return nil
+	case d == adding && set.Interval:
+		err = s.supplant(set, batch[0])
+	}
+	if err == nil {
+		return nil
+	}
+	return d.allFailed(batch, err)
+}
+
+func (s *nftSpace) send(set *nftables.Set, elements []nftables.SetElement, d direction) error {
+	change := s.conn.SetAddElements
+	if d == deleting {
+		change = s.conn.SetDeleteElements
+	}
+	if err := change(set, elements); err != nil {
+		return errors.Join(err, s.discard())
+	}
+	return s.flush()
+}
+
+// supplant adds an interval and deletes those in its way, which nobody wants
+// any more: a network that grew or shrank would otherwise wait for its own past.
+func (s *nftSpace) supplant(set *nftables.Set, e overlay.NFElement) error {
+	raw, err := s.conn.GetSetElements(set)
+	if err != nil {
+		return err
+	}
+	have, _ := decodeElements(s.place, set, raw)
+	have = slices.DeleteFunc(have, func(h overlay.NFElement) bool { return !h.Addr.Overlaps(e.Addr) })
+	if len(have) == 0 {
+		return unix.EEXIST
+	}
+	if err := s.conn.SetDeleteElements(set, encodeAll(have, true)); err != nil {
+		return errors.Join(err, s.discard())
+	}
+	return s.send(set, encodeElement(e, true), adding)
+}
+
+func (d direction) failed(e overlay.NFElement, err error) error {
+	return &overlay.ObjectError{Object: e, Deleting: d == deleting, Err: err}
+}
+
+func (d direction) allFailed(batch []overlay.NFElement, err error) []error {
+	errs := make([]error, len(batch))
+	for i, e := range batch {
+		errs[i] = d.failed(e, err)
+	}
+	return errs
+}

@@ -1,0 +1,94 @@
+package linux
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// watchFilters signals changes of our tables until ctx ends. When it cannot
+// listen it says so, signals and tries again.
+func (k *Kernel) watchFilters(ctx context.Context, signal func()) {
+	for ctx.Err() == nil {
+		if err := k.nft.watch(ctx, signal); err != nil {
+			k.log.Warn("kernel notifications lost", "err", err)
+			signal()
+			pause(ctx, reopenAfter)
+		}
+	}
+}
+
+// watch calls notify after each change of our tables that somebody else has
+// made, until ctx ends: nil. Changes that came in one go count once.
+func (t *nftTables) watch(ctx context.Context, notify func()) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, s := range []*nftSpace{t.host, t.fabric} {
+		g.Go(func() error { return s.watch(ctx, notify) })
+	}
+	return g.Wait()
+}
+
+func (s *nftSpace) watch(ctx context.Context, notify func()) error {
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{
+		NetNS: int(s.ns.Fd()), Groups: 1 << (unix.NFNLGRP_NFTABLES - 1),
+	})
+	if err != nil {
+		return fmt.Errorf("watch nftables in the %s namespace: %w", s.place, err)
+	}
+	defer c.Close()
+	_ = c.SetReadBuffer(socketBuffer) // with a small one more changes count as one
+	defer context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(0, 1)) })()
+	for {
+		changes, err := c.Receive()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, unix.ENOBUFS):
+			notify() // something was lost, and it may have been ours
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil
+		case err != nil:
+			return fmt.Errorf("watch nftables in the %s namespace: %w", s.place, err)
+		case s.concerned(changes):
+			notify()
+		}
+	}
+}
+
+// concerned reports whether a change is one of our table, and not by us.
+func (s *nftSpace) concerned(changes []netlink.Message) bool {
+	for _, m := range changes {
+		if m.Header.PID != s.port.Load() && s.named(m) {
+			return true
+		}
+	}
+	return false
+}
+
+// named reports whether a notification is about our table: whatever it tells
+// of, the first attribute is the name of its table (linux/netfilter/nf_tables.h).
+func (s *nftSpace) named(m netlink.Message) bool {
+	const generation = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
+	const family = 4 // struct nfgenmsg
+	if m.Header.Type == generation || len(m.Data) < family || m.Data[0] != byte(s.table.Family) {
+		return false
+	}
+	ad, err := netlink.NewAttributeDecoder(m.Data[family:])
+	if err != nil {
+		return true
+	}
+	const table = 1
+	for ad.Next() {
+		if ad.Type() == table {
+			return bytes.Equal(bytes.TrimRight(ad.Bytes(), "\x00"), []byte(s.table.Name))
+		}
+	}
+	return false
+}

@@ -1,0 +1,154 @@
+package linux
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/weft-net/weft/overlay"
+	"github.com/weft-net/weft/overlay/overlaytest"
+)
+
+func TestPlug(t *testing.T) {
+	h := newHost(t)
+	h.set(t, h.state(t, "one network"))
+	endpoint := func(i byte, sandbox string) overlay.Endpoint {
+		ep := overlaytest.Endpoint(overlaytest.Blue(h.vtep), overlaytest.Port(i))
+		if sandbox != "" {
+			ep.Sandbox = "/run/netns/" + sandbox
+		}
+		return ep
+	}
+
+	t.Run("is whole when it returns", func(t *testing.T) {
+		sandbox := h.attach(t, 9)
+		contains(t, sh(t, "ip -n %s addr show eth0", sandbox), "mtu 1450", "state UP", "0e:01:0a:40:00:09", "inet 10.64.0.9/24")
+		contains(t, sh(t, "ip -n %s route", sandbox), "default via 10.64.0.1 dev eth0")
+		contains(t, sh(t, "ip -n %s link show lo", sandbox), "UP")
+		contains(t, h.inFabric(t, "bridge -d link show dev %s", overlay.EndpointName(endpoint(9, "").ID)), "learning off flood off")
+	})
+	t.Run("twice is once", func(t *testing.T) {
+		sandbox := h.attach(t, 10)
+		before := sh(t, "ip -n %s addr; ip -n %s route", sandbox, sandbox)
+		must(t, h.o.Attach(t.Context(), endpoint(10, sandbox)))
+		if after := sh(t, "ip -n %s addr; ip -n %s route", sandbox, sandbox); after != before {
+			t.Errorf("sandbox before:\n%s\nafter:\n%s", before, after)
+		}
+	})
+	t.Run("interface name taken", func(t *testing.T) {
+		sandbox := netns(t)
+		sh(t, "ip -n %s link add eth0 type veth peer name other", sandbox)
+		err := h.o.Attach(t.Context(), endpoint(11, sandbox))
+		if !errors.Is(err, overlay.ErrIfnameTaken) {
+			t.Errorf("error = %v", err)
+		}
+		if ids, _ := h.o.Attached(t.Context()); slices.Contains(ids, endpoint(11, "").ID) {
+			t.Error("a link is left behind")
+		}
+		contains(t, sh(t, "ip -n %s link", sandbox), "eth0@other")
+	})
+	t.Run("no such sandbox", func(t *testing.T) {
+		if err := h.o.Attach(t.Context(), endpoint(12, "weft-t-none")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("error = %v", err)
+		}
+	})
+	t.Run("a file that is no namespace", func(t *testing.T) {
+		ep := endpoint(12, "")
+		ep.Sandbox = "/etc/hostname"
+		if err := h.o.Attach(t.Context(), ep); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("error = %v", err)
+		}
+	})
+	t.Run("moves to a sandbox made anew", func(t *testing.T) {
+		h.attach(t, 13)
+		second := netns(t)
+		must(t, h.o.Attach(t.Context(), endpoint(13, second)))
+		contains(t, sh(t, "ip -n %s addr show eth0", second), "inet 10.64.0.13/24")
+	})
+	t.Run("waits in the host for a runtime", func(t *testing.T) {
+		must(t, h.o.Attach(t.Context(), endpoint(14, "")))
+		contains(t, h.in(t, "ip link show %s", overlay.WaitingName(endpoint(14, "").ID)), "0e:01:0a:40:00:0e")
+		must(t, h.o.Detach(t.Context(), endpoint(14, "").ID))
+		if out, err := try(t, "ip -n %s link show %s", h.ns, overlay.WaitingName(endpoint(14, "").ID)); err == nil {
+			t.Errorf("still there after detach:\n%s", out)
+		}
+	})
+	t.Run("undone when a step fails", func(t *testing.T) {
+		sandbox := netns(t)
+		ep := endpoint(15, sandbox)
+		ep.Gateways = append(ep.Gateways, overlaytest.Peer(h.vtep, 77)) // not on the link: unreachable
+		if err := h.o.Attach(t.Context(), ep); err == nil {
+			t.Fatal("no error")
+		}
+		if ids, _ := h.o.Attached(t.Context()); slices.Contains(ids, ep.ID) {
+			t.Error("a link is left behind")
+		}
+		if out, err := try(t, "ip -n %s link show eth0", sandbox); err == nil {
+			t.Errorf("the interface is left behind:\n%s", out)
+		}
+	})
+	t.Run("sandbox that disables IPv6", func(t *testing.T) {
+		sandbox := netns(t)
+		sh(t, "ip netns exec %s sysctl -qw net.ipv6.conf.default.disable_ipv6=1", sandbox)
+		ep := endpoint(16, sandbox)
+		ep.Addrs = append(ep.Addrs, netipPrefix("2001:db8:64::16/64"))
+		must(t, h.o.Attach(t.Context(), ep))
+		contains(t, sh(t, "ip -n %s -6 addr show eth0", sandbox), "2001:db8:64::16/64")
+	})
+}
+
+func TestSandboxRemoved(t *testing.T) {
+	h := newHost(t)
+	h.set(t, h.state(t, "one network"))
+	sandbox := h.attach(t, 9)
+	id := overlaytest.Port(9).Endpoint
+	ids, err := h.o.Attached(t.Context())
+	must(t, err)
+	if !slices.Equal(ids, []string{id}) {
+		t.Fatalf("attached: %q", ids)
+	}
+	changes := h.k.Changes(t.Context())
+	sh(t, "ip netns del %s", sandbox)
+	await(t, changes, func() bool {
+		ids, err := h.o.Attached(t.Context())
+		must(t, err)
+		return len(ids) == 0
+	})
+	// The state still names it: its entries wait for its link.
+	s := h.state(t, "one network with a local endpoint")
+	h.set(t, s)
+}
+
+// await waits for a condition that a change in the kernel brings about.
+func await(t testing.TB, changes <-chan struct{}, done func() bool) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for !done() {
+		select {
+		case <-changes:
+		case <-deadline:
+			t.Fatal("not within ten seconds")
+		}
+	}
+}
+
+func TestIdentify(t *testing.T) {
+	h := newHost(t)
+	name := netns(t)
+	path := "/run/netns/" + name
+	first, err := h.o.Identify(t.Context(), path)
+	must(t, err)
+	again, err := h.o.Identify(t.Context(), path)
+	must(t, err)
+	sh(t, "ip netns del %s && ip netns add %s", name, name)
+	anew, err := h.o.Identify(t.Context(), path)
+	must(t, err)
+	if first != again || first == anew || first == 0 {
+		t.Errorf("cookies %d, %d, and of the namespace made anew %d", first, again, anew)
+	}
+	if _, err := h.o.Identify(t.Context(), path+"-none"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("error = %v", err)
+	}
+}

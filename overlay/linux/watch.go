@@ -1,0 +1,145 @@
+package linux
+
+import (
+	"context"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weft-net/weft/overlay"
+)
+
+// Changes signals that something of ours may have changed in either namespace.
+// Our own changes are signalled too: the kernel does not say who made an FDB
+// entry. What the host does with its own devices is not.
+func (k *Kernel) Changes(ctx context.Context) <-chan struct{} {
+	changes := make(chan struct{}, 1)
+	signal := func() {
+		select {
+		case changes <- struct{}{}:
+		default:
+		}
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		k.watch(ctx, k.fabric, signal, func(uint16, []byte) bool { return true },
+			unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH)
+	})
+	wg.Go(func() {
+		k.watch(ctx, k.host, signal, k.hostChange, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
+			unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
+	})
+	wg.Go(func() { k.watchFilters(ctx, signal) })
+	go func() {
+		wg.Wait()
+		close(changes)
+	}()
+	return changes
+}
+
+// hostChange reports whether a message of the host namespace concerns us.
+func (k *Kernel) hostChange(typ uint16, body []byte) bool {
+	switch typ {
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		l, ok := parseLink(body)
+		return ok && isGateway(&l)
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		a, ok := parseAddress(body)
+		return ok && k.ourDevice(a.dev)
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		r, ok := parseRoute(body)
+		return ok && (r.protocol == overlay.Protocol || k.ourDevice(r.dev))
+	}
+	return false
+}
+
+func (k *Kernel) ourDevice(index int) bool {
+	k.host.index.mu.Lock()
+	defer k.host.index.mu.Unlock()
+	for name, i := range k.host.index.index {
+		if i == index {
+			return ours(name)
+		}
+	}
+	return false
+}
+
+// reopenAfter keeps a subscription that cannot be opened from spinning.
+const reopenAfter = time.Second
+
+// watch reads notifications until ctx ends. When the kernel had to drop some
+// (ENOBUFS), or the socket failed, it subscribes anew and signals: anything may
+// have changed.
+func (k *Kernel) watch(ctx context.Context, s *space, signal func(), concerns func(uint16, []byte) bool, groups ...uint32) {
+	for ctx.Err() == nil {
+		sub, err := s.subscribe(groups...)
+		if err == nil {
+			signal()
+			err = follow(ctx, sub, signal, concerns)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		k.log.Warn("kernel notifications lost", "err", err)
+		signal()
+		if sub == nil {
+			pause(ctx, reopenAfter)
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// subscribe opens a socket for notifications of groups in the namespace.
+func (s *space) subscribe(groups ...uint32) (*os.File, error) {
+	var fd int
+	err := within(s.ns, func() (err error) {
+		fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+		return os.NewSyscallError("socket", err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer)
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("bind", err)
+	}
+	for _, g := range groups {
+		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, int(g)); err != nil {
+			unix.Close(fd)
+			return nil, os.NewSyscallError("subscribe", err)
+		}
+	}
+	return os.NewFile(uintptr(fd), "netlink"), nil
+}
+
+// follow signals for each datagram that concerns us, until the socket fails or
+// ctx ends.
+func follow(ctx context.Context, sub *os.File, signal func(), concerns func(uint16, []byte) bool) error {
+	stop := context.AfterFunc(ctx, func() { sub.Close() })
+	defer func() {
+		if stop() {
+			sub.Close()
+		}
+	}()
+	buf := make([]byte, receiveBuffer)
+	for {
+		n, err := sub.Read(buf)
+		if err != nil {
+			return err
+		}
+		found := false
+		messages(buf[:n], func(h header, body []byte) { found = found || concerns(h.typ, body) })
+		if found {
+			signal()
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package overlay
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Interface names fit in 15 characters: a letter for the role and the VNI in
+// six hex digits, or the first twelve hex digits of an endpoint's id.
+
+// BridgeName is the bridge of a network, in the fabric.
+func BridgeName(vni uint32) string { return fmt.Sprintf("b%06x", vni) }
+
+// VXLANName is the VXLAN device of a network, in the fabric.
+func VXLANName(vni uint32) string { return fmt.Sprintf("v%06x", vni) }
+
+// GatewayName is the gateway port of a network, in the host namespace.
+func GatewayName(vni uint32) string { return fmt.Sprintf("g%06x", vni) }
+
+// GatewayPeerName is the bridge's end of the gateway port, in the fabric.
+func GatewayPeerName(vni uint32) string { return fmt.Sprintf("p%06x", vni) }
+
+// EndpointName is the bridge's end of an endpoint's veth, in the fabric.
+func EndpointName(id string) string { return "k" + short(id) }
+
+// WaitingName is the sandbox end of an endpoint's veth while it waits in the
+// host namespace for a runtime to fetch it.
+func WaitingName(id string) string { return "w" + short(id) }
+
+func short(id string) string { return id[:min(len(id), 12)] }
+
+// aliasPrefix begins the alias of every link that is ours. The version is that
+// of the alias, not of the program.
+const aliasPrefix = "weft v1 "
+
+// NetworkAlias is the alias (ip-link(8)) of a network's links. It is how a
+// restarted agent, with no memory, knows them as its own.
+func NetworkAlias(cluster string, n Network) string {
+	return fmt.Sprintf("%scluster=%s net=%s vni=%06x name=%s", aliasPrefix, cluster, n.ID, n.VNI, n.Name)
+}
+
+// EndpointAlias is the alias of the fabric end of an endpoint's veth.
+func EndpointAlias(cluster, network, id string) string {
+	return fmt.Sprintf("%scluster=%s net=%s ep=%s", aliasPrefix, cluster, network, id)
+}
+
+// OursByAlias reports whether a link with this alias was made by us.
+func OursByAlias(alias string) bool { return strings.HasPrefix(alias, aliasPrefix) }
+
+// AliasEndpoint returns the endpoint id in the alias of a link, and false if
+// the link is not ours or not an endpoint's.
+func AliasEndpoint(alias string) (id string, ok bool) {
+	if !OursByAlias(alias) {
+		return "", false
+	}
+	for field := range strings.FieldsSeq(alias) {
+		if id, ok := strings.CutPrefix(field, "ep="); ok {
+			return id, true
+		}
+	}
+	return "", false
+}

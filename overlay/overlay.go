@@ -1,0 +1,188 @@
+package overlay
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Overlay keeps one kernel as the last State says. Its methods are safe for
+// concurrent use; they take turns.
+type Overlay struct {
+	kernel Kernel
+	log    *slog.Logger
+	failed chan struct{} // capacity 1: a Set left something undone
+
+	mu       sync.Mutex
+	state    State
+	set      bool // state has been given
+	attached map[string]Endpoint
+	view     *view // nil: to be dumped
+	uplinks  []string
+}
+
+// New returns an Overlay that has not touched the kernel yet.
+func New(k Kernel, log *slog.Logger) *Overlay {
+	return &Overlay{kernel: k, log: log, failed: make(chan struct{}, 1), attached: map[string]Endpoint{}}
+}
+
+// Set makes the kernel carry s and returns when the difference is programmed.
+// It is idempotent. The error joins one *ObjectError for each object that
+// failed; Run tries those again. The caller must not change s afterwards.
+func (o *Overlay) Set(ctx context.Context, s State) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.state, o.set = s, true
+	_, err := o.reconcile(ctx)
+	if err != nil {
+		o.retry()
+	}
+	return err
+}
+
+// Verify compares the kernel with the last State and repairs nothing.
+func (o *Overlay) Verify(ctx context.Context) ([]Drift, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.set {
+		return nil, nil
+	}
+	o.view = nil
+	if err := o.dump(ctx); err != nil {
+		return nil, err
+	}
+	put, extra := o.view.diff(o.wanted())
+	drift := make([]Drift, 0, len(put)+len(extra))
+	for _, p := range put {
+		kind := DriftMissing
+		if o.view.get(p.Key()) != nil {
+			kind = DriftDifferent
+		}
+		drift = append(drift, Drift{p, kind})
+	}
+	for _, e := range inOrder(o.sweep(extra)) {
+		drift = append(drift, Drift{e, DriftExtra})
+	}
+	return drift, nil
+}
+
+// Clean removes everything of ours from the kernel, the fabric namespace
+// included. The Overlay then has no State until the next Set.
+func (o *Overlay) Clean(ctx context.Context) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.state, o.set, o.view = State{}, false, nil
+	clear(o.attached)
+	if err := o.kernel.Clean(ctx); err != nil {
+		return fmt.Errorf("clean: %w", err)
+	}
+	return nil
+}
+
+// retry tells Run that something is left to do.
+func (o *Overlay) retry() {
+	select {
+	case o.failed <- struct{}{}:
+	default:
+	}
+}
+
+// maxRounds bounds one reconciliation. A device that had to be made anew takes
+// its entries with it, so a second round follows; a third is for what a busy
+// host does in between.
+const maxRounds = 3
+
+// reconcile programs the difference and returns how many objects it changed.
+func (o *Overlay) reconcile(ctx context.Context) (changed int, err error) {
+	start := time.Now()
+	for range maxRounds {
+		if err := o.dump(ctx); err != nil {
+			return changed, err
+		}
+		put, extra := o.view.diff(o.wanted())
+		p := program{Overlay: o, ctx: ctx}
+		p.run(put, extra)
+		changed += p.changed
+		if err = p.failures.err(); err != nil {
+			o.view = nil
+			break
+		}
+		if !p.again {
+			break
+		}
+		o.view = nil
+	}
+	if changed > 0 {
+		o.log.Debug("kernel programmed", "objects", changed, "took", time.Since(start))
+	}
+	return changed, err
+}
+
+// dump reads the kernel unless we know what it has.
+func (o *Overlay) dump(ctx context.Context) error {
+	if o.view != nil {
+		return nil
+	}
+	have, err := o.kernel.List(ctx)
+	if err != nil {
+		return fmt.Errorf("read the kernel's state: %w", err)
+	}
+	uplinks, err := o.kernel.Uplinks(ctx, o.state.VTEP)
+	if err != nil {
+		return fmt.Errorf("find the uplink: %w", err)
+	}
+	o.view, o.uplinks = newView(have), uplinks
+	return nil
+}
+
+// wanted is the State with what has been attached since. Objects of an endpoint
+// whose link is gone are left out: they come with the link.
+func (o *Overlay) wanted() []Object {
+	return slices.DeleteFunc(objects(o.merged(), o.uplinks), func(w Object) bool {
+		dev, ok := DeviceOf(w)
+		return ok && dev.Place == Fabric && dev.Name[0] == 'k' && o.view.get(dev) == nil
+	})
+}
+
+// merged adds the endpoints that were attached but that the last State does not
+// know yet, so that a State made before the attachment takes nothing from them.
+func (o *Overlay) merged() State {
+	if len(o.attached) == 0 {
+		return o.state
+	}
+	s := o.state
+	s.Networks = slices.Clone(s.Networks)
+	for i := range s.Networks {
+		n := &s.Networks[i]
+		known := make(map[string]bool, len(n.Ports))
+		for _, p := range n.Ports {
+			known[p.Endpoint] = true
+		}
+		n.Ports = slices.Clone(n.Ports)
+		for id, ep := range o.attached {
+			if ep.VNI == n.VNI && !known[id] {
+				n.Ports = append(n.Ports, ep.port())
+			}
+		}
+	}
+	return s
+}
+
+// sweep keeps of extra what is ours to delete and does not go by itself with a
+// device that is deleted too.
+func (o *Overlay) sweep(extra []Object) []Object {
+	doomed := map[LinkKey]bool{}
+	for _, e := range extra {
+		if l, ok := e.(Link); ok && sweepable(l) {
+			doomed[l.device()] = true
+		}
+	}
+	return slices.DeleteFunc(extra, func(e Object) bool {
+		dev, ok := DeviceOf(e)
+		_, link := e.(Link)
+		return !sweepable(e) || ok && !link && doomed[dev]
+	})
+}

@@ -1,0 +1,383 @@
+package overlay_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weft-net/weft/overlay"
+	"github.com/weft-net/weft/overlay/overlaytest"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+var vtep = netip.MustParseAddr("192.0.2.1")
+
+func newOverlay() (*overlaytest.Kernel, *overlay.Overlay) {
+	k := overlaytest.New()
+	return k, overlay.New(k, slog.New(slog.DiscardHandler))
+}
+
+func TestStatesInAnyOrder(t *testing.T) {
+	overlaytest.Walk(t, overlaytest.States(vtep), 5, func(*testing.T) overlay.Kernel { return overlaytest.New() })
+}
+
+func TestCommands(t *testing.T) {
+	for _, s := range overlaytest.States(vtep) {
+		t.Run(s.Name, func(t *testing.T) {
+			k, o := newOverlay()
+			if err := o.Set(t.Context(), s.State); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, s.Name, k.String())
+		})
+	}
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", strings.ReplaceAll(name, " ", "-")+".txt")
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", file, diff)
+	}
+}
+
+func state(t *testing.T, name string) overlay.State {
+	t.Helper()
+	for _, s := range overlaytest.States(vtep) {
+		if s.Name == name {
+			return s.State
+		}
+	}
+	t.Fatalf("no state is named %q", name)
+	return overlay.State{}
+}
+
+func TestFailingObjectIsNamedAndRetriedAlone(t *testing.T) {
+	s := state(t, "remote endpoints")
+	k0, o0 := newOverlay()
+	if err := o0.Set(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	objects, _ := k0.List(t.Context())
+	for _, victim := range objects {
+		if victim.Rank() == overlay.RankLink || victim.Rank() == overlay.RankSysctl {
+			continue // what stands on a link fails with it, see below
+		}
+		t.Run(victim.String(), func(t *testing.T) {
+			k, o := newOverlay()
+			k.Fail = func(o overlay.Object, _ bool) error {
+				if o == victim {
+					return syscall.EPERM
+				}
+				return nil
+			}
+			err := o.Set(t.Context(), s)
+			if want := victim.String() + ": operation not permitted"; err == nil || err.Error() != want {
+				t.Fatalf("error = %v, want %s", err, want)
+			}
+			if !errors.Is(err, os.ErrPermission) {
+				t.Errorf("error %v is not os.ErrPermission", err)
+			}
+			k.Fail = nil
+			k.Commands()
+			if err := o.Set(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]string{victim.String()}, k.Commands()); diff != "" {
+				t.Errorf("commands of the second try (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(k0.String(), k.String()); diff != "" {
+				t.Errorf("kernel (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestFailingLinkIsOneError(t *testing.T) {
+	k, o := newOverlay()
+	k.Fail = func(o overlay.Object, _ bool) error {
+		if l, ok := o.(overlay.Link); ok && l.Kind == overlay.VXLAN && l.VNI == 4096 {
+			return overlay.ErrPortTaken
+		}
+		return nil
+	}
+	err := o.Set(t.Context(), state(t, "remote endpoints"))
+	if !errors.Is(err, overlay.ErrPortTaken) {
+		t.Fatalf("error = %v", err)
+	}
+	if n := strings.Count(err.Error(), "\n"); n != 0 {
+		t.Errorf("%d errors beyond that of the device:\n%v", n, err)
+	}
+	if !strings.Contains(k.String(), "type bridge") {
+		t.Error("the bridge was not made although only the tunnel device failed")
+	}
+}
+
+func TestNothingToDoTouchesNothing(t *testing.T) {
+	k, o := newOverlay()
+	s := state(t, "remote endpoints")
+	if err := o.Set(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	k.Commands()
+	lists := k.Lists()
+	if err := o.Set(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if c := k.Commands(); len(c) > 0 {
+		t.Errorf("an equal state made commands: %q", c)
+	}
+	if k.Lists() != lists {
+		t.Error("an equal state read the kernel again")
+	}
+}
+
+func TestIncompleteStateSweepsNothing(t *testing.T) {
+	k, o := newOverlay()
+	if err := o.Set(t.Context(), state(t, "remote endpoints")); err != nil {
+		t.Fatal(err)
+	}
+	before := k.String()
+	restarted := overlay.New(k, slog.New(slog.DiscardHandler))
+	s := state(t, "member of no network")
+	s.Complete = false
+	if err := restarted.Set(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, k.String()); diff != "" {
+		t.Errorf("kernel (-before +after):\n%s", diff)
+	}
+}
+
+func TestLocalAddressSupersedesRemoteWhileIncomplete(t *testing.T) {
+	k, o := newOverlay()
+	if err := o.Set(t.Context(), state(t, "remote endpoints")); err != nil {
+		t.Fatal(err)
+	}
+	s := state(t, "one of them moved here")
+	s.Complete = false
+	if err := o.Set(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	for _, stale := range []string{"neigh replace 10.64.0.6 ", "fdb replace 0e:01:0a:40:00:06 dev v"} {
+		if strings.Contains(k.String(), stale) {
+			t.Errorf("the tunnel device still answers for the local address: %s", stale)
+		}
+	}
+	if !strings.Contains(k.String(), "neigh replace 10.64.0.5 ") {
+		t.Error("a remote's entry is gone")
+	}
+}
+
+func TestAttach(t *testing.T) {
+	blue := overlaytest.Blue(vtep)
+	ep := overlaytest.Endpoint(blue, overlaytest.Port(6))
+
+	t.Run("silences the tunnel device first", func(t *testing.T) {
+		k, o := newOverlay()
+		must(t, o.Set(t.Context(), state(t, "remote endpoints")))
+		k.Commands()
+		must(t, o.Attach(t.Context(), ep))
+		c := k.Commands()
+		if len(c) < 3 || !strings.Contains(c[0], " del ") || !strings.Contains(c[1], " del ") {
+			t.Errorf("commands do not begin with the deletion of two entries: %q", c)
+		}
+		if want := "bridge -n weft fdb replace 0e:01:0a:40:00:06 dev k060000000000 master static"; c[len(c)-1] != want {
+			t.Errorf("last command %q, want %q", c[len(c)-1], want)
+		}
+	})
+	t.Run("outlives a state that does not know it", func(t *testing.T) {
+		k, o := newOverlay()
+		must(t, o.Set(t.Context(), state(t, "remote endpoints")))
+		must(t, o.Attach(t.Context(), ep))
+		before := k.String()
+		must(t, o.Set(t.Context(), state(t, "remote endpoints")))
+		if diff := cmp.Diff(before, k.String()); diff != "" {
+			t.Errorf("kernel (-before +after):\n%s", diff)
+		}
+	})
+	t.Run("makes no difference to the state that knows it", func(t *testing.T) {
+		k, o := newOverlay()
+		must(t, o.Set(t.Context(), state(t, "remote endpoints")))
+		must(t, o.Attach(t.Context(), ep))
+		must(t, o.Set(t.Context(), state(t, "one of them moved here")))
+		if c := k.Commands(); strings.Contains(strings.Join(c[len(c)-1:], ""), "neigh") {
+			t.Errorf("commands after the attachment: %q", c)
+		}
+	})
+	t.Run("undone when it fails", func(t *testing.T) {
+		k, o := newOverlay()
+		must(t, o.Set(t.Context(), state(t, "one network")))
+		before := k.String()
+		k.Fail = func(o overlay.Object, _ bool) error {
+			if f, ok := o.(overlay.BridgeFDB); ok && f.Dev == overlay.EndpointName(ep.ID) {
+				return syscall.ENOSPC
+			}
+			return nil
+		}
+		if err := o.Attach(t.Context(), ep); !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("error = %v", err)
+		}
+		if diff := cmp.Diff(before, k.String()); diff != "" {
+			t.Errorf("kernel (-before +after):\n%s", diff)
+		}
+	})
+	t.Run("needs its network", func(t *testing.T) {
+		_, o := newOverlay()
+		must(t, o.Set(t.Context(), state(t, "member of no network")))
+		if err := o.Attach(t.Context(), ep); !errors.Is(err, overlay.ErrNoNetwork) {
+			t.Errorf("error = %v", err)
+		}
+	})
+	t.Run("detached twice", func(t *testing.T) {
+		k, o := newOverlay()
+		must(t, o.Set(t.Context(), state(t, "one network")))
+		before := k.String()
+		must(t, o.Attach(t.Context(), ep))
+		must(t, o.Detach(t.Context(), ep.ID))
+		must(t, o.Detach(t.Context(), ep.ID))
+		if diff := cmp.Diff(before, k.String()); diff != "" {
+			t.Errorf("kernel (-before +after):\n%s", diff)
+		}
+	})
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestVerifyNamesEachDifferenceAndRepairsNone(t *testing.T) {
+	k, o := newOverlay()
+	must(t, o.Set(t.Context(), state(t, "remote endpoints")))
+	gone := overlay.Neigh{Dev: "v001000", Addr: overlaytest.Addr(5), MAC: overlaytest.MAC(5)}
+	wrong := overlay.FDB{Dev: "v001000", MAC: overlaytest.MAC(6), VTEP: overlaytest.Peer(vtep, 9)}
+	extra := overlay.Neigh{Dev: "v001000", Addr: overlaytest.Addr(99), MAC: overlaytest.MAC(99)}
+	k.Remove(gone.Key())
+	k.Inject(wrong)
+	k.Inject(extra)
+	k.Commands()
+	got, err := o.Verify(t.Context())
+	must(t, err)
+	right := wrong
+	right.VTEP = overlaytest.Peer(vtep, 2)
+	want := map[overlay.Drift]bool{
+		{Object: gone, Kind: overlay.DriftMissing}:    true,
+		{Object: right, Kind: overlay.DriftDifferent}: true,
+		{Object: extra, Kind: overlay.DriftExtra}:     true,
+	}
+	for _, d := range got {
+		if !want[d] {
+			t.Errorf("unexpected drift: %s %s", d.Kind, d.Object)
+		}
+		delete(want, d)
+	}
+	for d := range want {
+		t.Errorf("drift not found: %s %s", d.Kind, d.Object)
+	}
+	if c := k.Commands(); len(c) > 0 {
+		t.Errorf("verify changed the kernel: %q", c)
+	}
+}
+
+func TestRunRepairs(t *testing.T) {
+	entry := overlay.Neigh{Dev: "v001000", Addr: overlaytest.Addr(5), MAC: overlaytest.MAC(5)}
+	for _, c := range []struct {
+		name   string
+		damage func(k *overlaytest.Kernel)
+	}{
+		{"a deleted entry", func(k *overlaytest.Kernel) { k.Remove(entry.Key()) }},
+		{"a deleted device with all its entries", func(k *overlaytest.Kernel) {
+			k.Remove(overlay.LinkKey{Place: overlay.Fabric, Name: "v001000"})
+		}},
+		{"an entry too many", func(k *overlaytest.Kernel) {
+			k.Inject(overlay.Neigh{Dev: "v001000", Addr: overlaytest.Addr(99), MAC: overlaytest.MAC(9)})
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k, o := newOverlay()
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan error)
+				go func() { done <- o.Run(ctx) }()
+				must(t, o.Set(ctx, state(t, "remote endpoints")))
+				want := k.String()
+				c.damage(k)
+				time.Sleep(2 * time.Second)
+				synctest.Wait()
+				if diff := cmp.Diff(want, k.String()); diff != "" {
+					t.Errorf("kernel two seconds later (-want +got):\n%s", diff)
+				}
+				cancel()
+				must(t, <-done)
+			})
+		})
+	}
+}
+
+func TestRunEndsItsOwnEcho(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, o := newOverlay()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- o.Run(ctx) }()
+		must(t, o.Set(ctx, state(t, "remote endpoints")))
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if n := k.Lists(); n > 3 {
+			t.Errorf("the kernel was read %d times in ten quiet seconds", n)
+		}
+		cancel()
+		must(t, <-done)
+	})
+}
+
+func TestRunBacksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, o := newOverlay()
+		var tries int
+		k.Fail = func(o overlay.Object, _ bool) error {
+			if _, ok := o.(overlay.Route); ok {
+				tries++
+				return syscall.EEXIST
+			}
+			return nil
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- o.Run(ctx) }()
+		if err := o.Set(ctx, state(t, "one network")); err == nil {
+			t.Fatal("no error")
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if tries < 4 || tries > 8 {
+			t.Errorf("%d tries in a minute, want them to become rarer", tries)
+		}
+		cancel()
+		must(t, <-done)
+	})
+}

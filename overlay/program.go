@@ -1,0 +1,162 @@
+package overlay
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"slices"
+)
+
+// program is one round of changes to the kernel.
+type program struct {
+	*Overlay
+	ctx      context.Context
+	failures failures
+	broken   map[LinkKey]bool // devices that could not be made
+	changed  int
+	again    bool // what we know of the kernel no longer holds
+}
+
+// run makes the changes. Entries that speak for an address which is local now
+// go first; then everything is added before anything is deleted, so that a
+// packet finds the new way before it loses the old.
+func (p *program) run(put, extra []Object) {
+	local := superseded(p.merged())
+	wrong, rest := split(extra, func(e Object) bool { return local[e.Key()] })
+	p.delete(wrong)
+	p.put(put)
+	if p.state.Complete {
+		p.delete(inOrder(p.sweep(rest)))
+	}
+}
+
+// put makes the objects rank by rank. What stands on a device that failed is
+// left for the next pass: one error says it all.
+func (p *program) put(objects []Object) {
+	for _, group := range byRank(objects) {
+		group = slices.DeleteFunc(group, p.stranded)
+		if len(group) == 0 {
+			continue
+		}
+		p.trace(group, false)
+		failed := p.collect(p.kernel.Put(p.ctx, group...))
+		for _, o := range group {
+			if failed[o.Key()] != nil {
+				p.breakDevice(o)
+				continue
+			}
+			p.changed++
+			p.note(o)
+		}
+	}
+}
+
+func (p *program) stranded(o Object) bool {
+	dev, ok := DeviceOf(o)
+	return ok && p.broken[dev]
+}
+
+func (p *program) breakDevice(o Object) {
+	if l, ok := o.(Link); ok {
+		if p.broken == nil {
+			p.broken = map[LinkKey]bool{}
+		}
+		p.broken[l.device()] = true
+	}
+}
+
+// note records a success. A link that was changed may have lost what stood on
+// it.
+func (p *program) note(o Object) {
+	if _, link := o.(Link); link && p.view.get(o.Key()) != nil {
+		p.again = true
+	}
+	p.view.set(o)
+}
+
+// delete removes the objects, those of the highest rank first. A link takes
+// along what stands on it, a primary address its secondaries.
+func (p *program) delete(objects []Object) {
+	groups := byRank(objects)
+	slices.Reverse(groups)
+	for _, group := range groups {
+		p.trace(group, true)
+		failed := p.collect(p.kernel.Delete(p.ctx, group...))
+		for _, o := range group {
+			if failed[o.Key()] != nil {
+				continue
+			}
+			p.changed++
+			p.view.drop(o)
+			switch o.(type) {
+			case Link, Addr:
+				p.again = true
+			}
+		}
+	}
+}
+
+func (p *program) collect(err error) map[Key]*ObjectError {
+	if err == nil {
+		return nil
+	}
+	failed, rest := objectErrors(err)
+	for _, e := range failed {
+		p.failures = append(p.failures, e)
+	}
+	slices.SortFunc(p.failures, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
+	if rest != nil {
+		p.failures = append(p.failures, rest)
+	}
+	return failed
+}
+
+// traced is how many commands of one group are logged; a thousand entries say
+// no more than the first few.
+const traced = 16
+
+func (p *program) trace(group []Object, deleting bool) {
+	if !p.log.Enabled(p.ctx, slog.LevelDebug) {
+		return
+	}
+	for _, o := range group[:min(len(group), traced)] {
+		p.log.Debug("kernel command", "command", Command(o, deleting))
+	}
+	if more := len(group) - traced; more > 0 {
+		p.log.Debug("kernel commands of the same kind", "more", more)
+	}
+}
+
+// byRank groups objects by ascending rank and keeps their order in each.
+func byRank(objects []Object) [][]Object {
+	var groups [][]Object
+	ranks := [RankEntry + 1][]Object{}
+	for _, o := range objects {
+		ranks[o.Rank()] = append(ranks[o.Rank()], o)
+	}
+	for _, group := range ranks {
+		if len(group) > 0 {
+			groups = append(groups, group)
+		}
+	}
+	return groups
+}
+
+// inOrder sorts objects by rank and command, for logs and people.
+func inOrder(objects []Object) []Object {
+	slices.SortFunc(objects, func(a, b Object) int {
+		return cmp.Or(cmp.Compare(a.Rank(), b.Rank()), cmp.Compare(a.String(), b.String()))
+	})
+	return objects
+}
+
+func split(objects []Object, first func(Object) bool) (a, b []Object) {
+	for _, o := range objects {
+		if first(o) {
+			a = append(a, o)
+		} else {
+			b = append(b, o)
+		}
+	}
+	return a, b
+}
