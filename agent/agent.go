@@ -48,6 +48,9 @@ func Assemble(cfg Config, p Parts, log *slog.Logger) *Agent {
 // Run serves the API until ctx ends, and the overlay while this host is a
 // member. It returns nil when ctx ends; what it programmed stays.
 func (a *Agent) Run(ctx context.Context) error {
+	if err := a.parts.Host.Privileged(); err != nil {
+		return err
+	}
 	dir, err := openDataDir(a.cfg.DataDir)
 	if err != nil {
 		return err

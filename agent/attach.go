@@ -247,7 +247,7 @@ func (s *session) newLocal(w wantedEndpoint, id discovery.EndpointID, addr netip
 			ID: id, Network: w.network.ID, MAC: w.mac, Seq: seq,
 			Name: w.name, Aliases: w.aliases, Runtime: "netns",
 		},
-		Sandbox: w.sandbox, Cookie: w.cookie, Ifname: w.ifname,
+		Sandbox: w.sandbox, Cookie: w.cookie, Ifname: w.ifname, MTU: s.mtu(w.network),
 		Resolv: w.netns, Addrs: []netip.Prefix{addr}, NoDefault: w.noRoute || w.network.Internal, Created: time.Now().UTC(),
 	}
 	if addr.Addr().Is4() {
@@ -279,7 +279,7 @@ func (s *session) newLocal(w wantedEndpoint, id discovery.EndpointID, addr netip
 func (s *session) link(n discovery.Network, l Local) overlay.Endpoint {
 	ep := overlay.Endpoint{
 		ID: l.Endpoint.ID.String(), VNI: n.VNI, Network: n.ID.String(), Cluster: s.cluster.ID,
-		Sandbox: l.Sandbox, Ifname: l.Ifname, MAC: overlay.MAC(l.Endpoint.MAC), MTU: s.mtu(n), Addrs: l.Addrs,
+		Sandbox: l.Sandbox, Ifname: l.Ifname, MAC: overlay.MAC(l.Endpoint.MAC), MTU: l.MTU, Addrs: l.Addrs,
 	}
 	if l.NoDefault {
 		return ep
@@ -305,7 +305,7 @@ func (s *session) mtu(n discovery.Network) int {
 func (s *session) attachment(n discovery.Network, l Local) api.Attachment {
 	out := api.Attachment{
 		ID: l.Endpoint.ID.String(), Name: l.Endpoint.Name, Network: n.Name,
-		Address: l.Addrs[0].String(), MAC: l.Endpoint.MAC.String(), MTU: s.mtu(n), Interface: l.Ifname,
+		Address: l.Addrs[0].String(), MAC: l.Endpoint.MAC.String(), MTU: l.MTU, Interface: l.Ifname,
 		Search: []string{n.Name + "." + s.cfg.Domain, s.cfg.Domain},
 	}
 	for _, sub := range n.Subnets {

@@ -25,7 +25,7 @@ func BenchmarkHostsAttach(b *testing.B) {
 	l := agenttest.NewCluster(b, agenttest.Config{})
 	h := l.Host(1)
 	h.CreateNetwork("blue")
-	from := observers(l, "blue")
+	from := observers(b, l, "blue")
 	guest := h.Sandbox("guest")
 	plugin := newCNI(b, h, h.Sandbox("cni"))
 

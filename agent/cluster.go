@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -177,8 +178,20 @@ func (s *session) abandon() {
 	if s.kept {
 		return
 	}
-	s.stop()
-	_ = s.data.remove("leases.db", "view.db")
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if s.directoryRuns {
+		// Members that got to know this host must not wait for it.
+		if err := s.directory.Leave(ctx); err != nil {
+			s.log.Warn("the members were not told", "err", err)
+		}
+	}
+	s.halt()
+	if err := s.overlay.Clean(ctx); err != nil {
+		s.log.Warn("the kernel is not as before", "err", err)
+	}
+	s.close()
+	_ = s.data.remove("leases.db", "view.db", "consul-ca.pem")
 }
 
 func (a *Agent) initResult(s *session) (api.InitResult, error) {
@@ -226,7 +239,8 @@ func (a *Agent) Join(ctx context.Context, r api.JoinRequest, progress func(strin
 	if err := s.enter(ctx, r.Replace, progress); err != nil {
 		return api.JoinResult{}, s.explain("join", err)
 	}
-	members, err := s.meet(ctx, peers, progress)
+	out := api.JoinResult{Cluster: cluster.ID}
+	out.Members, err = s.meet(ctx, peers, progress)
 	if err == nil {
 		err = a.commit(s)
 	}
@@ -234,10 +248,6 @@ func (a *Agent) Join(ctx context.Context, r api.JoinRequest, progress func(strin
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		return api.JoinResult{}, errors.Join(s.explain("join", err), s.pool.Unregister(clean, s.host.ID, s.host.Name))
-	}
-	out := api.JoinResult{Cluster: cluster.ID}
-	for _, m := range members {
-		out.Members = append(out.Members, m.Name)
 	}
 	return out, nil
 }
@@ -340,12 +350,36 @@ func (s *session) replace(ctx context.Context, progress func(string)) error {
 	return nil
 }
 
-// meet joins the gossip and waits until a member shows that it knows us.
-func (s *session) meet(ctx context.Context, peers []netip.AddrPort, progress func(string)) ([]discovery.Member, error) {
+// meet joins the gossip, finds out whether the tunnel works, and returns the
+// names of the members that show that they know us.
+func (s *session) meet(ctx context.Context, peers []netip.AddrPort, progress func(string)) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	s.runDirectory()
-	return s.directory.Join(ctx, peers, progress)
+	members, err := s.directory.Join(ctx, peers, progress)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.awaitHeaders(ctx); err != nil {
+		return nil, err
+	}
+	s.runProbes()
+	s.pass(ctx)
+	if err := s.checkTunnel(ctx, progress); err != nil {
+		return nil, err
+	}
+	hosts, err := s.pool.Hosts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, h := range hosts {
+		if h.ID != s.host.ID && slices.ContainsFunc(members, func(m discovery.Member) bool { return m.ID == h.ID }) {
+			names = append(names, h.Name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
 }
 
 // meta is the cluster's record in the pool.

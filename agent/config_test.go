@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-var configDiff = cmpopts.EquateComparable()
+var configDiff = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}, netip.AddrPort{})
 
 func TestReferenceConfigurationIsTheDefault(t *testing.T) {
 	got, err := Parse(strings.NewReader(DefaultYAML))

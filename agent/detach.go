@@ -81,13 +81,15 @@ func (s *session) elsewhere(n discovery.Network, id string) error {
 // caller holds the sandbox's lock.
 func (s *session) detach(ctx context.Context, l Local) error {
 	s.carry(l.Endpoint.Network)
+	// The journal comes first: an interface that it does not name is swept, so
+	// a crash in between leaves nothing.
+	if err := s.journal.remove(l.Endpoint.ID); err != nil {
+		return err
+	}
 	s.directory.Announce(nil, []discovery.EndpointID{l.Endpoint.ID})
 	if err := s.overlay.Detach(ctx, l.Endpoint.ID.String()); err != nil {
 		s.directory.Announce([]discovery.Endpoint{l.Endpoint}, nil)
-		return err
-	}
-	if err := s.journal.remove(l.Endpoint.ID); err != nil {
-		return err
+		return errors.Join(err, s.journal.put(l))
 	}
 	err := s.leases.Free(ctx, l.Endpoint.Network, l.Endpoint.ID)
 	s.restoreResolv(l)

@@ -242,7 +242,7 @@ func TestGarbageOnEveryPortHarmsNobody(t *testing.T) {
 	t.Parallel()
 	l := agenttest.NewCluster(t, agenttest.Config{Hosts: 2})
 	l.Host(1).CreateNetwork("blue")
-	from := observers(l, "blue")
+	from := observers(t, l, "blue")
 	victim, stranger := l.Host(1), l.Host(2)
 	pid := victim.PID()
 	gateway := victim.Network("blue").Gateway()

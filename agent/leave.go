@@ -40,8 +40,9 @@ func (a *Agent) Leave(ctx context.Context, r api.LeaveRequest, progress func(str
 	a.mu.Lock()
 	a.session = nil
 	a.mu.Unlock()
-	s.stop()
+	s.halt()
 	err = s.overlay.Clean(ctx)
+	s.close()
 	err = errors.Join(err, a.dir.remove("cluster.json", "host.json", "leases.db", "view.db", tokenFile, "consul-ca.pem"))
 	s.log.Info("left the cluster", "member", s.host.Name)
 	return explain("leave", err)

@@ -130,8 +130,16 @@ func (a *Agent) Members(context.Context) ([]api.Member, error) {
 	if err != nil {
 		return nil, err
 	}
+	members := s.directory.View().Members
+	here := map[string]bool{}
+	for _, m := range members {
+		here[m.Name] = here[m.Name] || m.Status != discovery.StatusLeft
+	}
 	out := []api.Member{}
-	for _, m := range s.directory.View().Members {
+	for _, m := range members {
+		if m.Status == discovery.StatusLeft && here[m.Name] {
+			continue // it came back, or another host has its name now
+		}
 		out = append(out, api.Member{
 			Name: m.Name, ID: m.ID.String(), Address: m.Gossip.Addr().String(), Status: m.Status.String(),
 			Version: m.Version, RTT: float64(m.RTT.Microseconds()) / 1000,

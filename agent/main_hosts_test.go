@@ -22,12 +22,18 @@ func TestMain(m *testing.M) {
 }
 
 // observers puts one endpoint on every host of the lab, named by its host
-// (on-h1, on-h2, …), and returns a view from each.
-func observers(l *agenttest.Lab, network string) []observer {
+// (on-h1, on-h2, …), and returns a view from each, once they reach each other.
+func observers(t testing.TB, l *agenttest.Lab, network string) []observer {
+	t.Helper()
 	var all []observer
 	for _, h := range l.Hosts {
 		s, a := h.Endpoint(network, "on-"+h.Name)
 		all = append(all, observer{Sandbox: s, addr: a.Addr(), dns: s.Resolver(a.Gateway)})
+	}
+	for _, o := range all {
+		for _, other := range all {
+			agenttest.Eventually(t, 5*time.Second, o.Host.Name+" reaches "+other.Host.Name, func() error { return o.PingOnce(other.addr) })
+		}
 	}
 	return all
 }

@@ -19,7 +19,7 @@ func TestEndpointIsSeenEverywhereAtOnceAndForgottenEverywhere(t *testing.T) {
 	const tries, bound = 100, 200 * time.Millisecond
 	l := agenttest.NewCluster(t, agenttest.Config{})
 	l.Host(1).CreateNetwork("blue")
-	from := observers(l, "blue")
+	from := observers(t, l, "blue")
 	var movers []*agenttest.Sandbox
 	for _, h := range l.Hosts {
 		movers = append(movers, h.Sandbox("mover"))
@@ -79,6 +79,47 @@ func assertForgotten(t *testing.T, l *agenttest.Lab, from []observer, addr netip
 	}
 }
 
+// When join returns, the members see each other: what is attached a moment
+// later on any host is seen on every other as fast as ever.
+func TestMembersSeeEachOtherWhenJoinReturns(t *testing.T) {
+	t.Parallel()
+	l := agenttest.NewLab(t, agenttest.Config{})
+	for _, h := range l.Hosts {
+		h.Start()
+	}
+	first := l.Host(1)
+	first.Init()
+	first.MustCtl("network", "create", "blue")
+	for _, h := range l.Hosts[1:] {
+		h.Join(first)
+	}
+	type end struct {
+		*agenttest.Sandbox
+		agenttest.Attachment
+	}
+	var ends []end
+	for _, h := range l.Hosts {
+		for _, other := range l.Hosts {
+			if m := h.Members()[other.Name]; m.Status != "alive" || m.Address != other.Addr.String() {
+				t.Errorf("%s sees %s as %+v, want it alive at %v", h.Name, other.Name, m, other.Addr)
+			}
+		}
+		s, a := h.Endpoint("blue", "on-"+h.Name)
+		ends = append(ends, end{s, a})
+	}
+	attached := time.Now()
+	for _, o := range ends {
+		dns := o.Resolver(o.Gateway)
+		for _, other := range ends {
+			name := agenttest.FQDN(other.Name, "blue")
+			agenttest.Eventually(t, 200*time.Millisecond-time.Since(attached), o.Host.Name+": "+other.Name, dns.Wants(name, other.Addr()))
+			if err := o.PingOnce(other.Addr()); err != nil {
+				t.Errorf("first ping from %s to %s: %v", o.Host.Name, other.Host.Name, err)
+			}
+		}
+	}
+}
+
 func TestUsersResolveNamesInEveryForm(t *testing.T) {
 	t.Parallel()
 	agenttest.Need(t, "dig", "getent", "curl")
@@ -119,7 +160,7 @@ func TestEndpointsOfOneNameGiveAllAddresses(t *testing.T) {
 	t.Parallel()
 	l := agenttest.NewCluster(t, agenttest.Config{Hosts: 2})
 	l.Host(1).CreateNetwork("blue")
-	from := observers(l, "blue")
+	from := observers(t, l, "blue")
 	one := l.Host(1).Sandbox("web")
 	a := one.Attach("blue", "web")
 	two, b := l.Host(2).Endpoint("blue", "web")
@@ -155,7 +196,7 @@ func TestNetworksAreIsolated(t *testing.T) {
 	l := agenttest.NewCluster(t, agenttest.Config{Hosts: 2})
 	l.Host(1).CreateNetwork("blue")
 	l.Host(1).CreateNetwork("red")
-	from := observers(l, "blue")
+	from := observers(t, l, "blue")
 	for _, h := range l.Hosts {
 		_, secret := h.Endpoint("red", "secret")
 		for _, o := range from {
@@ -210,7 +251,7 @@ func TestNamesOfADeadHostAreHiddenUntilItReturns(t *testing.T) {
 	t.Parallel()
 	l := agenttest.NewCluster(t, agenttest.Config{})
 	l.Host(1).CreateNetwork("blue")
-	from := observers(l, "blue")
+	from := observers(t, l, "blue")
 	dead := l.Host(3)
 	_, web := dead.Endpoint("blue", "web")
 	name := agenttest.FQDN("web", "blue")

@@ -26,8 +26,13 @@ type Overlay interface {
 	Attached(ctx context.Context) ([]string, error)
 	// Identify returns the cookie of a network namespace; os.ErrNotExist.
 	Identify(ctx context.Context, sandbox string) (uint64, error)
-	// Clean removes everything that is ours.
+	// Underlay is the MTU of the device with an address, in bytes.
+	Underlay(a netip.Addr) (mtu int, dev string, err error)
+	// OpenProbe opens a socket in the probe network.
+	OpenProbe(vni uint32) (Probe, error)
+	// Clean removes everything that is ours; only Close may follow.
 	Clean(ctx context.Context) error
+	Close() error
 	// Run repairs drift until ctx ends.
 	Run(ctx context.Context) error
 }
@@ -99,10 +104,11 @@ type EmbeddedStore interface {
 
 // Host is what the agent asks the machine about.
 type Host interface {
+	// Privileged returns an os.ErrPermission when this process may not program
+	// the kernel.
+	Privileged() error
 	// DefaultAddr is the source address of the default route.
 	DefaultAddr() (netip.Addr, error)
-	// Underlay is the MTU towards other members, in bytes.
-	Underlay(a netip.Addr) (mtu int, dev string, err error)
 	// Routes are the subnets that this host reaches without us.
 	Routes() ([]netip.Prefix, error)
 	// FabricPath is the path of the namespace with the bridges.
@@ -113,10 +119,11 @@ type Host interface {
 // (tests). Those that exist only while the host is a member are made by the
 // functions.
 type Parts struct {
-	Overlay Overlay
-	Names   Names
-	Host    Host
+	Names Names
+	Host  Host
 
+	// OpenOverlay opens the kernel and makes the fabric namespace.
+	OpenOverlay func() (Overlay, error)
 	// OpenPool opens the pool of a cluster (empty: of whichever it finds) in
 	// Consul, or in the embedded store when s.Consul is empty; then the store is
 	// not nil and must be run first.

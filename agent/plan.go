@@ -82,6 +82,7 @@ func (p planner) state() overlay.State {
 		Port:     p.cfg.Ports.Tunnel,
 		Members:  p.vteps(),
 		Complete: p.snap.Complete,
+		Networks: []overlay.Network{p.probeNetwork()},
 	}
 	for _, n := range p.snap.Networks {
 		if p.own.Carried[n.ID] {

@@ -65,7 +65,10 @@ func TestPlanKernel(t *testing.T) {
 	if diff := cmp.Diff([]netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}, st.Members, configDiff); diff != "" {
 		t.Errorf("tunnel addresses that are let in (-want +got):\n%s", diff)
 	}
-	blue, green := st.Networks[0], st.Networks[1]
+	probe, blue, green := st.Networks[0], st.Networks[1], st.Networks[2]
+	if !probe.Probe || probe.VNI != 1 || len(probe.Remotes) != 1 || probe.Remotes[0].Addr.IsValid() {
+		t.Errorf("the members' own network: got %+v, want VNI 1 with one entry for host2", probe)
+	}
 	if want := []overlay.Remote{{Addr: netip.MustParseAddr("10.64.0.66"), MAC: overlay.MAC{0x0e, 0, 10, 64, 0, 66}, VTEP: netip.MustParseAddr("192.0.2.2")}}; !slices.Equal(blue.Remotes, want) {
 		t.Errorf("remotes of blue: got %v, want %v", blue.Remotes, want)
 	}
@@ -98,7 +101,7 @@ func TestPlanNames(t *testing.T) {
 			names[n.Name] = append(names[n.Name], fmt.Sprint(e.Name, e.Aliases, e.Addrs))
 		}
 	}
-	want := map[string][]string{"blue": {"web[www][10.64.0.2]", "db[][10.64.0.66]"}, "green": {"web[][10.64.16.2]"}}
+	want := map[string][]string{"blue": {"web[www] [10.64.0.2]", "db[] [10.64.0.66]"}, "green": {"web[] [10.64.16.2]"}}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("names (-want +got):\n%s", diff)
 	}
@@ -110,8 +113,8 @@ func TestPlanLiveness(t *testing.T) {
 		snap.Members[1].Status = discovery.StatusDead
 		snap.Endpoints[1].Status, snap.Endpoints[1].Hidden = discovery.EndpointSuspended, true
 		st, zone := plan(cfg, snap, own)
-		if len(st.Networks[0].Remotes) != 1 || len(st.Members) != 2 {
-			t.Errorf("got remotes %v, members %v: what works is not torn down", st.Networks[0].Remotes, st.Members)
+		if len(st.Networks[1].Remotes) != 1 || len(st.Members) != 2 {
+			t.Errorf("got remotes %v, members %v: what works is not torn down", st.Networks[1].Remotes, st.Members)
 		}
 		if n := zone.Networks[0].Names; len(n) != 1 {
 			t.Errorf("got names %v, want web only", n)
@@ -121,15 +124,15 @@ func TestPlanLiveness(t *testing.T) {
 		cfg, snap, own := planned()
 		snap.Endpoints[0].Beaten = true
 		st, zone := plan(cfg, snap, own)
-		if len(st.Networks[0].Ports) != 0 || len(zone.Networks[0].Names) != 1 {
-			t.Errorf("got ports %v, names %v, want none and db", st.Networks[0].Ports, zone.Networks[0].Names)
+		if len(st.Networks[1].Ports) != 0 || len(zone.Networks[0].Names) != 1 {
+			t.Errorf("got ports %v, names %v, want none and db", st.Networks[1].Ports, zone.Networks[0].Names)
 		}
 	})
 	t.Run("a network that is not carried has names but no devices", func(t *testing.T) {
 		cfg, snap, own := planned()
 		own.Carried, own.Locals = nil, nil
 		st, zone := plan(cfg, snap, own)
-		if len(st.Networks) != 0 || zone.Networks[0].Device != "" || len(zone.Networks[0].Names) != 2 {
+		if len(st.Networks) != 1 || zone.Networks[0].Device != "" || len(zone.Networks[0].Names) != 2 {
 			t.Errorf("got networks %v, device %q, names %v", st.Networks, zone.Networks[0].Device, zone.Networks[0].Names)
 		}
 	})

@@ -40,6 +40,7 @@ type session struct {
 	overlay   Overlay
 	names     Names
 	machine   Host
+	probes    *prober
 	pool      Pool
 	store     EmbeddedStore // nil with Consul
 	directory Directory
@@ -53,6 +54,7 @@ type session struct {
 	group         *errgroup.Group
 	storeRuns     bool
 	directoryRuns bool
+	probesRun     bool
 	kept          bool       // the membership is on the disk
 	locks         keyedLocks // by sandbox: one request at a time for each
 	wake          chan struct{}
@@ -75,7 +77,7 @@ type session struct {
 func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session, err error) {
 	s = &session{
 		cfg: a.cfg, log: a.log, cluster: cluster, host: host, nonce: a.nonce, data: a.dir,
-		overlay: a.parts.Overlay, names: a.parts.Names, machine: a.parts.Host,
+		names: a.parts.Names, machine: a.parts.Host, probes: &prober{self: host.ID},
 		wake: make(chan struct{}, 1), used: map[discovery.NetworkID]time.Time{},
 	}
 	s.cfg.adopt(cluster, a.log)
@@ -93,6 +95,9 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 		if err := replaceFile(s.cfg.Store.CAFile, cluster.CA, 0o600); err != nil {
 			return nil, err
 		}
+	}
+	if s.overlay, err = a.parts.OpenOverlay(); err != nil {
+		return nil, err
 	}
 	leasesDB, err := s.openDB(a, "leases.db")
 	if err != nil {
@@ -168,12 +173,6 @@ func (s *session) openDB(a *Agent, name string) (*bbolt.DB, error) {
 	return db, nil
 }
 
-func (s *session) closeDBs() {
-	for _, db := range s.dbs {
-		_ = db.Close()
-	}
-}
-
 func (s *session) gossipConfig() gossip.Config {
 	cfg := gossip.Config{
 		Self: s.host.ID, Name: s.host.Name, Version: Version,
@@ -185,7 +184,7 @@ func (s *session) gossipConfig() gossip.Config {
 		Saved:   s.view.load(viewGossip),
 		Save:    func(b []byte) error { return s.view.save(viewGossip, b) },
 		Seeds:   s.seeds,
-		Serve:   s.leases.Serve,
+		Serve:   s.serve,
 		Forgotten: func(by string) {
 			s.forget("a member (" + by + ") says so")
 		},
@@ -211,7 +210,7 @@ func (s *session) gossipConfig() gossip.Config {
 // what no automatic subnet may overlap, and the networks this host takes part
 // in.
 func (s *session) describe(h *discovery.Header) {
-	if mtu, _, err := s.machine.Underlay(s.cfg.Advertise); err == nil {
+	if mtu, _, err := s.overlay.Underlay(s.cfg.Advertise); err == nil {
 		h.MTU = uint16(min(mtu, 65535))
 	}
 	h.TunnelPort = s.cfg.Ports.Tunnel
@@ -304,11 +303,22 @@ func (s *session) runDirectory() {
 	}
 }
 
+// runProbes answers and sends probes through the tunnel.
+func (s *session) runProbes() {
+	if !s.probesRun {
+		s.probesRun = true
+		s.group.Go(func() error {
+			return s.probes.run(s.ctx, func() (Probe, error) { return s.overlay.OpenProbe(probeVNI) })
+		})
+	}
+}
+
 // start runs the session's parts until stop.
 func (s *session) start() {
 	s.releaseOrphans(s.ctx)
 	s.runStore()
 	s.runDirectory()
+	s.runProbes()
 	s.group.Go(func() error { return s.leases.Run(s.ctx) })
 	s.group.Go(func() error { return s.overlay.Run(s.ctx) })
 	s.group.Go(func() error { return s.pool.Watch(s.ctx, s.deliver) })
@@ -330,9 +340,15 @@ func (s *session) releaseOrphans(ctx context.Context) {
 	}
 }
 
-// stop ends the session's tasks and closes its files. Nothing is torn down: the
+// stop ends the session and closes what it opened. Nothing is torn down: the
 // kernel goes on with what it has.
 func (s *session) stop() {
+	s.halt()
+	s.close()
+}
+
+// halt ends the session's tasks.
+func (s *session) halt() {
 	s.cancel()
 	if s.directory != nil {
 		s.runDirectory() // with an ended context: it closes its sockets
@@ -340,7 +356,15 @@ func (s *session) stop() {
 	if err := s.group.Wait(); err != nil {
 		s.log.Error("a task of this member failed", "err", err)
 	}
-	s.closeDBs()
+}
+
+func (s *session) close() {
+	for _, db := range s.dbs {
+		_ = db.Close()
+	}
+	if s.overlay != nil {
+		_ = s.overlay.Close()
+	}
 }
 
 // forget marks this host as taken out of the cluster: what works here goes on,
@@ -357,40 +381,5 @@ func (s *session) forget(why string) {
 	s.cluster.Forgotten = why
 	if err := s.data.write("cluster.json", s.cluster); err != nil {
 		s.log.Error("cannot remember that this host was taken out", "err", err)
-	}
-}
-
-// keyedLocks is a mutex for each key.
-type keyedLocks struct {
-	mu   sync.Mutex
-	held map[uint64]*keyedLock
-}
-
-type keyedLock struct {
-	sync.Mutex
-	users int
-}
-
-// lock waits for the key and returns what unlocks it.
-func (k *keyedLocks) lock(key uint64) (unlock func()) {
-	k.mu.Lock()
-	if k.held == nil {
-		k.held = map[uint64]*keyedLock{}
-	}
-	l := k.held[key]
-	if l == nil {
-		l = &keyedLock{}
-		k.held[key] = l
-	}
-	l.users++
-	k.mu.Unlock()
-	l.Lock()
-	return func() {
-		l.Unlock()
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if l.users--; l.users == 0 {
-			delete(k.held, key)
-		}
 	}
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -18,26 +19,50 @@ import (
 )
 
 // New makes an agent of the real parts: this host's kernel, memberlist, Consul
-// or the embedded store. It opens the fabric namespace; an error may be checked
-// with errors.Is(err, os.ErrPermission).
-func New(cfg Config, log *slog.Logger) (*Agent, error) {
-	kernel, err := linux.Open(linux.Config{Fabric: cfg.Fabric, Log: log})
-	if err != nil {
-		return nil, fmt.Errorf("kernel: %w", err)
-	}
+// or the embedded store.
+func New(cfg Config, log *slog.Logger) *Agent {
 	names := dns.New(dns.Config{
 		TTL: cfg.DNS.TTL, Upstreams: cfg.DNS.Upstreams, ResolvConf: cfg.DNS.ResolvConf,
 		ForwardSingleLabel: cfg.DNS.ForwardSingle, Log: log,
 	})
 	return Assemble(cfg, Parts{
-		Overlay:       overlay.New(kernel, log),
 		Names:         names,
-		Host:          host{kernel},
+		Host:          host{fabric: linux.FabricPath(cfg.Fabric)},
+		OpenOverlay:   func() (Overlay, error) { return openKernel(cfg, log) },
 		OpenPool:      openPool(log),
 		OpenDirectory: func(c gossip.Config) (Directory, error) { return gossip.New(c) },
 		OpenLeases:    func(c ipam.Config) (Leases, error) { return ipam.New(c) },
 		OpenDB:        openBolt,
-	}, log), nil
+	}, log)
+}
+
+// kernelSide is the overlay with what the agent asks of the kernel beside it.
+type kernelSide struct {
+	*overlay.Overlay
+	*linux.Kernel
+}
+
+func openKernel(cfg Config, log *slog.Logger) (Overlay, error) {
+	k, err := linux.Open(linux.Config{Fabric: cfg.Fabric, Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("kernel: %w", err)
+	}
+	return kernelSide{overlay.New(k, log), k}, nil
+}
+
+// Clean and Identify are the overlay's, not the bare kernel's.
+func (k kernelSide) Clean(ctx context.Context) error { return k.Overlay.Clean(ctx) }
+
+func (k kernelSide) Identify(ctx context.Context, sandbox string) (uint64, error) {
+	return k.Overlay.Identify(ctx, sandbox)
+}
+
+func (k kernelSide) OpenProbe(vni uint32) (Probe, error) {
+	p, err := k.Kernel.OpenProbe(vni)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // openPool opens the one client code path to either store.
@@ -64,20 +89,19 @@ func newPool(c StoreConfig, cluster string, client *http.Client, log *slog.Logge
 }
 
 // host answers the agent's questions about the machine.
-type host struct{ kernel *linux.Kernel }
+type host struct{ fabric string }
 
-func (host) DefaultAddr() (netip.Addr, error)             { return linux.DefaultAddr() }
-func (h host) Underlay(a netip.Addr) (int, string, error) { return h.kernel.Underlay(a) }
-func (host) Routes() ([]netip.Prefix, error)              { return linux.LocalRoutes() }
-func (h host) FabricPath() string                         { return h.kernel.FabricPath() }
+func (host) Privileged() error                { return linux.Privileged() }
+func (host) DefaultAddr() (netip.Addr, error) { return linux.DefaultAddr() }
+func (host) Routes() ([]netip.Prefix, error)  { return linux.LocalRoutes() }
+func (h host) FabricPath() string             { return h.fabric }
 
 // MakeFabric makes the fabric namespace, if it is not there.
 func MakeFabric(cfg Config) error {
-	k, err := linux.Open(linux.Config{Fabric: cfg.Fabric, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
+	if err := linux.MakeFabric(linux.FabricPath(cfg.Fabric)); err != nil {
 		return fmt.Errorf("fabric: %w", err)
 	}
-	return k.Close()
+	return nil
 }
 
 // Cleanup removes everything of ours from this host's kernel. The data
@@ -88,11 +112,11 @@ func Cleanup(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	defer func() { _ = dir.close() }()
-	k, err := linux.Open(linux.Config{Fabric: cfg.Fabric, Log: log})
+	k, err := openKernel(cfg, log)
 	if err != nil {
 		return fmt.Errorf("cleanup: %w", err)
 	}
-	return overlay.New(k, log).Clean(ctx)
+	return errors.Join(k.Clean(ctx), k.Close())
 }
 
 // Hint is the next command to type after an error of the daemon itself; empty

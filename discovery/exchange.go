@@ -281,9 +281,14 @@ func (x *Exchange) String() string {
 	return fmt.Sprintf("%s at %s, root %016x", x.self, x.OwnVersion(), x.root)
 }
 
-// Started notes the incarnation that a member began with.
+// Started notes the incarnation that a member began with. What could not be
+// pulled from it before can be now.
 func (x *Exchange) Started(now time.Time, id HostID, inc uint64) {
-	if id != x.self {
-		x.wantVersion(now, id.Short(), Version{Inc: inc, Ver: 1}, HostID{})
+	if id == x.self {
+		return
+	}
+	x.wantVersion(now, id.Short(), Version{Inc: inc, Ver: 1}, HostID{})
+	if w := x.wants[id.Short()]; w != nil {
+		w.at, w.tries = now, 0
 	}
 }

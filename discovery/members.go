@@ -34,7 +34,8 @@ func (t *Table) setStatus(now time.Time, o *owner, status MemberStatus) {
 	case !wasDown || o.died.IsZero():
 		o.died = now
 	}
-	t.endpointsChanged()
+	t.endpointsChanged(o)
+	t.endpointsChanged(t.own) // pending or not depends on whether others live
 	t.hide(now, o)
 	t.checkComplete()
 }
@@ -49,7 +50,7 @@ func (t *Table) hide(now time.Time, o *owner) {
 	hidden := o.status == StatusLeft || o.status == StatusDead && !now.Before(o.died.Add(t.graceOf(o)))
 	if hidden != o.hidden {
 		o.hidden = hidden
-		t.endpointsChanged()
+		t.endpointsChanged(o)
 	}
 }
 

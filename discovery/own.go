@@ -68,7 +68,7 @@ func (t *Table) refute(seen Version) {
 	}
 	t.log, t.logFloor, t.shown = nil, at.Ver, 0
 	t.setVersion(t.own, at)
-	t.endpointsChanged()
+	t.endpointsChanged(t.own)
 }
 
 // show notes that another member holds this version of the own state. It
@@ -83,8 +83,7 @@ func (t *Table) show(by HostID, v Version) bool {
 	}
 	if v.Inc == t.own.at.Inc && v.Ver > t.shown {
 		t.shown = v.Ver
-		t.changed()
-		t.view.endpoints = nil
+		t.endpointsChanged(t.own)
 	}
 	return true
 }

@@ -24,7 +24,9 @@ const (
 func (t *Table) MarshalBinary() ([]byte, error) {
 	b := appendUint([]byte{storedFormat}, tagStoredInc, t.own.at.Inc)
 	for _, id := range sortedIDs(t.gone) {
-		b = appendBytes(b, tagStoredGone, id[:])
+		if id != t.self { // whether we are forgotten, each start is told anew
+			b = appendBytes(b, tagStoredGone, id[:])
+		}
 	}
 	for _, id := range sortedIDs(t.owners) {
 		o := t.owners[id]

@@ -97,7 +97,7 @@ func NewTable(cfg TableConfig) (*Table, error) {
 		self: cfg.Self, grace: cfg.Grace, started: cfg.Now,
 		owners: map[HostID]*owner{}, byShort: map[Short]HostID{},
 		gone: map[HostID]struct{}{}, goneName: map[Short]HostID{},
-		claims: claims{},
+		claims: claims{count: map[claim]int{}},
 	}
 	t.own = t.add(cfg.Self)
 	t.own.status, t.own.pulled, t.own.hidden = StatusAlive, true, false
@@ -148,7 +148,8 @@ func (t *Table) drop(o *owner) {
 	t.setVersion(o, Version{})
 	delete(t.owners, o.id)
 	delete(t.byShort, o.id.Short())
-	t.changed()
+	t.endpointsChanged(o)
+	t.endpointsChanged(t.own)
 }
 
 func (t *Table) changed() {
@@ -157,9 +158,13 @@ func (t *Table) changed() {
 	t.view.members = nil
 }
 
-func (t *Table) endpointsChanged() {
+// endpointsChanged marks the owner's part of the view.
+func (t *Table) endpointsChanged(o *owner) {
 	t.changed()
-	t.view.endpoints = nil
+	if t.view.stale == nil {
+		t.view.stale = map[HostID]struct{}{}
+	}
+	t.view.stale[o.id] = struct{}{}
 }
 
 // setVersion keeps the root hash: the XOR over all owners whose state is
@@ -200,7 +205,6 @@ func (t *Table) setHeader(o *owner, h Header, raw []byte) {
 		}
 	}
 	t.changed()
-	t.endpointsChanged()
 }
 
 func (t *Table) upsert(o *owner, e entry) {
@@ -212,8 +216,8 @@ func (t *Table) upsert(o *owner, e entry) {
 	}
 	o.eps[e.ID] = e
 	o.crc ^= sum(e.ID, e.raw)
-	t.claims.add(e.Endpoint, +1)
-	t.endpointsChanged()
+	t.claims.add(e.Endpoint)
+	t.endpointsChanged(o)
 }
 
 func (t *Table) remove(o *owner, id EndpointID) {
@@ -223,8 +227,8 @@ func (t *Table) remove(o *owner, id EndpointID) {
 	}
 	delete(o.eps, id)
 	o.crc ^= sum(id, e.raw)
-	t.claims.add(e.Endpoint, -1)
-	t.endpointsChanged()
+	t.claims.remove(e.Endpoint)
+	t.endpointsChanged(o)
 }
 
 // Self returns the id of the table's own host.

@@ -7,10 +7,12 @@ import (
 	"slices"
 )
 
-// viewCache holds the two parts of the last view; nil means to be built again.
+// viewCache holds the parts of the last view. Members nil means to be built
+// again; of the endpoints those of stale owners are.
 type viewCache struct {
 	members   []Member
 	endpoints []Record
+	stale     map[HostID]struct{}
 }
 
 // View returns what the table knows. Both lists are shared by all views until
@@ -19,8 +21,9 @@ func (t *Table) View() View {
 	if t.view.members == nil {
 		t.view.members = t.memberList()
 	}
-	if t.view.endpoints == nil {
+	if len(t.view.stale) > 0 {
 		t.view.endpoints = t.recordList()
+		clear(t.view.stale)
 	}
 	return View{Self: t.self, Members: t.view.members, Endpoints: t.view.endpoints, Complete: t.complete}
 }
@@ -48,21 +51,41 @@ func (o *owner) memberStatus() MemberStatus {
 	return o.status
 }
 
+// recordList merges the records of the stale owners into those of the last
+// view: one change among a hundred thousand endpoints must not sort them all.
 func (t *Table) recordList() []Record {
-	n := 0
-	for _, o := range t.owners {
-		n += len(o.eps)
+	fresh := t.freshRecords()
+	out := make([]Record, 0, len(t.view.endpoints)+len(fresh))
+	for i := range t.view.endpoints {
+		r := &t.view.endpoints[i]
+		if _, stale := t.view.stale[r.Host]; stale {
+			continue
+		}
+		for len(fresh) > 0 && compareRecords(&fresh[0], r) < 0 {
+			out, fresh = append(out, fresh[0]), fresh[1:]
+		}
+		out = append(out, *r)
+		out[len(out)-1].Beaten = false
 	}
-	out := make([]Record, 0, n)
+	out = append(out, fresh...)
+	t.claims.judge(out)
+	return out
+}
+
+// freshRecords returns the records of the stale owners, sorted.
+func (t *Table) freshRecords() (out []Record) {
 	alone := t.othersAlive() == 0
-	for id, o := range t.owners {
+	for id := range t.view.stale {
+		o := t.owners[id]
+		if o == nil {
+			continue // forgotten
+		}
 		for _, e := range o.eps {
 			out = append(out, Record{Endpoint: e.Endpoint, Host: id,
 				Status: t.recordStatus(o, e, alone), Hidden: o.hidden})
 		}
 	}
-	slices.SortFunc(out, compareRecords)
-	t.claims.judge(out)
+	slices.SortFunc(out, func(a, b Record) int { return compareRecords(&a, &b) })
 	return out
 }
 
@@ -76,7 +99,7 @@ func (t *Table) recordStatus(o *owner, e entry, alone bool) EndpointStatus {
 	return EndpointLive
 }
 
-func compareRecords(a, b Record) int {
+func compareRecords(a, b *Record) int {
 	return cmp.Or(
 		bytes.Compare(a.Network[:], b.Network[:]),
 		bytes.Compare(a.ID[:], b.ID[:]),
@@ -85,24 +108,44 @@ func compareRecords(a, b Record) int {
 
 // claims counts the endpoints that announce an address, so that a view looks
 // for rivals only where there are some.
-type claims map[claim]int
+type claims struct {
+	count  map[claim]int
+	rivals int // addresses that more than one endpoint announces
+}
 
 type claim struct {
 	network NetworkID
 	addr    netip.Addr
 }
 
-func (c claims) add(e Endpoint, n int) {
+func (c *claims) add(e Endpoint) {
 	for _, a := range e.Addrs() {
 		k := claim{e.Network, a}
-		if c[k] += n; c[k] == 0 {
-			delete(c, k)
+		c.count[k]++
+		if c.count[k] == 2 {
+			c.rivals++
+		}
+	}
+}
+
+func (c *claims) remove(e Endpoint) {
+	for _, a := range e.Addrs() {
+		k := claim{e.Network, a}
+		c.count[k]--
+		switch c.count[k] {
+		case 1:
+			c.rivals--
+		case 0:
+			delete(c.count, k)
 		}
 	}
 }
 
 // judge marks every record that another one beats at one of its addresses.
-func (c claims) judge(records []Record) {
+func (c *claims) judge(records []Record) {
+	if c.rivals == 0 {
+		return
+	}
 	best := map[claim]*Record{}
 	c.contested(records, func(k claim, r *Record) {
 		if best[k] == nil || r.beats(best[k]) {
@@ -112,11 +155,11 @@ func (c claims) judge(records []Record) {
 	c.contested(records, func(k claim, r *Record) { r.Beaten = r.Beaten || best[k] != r })
 }
 
-func (c claims) contested(records []Record, visit func(claim, *Record)) {
+func (c *claims) contested(records []Record, visit func(claim, *Record)) {
 	for i := range records {
 		r := &records[i]
 		for _, a := range [...]netip.Addr{r.IPv4, r.IPv6} {
-			if k := (claim{r.Network, a}); a.IsValid() && c[k] > 1 {
+			if k := (claim{r.Network, a}); a.IsValid() && c.count[k] > 1 {
 				visit(k, r)
 			}
 		}

@@ -8,14 +8,14 @@ import (
 	miekg "github.com/miekg/dns"
 )
 
-// later runs work that waits for an upstream on a goroutine of its own, and
-// reports false when too many are waiting already.
-func (s *Server) later(work func()) bool {
-	if !s.remote.acquire() {
+// later runs work of from that waits for an upstream on a goroutine of its own,
+// and reports false when too many are waiting already.
+func (s *Server) later(from source, work func()) bool {
+	if !s.remote.inFlight.take(from) {
 		return false
 	}
 	s.tasks.Go(func() {
-		defer s.remote.release()
+		defer s.remote.inFlight.give(from)
 		work()
 	})
 	return true
@@ -46,9 +46,13 @@ func (s *Server) fetchMsg(ctx context.Context, q *query) *miekg.Msg {
 }
 
 // relayed is an upstream's answer as q's: the sections as they came, the id,
-// the question and EDNS of q.
+// the question and EDNS of q. Extended rcodes are about the upstream's EDNS
+// with us, and nothing that q could act on.
 func relayed(q *query, m *miekg.Msg) *miekg.Msg {
-	r := q.reply(m.Rcode & 0xF)
+	r := q.reply(m.Rcode)
+	if m.Rcode > 0xF {
+		r.Rcode = miekg.RcodeServerFailure
+	}
 	r.Authoritative, r.AuthenticatedData = m.Authoritative, m.AuthenticatedData
 	r.Answer, r.Ns = m.Answer, m.Ns
 	extra := make([]miekg.RR, 0, len(m.Extra)+1)

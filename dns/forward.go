@@ -22,9 +22,10 @@ const (
 	// answerWithin is all the time there is: the client's own resolver gives
 	// up after 5 s, and would blame us and ask again.
 	answerWithin = 4500 * time.Millisecond
-	// maxInFlight bounds the queries that wait for an upstream, over all
-	// clients.
+	// maxInFlight bounds the queries that wait for an upstream, maxOfSource
+	// those of one client.
 	maxInFlight = 2000
+	maxOfSource = 500
 )
 
 var (
@@ -39,25 +40,13 @@ type forwarder struct {
 	ctx       context.Context // ends all flights
 	resolvers *resolvers
 	own       func(netip.AddrPort) bool // our own addresses: never asked
-	slots     chan struct{}
+	inFlight  *quota
 	flights   singleflight.Group
 }
 
 func newForwarder(ctx context.Context, r *resolvers, own func(netip.AddrPort) bool) *forwarder {
-	return &forwarder{ctx: ctx, resolvers: r, own: own, slots: make(chan struct{}, maxInFlight)}
+	return &forwarder{ctx: ctx, resolvers: r, own: own, inFlight: newQuota(maxOfSource, maxInFlight)}
 }
-
-// acquire takes one of the slots, and reports whether one was free.
-func (f *forwarder) acquire() bool {
-	select {
-	case f.slots <- struct{}{}:
-		return true
-	default:
-		return false
-	}
-}
-
-func (f *forwarder) release() { <-f.slots }
 
 // ask returns the upstream's answer to q, which others may hold as well: it
 // must not be changed.
@@ -226,5 +215,5 @@ func refuses(m *miekg.Msg) bool {
 	case miekg.RcodeServerFailure, miekg.RcodeRefused, miekg.RcodeNotImplemented, miekg.RcodeFormatError:
 		return true
 	}
-	return false
+	return m.Rcode > 0xF
 }

@@ -98,29 +98,30 @@ func first(m *miekg.Msg) string {
 
 func TestForwarded(t *testing.T) {
 	const good, bad = "203.0.113.5", "203.0.113.6"
+	const prompt = 290 * time.Millisecond // before the next upstream is tried
 	for _, tt := range []struct {
 		name     string
 		ups      func(t *testing.T) []*testUpstream
 		want     string
 		min, max time.Duration
 	}{
-		{"one upstream", func(t *testing.T) []*testUpstream { return []*testUpstream{with(t, good)} }, good, 0, 150 * time.Millisecond},
-		{"the first is asked first", func(t *testing.T) []*testUpstream { return []*testUpstream{with(t, good), with(t, bad)} }, good, 0, 150 * time.Millisecond},
+		{"one upstream", func(t *testing.T) []*testUpstream { return []*testUpstream{with(t, good)} }, good, 0, prompt},
+		{"the first is asked first", func(t *testing.T) []*testUpstream { return []*testUpstream{with(t, good), with(t, bad)} }, good, 0, prompt},
 		{"the first is silent", func(t *testing.T) []*testUpstream { return []*testUpstream{silent(t), with(t, good)} }, good, 300 * time.Millisecond, 400 * time.Millisecond},
 		{"the first two are silent", func(t *testing.T) []*testUpstream { return []*testUpstream{silent(t), silent(t), with(t, good)} }, good, 600 * time.Millisecond, 700 * time.Millisecond},
-		{"the first does not listen", func(t *testing.T) []*testUpstream { return []*testUpstream{nowhere(t), with(t, good)} }, good, 0, 150 * time.Millisecond},
+		{"the first does not listen", func(t *testing.T) []*testUpstream { return []*testUpstream{nowhere(t), with(t, good)} }, good, 0, prompt},
 		{"the first fails", func(t *testing.T) []*testUpstream {
 			return []*testUpstream{startUpstream(t, rcodeWith(miekg.RcodeServerFailure)), with(t, good)}
-		}, good, 0, 150 * time.Millisecond},
+		}, good, 0, prompt},
 		{"the first says no such name", func(t *testing.T) []*testUpstream {
 			return []*testUpstream{startUpstream(t, rcodeWith(miekg.RcodeNameError)), with(t, bad)}
-		}, "NXDOMAIN", 0, 150 * time.Millisecond},
+		}, "NXDOMAIN", 0, prompt},
 		{"all refuse", func(t *testing.T) []*testUpstream {
 			return []*testUpstream{startUpstream(t, rcodeWith(miekg.RcodeRefused))}
-		}, "REFUSED", 0, 150 * time.Millisecond},
-		{"nobody listens", func(t *testing.T) []*testUpstream { return []*testUpstream{nowhere(t), nowhere(t)} }, "SERVFAIL", 0, 150 * time.Millisecond},
+		}, "REFUSED", 0, prompt},
+		{"nobody listens", func(t *testing.T) []*testUpstream { return []*testUpstream{nowhere(t), nowhere(t)} }, "SERVFAIL", 0, prompt},
 		{"both are silent", func(t *testing.T) []*testUpstream { return []*testUpstream{silent(t), silent(t)} }, "SERVFAIL", 4 * time.Second, 4600 * time.Millisecond},
-		{"none is known", func(*testing.T) []*testUpstream { return nil }, "SERVFAIL", 0, 150 * time.Millisecond},
+		{"none is known", func(*testing.T) []*testUpstream { return nil }, "SERVFAIL", 0, prompt},
 		{"a lost datagram is sent again", func(t *testing.T) []*testUpstream {
 			var n atomic.Int64
 			return []*testUpstream{startUpstream(t, func(w miekg.ResponseWriter, q *miekg.Msg) {
@@ -137,7 +138,7 @@ func TestForwarded(t *testing.T) {
 				}
 				_ = w.WriteMsg(m)
 			})}
-		}, good, 0, 150 * time.Millisecond},
+		}, good, 0, prompt},
 		{"forged answers are passed over", func(t *testing.T) []*testUpstream {
 			return []*testUpstream{startUpstream(t, func(w miekg.ResponseWriter, q *miekg.Msg) {
 				forged := answerWith(q, bad)
@@ -152,10 +153,12 @@ func TestForwarded(t *testing.T) {
 				_, _ = w.Write([]byte("junk"))
 				_ = w.WriteMsg(answerWith(q, good))
 			})}
-		}, good, 0, 150 * time.Millisecond},
+		}, good, 0, prompt},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
+			if tt.max > time.Second {
+				t.Parallel() // it only waits
+			}
 			s := through(t, tt.ups(t)...)
 			conn := s.dial(t, "udp")
 			start := time.Now()
@@ -275,16 +278,11 @@ func TestLoopEndsInItself(t *testing.T) {
 
 func TestTooManyQueriesInFlightFailAtOnce(t *testing.T) {
 	s := through(t, silent(t))
-	for range maxInFlight {
-		if !s.remote.acquire() {
+	for i := range maxInFlight {
+		if !s.remote.inFlight.take(source{device: fmt.Sprint(i)}) {
 			t.Fatal("slots are taken")
 		}
 	}
-	defer func() {
-		for range maxInFlight {
-			s.remote.release()
-		}
-	}()
 	for _, network := range []string{"udp", "tcp"} {
 		start := time.Now()
 		m := exchange(t, s.dial(t, network), "example.com", time.Second, func(m *miekg.Msg) { m.SetEdns0(1232, false) })
@@ -423,4 +421,21 @@ func TestResolveEndsWithItsContext(t *testing.T) {
 	if a, err := s.Resolve(ctx, "example.com", "A", Scope{Host: true}); err == nil || time.Since(start) > time.Second {
 		t.Errorf("got %v after %s", a, time.Since(start))
 	}
+}
+
+func TestOneClientCannotTakeAllOfTheQueriesInFlight(t *testing.T) {
+	s := through(t, silent(t))
+	conn := s.dial(t, "udp")
+	for i := range maxOfSource + 10 {
+		if err := conn.WriteMsg(new(miekg.Msg).SetQuestion(fmt.Sprintf("n%d.example.", i%2), miekg.TypeA)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, 2*time.Second, func() bool { return s.Stats().Overload == 10 })
+	before := s.Stats().Forwarded
+	other := dialFrom(t, "udp", loopback(), s.addr)
+	if err := other.WriteMsg(new(miekg.Msg).SetQuestion("n0.example.", miekg.TypeA)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, time.Second, func() bool { return s.Stats().Forwarded == before+1 })
 }

@@ -13,30 +13,40 @@ import (
 	"strings"
 )
 
-// holder names the program that keeps us from an address, as "dnsmasq (pid
+// holders knows which programs hold addresses at one moment. It reads the
+// kernel's tables when it is first asked and once, for a program on the
+// wildcard address keeps all networks from theirs. The zero value is ready.
+type holders struct {
+	tables map[string][]byte // of /proc/net
+	owners map[string]string // programs by socket inode
+}
+
+// name returns the program that keeps us from an address, as "dnsmasq (pid
 // 812)"; it is empty where nobody is found or we may not look.
-func holder(key listenKey) string {
-	for _, inode := range socketsOn(key) {
-		if who := ownerOf(inode); who != "" {
-			return who
+func (h *holders) name(key listenKey) string {
+	if h.owners == nil {
+		h.owners, h.tables = socketOwners(), make(map[string][]byte)
+	}
+	// IPv6's wildcard socket takes IPv4 as well.
+	for _, file := range []string{key.network()[:3], key.network()[:3] + "6"} {
+		for _, inode := range matchSockets(h.table(file), key.addr, key.tcp) {
+			if who := h.owners[inode]; who != "" {
+				return who
+			}
 		}
 	}
 	return ""
 }
 
-// socketsOn returns the inodes of the sockets on the key's address or on the
-// wildcard address, IPv6's included, which takes IPv4 as well.
-func socketsOn(key listenKey) []string {
-	var inodes []string
-	for _, file := range []string{key.network()[:3], key.network()[:3] + "6"} {
+// table returns nothing for a table that cannot be read: then nobody is found.
+func (h *holders) table(file string) []byte {
+	text, ok := h.tables[file]
+	if !ok {
 		// thread-self: the namespace is a property of the thread.
-		text, err := os.ReadFile("/proc/thread-self/net/" + file)
-		if err != nil {
-			continue
-		}
-		inodes = append(inodes, matchSockets(text, key.addr, key.tcp)...)
+		text, _ = os.ReadFile("/proc/thread-self/net/" + file)
+		h.tables[file] = text
 	}
-	return inodes
+	return text
 }
 
 // matchSockets picks from /proc/net/{udp,tcp}{,6}: the second field is the
@@ -77,22 +87,23 @@ func parseProcAddr(s string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addr.Unmap(), uint16(n)), nil
 }
 
-// ownerOf finds the process that has the socket open (proc(5)).
-func ownerOf(inode string) string {
+// socketOwners finds the process of every open socket (proc(5)), by inode.
+func socketOwners() map[string]string {
+	owners := make(map[string]string)
 	links, err := filepath.Glob("/proc/[0-9]*/fd/[0-9]*")
 	if err != nil {
-		return ""
+		return owners
 	}
 	for _, link := range links {
-		if to, err := os.Readlink(link); err != nil || to != "socket:["+inode+"]" {
+		to, err := os.Readlink(link)
+		inode, isSocket := strings.CutPrefix(to, "socket:[")
+		if err != nil || !isSocket {
 			continue
 		}
 		dir := filepath.Dir(filepath.Dir(link))
-		comm, err := os.ReadFile(dir + "/comm")
-		if err != nil {
-			continue // it ended just now
+		if comm, err := os.ReadFile(dir + "/comm"); err == nil { // else it ended just now
+			owners[strings.TrimSuffix(inode, "]")] = fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(comm)), filepath.Base(dir))
 		}
-		return fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(comm)), filepath.Base(dir))
 	}
-	return ""
+	return owners
 }

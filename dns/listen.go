@@ -57,7 +57,7 @@ func (l *listener) end() {
 // listen makes the sockets those of the view. What is bound and still wanted is
 // left alone; what failed is tried again. s.mu is held.
 func (s *Server) listen() {
-	wanted, devices := s.wanted(), openDevices()
+	wanted, devices, who := s.wanted(), openDevices(), &holders{}
 	defer devices.close()
 	for key, l := range s.listeners {
 		if !wanted[key] || devices.replaced(key.device, l.ifindex) {
@@ -72,7 +72,7 @@ func (s *Server) listen() {
 	}
 	for key := range wanted {
 		if s.listeners[key] == nil {
-			s.bind(key, devices)
+			s.bind(key, devices, who)
 		}
 	}
 }
@@ -97,13 +97,13 @@ func (s *Server) wanted() map[listenKey]bool {
 
 // bind opens one socket and serves it. A failure stops nobody's traffic: it is
 // kept for Problems, and the next look tries again.
-func (s *Server) bind(key listenKey, d devices) {
+func (s *Server) bind(key listenKey, d devices, who *holders) {
 	l, err := s.open(key, d)
 	before := s.failed[key]
 	if err != nil {
 		s.failed[key] = err
 		if before == nil || before.Error() != err.Error() {
-			s.log.Warn("dns not listening", "err", describe(key, err))
+			s.log.Warn("dns not listening", "err", describe(key, err, who))
 		}
 		return
 	}
@@ -189,20 +189,21 @@ func (s *Server) Problems() []error {
 	failed := maps.Clone(s.failed)
 	s.mu.Unlock()
 	var problems []error
+	who := &holders{}
 	for _, key := range slices.SortedFunc(maps.Keys(failed), compareListenKeys) {
-		problems = append(problems, describe(key, failed[key]))
+		problems = append(problems, describe(key, failed[key], who))
 	}
 	return problems
 }
 
 // describe says what could not be listened on, why, and because of whom.
-func describe(key listenKey, err error) error {
+func describe(key listenKey, err error, who *holders) error {
 	if errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("listen on %s: %w", key, unix.ENODEV)
 	}
 	if errors.Is(err, unix.EADDRINUSE) {
-		if who := holder(key); who != "" {
-			return fmt.Errorf("listen on %s: %w: held by %s", key, unix.EADDRINUSE, who)
+		if name := who.name(key); name != "" {
+			return fmt.Errorf("listen on %s: %w: held by %s", key, unix.EADDRINUSE, name)
 		}
 		return fmt.Errorf("listen on %s: %w", key, unix.EADDRINUSE)
 	}

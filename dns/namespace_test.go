@@ -109,7 +109,17 @@ func plug(t *testing.T, device, gateway, client string) *namespace {
 		"addr add "+gateway+" dev "+device+" nodad",
 		"link set "+device+" up")
 	n.ip(t, "addr add "+client+" dev eth0 nodad", "link set eth0 up")
+	// Until the kernel has seen the carrier it throws away what is sent.
+	eventually(t, 5*time.Second, func() (ok bool) {
+		n.do(func() { ok = running("eth0") })
+		return ok && running(device)
+	})
 	return n
+}
+
+func running(device string) bool {
+	i, err := net.InterfaceByName(device)
+	return err == nil && i.Flags&net.FlagRunning != 0
 }
 
 func TestInside(t *testing.T) {
@@ -252,7 +262,7 @@ func insideLoad(t *testing.T) {
 	s := inside(t, z)
 	noProblems(t, s)
 	conn := ns.dial(t, "udp", "192.0.2.10", "192.0.2.1:53").Conn.(*net.UDPConn)
-	_ = conn.SetReadBuffer(8 << 20)
+	largeBuffer(t, conn)
 	packet := packed(t, func(*miekg.Msg) {})
 
 	var answered atomic.Int64
@@ -280,7 +290,7 @@ func insideLoad(t *testing.T) {
 			s.Set(with)
 		}
 	})
-	sent := paced(t, conn, packet, rate, ctx)
+	sent := paced(ctx, t, conn, packet, rate)
 	lost := func() int64 { return sent - answered.Load() }
 	for end := time.Now().Add(2 * time.Second); lost() > 0 && time.Now().Before(end); {
 		runtime.Gosched()
@@ -294,8 +304,25 @@ func insideLoad(t *testing.T) {
 	ip(t, "link del g1")
 }
 
+// largeBuffer makes sure that what is lost is not lost by the client.
+func largeBuffer(t *testing.T, conn *net.UDPConn) {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = raw.Control(func(fd uintptr) {
+		if err := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 32<<20); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // paced writes packet rate times a second until ctx ends.
-func paced(t *testing.T, conn net.Conn, packet []byte, rate int64, ctx context.Context) (sent int64) {
+func paced(ctx context.Context, t *testing.T, conn net.Conn, packet []byte, rate int64) (sent int64) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

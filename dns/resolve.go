@@ -75,10 +75,11 @@ func (s *Server) resolve(ctx context.Context, q *query, as Scope) *miekg.Msg {
 	if !a.forward {
 		return q.render(a, v, s.ttl)
 	}
-	if !s.remote.acquire() {
+	from := source{} // whoever is asked for, the host asks
+	if !s.remote.inFlight.take(from) {
 		s.stats.overload.Add(1)
 		return unanswered(q, errOverload)
 	}
-	defer s.remote.release()
+	defer s.remote.inFlight.give(from)
 	return s.fetchMsg(ctx, q)
 }

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	miekg "github.com/miekg/dns"
@@ -238,29 +239,37 @@ func TestNoQueryIsLostWhileNetworksComeAndGo(t *testing.T) {
 func TestTakenAddressIsAProblemThatNamesTheHolder(t *testing.T) {
 	gateway := loopback()
 	port := freePort(t, gateway)
-	held, err := net.Listen("tcp4", netip.AddrPortFrom(gateway, port).String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := New(Config{Port: port})
-	run(t, s)
-	s.Set(loopZone(gateway, loopback(), loopback()))
-	problems := s.Problems()
-	if len(problems) != 1 || !errors.Is(problems[0], syscall.EADDRINUSE) {
-		t.Fatalf("got %v, want the TCP address in use", problems)
-	}
-	want := fmt.Sprintf("listen on tcp %s:%d on lo: address already in use: held by dns.test (pid %d)", gateway, port, os.Getpid())
-	if got := problems[0].Error(); got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
-	}
-	// UDP is not in anybody's way.
-	if m := exchange(t, dialFrom(t, "udp", loopback(), netip.AddrPortFrom(gateway, port)), "web", time.Second); rcode(m) != "NOERROR" {
-		t.Errorf("over UDP: %s", rcode(m))
-	}
-	held.Close()
-	eventually(t, 3*time.Second, func() bool { return len(s.Problems()) == 0 })
-	if m := exchange(t, dialFrom(t, "tcp", loopback(), netip.AddrPortFrom(gateway, port)), "web", time.Second); rcode(m) != "NOERROR" {
-		t.Errorf("over TCP, once free: %s", rcode(m))
+	addr := netip.AddrPortFrom(gateway, port)
+	for held, hold := range map[string]func() (io.Closer, error){
+		"tcp": func() (io.Closer, error) { return net.Listen("tcp4", addr.String()) },
+		"udp": func() (io.Closer, error) { return net.ListenPacket("udp4", fmt.Sprint(":", port)) },
+	} {
+		holder, err := hold()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := New(Config{Port: port})
+		run(t, s)
+		s.Set(loopZone(gateway, loopback(), loopback()))
+		problems := s.Problems()
+		if len(problems) != 1 || !errors.Is(problems[0], syscall.EADDRINUSE) {
+			t.Fatalf("%s held: got %v, want it in use", held, problems)
+		}
+		want := fmt.Sprintf("listen on %s %s on lo: address already in use: held by dns.test (pid %d)", held, addr, os.Getpid())
+		if got := problems[0].Error(); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+		// The other protocol is not in anybody's way.
+		other := map[string]string{"tcp": "udp", "udp": "tcp"}[held]
+		if m := exchange(t, dialFrom(t, other, loopback(), addr), "web", time.Second); rcode(m) != "NOERROR" {
+			t.Errorf("%s held, over %s: %s", held, other, rcode(m))
+		}
+		holder.Close()
+		eventually(t, 3*time.Second, func() bool { return len(s.Problems()) == 0 })
+		if m := exchange(t, dialFrom(t, held, loopback(), addr), "web", time.Second); rcode(m) != "NOERROR" {
+			t.Errorf("%s free again: %s", held, rcode(m))
+		}
+		s.Set(Zone{})
 	}
 }
 
@@ -387,6 +396,32 @@ func TestTCPBadLengthEndsTheConnection(t *testing.T) {
 		}
 	}
 	askedWhile(t, s)
+}
+
+// TestTCPSlowClientsAreLetGo lets hours pass in no time, on a pipe.
+func TestTCPSlowClientsAreLetGo(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		every time.Duration // one byte
+		bytes int
+	}{{"says nothing", time.Hour, 0}, {"a byte every 3 s", 3 * time.Second, 4}, {"half of a query", 0, 20}} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client, server := net.Pipe()
+				go New(Config{}).serveConn(server, blueClient)
+				start := time.Now()
+				for _, b := range framed(packed(t, func(*miekg.Msg) {}))[:tt.bytes] {
+					if _, err := client.Write([]byte{b}); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(tt.every)
+				}
+				if _, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || time.Since(start) > tcpIdle+tt.every {
+					t.Errorf("after %s: %v", time.Since(start), err)
+				}
+			})
+		})
+	}
 }
 
 func TestTCPByteAtATimeHoldsNobodyUp(t *testing.T) {

@@ -43,7 +43,7 @@ type Server struct {
 	view   atomic.Pointer[view]
 	local  hostAddrs
 	remote *forwarder
-	conns  connLimit
+	conns  *quota // TCP connections
 	stats  counters
 
 	complained atomic.Int64 // when upstreams were last complained about, in Unix nanoseconds
@@ -70,7 +70,7 @@ func New(cfg Config) *Server {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		cfg: cfg, ttl: uint32(cfg.TTL / time.Second), log: cfg.Log,
+		cfg: cfg, ttl: uint32(cfg.TTL / time.Second), log: cfg.Log, conns: newQuota(tcpPerSource, tcpTotal),
 		listeners: make(map[listenKey]*listener), failed: make(map[listenKey]error),
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())

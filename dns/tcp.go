@@ -23,37 +23,6 @@ const (
 	tcpTotal     = 1024
 )
 
-// connLimit counts open connections. The zero value is ready.
-type connLimit struct {
-	mu    sync.Mutex
-	from  map[source]int
-	total int
-}
-
-// take reports whether one more connection of from is within the limits.
-func (c *connLimit) take(from source) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.total >= tcpTotal || c.from[from] >= tcpPerSource {
-		return false
-	}
-	if c.from == nil {
-		c.from = make(map[source]int)
-	}
-	c.from[from]++
-	c.total++
-	return true
-}
-
-func (c *connLimit) give(from source) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.total--
-	if c.from[from]--; c.from[from] == 0 {
-		delete(c.from, from)
-	}
-}
-
 // acceptPause is waited after an accept that failed for want of descriptors:
 // trying at once would only burn a core.
 const acceptPause = 100 * time.Millisecond
@@ -112,7 +81,7 @@ func (s *Server) serveConn(conn net.Conn, from source) {
 		}
 		reply, upstream := s.handle(packet, from, true, nil)
 		if upstream != nil {
-			reply = s.fetchTCP(c, upstream)
+			reply = s.fetchTCP(c, from, upstream)
 		}
 		if reply != nil && c.write(reply) != nil {
 			return
@@ -122,10 +91,10 @@ func (s *Server) serveConn(conn net.Conn, from source) {
 
 // fetchTCP sends q upstream, to be replied to later; only if that is refused
 // there is a reply at once.
-func (s *Server) fetchTCP(c *tcpConn, q *query) []byte {
+func (s *Server) fetchTCP(c *tcpConn, from source, q *query) []byte {
 	c.slots <- struct{}{} // a client with enough queries waiting waits itself
 	c.upstream.Add(1)
-	took := s.later(func() {
+	took := s.later(from, func() {
 		defer c.upstream.Done()
 		defer func() { <-c.slots }()
 		if c.write(s.fetch(s.ctx, q)) != nil {

@@ -36,8 +36,9 @@ func (s *Server) readUDP(ctx context.Context, sock *net.UDPConn, key listenKey) 
 		if err != nil {
 			continue // an ICMP error of an earlier reply: the socket is fine
 		}
-		reply, upstream := s.handle(in[:n], source{key.device, plain(peer.Addr())}, false, out)
-		if upstream != nil && !s.later(func() { s.writeUDP(sock, s.fetch(s.ctx, upstream), key, peer) }) {
+		from := source{key.device, plain(peer.Addr())}
+		reply, upstream := s.handle(in[:n], from, false, out)
+		if upstream != nil && !s.later(from, func() { s.writeUDP(sock, s.fetch(s.ctx, upstream), key, peer) }) {
 			reply = s.overloaded(upstream, out)
 		}
 		s.writeUDP(sock, reply, key, peer)

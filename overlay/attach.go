@@ -48,6 +48,9 @@ func (o *Overlay) attach(ctx context.Context, ep Endpoint) error {
 	for _, w := range made {
 		o.view.set(w)
 	}
+	for _, w := range entries {
+		o.view.drop(w) // gone with the link that a lost sandbox took along
+	}
 	if err := o.putNow(ctx, entries); err != nil {
 		return errors.Join(err, o.undo(ctx, ep.ID, rest, plugged))
 	}

@@ -127,6 +127,19 @@ func (r *Resolver) Wants(name string, addrs ...netip.Addr) func() error {
 	}
 }
 
+// Lacks returns a check for Eventually: no address is given for the name. An
+// agent that does not know everything yet says SERVFAIL to a name that it does
+// not know, never NXDOMAIN.
+func (r *Resolver) Lacks(name string) func() error {
+	return func() error {
+		got, err := r.Ask(name, 500*time.Millisecond)
+		if err == nil && len(got.Addrs) > 0 {
+			err = fmt.Errorf("%s: still %v", name, got.Addrs)
+		}
+		return err
+	}
+}
+
 // DNSLoad asks for names, one after the other, until it is stopped.
 type DNSLoad struct {
 	stop chan struct{}
@@ -149,7 +162,7 @@ func (r *Resolver) Load(names ...string) *DNSLoad {
 				return
 			case <-tick.C:
 			}
-			got, err := r.Ask(names[i%len(names)], time.Second)
+			got, err := r.Ask(names[i%len(names)], 500*time.Millisecond)
 			switch {
 			case err != nil:
 				l.seen["no answer"]++

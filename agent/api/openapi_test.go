@@ -44,6 +44,7 @@ func document(t *testing.T) *openapi3.T {
 // the document.
 type contract struct {
 	t      *testing.T
+	errorf func(format string, args ...any) // reports a broken contract
 	next   http.Handler
 	router routers.Router
 	mu     sync.Mutex
@@ -57,7 +58,7 @@ func newContract(t *testing.T, s api.Service) *contract {
 	}
 	openapi3filter.RegisterBodyDecoder("application/x-ndjson", decodeLines)
 	t.Cleanup(func() { openapi3filter.UnregisterBodyDecoder("application/x-ndjson") })
-	return &contract{t: t, next: api.NewHandler(s, slog.New(slog.DiscardHandler)), router: router, seen: map[string]bool{}}
+	return &contract{t: t, errorf: t.Errorf, next: api.NewHandler(s, slog.New(slog.DiscardHandler)), router: router, seen: map[string]bool{}}
 }
 
 // decodeLines reads one JSON value a line: the document describes them as an
@@ -78,7 +79,7 @@ func decodeLines(r io.Reader, _ http.Header, _ *openapi3.SchemaRef, _ openapi3fi
 func (c *contract) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	route, path, err := c.router.FindRoute(r)
 	if err != nil {
-		c.t.Errorf("%s %s: %v", r.Method, r.URL, err)
+		c.errorf("%s %s: %v", r.Method, r.URL, err)
 		return
 	}
 	c.mu.Lock()
@@ -86,14 +87,14 @@ func (c *contract) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Unlock()
 	in := &openapi3filter.RequestValidationInput{Request: r, PathParams: path, Route: route}
 	if err := openapi3filter.ValidateRequest(r.Context(), in); err != nil {
-		c.t.Errorf("request: %v", err)
+		c.errorf("request: %v", err)
 	}
 	rec := httptest.NewRecorder()
 	c.next.ServeHTTP(rec, r)
 	out := &openapi3filter.ResponseValidationInput{RequestValidationInput: in, Status: rec.Code, Header: rec.Header(),
 		Options: &openapi3filter.Options{IncludeResponseStatus: true}}
 	if err := openapi3filter.ValidateResponse(r.Context(), out.SetBodyBytes(rec.Body.Bytes())); err != nil {
-		c.t.Errorf("response: %v", err)
+		c.errorf("response: %v", err)
 	}
 	maps.Copy(w.Header(), rec.Header())
 	w.WriteHeader(rec.Code)
@@ -163,14 +164,14 @@ func TestEmptyAnswersKeepTheContract(t *testing.T) {
 
 // The contract itself can tell: an answer with a wrong word is found.
 func TestContractFindsAWrongAnswer(t *testing.T) {
-	inner := &testing.T{}
+	broken := 0
 	contract := newContract(t, inState{&fake{}, "excellent"})
-	contract.t = inner
+	contract.errorf = func(string, ...any) { broken++ }
 	r := httptest.NewRequest("GET", "/v1/status", nil)
 	r.Host = "agentd"
 	contract.ServeHTTP(httptest.NewRecorder(), r)
-	if !inner.Failed() {
-		t.Error("a state that is not documented passed")
+	if broken != 1 {
+		t.Errorf("a state that is not documented was found %d times", broken)
 	}
 }
 

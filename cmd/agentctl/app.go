@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -55,7 +56,10 @@ func (a *app) execute(ctx context.Context, args []string) int {
 // limit when that is not given.
 func (a *app) call(cmd *cobra.Command, limit time.Duration, f func(context.Context, api.Service) error) error {
 	ctx := cmd.Context()
-	if a.timeout > 0 {
+	switch {
+	case a.timeout < 0:
+		return misuse(cmd, "--timeout %s: want a time such as 10s", a.timeout)
+	case a.timeout > 0:
 		limit = a.timeout
 	}
 	if limit > 0 {
@@ -63,7 +67,12 @@ func (a *app) call(cmd *cobra.Command, limit time.Duration, f func(context.Conte
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
-	return f(ctx, api.NewClient(a.socket))
+	return f(ctx, a.agent())
+}
+
+// agent is the agent of --socket, else of WEFT_SOCKET, else of this host.
+func (a *app) agent() *api.Client {
+	return api.NewClient(cmp.Or(a.socket, a.env("WEFT_SOCKET")))
 }
 
 // progress shows the steps of a long call to a person who waits for it: on

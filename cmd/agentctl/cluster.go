@@ -22,9 +22,11 @@ func newInit(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init [--consul URL] [--pool CIDR] [--domain NAME] [--adopt]",
 		Short: "Make this host the first member of a new cluster",
-		Long: `Make this host the first member of a new cluster, and print the command that joins the next host.
+		Long: `Make this host the first member of a new cluster, and print the command that
+joins the next host.
 
-Without --consul networks and addresses are kept in a store of this machine, which other machines cannot join.`,
+Without --consul networks and addresses are kept in a store of this machine,
+which other machines cannot join.`,
 		Example: "  agentctl init --consul http://192.0.2.10:8500",
 		Args:    wants(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -61,9 +63,11 @@ func newJoin(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "join ADDR... --token-file FILE|- [--consul URL] [--replace]",
 		Short: "Make this host a member of a cluster",
-		Long: `Make this host a member of the cluster that the members at ADDR are in; done when they see each other.
+		Long: `Make this host a member of the cluster that the members at ADDR are in; done
+when they see each other.
 
-ADDR is HOST or HOST:PORT. The token comes from --token-file (- is stdin) or from WEFT_TOKEN.`,
+ADDR is HOST or HOST:PORT. The token comes from --token-file (- is stdin) or
+from WEFT_TOKEN.`,
 		Example: "  agentctl join 192.0.2.1 --token-file weft.token",
 		Args:    wants(1, -1, "the address of a member"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -100,7 +104,7 @@ func (a *app) token(cmd *cobra.Command, file string) (string, error) {
 	if file != "" {
 		b, err := a.read(file)
 		if err != nil {
-			return "", fileError(cmd, err)
+			return "", fileError(cmd, err).WithHint("copy the token file from the host that ran agentctl init")
 		}
 		text, from = string(b), file
 	}
@@ -132,9 +136,11 @@ func newLeave(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "leave [--wait] [--purge] | leave --force NAME",
 		Short: "Take this host, or a dead one, out of the cluster",
-		Long: `Take this host out of the cluster and give back what it holds; with --force NAME remove a dead host, which is safe to repeat.
+		Long: `Take this host out of the cluster and give back what it holds; with --force NAME
+remove a dead host, which is safe to repeat.
 
-A host with endpoints is refused: --wait waits until they are gone, --purge detaches them.`,
+A host with endpoints is refused: --wait waits until they are gone, --purge
+detaches them.`,
 		Example: "  agentctl leave --wait\n  agentctl leave --force host3",
 		Args:    wants(0, 1, "the NAME of a dead host"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -19,9 +19,12 @@ func newCompletion(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion bash|zsh|fish",
 		Short: "Print the completion script of a shell",
-		Long: `Print the completion script of a shell, which completes commands, flags and the names of networks, hosts and endpoints.
+		Long: `Print the completion script of a shell, which completes commands, flags and the
+names of networks, hosts and endpoints.
 
-For this shell alone: source <(agentctl completion bash). For all, write it to /usr/share/bash-completion/completions/agentctl, to _agentctl in a directory of zsh's fpath, or to ~/.config/fish/completions/agentctl.fish.`,
+For this shell alone: source <(agentctl completion bash). For all, write it to
+/usr/share/bash-completion/completions/agentctl, to _agentctl in a directory of
+zsh's fpath, or to ~/.config/fish/completions/agentctl.fish.`,
 		Example:   "  agentctl completion bash",
 		Args:      wants(1, 1, "a shell: "+strings.Join(shells, ", ")),
 		ValidArgs: shells,
@@ -79,7 +82,7 @@ func (a *app) complete(list lister) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
 		defer cancel()
-		names, err := list(ctx, api.NewClient(a.socket))
+		names, err := list(ctx, a.agent())
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

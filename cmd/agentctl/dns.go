@@ -21,7 +21,8 @@ func newDNSQuery(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "query NAME [TYPE] [--from ENDPOINT]",
 		Short: "Resolve a name as an endpoint or as this host",
-		Long: `Resolve a name as the endpoint of --from would, else as this host; exits 4 when there is no record.
+		Long: `Resolve a name as the endpoint of --from would, else as this host; exits 4 when
+there is no record.
 
 TYPE is A when it is left out, or AAAA, PTR, SRV and so on.`,
 		Example: "  agentctl dns query web --from db",
@@ -73,7 +74,7 @@ func showRecords(w io.Writer, records []string) {
 func noRecord(q api.DNSQuery, res api.DNSAnswer) error {
 	switch {
 	case res.Rcode == "NXDOMAIN":
-		return api.Errorf(api.KindNotFound, "dns query %s: no such name (NXDOMAIN)", q.Name)
+		return api.Errorf(api.KindNotFound, "dns query %s: no such name (NXDOMAIN)", q.Name).WithHint("agentctl endpoint ls")
 	case res.Rcode != "NOERROR":
 		return api.Errorf(api.KindFailed, "dns query %s: %s", q.Name, res.Rcode)
 	case len(res.Answer) == 0:

@@ -20,9 +20,12 @@ func newAttach(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "attach NETWORK (--netns NAME|PATH | --pid PID) --name NAME [--alias NAME]... [--ip IP] [--mac MAC] [--ifname NAME] [--no-default-route]",
 		Short: "Put an interface on a network into a network namespace",
-		Long: `Put an interface on a network into a network namespace, under a name that the network's other endpoints resolve.
+		Long: `Put an interface on a network into a network namespace, under a name that the
+network's other endpoints resolve.
 
-The same again has the same answer. Resolvers are written to /etc/netns/NAME/resolv.conf with --netns NAME; with --pid the answer's dns says what to write.`,
+The same again has the same answer. Resolvers are written to
+/etc/netns/NAME/resolv.conf with --netns NAME; with --pid the answer's dns says
+what to write.`,
 		Example: "  agentctl attach backend --netns web --name web",
 		Args:    wants(1, 1, "a NETWORK"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -155,6 +158,9 @@ func newEndpointInspect(a *app) *cobra.Command {
 			}
 			return a.call(cmd, shortCall, func(ctx context.Context, agent api.Service) error {
 				list, err := each(args, func(name string) (api.Endpoint, error) { return agent.Endpoint(ctx, name) })
+				if len(list) == 0 {
+					return err
+				}
 				return errors.Join(out.print(a.out, list, func(w io.Writer) { showEndpointsWhole(w, list) }), err)
 			})
 		},

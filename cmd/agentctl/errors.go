@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,26 +24,24 @@ var exitCode = map[api.Kind]int{
 	api.KindPermission:  7,
 }
 
-// report prints err as "agentctl: what: why" with its hints, after misuse with
-// the right usage between them, and returns the exit code.
+// report prints err as "agentctl: what: why" and what to type next, after misuse
+// with the right usage between them, and returns the exit code.
 func (a *app) report(cmd *cobra.Command, err error) int {
 	if err == nil {
 		return 0
 	}
-	e, ok := errors.AsType[*api.Error](err)
-	if !ok {
-		e = &api.Error{Kind: api.KindFailed}
-	}
 	fmt.Fprintf(a.err, "agentctl: %s\n", oneLine(err.Error()))
+	e, ok := errors.AsType[*api.Error](err)
+	if !ok { // such as a full disk below stdout: the agent cannot help
+		return exitCode[api.KindFailed]
+	}
 	if e.Kind == api.KindMisuse {
 		fmt.Fprintf(a.err, "usage: %s\n", cmd.UseLine())
 		example, _, _ := strings.Cut(strings.TrimSpace(cmd.Example), "\n")
 		fmt.Fprintf(a.err, "example: %s\n", example)
 	}
-	for _, hint := range strings.Split(e.Hint, "\n") {
-		if hint != "" {
-			fmt.Fprintf(a.err, "hint: %s\n", oneLine(hint))
-		}
+	for hint := range strings.Lines(cmp.Or(e.Hint, nextCommand(cmd, e.Kind))) {
+		fmt.Fprintf(a.err, "hint: %s\n", oneLine(hint))
 	}
 	if code, ok := exitCode[e.Kind]; ok {
 		return code
@@ -50,9 +49,24 @@ func (a *app) report(cmd *cobra.Command, err error) int {
 	return 1 // a kind of a newer agent
 }
 
+// nextCommand is the hint of an error that has none of its own.
+func nextCommand(cmd *cobra.Command, k api.Kind) string {
+	switch {
+	case k == api.KindMisuse:
+		return cmd.CommandPath() + " --help"
+	case verb(cmd) == "status":
+		return "journalctl -u agentd"
+	}
+	return "agentctl status"
+}
+
 // misuse is the error of a command line that cannot be meant.
 func misuse(cmd *cobra.Command, format string, args ...any) *api.Error {
-	return api.Errorf(api.KindMisuse, "%s: %s", verb(cmd), fmt.Sprintf(format, args...))
+	why := fmt.Sprintf(format, args...)
+	if !cmd.HasParent() {
+		return api.Errorf(api.KindMisuse, "%s", why)
+	}
+	return api.Errorf(api.KindMisuse, "%s: %s", verb(cmd), why)
 }
 
 // fileError is the error of a file that the user named.
@@ -69,9 +83,6 @@ func fileError(cmd *cobra.Command, err error) *api.Error {
 
 // verb is the command without the program: "network create".
 func verb(cmd *cobra.Command) string {
-	if !cmd.HasParent() {
-		return cmd.Name()
-	}
 	return strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
 }
 

@@ -17,6 +17,7 @@ type cluster struct {
 	mu        sync.Mutex
 	state     string // of Status
 	fabric    string
+	pid       int
 	networks  []api.Network
 	endpoints []api.Endpoint
 	members   []api.Member
@@ -24,7 +25,7 @@ type cluster struct {
 }
 
 func newCluster() *cluster {
-	c := &cluster{state: "ok", fabric: "/run/netns/weft"}
+	c := &cluster{state: "ok", fabric: "/run/netns/weft", pid: 42}
 	c.members = []api.Member{
 		{Name: "host2", ID: "22222222222222222222222222222222", Address: "192.0.2.2", Status: "dead", Version: "0.1.0", RTT: 0.3125},
 		{Name: "host1", ID: "11111111111111111111111111111111", Address: "192.0.2.1", Status: "alive", Version: "0.1.0"},
@@ -68,7 +69,7 @@ func (c *cluster) Status(ctx context.Context) (api.Status, error) {
 		return api.Status{}, err
 	}
 	defer unlock()
-	s := api.Status{State: c.state, Name: "host1", Cluster: "0a1b2c3d", Version: "0.1.0", Address: "192.0.2.1", Fabric: c.fabric, PID: 42,
+	s := api.Status{State: c.state, Name: "host1", Cluster: "0a1b2c3d", Version: "0.1.0", Address: "192.0.2.1", Fabric: c.fabric, PID: c.pid,
 		Checks: []api.Check{{Name: "gossip", State: api.CheckOK, Detail: "2 members"}}}
 	switch c.state {
 	case "degraded":
@@ -76,8 +77,11 @@ func (c *cluster) Status(ctx context.Context) (api.Status, error) {
 	case "down":
 		s.Checks = append(s.Checks, api.Check{Name: "kernel", State: api.CheckFail, Detail: "module vxlan: not found", Hint: "modprobe vxlan"},
 			api.Check{Name: "store", State: api.CheckWarn, Detail: "away for 12s", Hint: "systemctl start consul"})
-	case "not-a-member", "forgotten":
-		s.Cluster, s.Checks = "", nil
+	case "not-a-member":
+		s.Cluster, s.Checks = "", []api.Check{{Name: "membership", State: api.CheckFail, Detail: "this host is in no cluster",
+			Hint: "agentctl init, or agentctl join ADDRESS --token-file FILE"}}
+	case "forgotten":
+		s.Checks = nil
 	}
 	return s, nil
 }
@@ -89,6 +93,8 @@ func (c *cluster) Version(context.Context) (api.Version, error) {
 func (c *cluster) Init(_ context.Context, r api.InitRequest, progress func(string)) (api.InitResult, error) {
 	progress("asking the store")
 	progress("making the cluster")
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.state != "not-a-member" && !r.Adopt {
 		return api.InitResult{}, api.Errorf(api.KindConflict, "init: this host is a member of cluster 0a1b2c3d").WithHint("agentctl leave")
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -48,8 +49,12 @@ func TestDialogues(t *testing.T) {
 			"netns": makeNetns,
 		},
 		Condition: func(cond string) (bool, error) {
-			if cond == "root" {
+			switch cond {
+			case "root":
 				return os.Geteuid() == 0, nil
+			case "agent": // one that is really installed here
+				_, err := os.Stat(api.DefaultSocket)
+				return err == nil, nil
 			}
 			return false, fmt.Errorf("unknown condition %s", cond)
 		},
@@ -101,17 +106,40 @@ func steer(ts *testscript.TestScript, neg bool, args []string) {
 var netnsCount atomic.Int32
 
 // makeNetns makes a network namespace for this script alone, which the agent
-// then says is the fabric.
-func makeNetns(ts *testscript.TestScript, _ bool, _ []string) {
+// then says is the fabric: netns. With netns private it is mounted where only
+// the agent's process can see it.
+func makeNetns(ts *testscript.TestScript, _ bool, args []string) {
 	name := fmt.Sprintf("weft-t-%d-%d", os.Getpid(), netnsCount.Add(1))
 	if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
 		ts.Fatalf("ip netns add: %v: %s", err, out)
 	}
 	ts.Defer(func() { exec.Command("ip", "netns", "del", name).Run() })
+	path, pid := "/run/netns/"+name, 0
+	if len(args) > 0 {
+		path, pid = mountPrivately(ts, path)
+	}
 	ag := ts.Value("agent").(*agent)
 	ag.fake.mu.Lock()
 	defer ag.fake.mu.Unlock()
-	ag.fake.fabric = "/run/netns/" + name
+	ag.fake.fabric, ag.fake.pid = path, pid
+}
+
+// mountPrivately mounts a namespace on a file in the mount namespace of a
+// process that lives as long as the script.
+func mountPrivately(ts *testscript.TestScript, ns string) (path string, pid int) {
+	path = ts.MkAbs("fabric")
+	ts.Check(os.WriteFile(path, nil, 0o600))
+	cmd := exec.Command("unshare", "--mount", "sh", "-c", `mount --bind "$0" "$1" && echo mounted && exec cat`, ns, path)
+	stdin, err := cmd.StdinPipe()
+	ts.Check(err)
+	stdout, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	ts.Defer(func() { stdin.Close(); cmd.Wait() })
+	if _, err := io.ReadFull(stdout, make([]byte, len("mounted"))); err != nil {
+		ts.Fatalf("mount --bind %s: %v", ns, err)
+	}
+	return path, cmd.Process.Pid
 }
 
 // agent is a fake behind a socket.

@@ -20,9 +20,11 @@ func newMembers(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "members [--watch]",
 		Short: "Show the hosts of the cluster",
-		Long: `Show the hosts of the cluster, this one included, with their state, version and round-trip time.
+		Long: `Show the hosts of the cluster, this one included, with their state, version and
+round-trip time.
 
-With --watch the list is shown again whenever it changes: redrawn on a terminal, else one JSON array a line.`,
+With --watch the list is shown again whenever it changes: redrawn on a terminal,
+else one JSON array a line.`,
 		Example: "  agentctl members -o json",
 		Args:    wants(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -30,7 +30,10 @@ func newNetworkList(a *app) *cobra.Command {
 		Use:     "ls [-q] [--filter KEY=VALUE]...",
 		Aliases: []string{"list"},
 		Short:   "Show the networks of the cluster",
-		Long:    "Show the networks of the cluster.\n\nFilters are name=PART, id=PREFIX, driver=NAME, scope=NAME, label=KEY and label=KEY=VALUE.",
+		Long: `Show the networks of the cluster.
+
+Filters are name=PART, id=PREFIX, driver=NAME, scope=NAME, label=KEY and
+label=KEY=VALUE.`,
 		Example: "  agentctl network ls --filter label=team=shop",
 		Args:    wants(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -143,6 +146,9 @@ func newNetworkInspect(a *app) *cobra.Command {
 			}
 			return a.call(cmd, shortCall, func(ctx context.Context, agent api.Service) error {
 				list, err := each(args, func(name string) (api.Network, error) { return agent.Network(ctx, name) })
+				if len(list) == 0 {
+					return err
+				}
 				return errors.Join(out.print(a.out, list, func(w io.Writer) { showWhole(w, list) }), err)
 			})
 		},
@@ -169,7 +175,7 @@ func (a *app) inspectFlags(cmd *cobra.Command, out *output) {
 // each asks for every name. It goes on after a failure, and returns what it got
 // with the errors.
 func each[T any](names []string, ask func(string) (T, error)) ([]T, error) {
-	list := []T{}
+	var list []T
 	var errs []error
 	for _, name := range names {
 		v, err := ask(name)
@@ -221,7 +227,8 @@ func newNetworkRemove(a *app) *cobra.Command {
 		Short:   "Remove networks",
 		Long: `Remove networks and print the names of those that are gone.
 
-NAME is a name or an id. With -f a network that does not exist is no error, and addresses that dead hosts hold do not keep one.`,
+NAME is a name or an id. With -f a network that does not exist is no error, and
+addresses that dead hosts hold do not keep one.`,
 		Example: "  agentctl network rm backend",
 		Args:    wants(1, -1, "the NAME of a network"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -237,13 +244,12 @@ NAME is a name or an id. With -f a network that does not exist is no error, and 
 }
 
 func (a *app) removeNetwork(ctx context.Context, agent api.Service, name string, force bool) error {
-	err := agent.NetworkRemove(ctx, name, force)
-	if force && api.KindOf(err) == api.KindNotFound && err != nil {
+	switch err := agent.NetworkRemove(ctx, name, force); {
+	case err != nil && force && api.KindOf(err) == api.KindNotFound:
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
-	_, err = fmt.Fprintln(a.out, name)
+	_, err := fmt.Fprintln(a.out, name)
 	return err
 }

@@ -26,9 +26,12 @@ func newNetworkCreate(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create NAME [--subnet CIDR]... [--gateway IP] [--ip-range CIDR] [--internal] [--label KEY=VALUE]... [-o KEY=VALUE]...",
 		Short: "Make a network",
-		Long: `Make a network that every host of the cluster can use within two seconds, and print its id.
+		Long: `Make a network that every host of the cluster can use within two seconds, and
+print its id.
 
-Without --subnet it gets one that overlaps no network and no route of any host. Options of -o: mtu=BYTES of the largest inner packet, host_access=none, local or full.`,
+Without --subnet it gets one that overlaps no network and no route of any host.
+Options of -o: mtu=BYTES of the largest inner packet, host_access=none, local or
+full.`,
 		Example: "  agentctl network create backend --subnet 10.42.0.0/24",
 		Args:    wants(1, 1, "the NAME of the network"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 
@@ -15,7 +14,7 @@ func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "agentctl COMMAND",
 		Short: "Command the weft agent of this host",
-		Long: `Command the weft agent of this host, and look at the overlay networks that it carries.
+		Long: `Command the weft agent of this host, and look at its overlay networks.
 
 Answers go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed or
 degraded, 2 misuse, 3 agent unreachable, 4 not found, 5 conflict or in use,
@@ -36,14 +35,15 @@ degraded, 2 misuse, 3 agent unreachable, 4 not found, 5 conflict or in use,
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return misuse(cmd, "%v", err) })
-	root.PersistentFlags().StringVar(&a.socket, "socket", cmp.Or(a.env("WEFT_SOCKET"), api.DefaultSocket), "the agent's socket, a `PATH`; WEFT_SOCKET means the same")
-	root.PersistentFlags().DurationVar(&a.timeout, "timeout", 0, "give up after this `DURATION`, such as 10s or 2m (default 30s; 2m to init, join and leave, 1m to --wait of status, none to --watch and --wait of leave)")
+	root.PersistentFlags().StringVar(&a.socket, "socket", "", "the agent's socket, a `PATH` (default WEFT_SOCKET, else "+api.DefaultSocket+")")
+	root.PersistentFlags().DurationVar(&a.timeout, "timeout", 0, "give up after this `DURATION`, such as 10s or 2m (default by command, 30s for most)")
 	root.AddCommand(
 		newInit(a), newJoin(a), newLeave(a), newMembers(a), newStatus(a),
 		newNetwork(a), newAttach(a), newDetach(a), newEndpoint(a),
 		newDNS(a), newFabric(a), newVersion(a), newCompletion(a),
 	)
 	root.SetHelpCommand(newHelp())
+	root.SetUsageTemplate(usage)
 	disableFlagsInUse(root)
 	return root
 }
@@ -74,32 +74,7 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	if near := cmd.SuggestionsFor(name); len(near) > 0 {
 		return err.WithHint("%s %s", cmd.CommandPath(), near[0])
 	}
-	return err.WithHint("%s --help", cmd.CommandPath())
-}
-
-// newHelp is `agentctl help COMMAND`, the same as `agentctl COMMAND --help`.
-func newHelp() *cobra.Command {
-	return &cobra.Command{
-		Use:     "help [COMMAND]...",
-		Short:   "Show the help of a command",
-		Long:    "Show the help of a command.",
-		Example: "  agentctl help network create",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			found, rest, err := cmd.Root().Find(args)
-			if err != nil || len(rest) > 0 {
-				return unknownCommand(found, cmp.Or(strings.Join(rest, " "), strings.Join(args, " ")))
-			}
-			found.InitDefaultHelpFlag()
-			return found.Help()
-		},
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			found, _, err := cmd.Root().Find(args)
-			if err != nil {
-				return nil, cobra.ShellCompDirectiveNoFileComp
-			}
-			return names(found), cobra.ShellCompDirectiveNoFileComp
-		},
-	}
+	return err
 }
 
 // names is the commands below cmd.
@@ -112,12 +87,4 @@ func names(cmd *cobra.Command) []string {
 	}
 	slices.Sort(list)
 	return list
-}
-
-// disableFlagsInUse lets every Use line stand as it is written.
-func disableFlagsInUse(cmd *cobra.Command) {
-	cmd.DisableFlagsInUseLine = true
-	for _, c := range cmd.Commands() {
-		disableFlagsInUse(c)
-	}
 }

@@ -18,9 +18,11 @@ func newStatus(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [--wait]",
 		Short: "Show the state of this host and what was checked",
-		Long: `Show the state of this host and what was checked; exits 1 unless the state is ok.
+		Long: `Show the state of this host and what was checked; exits 1 unless the state is
+ok.
 
-With --wait it waits until the state is ok, and exits 6 when that takes longer than --timeout (default 1m).`,
+With --wait it waits until the state is ok, and exits 6 when that takes longer
+than --timeout (default 1m).`,
 		Example: "  agentctl status --wait --timeout 2m",
 		Args:    wants(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -77,11 +79,11 @@ func (a *app) waitStatus(agent api.Service, ctx context.Context) (api.Status, er
 }
 
 func showStatus(w io.Writer, s api.Status) {
-	cluster := "of no cluster"
+	facts := s.Name + ": " + s.State
 	if s.Cluster != "" {
-		cluster = "of cluster " + s.Cluster
+		facts += ", cluster " + s.Cluster
 	}
-	fmt.Fprintf(w, "%s\n", oneLine(fmt.Sprintf("%s: %s, %s, agentd %s at %s", s.Name, s.State, cluster, s.Version, s.Address)))
+	fmt.Fprintln(w, oneLine(facts+", agentd "+s.Version+" at "+s.Address))
 	if len(s.Checks) == 0 {
 		return
 	}
@@ -96,24 +98,25 @@ func showStatus(w io.Writer, s api.Status) {
 	}
 }
 
-// verdict is what the exit code says about a state: nil for ok.
+// verdict is what the exit code says about a state: nil for ok. Its hints are
+// those of the checks.
 func verdict(s api.Status) error {
-	switch s.State {
-	case "ok":
+	if s.State == "ok" {
 		return nil
-	case "not-a-member":
-		return api.Errorf(api.KindFailed, "status: this host is not a member of a cluster").
-			WithHint("agentctl init, or agentctl join ADDR --token-file FILE")
-	case "forgotten":
-		return api.Errorf(api.KindFailed, "status: this host was removed from the cluster").
-			WithHint("agentctl leave, then agentctl join ADDR --token-file FILE")
 	}
 	var bad, hints []string
 	for _, c := range s.Checks {
-		if c.State != api.CheckOK {
-			bad = append(bad, c.Name+" ("+c.Detail+")")
+		if c.State == api.CheckOK {
+			continue
+		}
+		bad = append(bad, c.Name+" ("+c.Detail+")")
+		if c.Hint != "" {
 			hints = append(hints, c.Hint)
 		}
 	}
-	return api.Errorf(api.KindFailed, "status: %s: %s", s.State, strings.Join(bad, ", ")).WithHint("%s", strings.Join(hints, "\n"))
+	why := s.State
+	if len(bad) > 0 {
+		why += ": " + strings.Join(bad, ", ")
+	}
+	return api.Errorf(api.KindFailed, "status: %s", why).WithHint("%s", strings.Join(hints, "\n"))
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"io"
 	"runtime"
@@ -12,9 +11,6 @@ import (
 	"github.com/weft-net/weft/agent/api"
 )
 
-// version is set by the linker in a release: -X main.version=1.2.3.
-var version string
-
 // versions is the answer of version. Agentd is nil when it does not answer.
 type versions struct {
 	Agentctl api.Version  `json:"agentctl"`
@@ -24,9 +20,10 @@ type versions struct {
 func newVersion(a *app) *cobra.Command {
 	var out output
 	cmd := &cobra.Command{
-		Use:     "version",
-		Short:   "Show the versions of agentctl and the agent",
-		Long:    "Show the versions of agentctl and the agent; without an agent it shows its own and exits 3.",
+		Use:   "version",
+		Short: "Show the versions of agentctl and the agent",
+		Long: `Show the versions of agentctl and the agent; without an agent it shows its own
+and exits 3.`,
 		Example: "  agentctl version -o json",
 		Args:    wants(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -58,18 +55,17 @@ func showVersions(w io.Writer, v versions) {
 	}
 }
 
-// ownVersion is the linker's version, else the module's, and the commit if the
-// build recorded it.
+// ownVersion is this release, and the commit if the build recorded it.
 func ownVersion() api.Version {
-	v := api.Version{Version: version, Go: runtime.Version()}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		v.Version = cmp.Or(v.Version, info.Main.Version)
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				v.Commit = s.Value
-			}
+	v := api.Version{Version: api.Release, Go: runtime.Version()}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			v.Commit = s.Value
 		}
 	}
-	v.Version = cmp.Or(v.Version, "devel")
 	return v
 }

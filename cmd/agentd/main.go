@@ -113,12 +113,8 @@ func serve(ctx context.Context, load func() (agent.Config, error), stderr io.Wri
 	}
 	var level slog.LevelVar
 	log := logger(cfg, &level, stderr)
-	a, err := agent.New(cfg, log)
-	if err != nil {
-		return err
-	}
 	go reload(ctx, cfg, load, &level, log)
-	return a.Run(ctx)
+	return agent.New(cfg, log).Run(ctx)
 }
 
 func logger(cfg agent.Config, level *slog.LevelVar, w io.Writer) *slog.Logger {

@@ -80,11 +80,17 @@ func (g *Gossip) judge(id discovery.HostID, at netip.AddrPort, verdict uint64) {
 // refuses reports whether a kernel answers at the address and nobody listens
 // there: a reset came back (RFC 9293, section 3.10.7.1).
 func (g *Gossip) refuses(at netip.AddrPort) bool {
-	conn, err := g.trans.DialTimeout(at.String(), knock)
-	if err == nil {
-		conn.Close()
+	return errors.Is(g.knockAt(at, knock), syscall.ECONNREFUSED)
+}
+
+// knockAt connects to a gossip port and hangs up. It says the label, so that a
+// member takes it for a stream that ended and not for a stranger.
+func (g *Gossip) knockAt(at netip.AddrPort, limit time.Duration) error {
+	conn, err := g.trans.DialTimeout(at.String(), limit)
+	if err != nil {
+		return err
 	}
-	return errors.Is(err, syscall.ECONNREFUSED)
+	return errors.Join(memberlist.AddLabelHeaderToStream(conn, g.label()), conn.Close())
 }
 
 func (g *Gossip) probeAnswered(id discovery.HostID, e event) {

@@ -2,7 +2,6 @@ package gossip
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -65,6 +64,7 @@ func (g *Gossip) aliveMembers() (n int) {
 // only a few knock at each missing one.
 func (g *Gossip) findLoop(ctx context.Context) {
 	for sleep(ctx, jitter(findEvery)) {
+		g.insistOnUs()
 		missing := g.missing()
 		rand.Shuffle(len(missing), func(i, j int) { missing[i], missing[j] = missing[j], missing[i] })
 		share := askedBy / float64(g.aliveMembers()+1)
@@ -72,11 +72,32 @@ func (g *Gossip) findLoop(ctx context.Context) {
 			if !c.id.IsZero() && rand.Float64() < share {
 				g.work.Go(func() {
 					if g.answers(c.id, c.at) {
-						g.contact(c)
+						g.try(c)
 					}
 				})
 			}
 		}
+	}
+}
+
+// insistOnUs contacts a member while none holds a state of this start of ours,
+// although we see some: after a change of our address they refuse us until
+// they have given up the old one, and nothing else would tell them again.
+func (g *Gossip) insistOnUs() {
+	if g.established() {
+		return
+	}
+	g.mu.Lock()
+	var alive []candidate
+	for _, p := range g.x.Peers() {
+		if p.Seen && p.Status == discovery.StatusAlive {
+			alive = append(alive, candidate{p.ID, p.Addr})
+		}
+	}
+	silent := g.x.Silent()
+	g.mu.Unlock()
+	if len(alive) > 0 && !silent {
+		g.try(alive[rand.IntN(len(alive))])
 	}
 }
 
@@ -99,6 +120,15 @@ func (g *Gossip) contact(c candidate) error {
 		g.log.Debug("contact with missing member", "addr", c.at)
 	}
 	return err
+}
+
+// try makes contact in a goroutine; another round follows if it fails.
+func (g *Gossip) try(c candidate) {
+	g.work.Go(func() {
+		if err := g.contact(c); err != nil {
+			g.log.Debug("contact", "addr", c.at, "err", err)
+		}
+	})
 }
 
 // rejoinLoop does what memberlist does not: it tries again to reach members
@@ -130,11 +160,7 @@ func (r *rejoiner) round(ctx context.Context) {
 		b.wait = min(max(2*b.wait, backoffMin), backoffMax)
 		b.next = time.Now().Add(b.wait)
 		r.pause[c.at] = b
-		r.g.work.Go(func() {
-			if err := r.g.contact(c); err != nil {
-				r.g.log.Debug("contact", "addr", c.at, "err", err)
-			}
-		})
+		r.g.try(c)
 	}
 }
 
@@ -242,5 +268,3 @@ func sleep(ctx context.Context, d time.Duration) bool {
 		return true
 	}
 }
-
-var errNotJoined = errors.New("no member took this host in")

@@ -160,10 +160,12 @@ func (g *Gossip) config() *memberlist.Config {
 	c.Transport = g.trans
 	c.BindAddr, c.BindPort = g.trans.addr.Addr().String(), int(g.trans.addr.Port())
 	c.AdvertisePort = c.BindPort
-	c.Label = hex.EncodeToString(g.cfg.Cluster[:8])
+	c.Label = g.label()
 	c.Keyring = g.keyring
 	c.EnableCompression = false
-	c.DeadNodeReclaimTime = 5 * time.Second
+	// A dead host is taken at another address at once: its name is its id, so
+	// nobody else can have it, and a clone is told by idTaken.
+	c.DeadNodeReclaimTime = time.Second
 	c.GossipToTheDeadTime = 60 * time.Second
 	c.HandoffQueueDepth = 8192
 	c.RequireNodeNames = true
@@ -172,6 +174,9 @@ func (g *Gossip) config() *memberlist.Config {
 	c.Delegate, c.Events, c.Ping, c.Conflict, c.Alive = d, d, d, d, d
 	return c
 }
+
+// label keeps the packets of two clusters apart; it is no secret.
+func (g *Gossip) label() string { return hex.EncodeToString(g.cfg.Cluster[:8]) }
 
 // Addr returns the address that the gossip port is bound to.
 func (g *Gossip) Addr() netip.AddrPort { return g.trans.addr }

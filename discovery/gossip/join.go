@@ -47,6 +47,8 @@ func (e *UnreachableError) Error() string {
 // Unwrap returns ErrUnreachable and the kernel's error.
 func (e *UnreachableError) Unwrap() []error { return []error{ErrUnreachable, e.Err} }
 
+var errNotJoined = errors.New("no member took this host in")
+
 // joinWait is how long a member has to take a new host in.
 const joinWait = 10 * time.Second
 
@@ -87,11 +89,9 @@ func (g *Gossip) remember(addrs []netip.AddrPort) {
 // joinAt goes through what can fail one by one, so that the error says which.
 func (g *Gossip) joinAt(ctx context.Context, at netip.AddrPort, progress func(string)) error {
 	progress(fmt.Sprintf("connecting to %s over tcp", at))
-	conn, err := g.trans.DialTimeout(at.String(), dialTimeout)
-	if err != nil {
+	if err := g.knockAt(at, dialTimeout); err != nil {
 		return &UnreachableError{Addr: at, Protocol: "tcp", Err: err}
 	}
-	conn.Close()
 	progress("exchanging the list of members")
 	if err := g.contact(candidate{at: at}); err != nil {
 		return joinError(at, err)

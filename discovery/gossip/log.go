@@ -5,6 +5,7 @@ import (
 	"context"
 	"log"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,6 +61,9 @@ var levels = []struct {
 }
 
 func levelOf(line []byte) (slog.Level, []byte) {
+	if bytes.Contains(line, []byte(net.ErrClosed.Error())) {
+		return slog.LevelDebug, line // we are shutting down
+	}
 	for _, l := range levels {
 		if rest, ok := bytes.CutPrefix(line, []byte(l.prefix)); ok {
 			return l.level, rest

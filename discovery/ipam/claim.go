@@ -47,9 +47,10 @@ func (m *Manager) claim(ctx context.Context, nw *network, v6 bool) error {
 	}
 	f = &flight{done: make(chan struct{})}
 	nw.claims[v6] = f
+	have := len(nw.family(v6))
 	m.mu.Unlock()
 
-	f.err = m.claimAlone(ctx, nw, v6)
+	f.err = m.claimAlone(ctx, nw, v6, have)
 	m.mu.Lock()
 	delete(nw.claims, v6)
 	m.mu.Unlock()
@@ -57,11 +58,19 @@ func (m *Manager) claim(ctx context.Context, nw *network, v6 bool) error {
 	return f.err
 }
 
-func (m *Manager) claimAlone(ctx context.Context, nw *network, v6 bool) error {
+// claimAlone claims a block unless the blocks in hand are no longer the have
+// that did not suffice.
+func (m *Manager) claimAlone(ctx context.Context, nw *network, v6 bool, have int) error {
 	if err := nw.own(ctx); err != nil {
 		return err
 	}
 	defer nw.disown()
+	m.mu.Lock()
+	changed := len(nw.family(v6)) != have
+	m.mu.Unlock()
+	if changed {
+		return nil
+	}
 	if gained, err := m.catchUp(ctx, nw, v6); gained || err != nil {
 		return err
 	}

@@ -365,14 +365,15 @@ func (m *Manager) markLent(nw *network, a netip.Addr, r discovery.Reservation, b
 	return h
 }
 
-// endLoans ends the loans of which the pool knows nothing. One that was made
-// or confirmed since the pool was read is too young to tell.
+// endLoans ends the loans of which the pool knows nothing. A borrower has a
+// minute to make the reservation; and what was lent or confirmed since the pool
+// was read is too young to tell.
 func (m *Manager) endLoans(nw *network, s discovery.Subnet, reserved map[netip.Addr]discovery.Reservation, began uint64) error {
 	m.mu.Lock()
 	var over []*holding
 	for a, h := range nw.held {
-		r, ok := reserved[a]
-		if h.state == stateLent && s.CIDR.Contains(a) && h.gen <= began && h.busy == nil && !(ok && r.Host == h.host) {
+		young := h.gen > began || time.Since(h.since) < loanCheck
+		if h.state == stateLent && s.CIDR.Contains(a) && h.busy == nil && !young && reserved[a].Host != h.host {
 			h.busy = make(chan struct{})
 			over = append(over, h)
 		}

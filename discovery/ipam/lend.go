@@ -95,7 +95,7 @@ func (m *Manager) pickAnyLoan(nw *network, from discovery.HostID, r request) (*h
 
 // lendTo notes a loan that is being written down. Manager.mu is held.
 func (nw *network) lendTo(to discovery.HostID, a netip.Addr, loan, seq, gen uint64) *holding {
-	h := &holding{addr: a, state: stateLent, host: to, loan: loan, seq: seq, gen: gen, busy: make(chan struct{})}
+	h := &holding{addr: a, state: stateLent, host: to, loan: loan, seq: seq, gen: gen, since: time.Now(), busy: make(chan struct{})}
 	nw.held[a] = h
 	return h
 }

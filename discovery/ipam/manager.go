@@ -136,7 +136,8 @@ type holding struct {
 	loan     uint64
 	busy     chan struct{} // closed when what is being done to it is over; nil at rest
 	back     *giveback     // it is being given back
-	gen      uint64        // of its last loan or confirmation
+	gen      uint64        // when it was last lent, confirmed or leased, for reads that began before
+	since    time.Time     // lent: when; zero after a restart
 }
 
 func (h *holding) record() addressRecord {
@@ -232,6 +233,7 @@ func (m *Manager) enter(ctx context.Context, n discovery.Network) (_ context.Con
 		nw = m.nets[n.ID]
 		if nw == nil {
 			nw = newNetwork(n)
+			nw.rereadAt = time.Now().Add(rereadTime) // nothing of it is held yet
 			m.nets[n.ID] = nw
 		}
 		nw.latest.Store(&n)

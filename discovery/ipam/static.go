@@ -34,11 +34,20 @@ func (m *Manager) fillThis(ctx context.Context, nw *network, h *holding, want ne
 		if !final(err) && pause(ctx, wait) {
 			continue
 		}
-		if retry, ok := errors.AsType[*retryError](err); ok {
-			err = retry.why
-		}
+		return lastly(ctx, err)
+	}
+}
+
+// lastly is the error of an attempt after which there is no time for another.
+func lastly(ctx context.Context, err error) error {
+	retry, ok := errors.AsType[*retryError](err)
+	if !ok {
 		return away(ctx, err)
 	}
+	if _, taken := errors.AsType[*TakenError](retry.why); taken {
+		return retry.why
+	}
+	return fmt.Errorf("%w: gave up after %s: %w", ErrStoreAway, storeWait, retry.why)
 }
 
 // final reports whether trying again is of no use, success included.
@@ -109,7 +118,7 @@ func (m *Manager) reserve(ctx context.Context, nw *network, h *holding, want net
 	case held && b.Host == m.cfg.Self:
 		// A claim whose answer was lost, or a block on its way back.
 		m.rereadSoon(nw, 0)
-		return &retryError{fmt.Errorf("block %s is changing hands: %w", b.Prefix, ErrStoreAway)}
+		return &retryError{fmt.Errorf("block %s is changing hands", b.Prefix)}
 	case held:
 		return m.borrow(ctx, nw, h, &b, b.Host, want, want.Is6())
 	}
@@ -193,7 +202,7 @@ func (m *Manager) await(nw *network, h *holding, a netip.Addr) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if b := nw.blockOf(a); nw.held[a] != nil || b != nil && !b.lost {
-		return &retryError{fmt.Errorf("address %s changed hands: %w", a, ErrStoreAway)}
+		return &retryError{fmt.Errorf("address %s changed hands", a)}
 	}
 	nw.hold(h, a, 0)
 	return nil
@@ -252,7 +261,7 @@ func (m *Manager) reservedBy(ctx context.Context, nw *network, a netip.Addr, hos
 // to be given back.
 func (m *Manager) conclude(nw *network, h *holding, g *giveback, err error) error {
 	if err == nil {
-		err = m.disk.commit(putAddress(nw.id(), h.addr, h.record()), deleteReturn(g.number))
+		err = m.disk.commit(putNetwork(nw.spec()), putAddress(nw.id(), h.addr, h.record()), deleteReturn(g.number))
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -289,7 +298,7 @@ func (m *Manager) lend(ctx context.Context, nw *network, g *giveback, a netip.Ad
 		taken.Endpoint = got.endpoint
 		return netip.Addr{}, taken
 	case verdictNotMine:
-		return netip.Addr{}, &retryError{fmt.Errorf("host %s has no block of %s: %w", w.Lender, a, ErrStoreAway)}
+		return netip.Addr{}, &retryError{fmt.Errorf("host %s has no block of %s", w.Lender, a)}
 	case verdictNone:
 		return netip.Addr{}, fmt.Errorf("host %s: %w", w.Lender, ErrFull)
 	}

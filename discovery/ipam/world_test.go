@@ -28,7 +28,8 @@ type fakePool struct {
 	blocks   map[string]discovery.Block
 	reserved map[string]reservation
 	fault    func() fault // nil: none
-	hang     bool         // requests get no answer at all
+	delay    func() time.Duration
+	hang     bool // requests get no answer at all
 	calls    int
 }
 
@@ -53,8 +54,14 @@ func newFakePool() *fakePool {
 // do runs one request with the pool's faults.
 func (p *fakePool) do(ctx context.Context, f func() error) error {
 	p.mu.Lock()
-	hang := p.hang
+	hang, delay := p.hang, p.delay
 	p.mu.Unlock()
+	if delay != nil {
+		// On the way there and on the way back, so that a process can die in
+		// between.
+		time.Sleep(delay())
+		defer func() { time.Sleep(delay()) }()
+	}
 	if hang {
 		<-ctx.Done()
 		return ctx.Err()
@@ -220,15 +227,15 @@ type host struct {
 // process does reaches anybody, nor is it answered.
 type gate struct {
 	*fakePool
-	mu   sync.Mutex
+	mu   sync.RWMutex
 	shut bool
 }
 
 var errKilled = fmt.Errorf("%w: killed", discovery.ErrStoreAway)
 
 func (g *gate) check() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.mu.RLock()
+	defer g.mu.RUnlock()
 	if g.shut {
 		return errKilled
 	}
@@ -337,6 +344,19 @@ func (h *host) manager() *Manager {
 	return h.m
 }
 
+// serve answers a message; the process is not killed in the middle of it.
+func (h *host) serve(from discovery.HostID, body []byte) []byte {
+	h.mu.Lock()
+	m, g := h.m, h.gate
+	h.mu.Unlock()
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.shut {
+		return nil
+	}
+	return m.Serve(from, body)
+}
+
 func (h *host) halt() {
 	if h.stop != nil {
 		h.stop()
@@ -400,11 +420,18 @@ func (w *world) lend(ctx context.Context, from, to discovery.HostID, body []byte
 		how = w.loanFault()
 	}
 	w.mu.Unlock()
+	w.pool.mu.Lock()
+	delay := w.pool.delay
+	w.pool.mu.Unlock()
+	if delay != nil {
+		time.Sleep(delay())
+		defer func() { time.Sleep(delay()) }()
+	}
 	if mute || how == faultBefore {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	out := w.host(to).manager().Serve(from, body)
+	out := w.host(to).serve(from, body)
 	if how == faultAfter {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -485,6 +512,16 @@ func mustFree(t testing.TB, h *host, n discovery.Network, id discovery.EndpointI
 	}
 }
 
+// upTo makes delays at random.
+func upTo(r *rand.Rand, most time.Duration) func() time.Duration {
+	var mu sync.Mutex
+	return func() time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
+		return time.Duration(r.Int64N(int64(most)))
+	}
+}
+
 // sometimes makes faults with the given chances, in percent.
 func sometimes(r *rand.Rand, before, after int) func() fault {
 	return func() fault {
@@ -495,5 +532,12 @@ func sometimes(r *rand.Rand, before, after int) func() fault {
 			return faultAfter
 		}
 		return faultNone
+	}
+}
+
+func mkdir(t testing.TB, dir string) {
+	t.Helper()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -3,6 +3,7 @@ package pool_test
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,7 +15,7 @@ import (
 )
 
 // same compares with netip values by ==.
-var same = cmpopts.EquateComparable()
+var same = cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})
 
 func TestCluster(t *testing.T) {
 	stores(t, func(t *testing.T, s store) {

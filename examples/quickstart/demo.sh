@@ -3,7 +3,8 @@
 # that a user would type.
 #
 #   demo.sh            runs the demo and removes everything
-#   demo.sh --keep     leaves the hosts running and says how to look at them
+#   demo.sh --keep     leaves the hosts running, also when a step fails, and says
+#                      how to look at them
 #   demo.sh remove ID  removes what --keep left
 #
 # A host is a network namespace with an agent in it, the three of them joined by
@@ -109,6 +110,10 @@ erase() {
 finish() {
 	local status=$?
 	trap - EXIT
+	if ((status != 0)) && [[ -n $keep ]]; then
+		explore >&2
+		exit "$status"
+	fi
 	if ((status != 0)); then
 		for log in "$dir"/host*/agentd.log; do
 			[[ ! -e $log ]] || { printf '\nend of %s:\n' "$log" && tail -n 15 "$log"; } >&2
@@ -246,9 +251,10 @@ demo() {
 
 	title "What the kernel of host2 holds: one fabric namespace, and of each remote endpoint one neighbour and one FDB entry"
 	vni=$(ctl 2 network inspect blue -o json | sed -n 's/.*"VNI": *\([0-9]*\).*/\1/p')
+	device=$(printf 'v%06x' "$vni")
 	show "ip -n $id-fabric2 -brief link"
-	show "ip -n $id-fabric2 neighbour show dev v$vni"
-	show "bridge -n $id-fabric2 fdb show dev v$vni"
+	show "ip -n $id-fabric2 neighbour show dev $device"
+	show "bridge -n $id-fabric2 fdb show dev $device"
 
 	title "Gone is gone, everywhere"
 	on host1 agentctl detach blue web
@@ -306,17 +312,19 @@ explore() {
 	END
 }
 
+keep=''
 case ${1:-} in
 '' | --keep)
+	keep=${1:-}
 	[[ $(id -u) == 0 ]] || fail "making network namespaces needs root"
 	[[ -x $bin/agentd ]] || fail "no $bin/agentd: run make build, or make demo"
 	begin
 	trap finish EXIT
 	trap 'exit 130' INT TERM HUP
 	demo
-	if [[ ${1:-} == --keep ]]; then
-		explore
+	if [[ -n $keep ]]; then
 		trap - EXIT
+		explore
 	else
 		erase
 		trap - EXIT

@@ -108,7 +108,7 @@ func (k *Kernel) Uplinks(_ context.Context, vtep netip.Addr) ([]string, error) {
 }
 
 // here is the namespace of the caller.
-func here() (*space, error) { return openSpace("/proc/self/ns/net") }
+func here() (*space, error) { return openSpace("/proc/thread-self/ns/net") }
 
 // DefaultAddr returns the source address of the default route, IPv4 before
 // IPv6. The error is os.ErrNotExist when there is no such route.
@@ -134,6 +134,9 @@ func DefaultAddr() (netip.Addr, error) {
 
 // source asks the kernel which address a packet over the route would carry.
 func (s *space) source(r *route) (netip.Addr, error) {
+	if r.src.IsValid() {
+		return r.src, nil
+	}
 	to := r.via
 	if !to.IsValid() {
 		to = r.dst.Addr()

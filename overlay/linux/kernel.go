@@ -53,7 +53,7 @@ func Open(cfg Config) (*Kernel, error) {
 		return nil, err
 	}
 	if cfg.Host == "" {
-		cfg.Host = "/proc/self/ns/net"
+		cfg.Host = "/proc/thread-self/ns/net"
 	}
 	if err := k.open(cfg.Host); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the kernel: %w", err), k.Close())
@@ -82,6 +82,9 @@ func (k *Kernel) Close() error {
 		if s != nil {
 			errs = append(errs, s.close())
 		}
+	}
+	if k.nft != nil {
+		errs = append(errs, k.nft.close())
 	}
 	return errors.Join(errs...)
 }

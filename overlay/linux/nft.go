@@ -123,17 +123,17 @@ func (s *nftSpace) flush() error {
 	if err == nil {
 		return nil
 	}
-	return errors.Join(err, s.conn.CloseLasting(), s.dial())
+	return errors.Join(err, s.redial())
 }
+
+// redial drops what was not sent or not read.
+func (s *nftSpace) redial() error { return errors.Join(s.conn.CloseLasting(), s.dial()) }
 
 // list returns the table, if there is one, and its elements.
 func (s *nftSpace) list() ([]overlay.Object, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d, err := s.dump()
-	if errors.Is(err, os.ErrNotExist) { // deleted while we looked
-		return nil, nil
-	}
 	if err != nil || !d.found {
 		return nil, err
 	}
@@ -159,20 +159,33 @@ type nftDump struct {
 	elements []overlay.NFElement
 }
 
+// dump reads the table. One that is deleted meanwhile is not found.
 func (s *nftSpace) dump() (d nftDump, err error) {
-	tables, err := s.conn.ListTablesOfFamily(s.table.Family)
-	if err != nil {
+	if d.found, d.rules.flags, err = s.find(); err != nil || !d.found {
 		return d, err
 	}
-	for _, t := range tables {
-		if t.Name == s.table.Name && t.Family == s.table.Family {
-			d.found, d.rules.flags = true, t.Flags
-		}
-	}
-	if !d.found {
+	err = errors.Join(s.dumpSets(&d), s.dumpChains(&d))
+	if err == nil {
 		return d, nil
 	}
-	return d, errors.Join(s.dumpSets(&d), s.dumpChains(&d))
+	if again := s.redial(); again != nil {
+		return d, errors.Join(err, again)
+	}
+	if found, _, again := s.find(); again == nil && !found {
+		return nftDump{}, nil
+	}
+	return d, err
+}
+
+// find looks for the table.
+func (s *nftSpace) find() (found bool, flags uint32, err error) {
+	tables, err := s.conn.ListTablesOfFamily(s.table.Family)
+	for _, t := range tables {
+		if t.Name == s.table.Name && t.Family == s.table.Family {
+			return true, t.Flags, err
+		}
+	}
+	return false, 0, err
 }
 
 func (s *nftSpace) dumpSets(d *nftDump) error {

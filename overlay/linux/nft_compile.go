@@ -54,6 +54,9 @@ func (c *compiler) statement() error {
 		c.emit(&expr.Masq{})
 	case word == "jump" || word == "goto":
 		c.next()
+		if len(c.words) == 0 {
+			return fmt.Errorf("%s needs a chain", word)
+		}
 		c.emit(&expr.Verdict{Kind: kind, Chain: c.words[0]})
 	case verdict:
 		c.emit(&expr.Verdict{Kind: kind})

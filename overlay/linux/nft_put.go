@@ -83,13 +83,10 @@ func (s *nftSpace) install(t overlay.NFTable, more []overlay.NFElement) error {
 	s.conn.DelTable(&s.table)
 	s.conn.AddTable(&s.table)
 	if err := errors.Join(s.addSets(wanted, slices.Concat(had.elements, more)), s.addChains(wanted)); err != nil {
-		return errors.Join(err, s.discard())
+		return errors.Join(err, s.redial())
 	}
 	return s.flush()
 }
-
-// discard drops a transaction that was not sent.
-func (s *nftSpace) discard() error { return errors.Join(s.conn.CloseLasting(), s.dial()) }
 
 func (s *nftSpace) addSets(r ruleset, elements []overlay.NFElement) error {
 	bySet := map[string][]overlay.NFElement{}
@@ -202,10 +199,15 @@ func (s *nftSpace) change(ctx context.Context, elements []overlay.NFElement, d d
 	return errors.Join(errs...)
 }
 
+// sets are those of the table; none if there is no table.
 func (s *nftSpace) sets() (map[string]*nftables.Set, error) {
-	list, err := s.conn.GetSets(&s.table)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	found, _, err := s.find()
+	if err != nil || !found {
 		return nil, err
+	}
+	list, err := s.conn.GetSets(&s.table)
+	if err != nil {
+		return nil, errors.Join(err, s.redial())
 	}
 	sets := make(map[string]*nftables.Set, len(list))
 	for _, set := range list {
@@ -243,7 +245,7 @@ func (s *nftSpace) send(set *nftables.Set, elements []nftables.SetElement, d dir
 		change = s.conn.SetDeleteElements
 	}
 	if err := change(set, elements); err != nil {
-		return errors.Join(err, s.discard())
+		return errors.Join(err, s.redial())
 	}
 	return s.flush()
 }
@@ -253,7 +255,7 @@ func (s *nftSpace) send(set *nftables.Set, elements []nftables.SetElement, d dir
 func (s *nftSpace) supplant(set *nftables.Set, e overlay.NFElement) error {
 	raw, err := s.conn.GetSetElements(set)
 	if err != nil {
-		return err
+		return errors.Join(err, s.redial())
 	}
 	have, _ := decodeElements(s.place, set, raw)
 	have = slices.DeleteFunc(have, func(h overlay.NFElement) bool { return !h.Addr.Overlaps(e.Addr) })
@@ -261,7 +263,7 @@ func (s *nftSpace) supplant(set *nftables.Set, e overlay.NFElement) error {
 		return unix.EEXIST
 	}
 	if err := s.conn.SetDeleteElements(set, encodeAll(have, true)); err != nil {
-		return errors.Join(err, s.discard())
+		return errors.Join(err, s.redial())
 	}
 	return s.send(set, encodeElement(e, true), adding)
 }

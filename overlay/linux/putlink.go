@@ -152,35 +152,43 @@ func (k *Kernel) gatewayInfo(e *encoder, want overlay.Link) {
 
 // changeLink gives an existing device our settings and sets it up.
 func (k *Kernel) changeLink(want overlay.Link, have link) error {
+	s := k.space(want.Place)
+	if want.Kind == overlay.VXLAN && parseVXLAN(have.data).local != want.Local {
+		if err := s.changeLocal(want, have); err != nil {
+			return err
+		}
+	}
 	var e encoder
 	e.begin(unix.RTM_NEWLINK, 0, ifInfo(have.index, unix.IFF_UP, unix.IFF_UP))
 	linkSettings(&e, want)
 	e.str(unix.IFLA_IFALIAS, want.Alias)
-	switch want.Kind {
-	case overlay.Bridge:
+	if want.Kind == overlay.Bridge {
 		e.nest(unix.IFLA_LINKINFO, func() { bridgeInfo(&e) })
-	case overlay.VXLAN:
-		// The address alone: the kernel refuses a change that repeats the port.
-		if parseVXLAN(have.data).local != want.Local {
-			e.nest(unix.IFLA_LINKINFO, func() {
-				e.attr(unix.IFLA_INFO_KIND, []byte("vxlan"))
-				e.nest(unix.IFLA_INFO_DATA, func() { localInfo(&e, want) })
-			})
-		}
 	}
 	e.end()
-	err := k.space(want.Place).one(&e)
+	err := s.one(&e)
 	if want.Kind == overlay.VXLAN && errors.Is(err, unix.EADDRINUSE) {
 		// The socket is opened when the device goes up, not when it is made.
 		return fmt.Errorf("udp port %d: %w: %w", want.Port, overlay.ErrPortTaken, err)
 	}
-	if err != nil {
-		return err
-	}
-	if want.Kind == overlay.EndpointPeer && have.mtu != want.MTU {
+	if err == nil && want.Kind == overlay.EndpointPeer && have.mtu != want.MTU {
 		return k.sandboxMTU(have, want.MTU)
 	}
-	return nil
+	return err
+}
+
+// changeLocal changes the source address of a tunnel device in place. The
+// message holds nothing else: the kernel refuses one that repeats the port or
+// the MTU.
+func (s *space) changeLocal(want overlay.Link, have link) error {
+	var e encoder
+	e.begin(unix.RTM_NEWLINK, 0, ifInfo(have.index, 0, 0))
+	e.nest(unix.IFLA_LINKINFO, func() {
+		e.attr(unix.IFLA_INFO_KIND, []byte("vxlan"))
+		e.nest(unix.IFLA_INFO_DATA, func() { localInfo(&e, want) })
+	})
+	e.end()
+	return s.one(&e)
 }
 
 // putPort enslaves a device to its bridge.

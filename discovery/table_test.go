@@ -1,0 +1,367 @@
+package discovery_test
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/discoverytest"
+)
+
+func recordOf(t *testing.T, v discovery.View, id discovery.EndpointID) discovery.Record {
+	t.Helper()
+	for _, r := range v.Endpoints {
+		if r.ID == id {
+			return r
+		}
+	}
+	t.Fatalf("no record of %s", id)
+	return discovery.Record{}
+}
+
+// TestNamesOfADownMember walks through what a member can come to, with the
+// time since it was found down.
+func TestNamesOfADownMember(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		flags  discovery.HeaderFlags
+		grace  time.Duration
+		status discovery.MemberStatus
+		after  time.Duration
+		want   discovery.EndpointStatus
+		hidden bool
+	}{
+		{"alive", 0, 0, discovery.StatusAlive, time.Hour, discovery.EndpointLive, false},
+		{"suspect", 0, 0, discovery.StatusSuspect, time.Hour, discovery.EndpointLive, false},
+		{"dead without grace", 0, 0, discovery.StatusDead, 0, discovery.EndpointSuspended, true},
+		{"dead within the grace", 0, 10 * time.Second, discovery.StatusDead, 9 * time.Second, discovery.EndpointSuspended, false},
+		{"dead after the grace", 0, 10 * time.Second, discovery.StatusDead, 10 * time.Second, discovery.EndpointSuspended, true},
+		{"back soon", discovery.FlagBackSoon, 0, discovery.StatusDead, 59 * time.Second, discovery.EndpointSuspended, false},
+		{"back soon, but it was not", discovery.FlagBackSoon, 0, discovery.StatusDead, time.Minute, discovery.EndpointSuspended, true},
+		{"its kernel answers", 0, 0, discovery.StatusAgentDown, time.Hour, discovery.EndpointSuspended, false},
+		{"left without a last version", 0, 0, discovery.StatusLeft, 0, discovery.EndpointSuspended, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := header(1)
+			h.Flags = c.flags
+			a := exchange(t, 1, h, endpoint(1, 1))
+			tb, err := discovery.NewTable(discovery.TableConfig{Self: hostID(2), Header: header(2), Grace: c.grace, Now: start})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := discovery.NewExchange(tb, 1, 1)
+			settle(a, b)
+			at := start.Add(time.Hour)
+			b.SetMember(at, hostID(1), netip.AddrPort{}, c.status)
+			b.Tick(at.Add(c.after))
+			r := recordOf(t, b.View(), endpointID(1, 1))
+			if r.Status != c.want || r.Hidden != c.hidden {
+				t.Errorf("status %v, hidden %v; want %v, %v", r.Status, r.Hidden, c.want, c.hidden)
+			}
+			b.SetMember(at.Add(2*time.Hour), hostID(1), netip.AddrPort{}, discovery.StatusAlive)
+			if r := recordOf(t, b.View(), endpointID(1, 1)); r.Status != discovery.EndpointLive || r.Hidden {
+				t.Errorf("seen again: status %v, hidden %v", r.Status, r.Hidden)
+			}
+		})
+	}
+}
+
+func TestAddressAnnouncedTwice(t *testing.T) {
+	lower, higher := 1, 2
+	if a, b := hostID(1), hostID(2); string(a[:]) > string(b[:]) {
+		lower, higher = 2, 1
+	}
+	for _, c := range []struct {
+		name            string
+		lowSeq, highSeq uint64
+		network         discovery.NetworkID // of the higher host's endpoint
+		lowBeaten       bool
+		highBeaten      bool
+	}{
+		{"the later claim wins", 1, 2, discovery.NetworkID{1}, true, false},
+		{"the later claim wins on either host", 2, 1, discovery.NetworkID{1}, false, true},
+		{"equal claims: the lower host wins", 3, 3, discovery.NetworkID{1}, false, true},
+		{"another network is another address", 3, 3, discovery.NetworkID{2}, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			low, high := endpoint(lower, 1), endpoint(higher, 1)
+			low.IPv4 = netip.MustParseAddr("10.42.0.9")
+			high.IPv4, high.Network = low.IPv4, c.network
+			low.Seq, high.Seq = c.lowSeq, c.highSeq
+			a, b := exchange(t, lower, header(lower), low), exchange(t, higher, header(higher), high)
+			settle(a, b)
+			for _, x := range []*discovery.Exchange{a, b} {
+				v := x.View()
+				if got := recordOf(t, v, low.ID).Beaten; got != c.lowBeaten {
+					t.Errorf("%v: lower host beaten %v, want %v", x, got, c.lowBeaten)
+				}
+				if got := recordOf(t, v, high.ID).Beaten; got != c.highBeaten {
+					t.Errorf("%v: higher host beaten %v, want %v", x, got, c.highBeaten)
+				}
+			}
+			b.Announce(nil, []discovery.EndpointID{high.ID})
+			settle(a, b)
+			if recordOf(t, a.View(), low.ID).Beaten {
+				t.Error("beaten by an endpoint that is gone")
+			}
+		})
+	}
+}
+
+func TestViewIsKeptWhileNothingChanges(t *testing.T) {
+	x := exchange(t, 1, header(1), endpoints(1, 50)...)
+	first := x.View()
+	if got := testing.AllocsPerRun(100, func() { x.View() }); got > 0 {
+		t.Errorf("%v allocations for an unchanged view", got)
+	}
+	before := x.Revision()
+	if x.Announce([]discovery.Endpoint{endpoint(1, 3)}, []discovery.EndpointID{endpointID(1, 999)}) {
+		t.Error("an equal endpoint and an unknown id made a version")
+	}
+	if x.SetHeader(func(*discovery.Header) {}) || x.Revision() != before {
+		t.Error("an unchanged header made a version")
+	}
+	if diff := cmp.Diff(first, x.View(), cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestEqualTablesGiveEqualEndpoints(t *testing.T) {
+	a, b := exchange(t, 1, header(1), endpoints(1, 20)...), exchange(t, 2, header(2), endpoints(2, 20)...)
+	settle(a, b)
+	if a.Root() != b.Root() {
+		t.Fatal("roots differ")
+	}
+	if diff := cmp.Diff(a.View().Endpoints, b.View().Endpoints, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Errorf("views of equal tables differ:\n%s", diff)
+	}
+}
+
+func TestRestoredOwnersCountAsAliveFor15s(t *testing.T) {
+	a, b := exchange(t, 1, header(1), endpoint(1, 1)), exchange(t, 2, header(2))
+	settle(a, b)
+	blob, err := b.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := func() *discovery.Table {
+		tb, err := discovery.NewTable(discovery.TableConfig{Self: hostID(2), Incarnation: 1, Saved: blob, Now: start})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tb
+	}
+	tb := again()
+	if got := tb.OwnVersion().Inc; got != 2 {
+		t.Errorf("incarnation %d after one of 1, want 2 though the caller's was lost", got)
+	}
+	if v := tb.View(); v.Complete || recordOf(t, v, endpointID(1, 1)).Status != discovery.EndpointLive {
+		t.Error("right after the start: want the endpoint live and the view not complete")
+	}
+	tb.Tick(start.Add(15*time.Second - 1))
+	if tb.View().Complete {
+		t.Error("complete before the owner was given up")
+	}
+	tb.Tick(start.Add(15 * time.Second))
+	if v := tb.View(); !v.Complete || recordOf(t, v, endpointID(1, 1)).Status != discovery.EndpointSuspended {
+		t.Error("after 15 s: want the endpoint suspended and the view complete")
+	}
+	tb = again()
+	x := discovery.NewExchange(tb, 1, 1)
+	settle(a, x)
+	if !x.View().Complete {
+		t.Error("not complete although the only owner was compared")
+	}
+}
+
+func TestIncarnationIsRaisedAboveOneThatIsShown(t *testing.T) {
+	c := discoverytest.New(start, 1)
+	nodes := startHosts(t, c, 3, 2)
+	await(t, c, 10*time.Second, "start", c.Converged)
+	for range 5 {
+		nodes[2].Announce([]discovery.Endpoint{endpoint(2, 9)}, nil)
+		nodes[2].Announce(nil, []discovery.EndpointID{endpointID(2, 9)})
+	}
+	await(t, c, 10*time.Second, "changes", c.Converged)
+	nodes[2].Kill()
+	// The disk is that of the first day: same incarnation, other endpoints.
+	nodes[2] = startHost(t, c, discoverytest.Config{Self: hostID(2), Incarnation: 1, Header: header(2), Endpoints: []discovery.Endpoint{endpoint(2, 40)}})
+	await(t, c, 10*time.Second, "refuted", c.Converged)
+	if got := nodes[2].Stats().Refutes; got == 0 {
+		t.Error("nothing was refuted")
+	}
+}
+
+func TestStateLargerThanAMessageComesInParts(t *testing.T) {
+	eps := make([]discovery.Endpoint, 0, 12000)
+	for i := range 12000 {
+		e := endpoint(1, i)
+		e.ID, e.IPv4 = endpointID(1, i), netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})
+		eps = append(eps, e)
+	}
+	a, b := exchange(t, 1, header(1), eps...), exchange(t, 2, header(2))
+	now := start
+	b.SetMember(now, hostID(1), netip.AddrPort{}, discovery.StatusAlive)
+	a.SetMember(now, hostID(2), netip.AddrPort{}, discovery.StatusAlive)
+	b.Started(now, hostID(1), 1)
+	b.Tick(now)
+	for _, p := range b.Take() {
+		if _, err := a.Receive(now, p.Body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	parts := 0
+	for _, p := range a.Take() {
+		if p.Kind != discovery.KindState {
+			continue
+		}
+		parts++
+		if len(p.Body) > discovery.MaxState {
+			t.Errorf("a state of %d bytes, want at most %d", len(p.Body), discovery.MaxState)
+		}
+		if got := len(b.View().Endpoints); got != 0 {
+			t.Errorf("%d endpoints before the last part", got)
+		}
+		if _, err := b.Receive(now, p.Body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := len(b.View().Endpoints); got != len(eps) || parts < 2 {
+		t.Errorf("%d endpoints after %d parts, want %d", got, parts, len(eps))
+	}
+}
+
+// TestThousandOwners is the size that the design is made for.
+func TestThousandOwners(t *testing.T) {
+	big := exchange(t, 0, header(0), endpoints(0, 100)...)
+	for i := 1; i < 1000; i++ {
+		o := exchange(t, i, header(i), endpoints(i, 100)...)
+		transfer(t, o, big)
+	}
+	digest := len(big.Digest().Append(nil))
+	t.Logf("digest of 1000 owners: %d bytes", digest)
+	if digest > 20_000 {
+		t.Errorf("digest of %d bytes, want at most 20 KB", digest)
+	}
+	v := big.View()
+	if len(v.Endpoints) != 100_000 {
+		t.Fatalf("%d endpoints, want 100000", len(v.Endpoints))
+	}
+	began := time.Now()
+	big.Announce([]discovery.Endpoint{endpoint(0, 200)}, nil)
+	big.View()
+	t.Logf("view of 100000 endpoints built in %v", time.Since(began))
+
+	began = time.Now()
+	joiner := exchange(t, 5000, header(5000))
+	settle(big, joiner)
+	t.Logf("joiner has %d endpoints after %v of work", len(joiner.View().Endpoints), time.Since(began))
+	if joiner.Root() != big.Root() {
+		t.Error("the joiner's table differs")
+	}
+	if got := len(joiner.Digest().Append(nil)); got > 20_000 {
+		t.Errorf("digest above 1000 owners is %d bytes", got)
+	}
+	// Above the limit one changed owner costs bucket hashes and one bucket.
+	joiner.Announce([]discovery.Endpoint{endpoint(5000, 1)}, nil)
+	big.Compare(joiner.Self())
+	for _, p := range big.Take() {
+		if len(p.Body) > 2200 {
+			t.Errorf("%v of %d bytes, want bucket hashes only", p.Kind, len(p.Body))
+		}
+	}
+	settle(big, joiner)
+	if joiner.Root() != big.Root() {
+		t.Error("not equal after a comparison by buckets")
+	}
+}
+
+// transfer hands the whole state of an owner to another host.
+func transfer(t *testing.T, from, to *discovery.Exchange) {
+	t.Helper()
+	from.SetMember(start, to.Self(), netip.AddrPort{}, discovery.StatusAlive)
+	pull := discovery.Pull{From: to.Self(), Owners: []discovery.PullEntry{{Owner: from.Self().Short()}}}
+	if _, err := from.Receive(start, pull.Append(nil)); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range from.Take() {
+		if p.Kind == discovery.KindState {
+			if _, err := to.Receive(start, p.Body); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	to.Take()
+}
+
+func TestChangeTooLargeForDatagramsIsAnnouncedAndPulled(t *testing.T) {
+	a, b := exchange(t, 1, header(1)), exchange(t, 2, header(2))
+	settle(a, b)
+	a.Announce(endpoints(1, 100), nil)
+	a.Flush()
+	for _, p := range a.Take() {
+		if p.Kind != discovery.KindAnnounce {
+			t.Errorf("sent a %v of %d bytes, want an announce", p.Kind, len(p.Body))
+		}
+		if _, err := b.Receive(start, p.Body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settle(a, b)
+	if got := len(b.View().Endpoints); got != 100 {
+		t.Errorf("%d endpoints, want 100", got)
+	}
+}
+
+func TestDatagramsNeverExceedTheirLimit(t *testing.T) {
+	a, b := exchange(t, 1, header(1)), exchange(t, 2, header(2))
+	settle(a, b)
+	for i := range 200 {
+		a.Announce([]discovery.Endpoint{endpoint(1, i)}, nil)
+	}
+	a.Flush()
+	out := a.Take()
+	if len(out) < 10 {
+		t.Fatalf("%d datagrams for 200 versions", len(out))
+	}
+	for i := len(out) - 1; i >= 0; i-- { // the receiving queue turns them round
+		if n := len(out[i].Body); n > discovery.MaxDatagram {
+			t.Errorf("datagram of %d bytes", n)
+		}
+		if _, err := b.Receive(start, out[i].Body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := len(b.View().Endpoints); got != 200 {
+		t.Errorf("%d endpoints from datagrams in reverse order, want 200 without a pull", got)
+	}
+	for _, p := range b.Take() {
+		if p.Kind == discovery.KindPull {
+			t.Error("pulled although nothing was lost")
+		}
+	}
+}
+
+func TestOwnEndpointsArePendingUntilShown(t *testing.T) {
+	a, b := exchange(t, 1, header(1)), exchange(t, 2, header(2))
+	a.Announce(endpoints(1, 1), nil)
+	if got := recordOf(t, a.View(), endpointID(1, 0)).Status; got != discovery.EndpointLive {
+		t.Errorf("alone: %v, want live", got)
+	}
+	settle(a, b)
+	a.Announce([]discovery.Endpoint{endpoint(1, 1)}, nil)
+	if got := recordOf(t, a.View(), endpointID(1, 1)).Status; got != discovery.EndpointPending {
+		t.Errorf("not sent yet: %v, want pending", got)
+	}
+	if got := recordOf(t, a.View(), endpointID(1, 0)).Status; got != discovery.EndpointLive {
+		t.Errorf("an older one: %v, want live", got)
+	}
+	settle(a, b)
+	if got := recordOf(t, a.View(), endpointID(1, 1)).Status; got != discovery.EndpointLive {
+		t.Errorf("after the exchange: %v, want live", got)
+	}
+}

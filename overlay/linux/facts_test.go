@@ -1,0 +1,85 @@
+package linux
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// as runs fn as an agent in the host's namespace would.
+func (h *host) as(t *testing.T, fn func()) {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends here
+		err := unix.Setns(int(h.k.host.ns.Fd()), unix.CLONE_NEWNET)
+		if err == nil {
+			fn()
+		}
+		done <- err
+	}()
+	must(t, <-done)
+}
+
+func TestDefaultAddr(t *testing.T) {
+	h := newHost(t)
+	for _, c := range []struct{ name, before, want string }{
+		{"no default route", "true", "invalid IP"},
+		{"the address of the route's device", "ip -n HOST route add default via 192.0.2.254 metric 50", "192.0.2.1"},
+		{"the preferred source of the better route", "ip -n HOST addr add 192.0.2.9/24 dev eth0" +
+			" && ip -n HOST route add default via 192.0.2.254 src 192.0.2.9 metric 10", "192.0.2.9"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			sh(t, "%s", strings.ReplaceAll(c.before, "HOST", h.ns))
+			var a netip.Addr
+			var err error
+			h.as(t, func() { a, err = DefaultAddr() })
+			if a.String() != c.want || a.IsValid() == errors.Is(err, os.ErrNotExist) {
+				t.Errorf("address %s, %v, want %s", a, err, c.want)
+			}
+		})
+	}
+}
+
+func TestLocalRoutes(t *testing.T) {
+	h := newHost(t)
+	h.set(t, h.state(t, "with IPv6"))
+	sh(t, "ip -n %s route add default via 192.0.2.254; ip -n %s route add 10.9.0.0/16 via 192.0.2.254; ip -n %s route add blackhole 10.8.0.0/16", h.ns, h.ns, h.ns)
+	var got []netip.Prefix
+	var err error
+	h.as(t, func() { got, err = LocalRoutes() })
+	must(t, err)
+	want := []netip.Prefix{netipPrefix("10.9.0.0/16"), netipPrefix("192.0.2.0/24"), netipPrefix("2001:db8::/64")}
+	if !slices.Equal(got, want) {
+		t.Errorf("routes %v, want %v", got, want)
+	}
+}
+
+func TestUnderlay(t *testing.T) {
+	h := newHost(t)
+	if _, _, err := h.k.Underlay(netip.MustParseAddr("192.0.2.99")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("error for an address nobody has: %v", err)
+	}
+	sh(t, "ip -n %s route add default via 192.0.2.254 mtu 1400", h.ns)
+	mtu, dev, err := h.k.Underlay(h.vtep)
+	must(t, err)
+	if mtu != 1400 || dev != "eth0" {
+		t.Errorf("underlay %s mtu %d, want eth0 and the route's 1400", dev, mtu)
+	}
+}
+
+func TestUplinks(t *testing.T) {
+	h := newHost(t)
+	sh(t, "ip -n %s link set far0 up; ip -n %s route add default dev far0", h.ns, h.ns)
+	got, err := h.k.Uplinks(t.Context(), h.vtep)
+	must(t, err)
+	if !slices.Equal(got, []string{"eth0", "far0"}) {
+		t.Errorf("uplinks %q", got)
+	}
+}

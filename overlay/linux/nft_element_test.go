@@ -1,0 +1,70 @@
+package linux
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/nftables"
+	"pgregory.net/rapid"
+
+	"github.com/weft-net/weft/overlay"
+)
+
+func TestElementsRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var want overlay.NFElement
+		want.Set = "a"
+		if rapid.Bool().Draw(t, "dev") {
+			want.Dev = rapid.StringMatching(`[a-z0-9]{1,15}`).Draw(t, "name")
+		}
+		if want.Dev != "" && rapid.Bool().Draw(t, "mac") {
+			want.MAC = overlay.MAC{0x0e, 1, 2, 3, 4, rapid.Byte().Draw(t, "last")}
+		}
+		if want.Dev == "" || rapid.Bool().Draw(t, "addr") {
+			a := anyAddress(t)
+			want.Addr = netip.PrefixFrom(a, a.BitLen())
+		}
+		key, err := keyType(typeOf(want))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, odd := decodeElements(overlay.Host, &nftables.Set{Name: "a", KeyType: key}, encodeElement(want, false))
+		if odd != 0 || len(got) != 1 || got[0] != want {
+			t.Fatalf("got %v and %d odd ones, want %s", got, odd, want)
+		}
+	})
+}
+
+func TestIntervalsRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a := anyAddress(t)
+		p, err := a.Prefix(rapid.IntRange(0, a.BitLen()).Draw(t, "bits"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []overlay.NFElement{{Set: "a", Addr: p}}
+		if next := behind(p); next.IsValid() { // a neighbour begins where the first ends
+			want = append(want, overlay.NFElement{Set: "a", Addr: netip.PrefixFrom(next, next.BitLen())})
+		}
+		got, odd := decodeIntervals(overlay.Host, "a", encodeAll(want, true))
+		if odd != 0 || len(got) != len(want) || got[0] != want[0] || got[len(got)-1] != want[len(want)-1] {
+			t.Fatalf("got %v and %d odd ones, want %v", got, odd, want)
+		}
+	})
+}
+
+func TestIntervalThatIsNoPrefixIsOdd(t *testing.T) {
+	got, odd := decodeIntervals(overlay.Host, "a", []nftables.SetElement{
+		{Key: []byte{192, 0, 2, 5}}, {Key: []byte{192, 0, 2, 9}, IntervalEnd: true},
+	})
+	if len(got) != 0 || odd != 1 {
+		t.Errorf("got %v and %d odd ones, want one odd one", got, odd)
+	}
+}
+
+func anyAddress(t *rapid.T) netip.Addr {
+	size := rapid.SampledFrom([]int{4, 16}).Draw(t, "size")
+	b := rapid.SliceOfN(rapid.Byte(), size, size).Draw(t, "address")
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}

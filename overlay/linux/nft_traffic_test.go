@@ -1,0 +1,305 @@
+package linux
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/weft-net/weft/overlay"
+)
+
+// Each row is a datagram and the rule that must have dropped it.
+func TestDroppedPackets(t *testing.T) {
+	l := newTrafficLab(t)
+	const (
+		toTunnel   = "fib daddr type != unicast"
+		toMember   = "ip daddr @vteps ip saddr != @vteps"
+		isolation  = "iifgroup 20310 oifgroup 20310"
+		neighbours = "iifgroup 20311"
+	)
+	for name, row := range map[string]struct{ by, from, to, chain, rule string }{
+		"encapsulated by a stranger":                   {"world", "192.0.2.66", "192.0.2.1:4799", "tunnel", toTunnel},
+		"encapsulated by a stranger, for everybody":    {"world", "192.0.2.66", "192.0.2.255:4799", "tunnel", toTunnel},
+		"encapsulated by a member, not for the tunnel": {"world", "192.0.2.2", "192.0.2.255:4799", "tunnel", toTunnel},
+		"encapsulated by an endpoint":                  {"blue1", "", "192.0.2.1:4799", "tunnel", toTunnel},
+		"encapsulated by an endpoint, for a member":    {"blue1", "", "192.0.2.2:4799", "tunnel", toMember},
+		"encapsulated by a local process":              {"host", "192.0.2.1", "192.0.2.1:4799", "tunnel", toTunnel},
+		"from one network to another":                  {"blue1", "", "10.43.0.7:9", "forward", isolation},
+		"from one network to another, IPv6":            {"blue1", "", "[2001:db8:2b::7]:9", "input", ""},
+		"out of an internal network":                   {"inward1", "", "198.51.100.1:9", "forward", neighbours},
+		"into an internal network":                     {"blue1", "", "10.44.0.7:9", "forward", "oifgroup 20311"},
+		"routed into a network from outside":           {"world", "192.0.2.66", "10.42.0.7:9", "in_raw", "ip daddr @nets4"},
+		"to the gateway of another network":            {"blue1", "", "10.43.0.1:53", "input", "ip daddr @nets4"},
+		"to the gateway of another network, IPv6":      {"blue1", "", "[2001:db8:2b::1]:53", "input", "ip6 daddr @nets6"},
+		"from an internal network to the host":         {"inward1", "", "192.0.2.1:9", "input", neighbours},
+		"to a host that is a stranger":                 {"shut1", "", "192.0.2.1:9", "input", "iifname @closed"},
+		"to the gateway of a closed network":           {"shut1", "", "10.45.0.1:9", "input_local", "iifname @closed"},
+		"from the host into a closed network":          {"host", "", "10.45.0.7:9", "output", "ct state new"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if row.rule == "" { // needs forwarding, which IPv6 has for all devices or for none
+				sh(t, "ip netns exec %s sysctl -qw net.ipv6.conf.all.forwarding=1", l.host)
+				row.chain, row.rule = "forward", isolation
+			}
+			before := l.counted(t, "host", row.chain, row.rule)
+			l.send(t, row.by, row.from, row.to)
+			l.meets(t, before, "host", row.chain, row.rule)
+		})
+	}
+}
+
+// A neighbour on the wire can address a packet to 127.0.0.1 without asking a
+// routing table.
+func TestLoopbackGuard(t *testing.T) {
+	l := newTrafficLab(t)
+	sh(t, "ip netns exec %s sysctl -qw net.ipv4.conf.eth0.route_localnet=1", l.host)
+	before := l.counted(t, "host", "in_raw", "ip daddr 127.0.0.0/8")
+	mac := strings.TrimSpace(sh(t, "ip netns exec %s cat /sys/class/net/eth0/address; ip -n %[1]s -br link show eth0 | awk '{print $3}'", l.host))
+	lines := strings.Fields(mac)
+	var dst overlay.MAC
+	parseMAC(t, &dst, lines[len(lines)-1])
+	frame := ethernet(dst, labMAC(0, 9), 0x0800, ipv4(netip.MustParseAddr("192.0.2.66"), netip.MustParseAddr("127.0.0.1"), 17, make([]byte, 8)))
+	l.tap(t, "world", "eth0").send(t, frame)
+	l.meets(t, before, "host", "in_raw", "ip daddr 127.0.0.0/8")
+}
+
+func TestAcceptedPackets(t *testing.T) {
+	l := newTrafficLab(t)
+	for _, address := range []string{"192.0.2.1:80", "10.42.0.1:53", "10.42.0.1:80", "[2001:db8:2a::1]:53", "[2001:db8:2a::1]:80",
+		"10.44.0.1:53", "10.44.0.1:80", "10.45.0.1:53", "[2001:db8:2d::1]:53"} {
+		l.echo(t, "host", address)
+	}
+	l.echo(t, "world", "198.51.100.1:80")
+	l.echo(t, "blue1", "10.42.0.7:80")
+	l.echo(t, "blue2", "10.42.0.8:80")
+	for name, row := range map[string]struct{ by, to, seen string }{
+		"within a network":                  {"blue1", "10.42.0.8:80", "10.42.0.7"},
+		"names":                             {"blue1", "10.42.0.1:53", "10.42.0.7"},
+		"names over IPv6":                   {"blue1", "[2001:db8:2a::1]:53", "2001:db8:2a::7"},
+		"a service on the host":             {"blue1", "10.42.0.1:80", "10.42.0.7"},
+		"a service on the host over IPv6":   {"blue1", "[2001:db8:2a::1]:80", "2001:db8:2a::7"},
+		"the host's other address":          {"blue1", "192.0.2.1:80", "10.42.0.7"},
+		"the world, masqueraded":            {"blue1", "198.51.100.1:80", "192.0.2.1"},
+		"the world from a closed network":   {"shut1", "198.51.100.1:80", "192.0.2.1"},
+		"names in an internal network":      {"inward1", "10.44.0.1:53", "10.44.0.7"},
+		"the host from an internal network": {"inward1", "10.44.0.1:80", "10.44.0.7"},
+		"names in a closed network":         {"shut1", "10.45.0.1:53", "10.45.0.7"},
+		"names in a closed network, IPv6":   {"shut1", "[2001:db8:2d::1]:53", "2001:db8:2d::7"},
+		"an endpoint from the host":         {"host", "10.42.0.7:80", "10.42.0.1"},
+		"the host's own gateway address":    {"host", "10.42.0.1:80", "10.42.0.1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, network := range []string{"udp", "tcp"} {
+				if seen := l.ask(t, row.by, network, row.to); seen != row.seen {
+					t.Errorf("%s: seen as %s, want %s", network, seen, row.seen)
+				}
+			}
+		})
+	}
+	for _, row := range [][2]string{{"blue1", "10.42.0.1"}, {"shut1", "10.45.0.1"}, {"shut1", "2001:db8:2d::1"},
+		{"inward1", "10.44.0.1"}, {"host", "10.45.0.7"}, {"blue1", "198.51.100.1"}} {
+		sh(t, "ip netns exec %s ping -c 1 -W 5 %s", l.ns(row[0]), row[1])
+	}
+}
+
+// Neither encapsulated packets nor questions for names leave an entry in the
+// host's connection tracking.
+func TestUntracked(t *testing.T) {
+	l := newTrafficLab(t)
+	l.echo(t, "host", "192.0.2.1:4799")
+	l.echo(t, "host", "10.42.0.1:53")
+	l.echo(t, "host", "[2001:db8:2a::1]:53")
+	l.echo(t, "host", "192.0.2.1:80")
+	c, err := l.dial(t, "world", "udp", "192.0.2.2", "192.0.2.1:4799")
+	must(t, err)
+	defer c.Close()
+	_, err = c.Write([]byte("hello"))
+	must(t, err)
+	must(t, c.SetReadDeadline(time.Now().Add(5*time.Second)))
+	_, err = c.Read(make([]byte, 64)) // the answer has another port: tracked from its first packet
+	must(t, err)
+	l.send(t, "host", "192.0.2.1", "192.0.2.2:4799")
+	l.ask(t, "blue1", "udp", "10.42.0.1:53")
+	l.ask(t, "blue1", "tcp", "10.42.0.1:53")
+	l.ask(t, "blue1", "udp", "[2001:db8:2a::1]:53")
+	l.ask(t, "blue1", "udp", "192.0.2.1:80") // the control
+	table := sh(t, "ip netns exec %s cat /proc/net/nf_conntrack", l.host)
+	contains(t, table, "dport=80 ")
+	for line := range strings.Lines(table) {
+		if strings.Contains(line, "dport=53 ") || strings.Contains(line, "dport=4799 ") && !strings.Contains(line, "sport=4799 ") {
+			t.Errorf("tracked: %s", line)
+		}
+	}
+}
+
+// Requests and answers go on while the tables are replaced under them: by
+// masquerading, within a network, and to the tunnel's port.
+func TestReplacingLosesNothing(t *testing.T) {
+	l := newTrafficLab(t)
+	l.echo(t, "world", "198.51.100.1:80")
+	l.echo(t, "blue2", "10.42.0.8:80")
+	l.echo(t, "host", "192.0.2.1:4799")
+	var stop atomic.Bool
+	type result struct{ sent, lost int }
+	results := make(chan result)
+	streams := [][3]string{{"blue1", "", "198.51.100.1:80"}, {"blue1", "", "10.42.0.8:80"}, {"world", "192.0.2.2", "192.0.2.1:4799"}}
+	for _, s := range streams {
+		c, err := l.dial(t, s[0], "udp", s[1], s[2])
+		must(t, err)
+		t.Cleanup(func() { c.Close() })
+		go func() {
+			var r result
+			buf := make([]byte, 64)
+			for !stop.Load() {
+				r.sent++
+				_ = c.SetDeadline(time.Now().Add(time.Second))
+				_, werr := c.Write([]byte("hello"))
+				if _, rerr := c.Read(buf); werr != nil || rerr != nil {
+					r.lost++
+				}
+			}
+			results <- r
+		}()
+	}
+	objects := filterOf(t, l.state)
+	tables := tablesAsObjects(objects)
+	const replacements = 100
+	for i := range replacements {
+		if i%2 == 0 {
+			l.put(t, tables...)
+		} else {
+			l.put(t, objects...)
+		}
+	}
+	stop.Store(true)
+	for range streams {
+		r := <-results
+		if r.lost > 0 || r.sent < replacements {
+			t.Errorf("%d of %d requests went unanswered", r.lost, r.sent)
+		}
+		t.Logf("%d requests during %d replacements, %d lost", r.sent, replacements, r.lost)
+	}
+	same(t, objects, l.list(t))
+}
+
+// Each row is a frame of blue1 towards blue2.
+func TestAntiSpoofing(t *testing.T) {
+	l := newTrafficLab(t)
+	from, to := l.tap(t, "blue1", "eth0"), l.tap(t, "blue2", "eth0")
+	own, other, dst := labMAC(blue, 7), labMAC(blue, 9), labMAC(blue, 8)
+	a, b, victim := labAddr(blue, 7), labAddr(blue, 8), labAddr(blue, 9)
+	a6, b6, victim6 := labAddr6(blue, 7), labAddr6(blue, 8), labAddr6(blue, 9)
+	link, foreign := netip.MustParseAddr("fe80::c00:aff:fe2a:7"), netip.MustParseAddr("fe80::c00:aff:fe2a:9")
+	none, none6 := netip.IPv4Unspecified(), netip.IPv6Unspecified()
+	everybody := overlay.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	advert := func(target netip.Addr) []byte { return icmp6(136, target) }
+	for name, row := range map[string]struct {
+		frame []byte
+		pass  bool
+	}{
+		"IPv4":                                 {ethernet(dst, own, 0x0800, ipv4(a, b, 17, nil)), true},
+		"IPv4 of another endpoint":             {ethernet(dst, own, 0x0800, ipv4(victim, b, 17, nil)), false},
+		"IPv4 from another hardware address":   {ethernet(dst, other, 0x0800, ipv4(a, b, 17, nil)), false},
+		"DHCP without an address":              {ethernet(everybody, own, 0x0800, ipv4(none, netip.MustParseAddr("255.255.255.255"), 17, nil)), true},
+		"ARP":                                  {ethernet(everybody, own, 0x0806, arp(own, a, b)), true},
+		"ARP probe":                            {ethernet(everybody, own, 0x0806, arp(own, none, a)), true},
+		"ARP for another endpoint's address":   {ethernet(everybody, own, 0x0806, arp(own, victim, b)), false},
+		"ARP with another hardware address":    {ethernet(everybody, own, 0x0806, arp(other, a, b)), false},
+		"ARP probe of another endpoint":        {ethernet(everybody, own, 0x0806, arp(other, none, a)), false},
+		"ARP in another's frame":               {ethernet(everybody, other, 0x0806, arp(own, a, b)), false},
+		"IPv6":                                 {ethernet(dst, own, 0x86dd, ipv6(a6, b6, 17, nil)), true},
+		"IPv6 of another endpoint":             {ethernet(dst, own, 0x86dd, ipv6(victim6, b6, 17, nil)), false},
+		"IPv6 link-local":                      {ethernet(dst, own, 0x86dd, ipv6(link, b6, 17, nil)), true},
+		"IPv6 link-local of another":           {ethernet(dst, own, 0x86dd, ipv6(foreign, b6, 17, nil)), false},
+		"duplicate address detection":          {ethernet(dst, own, 0x86dd, ipv6(none6, b6, 58, icmp6(135, a6))), true},
+		"neighbour advertisement":              {ethernet(dst, own, 0x86dd, ipv6(a6, b6, 58, advert(a6))), true},
+		"neighbour advertisement for another":  {ethernet(dst, own, 0x86dd, ipv6(a6, b6, 58, advert(victim6))), false},
+		"router advertisement":                 {ethernet(dst, own, 0x86dd, ipv6(link, b6, 58, icmp6(134, a6))), false},
+		"redirect":                             {ethernet(dst, own, 0x86dd, ipv6(link, b6, 58, icmp6(137, a6))), false},
+		"IPv4 with a VLAN tag":                 {ethernet(dst, own, 0x8100, append([]byte{0, 5, 8, 0}, ipv4(a, b, 17, nil)...)), false},
+		"IPv4 of another with a VLAN tag":      {ethernet(dst, own, 0x8100, append([]byte{0, 5, 8, 0}, ipv4(victim, b, 17, nil)...)), false},
+		"another protocol":                     {ethernet(dst, own, 0x88b5, make([]byte, 46)), false},
+		"IPv4 that is too short for a address": {ethernet(dst, own, 0x0800, []byte{0x45, 0, 0, 8}), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mark := "<" + name + ">"
+			from.send(t, append(row.frame, mark...))
+			from.send(t, append(ethernet(dst, own, 0x0800, ipv4(a, b, 17, nil)), "end of "+name...))
+			if passed := to.until(t, "end of "+name, mark); passed != row.pass {
+				t.Errorf("passed: %v, want %v", passed, row.pass)
+			}
+		})
+	}
+	if n := l.counted(t, "fabric", "guard", "ether type ip"); n < 2 {
+		t.Errorf("%d packets with a false IPv4 source were counted, want at least 2", n)
+	}
+}
+
+// The gateway port and the tunnel carry other hosts' addresses.
+func TestNoGuardOnOtherPorts(t *testing.T) {
+	l := newTrafficLab(t)
+	from, to := l.tap(t, "host", overlay.GatewayName(blue)), l.tap(t, "blue2", "eth0")
+	frame := ethernet(labMAC(blue, 8), labMAC(blue, 1), 0x0800, ipv4(netip.MustParseAddr("198.51.100.1"), labAddr(blue, 8), 17, nil))
+	from.send(t, append(slices.Clone(frame), "from afar"...))
+	from.send(t, append(frame, "the end"...))
+	if !to.until(t, "the end", "from afar") {
+		t.Error("a packet from the gateway port was dropped")
+	}
+}
+
+func parseMAC(t testing.TB, m *overlay.MAC, s string) {
+	t.Helper()
+	for i, part := range strings.Split(s, ":") {
+		for _, c := range part {
+			m[i] = m[i]<<4 | byte(strings.IndexRune("0123456789abcdef", c))
+		}
+	}
+}
+
+func ethernet(dst, src overlay.MAC, protocol uint16, payload []byte) []byte {
+	frame := append(append([]byte{}, dst[:]...), src[:]...)
+	return append(binary.BigEndian.AppendUint16(frame, protocol), payload...)
+}
+
+// ipv4 is a packet with room for a mark behind its payload (RFC 791).
+func ipv4(src, dst netip.Addr, protocol byte, payload []byte) []byte {
+	payload = append(payload, make([]byte, max(0, 26-len(payload)))...)
+	h := make([]byte, 20, 20+len(payload))
+	h[0], h[8], h[9] = 0x45, 64, protocol
+	binary.BigEndian.PutUint16(h[2:], uint16(20+len(payload)))
+	copy(h[12:], src.AsSlice())
+	copy(h[16:], dst.AsSlice())
+	var sum uint32
+	for i := 0; i < 20; i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(h[i:]))
+	}
+	binary.BigEndian.PutUint16(h[10:], ^uint16(sum+sum>>16))
+	return append(h, payload...)
+}
+
+func ipv6(src, dst netip.Addr, protocol byte, payload []byte) []byte {
+	payload = append(payload, make([]byte, max(0, 26-len(payload)))...)
+	h := make([]byte, 40, 40+len(payload))
+	h[0], h[6], h[7] = 0x60, protocol, 255
+	binary.BigEndian.PutUint16(h[4:], uint16(len(payload)))
+	copy(h[8:], src.AsSlice())
+	copy(h[24:], dst.AsSlice())
+	return append(h, payload...)
+}
+
+// icmp6 is a neighbour discovery message about an address (RFC 4861, section 4).
+func icmp6(typ byte, target netip.Addr) []byte {
+	return append([]byte{typ, 0, 0, 0, 0, 0, 0, 0}, target.AsSlice()...)
+}
+
+// arp is a request (RFC 826).
+func arp(sender overlay.MAC, from, target netip.Addr) []byte {
+	b := append([]byte{0, 1, 8, 0, 6, 4, 0, 1}, sender[:]...)
+	b = append(b, from.AsSlice()...)
+	b = append(b, make([]byte, 6)...)
+	return append(append(b, target.AsSlice()...), make([]byte, 18)...)
+}

@@ -1,0 +1,103 @@
+package linux
+
+import (
+	"log/slog"
+	"reflect"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weft-net/weft/overlay"
+)
+
+// What was put is listed as the equal value, what was deleted is not listed,
+// and deleting or putting it twice is no error: for one object of each kind.
+func TestRoundTrip(t *testing.T) {
+	h := newHost(t)
+	s := h.state(t, "one of them moved here")
+	h.attachAfter(t, s, 6)
+	seen := map[reflect.Type]bool{}
+	for _, o := range h.list(t) {
+		if kind := reflect.TypeOf(o); !seen[kind] {
+			seen[kind] = true
+			t.Run(kind.Name(), func(t *testing.T) { h.roundTrip(t, o) })
+		}
+	}
+	if len(seen) < 10 {
+		t.Errorf("%d kinds of objects in the kernel, want all ten: %v", len(seen), seen)
+	}
+}
+
+func (h *host) roundTrip(t *testing.T, o overlay.Object) {
+	for range 2 {
+		must(t, h.k.Put(t.Context(), o))
+		if !slices.Contains(h.list(t), o) {
+			t.Fatalf("put but not listed: %s", o)
+		}
+	}
+	if _, setting := o.(overlay.Sysctl); setting {
+		return
+	}
+	for range 2 {
+		must(t, h.k.Delete(t.Context(), o))
+		if slices.Contains(h.list(t), o) {
+			t.Fatalf("deleted but listed: %s", overlay.Command(o, true))
+		}
+	}
+	restarted := overlay.New(h.k, slog.New(slog.DiscardHandler))
+	must(t, restarted.Set(t.Context(), h.state(t, "one of them moved here")))
+}
+
+func (h *host) list(t *testing.T) []overlay.Object {
+	t.Helper()
+	have, err := h.k.List(t.Context())
+	must(t, err)
+	return have
+}
+
+// An entry that fails in the middle of a batch is named, and alone.
+func TestBatchNamesTheFailedEntry(t *testing.T) {
+	h := newHost(t)
+	s := h.manyRemotes(2000)
+	entries := entriesOf(s)
+	s.Networks[0].Remotes = nil
+	h.set(t, s)
+	wrong := overlay.FDB{Dev: "v001000", MAC: overlay.MAC{0x0e, 9}, VTEP: addr6(1)} // the other family
+	err := h.k.Put(t.Context(), slices.Insert(entries, 1234, overlay.Object(wrong))...)
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || len(joined.Unwrap()) != 1 {
+		t.Fatalf("error = %v", err)
+	}
+	failed, ok := joined.Unwrap()[0].(*overlay.ObjectError)
+	if !ok || failed.Object != wrong {
+		t.Errorf("error = %v", err)
+	}
+	if n := len(h.list(t)); n < len(entries) {
+		t.Errorf("%d objects listed, want the other %d entries among them", n, len(entries))
+	}
+}
+
+// FuzzParse: whatever a datagram holds, reading it neither panics nor hangs.
+func FuzzParse(f *testing.F) {
+	var e encoder
+	e.begin(unix.RTM_NEWLINK, 0, ifInfo(1, 0, 0))
+	e.str(unix.IFLA_IFNAME, "eth0")
+	e.nest(unix.IFLA_LINKINFO, func() { bridgeInfo(&e) })
+	e.end()
+	f.Add(e.b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		messages(b, func(h header, body []byte) {
+			if l, ok := parseLink(body); ok {
+				parseVXLAN(l.data)
+				parseBridge(l.data)
+				parsePort(l.slaveData)
+				conf(l.conf4, conf4ARPIgnore)
+			}
+			parseNeighbour(body)
+			parseAddress(body)
+			parseRoute(body)
+			_ = parseError(h, body)
+		})
+	})
+}
