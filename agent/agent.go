@@ -19,7 +19,7 @@ import (
 )
 
 // Version is this release's, as `agentctl version` and members print it.
-const Version = "0.1.0"
+const Version = api.Release
 
 // Agent is one member of the overlay, or a host that may become one. It
 // implements api.Service.

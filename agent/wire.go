@@ -30,8 +30,8 @@ func New(cfg Config, log *slog.Logger) *Agent {
 		Host:          host{fabric: linux.FabricPath(cfg.Fabric)},
 		OpenOverlay:   func() (Overlay, error) { return openKernel(cfg, log) },
 		OpenPool:      openPool(log),
-		OpenDirectory: func(c gossip.Config) (Directory, error) { return gossip.New(c) },
-		OpenLeases:    func(c ipam.Config) (Leases, error) { return ipam.New(c) },
+		OpenDirectory: func(c gossip.Config) (Directory, error) { return opened[Directory](gossip.New(c)) },
+		OpenLeases:    func(c ipam.Config) (Leases, error) { return opened[Leases](ipam.New(c)) },
 		OpenDB:        openBolt,
 	}, log)
 }
@@ -58,25 +58,31 @@ func (k kernelSide) Identify(ctx context.Context, sandbox string) (uint64, error
 }
 
 func (k kernelSide) OpenProbe(vni uint32) (Probe, error) {
-	p, err := k.Kernel.OpenProbe(vni)
+	return opened[Probe](k.Kernel.OpenProbe(vni))
+}
+
+// opened makes an interface of a part that was opened, and a nil interface of
+// one that was not: a nil pointer in an interface is not nil.
+func opened[I any, T interface{ *E }, E any](part T, err error) (I, error) {
+	var none I
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	return p, nil
+	return any(part).(I), nil
 }
 
 // openPool opens the one client code path to either store.
 func openPool(log *slog.Logger) func(StoreConfig, string, string) (Pool, EmbeddedStore, error) {
 	return func(c StoreConfig, file, cluster string) (Pool, EmbeddedStore, error) {
 		if c.Consul != "" {
-			p, err := newPool(c, cluster, nil, log)
+			p, err := opened[Pool](newPool(c, cluster, nil, log))
 			return p, nil, err
 		}
 		if c.Embedded != "" {
 			file = c.Embedded + ".db"
 		}
 		store := embedded.New(embedded.Config{File: file, Socket: c.Embedded, Log: log})
-		p, err := newPool(c, cluster, store.Client(), log)
+		p, err := opened[Pool](newPool(c, cluster, store.Client(), log))
 		return p, store, err
 	}
 }

@@ -8,13 +8,14 @@ import (
 )
 
 const (
-	gapWait     = 50 * time.Millisecond // for a reordered delta to arrive
-	pullRetry   = time.Second           // for the answer to a pull
-	pullTries   = 8                     // then a later digest starts over
-	bulk        = 16                    // wants above which owners are not asked one by one
-	settledTime = 30 * time.Second
-	spread      = 2    // members that a repaired host compares itself with
-	listLimit   = 1000 // owners above which a digest begins with bucket hashes
+	gapWait      = 50 * time.Millisecond  // for a reordered delta to arrive
+	pullRetry    = 500 * time.Millisecond // for the answer to a pull, more each time
+	pullPatience = 4                      // times that at most
+	pullTries    = 12                     // then a later digest starts over
+	bulk         = 16                     // wants above which owners are not asked one by one
+	settledTime  = 30 * time.Second
+	spread       = 2    // members that a repaired host compares itself with
+	listLimit    = 1000 // owners above which a digest begins with bucket hashes
 )
 
 // want is a state that another member has shown and this one lacks.
@@ -40,8 +41,11 @@ func (x *Exchange) wantVersion(at time.Time, owner Short, v Version, by HostID) 
 		x.wants[owner] = &want{at: at, shown: v, by: by}
 		return
 	}
-	if v.Compare(w.shown) > 0 {
-		w.shown, w.by = v, by
+	if v.Compare(w.shown) >= 0 {
+		w.shown = v
+		if !by.IsZero() {
+			w.by = by // the newest witness is the likeliest to answer
+		}
 	}
 	if w.tries == 0 && at.Before(w.at) {
 		w.at = at
@@ -95,7 +99,7 @@ func (x *Exchange) pullDue(now time.Time) {
 		if w.tries++; w.tries > pullTries {
 			delete(x.wants, s)
 		}
-		w.at = now.Add(time.Duration(w.tries) * pullRetry)
+		w.at = now.Add(time.Duration(min(w.tries, pullPatience)) * pullRetry)
 		if ok {
 			e := PullEntry{Owner: s}
 			if o := x.lookup(s); o != nil && !w.whole {

@@ -122,7 +122,7 @@ func (s *Server) open(key listenKey, d devices) (*listener, error) {
 	l := &listener{ifindex: ifindex}
 	l.ctx, l.stop = context.WithCancel(s.ctx)
 	cfg := net.ListenConfig{Control: key.control}
-	cfg.SetMultipathTCP(false)
+	cfg.SetMultipathTCP(false) // Go's default; one local hop has one path
 	if key.tcp {
 		sock, err := cfg.Listen(l.ctx, key.network(), key.addr.String())
 		if err != nil {

@@ -102,13 +102,16 @@ func objectErrors(err error) (byKey map[Key]*ObjectError, rest error) {
 	var others []error
 	var walk func(error)
 	walk = func(err error) {
-		if oe, ok := err.(*ObjectError); ok {
-			byKey[oe.Object.Key()] = oe
-		} else if many, ok := err.(interface{ Unwrap() []error }); ok {
-			for _, e := range many.Unwrap() {
+		// The tree is walked node by node: errors.As would stop at the first.
+		switch e := any(err).(type) {
+		case nil:
+		case *ObjectError:
+			byKey[e.Object.Key()] = e
+		case interface{ Unwrap() []error }:
+			for _, e := range e.Unwrap() {
 				walk(e)
 			}
-		} else if err != nil {
+		default:
 			others = append(others, err)
 		}
 	}

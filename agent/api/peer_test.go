@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -35,7 +36,8 @@ func otherUser() int {
 			fmt.Println("done")
 			continue
 		}
-		fmt.Println(api.KindOf(err), err)
+		e, _ := errors.AsType[*api.Error](err)
+		fmt.Println(api.KindOf(err), err, "hint:", e.Hint)
 	}
 	return 0
 }
@@ -166,7 +168,7 @@ func TestRefusalNamesTheRemedy(t *testing.T) {
 	needsRoot(t)
 	for _, mode := range []os.FileMode{0o660, 0o666} { // refused by the kernel, and by the agent
 		got := asUser(t, teamSocket(t, &fake{}, mode), nobody)
-		if want := "permission"; !strings.HasPrefix(got[2], want) {
+		if want := "hint: run as root, or join the group: usermod -aG weft USER"; !strings.HasSuffix(got[2], want) {
 			t.Errorf("mode %o: %q", mode, got[2])
 		}
 	}

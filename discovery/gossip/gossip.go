@@ -86,6 +86,7 @@ type Gossip struct {
 // until Run. It fails with a wrapped syscall.EADDRINUSE when the port is taken.
 func New(cfg Config) (*Gossip, error) { return open(cfg, nil) }
 
+// open is New with a way to change the parts before they start, for tests.
 func open(cfg Config, adjust func(*Gossip, *memberlist.Config)) (*Gossip, error) {
 	if !cfg.Bind.Addr().IsValid() || cfg.Bind.Addr().IsUnspecified() {
 		return nil, fmt.Errorf("gossip: bind address %s: a host's own address is needed", cfg.Bind)
@@ -114,6 +115,7 @@ func open(cfg Config, adjust func(*Gossip, *memberlist.Config)) (*Gossip, error)
 	if adjust != nil {
 		adjust(g, conf)
 	}
+	g.trans.start()
 	if g.ml, err = memberlist.Create(conf); err != nil {
 		return nil, errors.Join(fmt.Errorf("gossip: %w", err), g.trans.Shutdown())
 	}

@@ -24,11 +24,11 @@ func profileOf(name string) profile {
 // lanConfig finds a dead host within 15 s also when few are left to confirm
 // it, or half of the cluster is gone: memberlist's defaults wait six times as
 // long without confirmations, and probe eight times slower when indirect
-// probes fail. Half that range still rides out an agent's restart (4 s).
+// probes fail. The least time, 4 s, still rides out an agent's restart.
 func lanConfig() *memberlist.Config {
 	c := memberlist.DefaultLANConfig()
 	c.SuspicionMaxTimeoutMult = 2
-	c.AwarenessMaxMultiplier = 3
+	c.AwarenessMaxMultiplier = 2
 	c.TCPTimeout = 5 * time.Second
 	return c
 }

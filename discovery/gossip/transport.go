@@ -36,6 +36,7 @@ type transport struct {
 // each of a thousand members fits in while we are not scheduled.
 const receiveBuffer = 2 << 20
 
+// listen binds both ports.
 func listen(bind netip.AddrPort) (*transport, error) {
 	tcp, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(bind))
 	if err != nil {
@@ -49,11 +50,14 @@ func listen(bind netip.AddrPort) (*transport, error) {
 	if err := udp.SetReadBuffer(receiveBuffer); err != nil {
 		return nil, fmt.Errorf("gossip: receive buffer: %w", errors.Join(err, udp.Close(), tcp.Close()))
 	}
-	t := &transport{addr: addr, tcp: tcp, udp: udp, done: make(chan struct{}),
-		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn)}
+	return &transport{addr: addr, tcp: tcp, udp: udp, done: make(chan struct{}),
+		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn)}, nil
+}
+
+// start begins to receive; until then the kernel keeps what comes.
+func (t *transport) start() {
 	t.wg.Go(t.accept)
 	t.wg.Go(t.read)
-	return t, nil
 }
 
 func (t *transport) accept() {

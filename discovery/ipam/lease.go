@@ -126,6 +126,9 @@ func (m *Manager) fillAway(ctx context.Context, nw *network, h *holding, v6 bool
 		}
 		err := insist(ctx, func() error { return m.claim(ctx, nw, v6) })
 		if errors.Is(err, ErrFull) {
+			if m.take(nw, h, v6) { // the last block has just become ours
+				return m.keep(nw, h)
+			}
 			return m.borrowAny(ctx, nw, h, v6)
 		}
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -23,16 +24,19 @@ func calls(p *pool.Pool, c *cluster, n discovery.Network) map[string]func(contex
 	a := netip.MustParseAddr("10.80.0.77")
 	b := pool.Block{Network: n.ID, Prefix: netip.MustParsePrefix("10.80.0.8/29"), Host: c.one.ID, Index: 1}
 	return map[string]func(context.Context) error{
-		"Meta":        func(ctx context.Context) error { _, err := p.Meta(ctx); return err },
-		"Init":        func(ctx context.Context) error { return p.Init(ctx, c.meta, c.one) },
-		"Adopt":       func(ctx context.Context) error { _, err := p.Adopt(ctx, c.meta, host("x", 9)); return err },
-		"Hosts":       func(ctx context.Context) error { _, err := p.Hosts(ctx); return err },
-		"Register":    func(ctx context.Context) error { return p.Register(ctx, host("x", 9)) },
-		"Unregister":  func(ctx context.Context) error { return p.Unregister(ctx, c.one.ID, "one") },
-		"Fence":       func(ctx context.Context) error { _, err := p.Fence(ctx, "one", "x"); return err },
-		"FreeHeld":    func(ctx context.Context) error { _, _, err := p.FreeHeld(ctx, c.one.ID); return err },
-		"Networks":    func(ctx context.Context) error { _, err := p.Networks(ctx); return err },
-		"Create":      func(ctx context.Context) error { _, err := p.CreateNetwork(ctx, pool.NetworkSpec{Name: "x"}); return err },
+		"Meta":       func(ctx context.Context) error { _, err := p.Meta(ctx); return err },
+		"Init":       func(ctx context.Context) error { return p.Init(ctx, c.meta, c.one) },
+		"Adopt":      func(ctx context.Context) error { _, err := p.Adopt(ctx, c.meta, host("x", 9)); return err },
+		"Hosts":      func(ctx context.Context) error { _, err := p.Hosts(ctx); return err },
+		"Register":   func(ctx context.Context) error { return p.Register(ctx, host("x", 9)) },
+		"Unregister": func(ctx context.Context) error { return p.Unregister(ctx, c.one.ID, "one") },
+		"Fence":      func(ctx context.Context) error { _, err := p.Fence(ctx, "one", "x"); return err },
+		"FreeHeld":   func(ctx context.Context) error { _, _, err := p.FreeHeld(ctx, c.one.ID); return err },
+		"Networks":   func(ctx context.Context) error { _, err := p.Networks(ctx); return err },
+		"Create": func(ctx context.Context) error {
+			_, err := p.CreateNetwork(ctx, pool.NetworkSpec{Name: "x"})
+			return err
+		},
 		"Delete":      func(ctx context.Context) error { _, err := p.DeleteNetwork(ctx, n.Name, "x", false); return err },
 		"Finish":      func(ctx context.Context) error { _, err := p.FinishDelete(ctx, n, "x"); return err },
 		"FreeNetwork": func(ctx context.Context) error { return p.FreeNetworkHeld(ctx, n, c.one.ID) },
@@ -76,7 +80,10 @@ func allFail(t *testing.T, p *pool.Pool, c *cluster, n discovery.Network, want e
 }
 
 func TestStoreAway(t *testing.T) {
-	hangs := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	hangs := func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body) // only then does the server see that the client has gone
+		<-r.Context().Done()
+	}
 	fails := func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "No cluster leader", 500) }
 	breaks := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100")

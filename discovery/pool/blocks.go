@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"hash/fnv"
 	"net/netip"
@@ -42,7 +43,7 @@ func (p *Pool) ClaimBlock(ctx context.Context, n discovery.Network, host discove
 		return Block{}, fmt.Errorf("claim block: network %s has no subnet of that family: %w", n.Name, ErrInvalid)
 	}
 	c := &claim{p: p, net: n, subnet: s, host: host, taken: taken,
-		value: blockValue{Host: host, Nonce: nonce, State: discovery.BlockActive, Seq: 1}}
+		value: blockValue{Host: host, Nonce: nonce, State: discovery.BlockActive, Seq: 1, Claim: rand.Text()}}
 	b, err := c.run(ctx)
 	if err != nil {
 		return Block{}, fmt.Errorf("claim block of %s (%s): %w", n.Name, s.CIDR, err)

@@ -46,6 +46,7 @@ type blockValue struct {
 	Nonce uint64           `json:"nonce"`
 	State string           `json:"state"`
 	Seq   uint64           `json:"seq"`
+	Claim string           `json:"claim,omitempty"` // of one call: a claim without an answer knows itself again
 }
 
 type ipValue struct {

@@ -150,7 +150,7 @@ func (p *Pool) follow(ctx context.Context, folder string, out chan<- part) {
 // over.
 func (f *follower) ask(ctx context.Context) (u part, news bool, err error) {
 	fresh := f.index == 0
-	pairs, index, err := f.p.blocking(ctx, f.folder, f.index)
+	pairs, index, early, err := f.p.blocking(ctx, f.folder, f.index)
 	if err != nil {
 		return u, false, err
 	}
@@ -166,17 +166,20 @@ func (f *follower) ask(ctx context.Context) (u part, news bool, err error) {
 	}
 	news = fresh || index != f.seen
 	f.index, f.seen = max(index, 1), index
-	if fell {
-		// A restored copy, or tombstones that were dropped: ask as if for the
-		// first time.
+	if fell || early && !news {
+		// The copy was restored, or tombstones were dropped: ask as if for the
+		// first time. Consul ends its queries when a copy is restored, but
+		// still answers from the old one; asked for more than the index of
+		// that, the new one would be silent for a minute.
 		f.index = 0
 	}
 	return part{f.folder, pairs, fell}, news, nil
 }
 
 // blocking asks for a folder and waits until its index is above the given one.
-// Any server may answer: the next answer will be newer.
-func (p *Pool) blocking(ctx context.Context, folder string, index uint64) (api.KVPairs, uint64, error) {
+// Any server may answer: the next answer will be newer. early: the time to wait
+// was not over.
+func (p *Pool) blocking(ctx context.Context, folder string, above uint64) (pairs api.KVPairs, index uint64, early bool, err error) {
 	wait := watchWait + rand.N(watchJitter)
 	// The server adds a sixteenth of its own; a connection that died without a
 	// word must end too.
@@ -184,17 +187,18 @@ func (p *Pool) blocking(ctx context.Context, folder string, index uint64) (api.K
 	defer cancel()
 	token, err := p.token()
 	if err != nil {
-		return nil, 0, p.note(err)
+		return nil, 0, false, p.note(err)
 	}
-	q := &api.QueryOptions{AllowStale: true, WaitIndex: index, WaitTime: wait, Token: token}
+	q := &api.QueryOptions{AllowStale: true, WaitIndex: above, WaitTime: wait, Token: token}
+	start := time.Now()
 	pairs, qm, err := p.client.KV().List(p.prefix+folder, q.WithContext(ctx))
 	if err == nil && qm.ResultsFilteredByACLs {
 		err = ErrPermission
 	}
 	if p.note(err) != nil {
-		return nil, 0, err
+		return nil, 0, false, err
 	}
-	return p.relative(pairs), qm.LastIndex, nil
+	return p.relative(pairs), qm.LastIndex, time.Since(start) < wait, nil
 }
 
 // bucket is a token bucket: a store that answers at once, for whatever reason,

@@ -193,12 +193,19 @@ func parseNeighbour(body []byte) (neighbour, bool) {
 // ndaNexthop is NDA_NH_ID.
 const ndaNexthop = 13
 
-// neighbours dumps one family of a namespace; AF_BRIDGE are the FDBs.
-func (s *space) neighbours(family uint8) ([]neighbour, error) {
+// neighbours dumps one family of a namespace, as objects; AF_BRIDGE are the
+// FDBs. There may be a hundred thousand, so none is kept twice.
+func (s *space) neighbours(family uint8, object func(*neighbour) (overlay.Object, bool)) ([]overlay.Object, error) {
 	var e encoder
 	e.begin(unix.RTM_GETNEIGH, 0, ndMsg(family, 0, 0, 0))
 	e.end()
-	return dump(s.conn, &e, parseNeighbour)
+	return dump(s.conn, &e, func(body []byte) (overlay.Object, bool) {
+		n, ok := parseNeighbour(body)
+		if !ok {
+			return nil, false
+		}
+		return object(&n)
+	})
 }
 
 // neigh is a neighbour entry as an object, if it is one that the tunnel device

@@ -232,37 +232,37 @@ func (k *Kernel) listRoutes(l *listing) error {
 
 func (k *Kernel) listEntries(l *listing) error {
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6, unix.AF_BRIDGE} {
-		all, err := k.fabric.neighbours(family)
+		all, err := k.fabric.neighbours(family, l.entry)
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			continue // a kernel without IPv6
+		}
 		if err != nil {
 			return err
 		}
-		for i := range all {
-			l.entry(&all[i])
-		}
+		l.objects = append(l.objects, all...)
 	}
 	return nil
 }
 
-func (l *listing) entry(n *neighbour) {
+// entry is a neighbour or FDB entry as an object, if it is one that we could
+// have made.
+func (l *listing) entry(n *neighbour) (overlay.Object, bool) {
 	dev := l.fabric[n.dev]
 	if dev == nil {
-		return // gone since the links were read
+		return nil, false // gone since the links were read
 	}
 	tunnel := dev.kind == "vxlan"
-	var o overlay.Object
-	var ok bool
-	if n.family == unix.AF_BRIDGE {
-		var bridge string
-		if b := l.fabric[n.master]; b != nil {
-			bridge = b.name
+	if n.family != unix.AF_BRIDGE {
+		if !tunnel {
+			return nil, false
 		}
-		o, ok = n.fdb(dev.name, bridge, tunnel)
-	} else if tunnel {
-		o, ok = n.neigh(dev.name)
+		return n.neigh(dev.name)
 	}
-	if ok {
-		l.add(o)
+	var bridge string
+	if b := l.fabric[n.master]; b != nil {
+		bridge = b.name
 	}
+	return n.fdb(dev.name, bridge, tunnel)
 }
 
 // absentValue is what a setting that does not exist amounts to: nobody filters

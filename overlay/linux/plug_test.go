@@ -121,13 +121,17 @@ func TestSandboxRemoved(t *testing.T) {
 	h.set(t, s)
 }
 
-// await waits for a condition that a change in the kernel brings about.
+// await waits for a condition that a change in the kernel brings about. It also
+// looks now and then, for the kernel keeps quiet about settings.
 func await(t testing.TB, changes <-chan struct{}, done func() bool) {
 	t.Helper()
 	deadline := time.After(10 * time.Second)
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
 	for !done() {
 		select {
 		case <-changes:
+		case <-look.C:
 		case <-deadline:
 			t.Fatal("not within ten seconds")
 		}

@@ -24,7 +24,7 @@ func (k *Kernel) Changes(ctx context.Context) <-chan struct{} {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		k.watch(ctx, k.fabric, signal, func(uint16, []byte) bool { return true },
+		k.watch(ctx, k.fabric, signal, func(header, []byte) bool { return true },
 			unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH)
 	})
 	wg.Go(func() {
@@ -40,8 +40,8 @@ func (k *Kernel) Changes(ctx context.Context) <-chan struct{} {
 }
 
 // hostChange reports whether a message of the host namespace concerns us.
-func (k *Kernel) hostChange(typ uint16, body []byte) bool {
-	switch typ {
+func (k *Kernel) hostChange(h header, body []byte) bool {
+	switch h.typ {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		l, ok := parseLink(body)
 		return ok && isGateway(&l)
@@ -50,7 +50,8 @@ func (k *Kernel) hostChange(typ uint16, body []byte) bool {
 		return ok && k.ourDevice(a.dev)
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		r, ok := parseRoute(body)
-		return ok && (r.protocol == overlay.Protocol || k.ourDevice(r.dev))
+		// A route that replaced one of ours tells of itself alone.
+		return ok && (r.protocol == overlay.Protocol || k.ourDevice(r.dev) || h.flags&unix.NLM_F_REPLACE != 0)
 	}
 	return false
 }
@@ -72,7 +73,7 @@ const reopenAfter = time.Second
 // watch reads notifications until ctx ends. When the kernel had to drop some
 // (ENOBUFS), or the socket failed, it subscribes anew and signals: anything may
 // have changed.
-func (k *Kernel) watch(ctx context.Context, s *space, signal func(), concerns func(uint16, []byte) bool, groups ...uint32) {
+func (k *Kernel) watch(ctx context.Context, s *space, signal func(), concerns func(header, []byte) bool, groups ...uint32) {
 	for ctx.Err() == nil {
 		sub, err := s.subscribe(groups...)
 		if err == nil {
@@ -123,7 +124,7 @@ func (s *space) subscribe(groups ...uint32) (*os.File, error) {
 
 // follow signals for each datagram that concerns us, until the socket fails or
 // ctx ends.
-func follow(ctx context.Context, sub *os.File, signal func(), concerns func(uint16, []byte) bool) error {
+func follow(ctx context.Context, sub *os.File, signal func(), concerns func(header, []byte) bool) error {
 	stop := context.AfterFunc(ctx, func() { sub.Close() })
 	defer func() {
 		if stop() {
@@ -137,7 +138,7 @@ func follow(ctx context.Context, sub *os.File, signal func(), concerns func(uint
 			return err
 		}
 		found := false
-		messages(buf[:n], func(h header, body []byte) { found = found || concerns(h.typ, body) })
+		messages(buf[:n], func(h header, body []byte) { found = found || concerns(h, body) })
 		if found {
 			signal()
 		}

@@ -1,0 +1,69 @@
+package linux
+
+import (
+	"errors"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A subscription that the kernel could not keep up with must fail, so that the
+// watcher opens a new one and has everything read again.
+func TestOverrunSubscriptionFails(t *testing.T) {
+	h := newHost(t)
+	s := h.manyRemotes(2000)
+	entries := entriesOf(s)
+	s.Networks[0].Remotes = nil
+	h.set(t, s)
+	sub, err := h.k.fabric.subscribe(unix.RTNLGRP_NEIGH)
+	must(t, err)
+	raw, err := sub.SyscallConn()
+	must(t, err)
+	must(t, raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4096)
+	}))
+	must(t, err)
+	must(t, h.k.Put(t.Context(), entries...))
+	all := func(header, []byte) bool { return true }
+	if err := follow(t.Context(), sub, func() {}, all); !errors.Is(err, unix.ENOBUFS) {
+		t.Errorf("error = %v, want ENOBUFS", err)
+	}
+}
+
+// A dump that the kernel had to interrupt is repeated, so that entries which
+// are there throughout are listed however busy the table is.
+func TestListWhileTheTablesChange(t *testing.T) {
+	h := newHost(t)
+	s := h.manyRemotes(3000)
+	h.set(t, s)
+	churn := entriesOf(s)[:2000]
+	stay := entriesOf(s)[2000:]
+	stop, done := make(chan struct{}), make(chan error)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+				if err := errors.Join(h.k.Delete(t.Context(), churn...), h.k.Put(t.Context(), churn...)); err != nil {
+					done <- err
+					return
+				}
+			}
+		}
+	}()
+	for range 5 {
+		listed := map[any]bool{}
+		for _, o := range h.list(t) {
+			listed[o.Key()] = true
+		}
+		for _, o := range stay {
+			if !listed[o.Key()] {
+				t.Fatalf("not listed while others changed: %s", o)
+			}
+		}
+	}
+	close(stop)
+	must(t, <-done)
+}
