@@ -97,7 +97,7 @@ func (s *session) checkAttach(ctx context.Context, r api.AttachRequest) (wantedE
 	if err := w.checkAddresses(r); err != nil {
 		return w, err
 	}
-	if len(w.ifname) > 15 || strings.ContainsAny(w.ifname, "/ \t\n:") || w.ifname == "lo" || w.ifname == "." || w.ifname == ".." {
+	if len(w.ifname) > 15 || strings.ContainsAny(w.ifname, "/ \t\n:") || w.ifname == "." || w.ifname == ".." {
 		return w, api.Errorf(api.KindMisuse, "%q is no interface name: at most 15 characters, no blanks, / or :", w.ifname)
 	}
 	return w, s.checkSandbox(ctx, r, &w)
@@ -204,6 +204,7 @@ func (s *session) attach(ctx context.Context, w wantedEndpoint) (l Local, err er
 	}()
 	// The request may be cancelled half-way; what it did is undone all the same.
 	clean := context.WithoutCancel(ctx)
+	defer s.working(id)()
 
 	lease, err := s.leases.Lease(ctx, w.network, id, w.addr, false)
 	if err != nil {
@@ -235,6 +236,19 @@ func (s *session) attach(ctx context.Context, w wantedEndpoint) (l Local, err er
 	return l, nil
 }
 
+// working marks an endpoint whose interface may be there before the journal
+// names it, until done is called: reap leaves it alone.
+func (s *session) working(id discovery.EndpointID) (done func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.attaching[id] = true
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.attaching, id)
+	}
+}
+
 // carries reports whether the network has devices here already.
 func (s *session) carries(id discovery.NetworkID) bool {
 	return s.ownState().Carried[id]
@@ -247,7 +261,7 @@ func (s *session) newLocal(w wantedEndpoint, id discovery.EndpointID, addr netip
 			ID: id, Network: w.network.ID, MAC: w.mac, Seq: seq,
 			Name: w.name, Aliases: w.aliases, Runtime: "netns",
 		},
-		Sandbox: w.sandbox, Cookie: w.cookie, Ifname: w.ifname, MTU: s.mtu(w.network),
+		Sandbox: w.sandbox, Cookie: w.cookie, Ifname: w.ifname,
 		Resolv: w.netns, Addrs: []netip.Prefix{addr}, NoDefault: w.noRoute || w.network.Internal, Created: time.Now().UTC(),
 	}
 	if addr.Addr().Is4() {
@@ -279,7 +293,7 @@ func (s *session) newLocal(w wantedEndpoint, id discovery.EndpointID, addr netip
 func (s *session) link(n discovery.Network, l Local) overlay.Endpoint {
 	ep := overlay.Endpoint{
 		ID: l.Endpoint.ID.String(), VNI: n.VNI, Network: n.ID.String(), Cluster: s.cluster.ID,
-		Sandbox: l.Sandbox, Ifname: l.Ifname, MAC: overlay.MAC(l.Endpoint.MAC), MTU: l.MTU, Addrs: l.Addrs,
+		Sandbox: l.Sandbox, Ifname: l.Ifname, MAC: overlay.MAC(l.Endpoint.MAC), MTU: s.mtu(n), Addrs: l.Addrs,
 	}
 	if l.NoDefault {
 		return ep
@@ -305,7 +319,7 @@ func (s *session) mtu(n discovery.Network) int {
 func (s *session) attachment(n discovery.Network, l Local) api.Attachment {
 	out := api.Attachment{
 		ID: l.Endpoint.ID.String(), Name: l.Endpoint.Name, Network: n.Name,
-		Address: l.Addrs[0].String(), MAC: l.Endpoint.MAC.String(), MTU: l.MTU, Interface: l.Ifname,
+		Address: l.Addrs[0].String(), MAC: l.Endpoint.MAC.String(), MTU: s.mtu(n), Interface: l.Ifname,
 		Search: []string{n.Name + "." + s.cfg.Domain, s.cfg.Domain},
 	}
 	for _, sub := range n.Subnets {

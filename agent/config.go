@@ -60,6 +60,9 @@ type DNSConfig struct {
 	ForwardSingle bool // forward single-label names that no network has
 }
 
+// ErrConfig is wrapped by every error about the configuration.
+var ErrConfig = errors.New("configuration")
+
 // DefaultYAML is the reference configuration: every key with its default. It is
 // what `agentd config print-default` prints, and a test parses it.
 //
@@ -114,11 +117,11 @@ type raw struct {
 func Parse(r io.Reader) (Config, error) {
 	in, err := readRaw(r)
 	if err != nil {
-		return Config{}, fmt.Errorf("configuration: %w", err)
+		return Config{}, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	cfg, err := in.typed()
 	if err != nil {
-		return Config{}, fmt.Errorf("configuration: %w", err)
+		return Config{}, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	return cfg, nil
 }

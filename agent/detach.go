@@ -105,8 +105,9 @@ func ignoreKernel(err error) error {
 	return nil
 }
 
-// reap removes endpoints whose sandbox is gone, and gives those their
-// interface back that lost it while the sandbox lives.
+// reap removes endpoints whose sandbox is gone, gives those their interface
+// back that lost it while the sandbox lives, and removes interfaces that no
+// endpoint has: an agent died in between.
 func (s *session) reap(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -124,6 +125,7 @@ func (s *session) reap(ctx context.Context) error {
 		plugged := make(map[string]bool, len(there))
 		for _, id := range there {
 			plugged[id] = true
+			s.unplugStray(ctx, id)
 		}
 		for _, l := range s.journal.all() {
 			if l.Sandbox != "" && !plugged[l.Endpoint.ID.String()] {
@@ -131,6 +133,26 @@ func (s *session) reap(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// unplugStray removes an interface that belongs to no endpoint and that no
+// request works on.
+func (s *session) unplugStray(ctx context.Context, text string) {
+	var id discovery.EndpointID
+	if id.UnmarshalText([]byte(text)) != nil {
+		return
+	}
+	s.mu.Lock()
+	busy := s.attaching[id]
+	s.mu.Unlock()
+	if _, ok := s.journal.get(id); ok || busy {
+		return
+	}
+	if err := s.overlay.Detach(ctx, text); err != nil {
+		s.log.Warn("interface without endpoint not removed", "endpoint", text, "err", err)
+		return
+	}
+	s.log.Info("interface without endpoint removed", "endpoint", text)
 }
 
 // mend looks again, under the sandbox's lock, at an endpoint without an

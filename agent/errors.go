@@ -60,6 +60,8 @@ var remedies = []struct {
 	{pool.ErrExists, api.KindConflict, "agentctl network ls"},
 	{pool.ErrForgotten, api.KindConflict, "agentctl join ADDRESS --token-file FILE --replace"},
 	{pool.ErrNoCluster, api.KindConflict, "agentctl init makes one"},
+	{ErrConfig, api.KindMisuse, "agentd config print-default shows every key with its form"},
+	{errDataDirTaken, api.KindConflict, "stop the other agent, or give this one a --data-dir and --run-dir of its own"},
 	{errOtherMachine, api.KindConflict, "set up Consul and run agentctl init --consul URL: see examples/consul"},
 	{gossip.ErrWrongKey, api.KindConflict, "take the token of agentctl init on a host of that cluster"},
 	{gossip.ErrOtherCluster, api.KindConflict, "take the token of agentctl init on a host of that cluster"},

@@ -23,7 +23,6 @@ type Local struct {
 	Cookie    uint64             `json:"cookie,omitempty"`  // the namespace's, SO_NETNS_COOKIE: a namespace made again under one path is another
 	Ifname    string             `json:"ifname,omitempty"`
 	Addrs     []netip.Prefix     `json:"addrs"` // with the length of the subnet
-	MTU       int                `json:"mtu"`   // of the interface, in bytes
 	NoDefault bool               `json:"no_default,omitempty"`
 	Resolv    string             `json:"resolv,omitempty"` // name of the namespace whose resolv.conf we wrote
 	Created   time.Time          `json:"created"`

@@ -30,7 +30,7 @@ func TestJournalSurvivesARestart(t *testing.T) {
 	j := open()
 	web := Local{
 		Endpoint: endpoint(1, netBlue, "10.64.0.2", "web", "www"), Sandbox: "/run/netns/a", Cookie: 7, Ifname: "eth0",
-		Addrs: []netip.Prefix{netip.MustParsePrefix("10.64.0.2/20")}, MTU: 1450, Created: time.Unix(1, 0).UTC(),
+		Addrs: []netip.Prefix{netip.MustParsePrefix("10.64.0.2/20")}, Created: time.Unix(1, 0).UTC(),
 	}
 	db := Local{Endpoint: endpoint(2, netBlue, "10.64.0.3", "db"), Sandbox: "/run/netns/b", Cookie: 8, Ifname: "eth0"}
 	var wg sync.WaitGroup
@@ -65,21 +65,20 @@ func TestJournalSurvivesARestart(t *testing.T) {
 func TestKeyedLocks(t *testing.T) {
 	var k keyedLocks
 	unlock := k.lock(1)
-	if _, ok := k.tryLock(1); ok {
-		t.Fatal("a held key was locked")
-	}
-	other, ok := k.tryLock(2)
-	if !ok {
-		t.Fatal("another key waits")
-	}
-	other()
+	k.lock(2)() // another key does not wait
+	order := make(chan int, 2)
 	done := make(chan struct{})
 	go func() {
-		k.lock(1)()
-		close(done)
+		defer close(done)
+		defer k.lock(1)()
+		order <- 2
 	}()
+	order <- 1
 	unlock()
 	<-done
+	if first := <-order; first != 1 {
+		t.Error("a held key was locked")
+	}
 	if len(k.held) != 0 {
 		t.Errorf("%d locks left, want none", len(k.held))
 	}

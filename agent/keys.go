@@ -75,26 +75,26 @@ func Load(path string, flags map[string]string) (Config, error) {
 	if path != "" {
 		f, err := os.Open(path)
 		if err != nil {
-			return Config{}, fmt.Errorf("configuration: %w", err)
+			return Config{}, fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 		defer func() { _ = f.Close() }()
 		if in, err = readRaw(f); err != nil {
-			return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+			return Config{}, fmt.Errorf("%w %s: %w", ErrConfig, path, err)
 		}
 	}
 	for _, k := range Keys() {
 		if v, ok := flags[k.Flag]; ok {
 			if err := k.set(&in, v); err != nil {
-				return Config{}, fmt.Errorf("--%s %q is no %s", k.Flag, v, strings.ToLower(k.Value))
+				return Config{}, fmt.Errorf("%w: --%s %q is no %s", ErrConfig, k.Flag, v, strings.ToLower(k.Value))
 			}
 		}
 	}
 	cfg, err := in.typed()
 	if err != nil && path != "" {
-		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+		return Config{}, fmt.Errorf("%w %s: %w", ErrConfig, path, err)
 	}
 	if err != nil {
-		return Config{}, fmt.Errorf("configuration: %w", err)
+		return Config{}, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	return cfg, nil
 }

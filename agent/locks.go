@@ -21,18 +21,6 @@ func (k *keyedLocks) lock(key uint64) (unlock func()) {
 	return func() { k.release(key, l) }
 }
 
-// tryLock is lock for who cannot wait; ok is false when the key is held.
-func (k *keyedLocks) tryLock(key uint64) (unlock func(), ok bool) {
-	l := k.use(key)
-	if l.TryLock() {
-		return func() { k.release(key, l) }, true
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.drop(key, l)
-	return nil, false
-}
-
 func (k *keyedLocks) use(key uint64) *keyedLock {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -52,11 +40,6 @@ func (k *keyedLocks) release(key uint64, l *keyedLock) {
 	l.Unlock()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.drop(key, l)
-}
-
-// drop forgets a lock that nobody uses; mu is held.
-func (k *keyedLocks) drop(key uint64, l *keyedLock) {
 	if l.users--; l.users == 0 {
 		delete(k.held, key)
 	}

@@ -4,13 +4,11 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"slices"
 	"time"
 
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pool"
-	"github.com/weft-net/weft/overlay"
 )
 
 // loop carries the cluster into this host, newest state first: whatever
@@ -38,7 +36,7 @@ func (s *session) pass(ctx context.Context) {
 	own := s.ownState()
 	s.announceHeader(own)
 	state, zone := plan(s.cfg, s.snapshot(), own)
-	err := errors.Join(s.overlay.Set(ctx, state), s.resize(ctx, state, own.Locals))
+	err := s.overlay.Set(ctx, state)
 	s.names.Set(zone)
 	s.mu.Lock()
 	if err != nil && ctx.Err() == nil && (s.passErr == nil || s.passErr.Error() != err.Error()) {
@@ -49,47 +47,6 @@ func (s *session) pass(ctx context.Context) {
 	for _, w := range waiters {
 		w <- err
 	}
-}
-
-// resize gives the endpoints' interfaces the MTU of their network when it has
-// changed: a member with a smaller underlay came, or one went.
-func (s *session) resize(ctx context.Context, state overlay.State, locals []Local) error {
-	mtu := map[string]int{}
-	for _, n := range state.Networks {
-		mtu[n.ID] = n.MTU
-	}
-	var errs []error
-	for _, l := range locals {
-		want, carried := mtu[l.Endpoint.Network.String()]
-		if carried && l.Sandbox != "" && l.MTU != want {
-			errs = append(errs, s.resizeOne(ctx, l.Endpoint.ID, want))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// resizeOne leaves an endpoint alone that a request is working on: the request
-// waits for this pass, and the next one looks again.
-func (s *session) resizeOne(ctx context.Context, id discovery.EndpointID, mtu int) error {
-	l, ok := s.journal.get(id)
-	if !ok {
-		return nil
-	}
-	unlock, ok := s.locks.tryLock(l.Cookie)
-	if !ok {
-		return nil
-	}
-	defer unlock()
-	l, ok = s.journal.get(id)
-	n, known := s.network(l.Endpoint.Network.String())
-	if !ok || !known {
-		return nil
-	}
-	l.MTU = mtu
-	if err := s.overlay.Attach(ctx, s.link(n, l)); err != nil {
-		return err
-	}
-	return s.journal.put(l)
 }
 
 // settle waits for a pass that began after this call: what was changed before

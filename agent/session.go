@@ -66,6 +66,7 @@ type session struct {
 	restored  int  // the watch's count of fallen indexes
 	lost      bool // the store lacks what this host knows: to be written back
 	used      map[discovery.NetworkID]time.Time
+	attaching map[discovery.EndpointID]bool
 	waiters   []chan error // of settle
 	passErr   error        // of the last pass
 	forgotten string       // who took this host out, and when
@@ -78,7 +79,7 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 	s = &session{
 		cfg: a.cfg, log: a.log, cluster: cluster, host: host, nonce: a.nonce, data: a.dir,
 		names: a.parts.Names, machine: a.parts.Host, probes: &prober{self: host.ID},
-		wake: make(chan struct{}, 1), used: map[discovery.NetworkID]time.Time{},
+		wake: make(chan struct{}, 1), used: map[discovery.NetworkID]time.Time{}, attaching: map[discovery.EndpointID]bool{},
 	}
 	s.cfg.adopt(cluster, a.log)
 	s.forgotten = cluster.Forgotten

@@ -125,11 +125,10 @@ func Cleanup(ctx context.Context, cfg Config, log *slog.Logger) error {
 	return errors.Join(k.Clean(ctx), k.Close())
 }
 
-// Hint is the next command to type after an error of the daemon itself; empty
-// when there is none.
+// Hint is the next command to type after an error of the daemon itself.
 func Hint(err error) string {
-	if e, ok := explain("agentd", err).(*api.Error); ok {
+	if e, ok := explain("agentd", err).(*api.Error); ok && e.Hint != "" {
 		return e.Hint
 	}
-	return ""
+	return "agentd --help"
 }

@@ -54,7 +54,8 @@ type delivery struct {
 	body     []byte
 }
 
-// New returns a cluster without hosts. Equal seeds give equal runs.
+// New returns a cluster without hosts, whose time begins at start: time.Now()
+// if Run is to move it along with the clock. Equal seeds give equal runs.
 func New(start time.Time, seed uint64) *Cluster {
 	return &Cluster{now: start, rand: rand.New(rand.NewPCG(seed, 2)), nodes: map[discovery.HostID]*Node{},
 		side: map[discovery.HostID]int{}, step: Tick}

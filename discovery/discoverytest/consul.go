@@ -37,8 +37,8 @@ type ConsulConfig struct {
 }
 
 // ConsulBinary finds the program: $WEFT_CONSUL, else consul-<version> (or a
-// folder of that name that holds consul) in $XDG_CACHE_HOME/weft, the newest
-// first. Its error says where it looked.
+// folder of that name that holds consul) in $XDG_CACHE_HOME/weft, the last by
+// name. Its error says where it looked.
 func ConsulBinary() (string, error) {
 	if bin := os.Getenv("WEFT_CONSUL"); bin != "" {
 		return bin, nil
@@ -47,7 +47,7 @@ func ConsulBinary() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("no consul: WEFT_CONSUL is not set, and there is no cache folder: %w", err)
 	}
-	pattern := filepath.Join(cache, "weft", "consul-*")
+	pattern := filepath.Join(cache, "weft", "consul-*.*")
 	found, _ := filepath.Glob(pattern)
 	for i := len(found) - 1; i >= 0; i-- {
 		for _, bin := range []string{found[i], filepath.Join(found[i], "consul")} {

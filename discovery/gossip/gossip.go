@@ -17,6 +17,8 @@ import (
 )
 
 // Config is what a member is made of. Self, Bind, Cluster and Keys are needed.
+// The functions in it may call the Gossip's methods but must not wait for Run
+// to end.
 type Config struct {
 	Self               discovery.HostID
 	Name, Version      string

@@ -8,17 +8,22 @@ import (
 	"github.com/weft-net/weft/discovery"
 )
 
+// farewell is how long Leave waits for the members.
+const farewell = 5 * time.Second
+
 // Leave says goodbye: the last version withdraws all endpoints and marks the
 // host as gone, then memberlist is told. It waits until every alive member has
-// confirmed that version, or ctx ends; those that have not learn it from the
-// others. Run goes on until its own context ends.
+// confirmed that version, 5 s at most; those that have not, which the error
+// counts, learn it from the others. Run goes on until its own context ends.
 func (g *Gossip) Leave(ctx context.Context) error {
 	g.left.Store(true)
 	g.SetHeader(func(h *discovery.Header) {
 		h.Flags |= discovery.FlagGone
 		h.Networks = nil
 	})
-	behind := g.confirmAll(ctx, func() {})
+	wait, cancel := context.WithTimeout(ctx, farewell)
+	defer cancel()
+	behind := g.confirmAll(wait, func() {})
 	timeout := time.Second
 	if end, ok := ctx.Deadline(); ok {
 		timeout = max(time.Until(end), 100*time.Millisecond)
@@ -27,7 +32,7 @@ func (g *Gossip) Leave(ctx context.Context) error {
 		return fmt.Errorf("leave: %w", err)
 	}
 	if behind > 0 {
-		return fmt.Errorf("leave: %d members have not confirmed it: %w", behind, ctx.Err())
+		return fmt.Errorf("leave: %d members have not confirmed it: %w", behind, wait.Err())
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -25,7 +26,8 @@ type transport struct {
 	udp     *net.UDPConn
 	packets chan *memberlist.Packet
 	streams chan net.Conn
-	done    chan struct{}
+	ctx     context.Context // ends with Shutdown, and ends connection attempts
+	stop    context.CancelFunc
 	wg      sync.WaitGroup
 
 	// cut drops what is exchanged with a peer, for tests; nil otherwise.
@@ -50,7 +52,8 @@ func listen(bind netip.AddrPort) (*transport, error) {
 	if err := udp.SetReadBuffer(receiveBuffer); err != nil {
 		return nil, fmt.Errorf("gossip: receive buffer: %w", errors.Join(err, udp.Close(), tcp.Close()))
 	}
-	return &transport{addr: addr, tcp: tcp, udp: udp, done: make(chan struct{}),
+	ctx, stop := context.WithCancel(context.Background())
+	return &transport{addr: addr, tcp: tcp, udp: udp, ctx: ctx, stop: stop,
 		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn)}, nil
 }
 
@@ -75,7 +78,7 @@ func (t *transport) accept() {
 		}
 		select {
 		case t.streams <- conn:
-		case <-t.done:
+		case <-t.ctx.Done():
 			conn.Close()
 			return
 		}
@@ -99,7 +102,7 @@ func (t *transport) read() {
 		p := &memberlist.Packet{Buf: append([]byte(nil), buf[:n]...), From: net.UDPAddrFromAddrPort(from), Timestamp: now}
 		select {
 		case t.packets <- p:
-		case <-t.done:
+		case <-t.ctx.Done():
 			return
 		}
 	}
@@ -109,7 +112,7 @@ func (t *transport) read() {
 // descriptors; it reports false when the transport was shut down.
 func (t *transport) pause() bool {
 	select {
-	case <-t.done:
+	case <-t.ctx.Done():
 		return false
 	case <-time.After(10 * time.Millisecond):
 		return true
@@ -160,7 +163,7 @@ func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, e
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(to), Err: errCut}
 	}
 	d := net.Dialer{Timeout: min(timeout, dialTimeout), LocalAddr: &net.TCPAddr{IP: t.addr.Addr().AsSlice(), Zone: t.addr.Addr().Zone()}}
-	return d.Dial("tcp", addr)
+	return d.DialContext(t.ctx, "tcp", addr)
 }
 
 var errCut = errors.New("the link is cut")
@@ -173,12 +176,10 @@ func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Durati
 // Shutdown implements memberlist.Transport. It returns when both sockets are
 // closed and nothing reads them.
 func (t *transport) Shutdown() error {
-	select {
-	case <-t.done:
+	if t.ctx.Err() != nil {
 		return nil
-	default:
 	}
-	close(t.done)
+	t.stop()
 	err := errors.Join(t.tcp.Close(), t.udp.Close())
 	t.wg.Wait()
 	return err

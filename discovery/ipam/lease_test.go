@@ -110,12 +110,12 @@ func TestDrainedBlockGoesBackAfterTenMinutes(t *testing.T) {
 		mustFree(t, h, n, owner(1))
 		time.Sleep(drainTime - time.Second)
 		synctest.Wait()
-		if got := len(w.pool.blocks); got != 1 {
+		if got := len(w.pool.heldBlocks()); got != 1 {
 			t.Fatalf("before 10 min: %d blocks, want 1", got)
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if got := len(w.pool.blocks); got != 0 {
+		if got := len(w.pool.heldBlocks()); got != 0 {
 			t.Errorf("after 10 min: %d blocks, want 0", got)
 		}
 	})
@@ -128,12 +128,12 @@ func TestBlockOfOneAddressGoesBackAtOnce(t *testing.T) {
 			mustLease(t, h, n, owner(i), "")
 		}
 		synctest.Wait()
-		if got := len(w.pool.blocks); got != 5 {
+		if got := len(w.pool.heldBlocks()); got != 5 {
 			t.Fatalf("%d blocks, want 5: none ahead", got)
 		}
 		mustFree(t, h, n, owner(3))
 		synctest.Wait()
-		if got := len(w.pool.blocks); got != 4 {
+		if got := len(w.pool.heldBlocks()); got != 4 {
 			t.Errorf("%d blocks after free, want 4", got)
 		}
 	})
@@ -244,7 +244,7 @@ func TestWithoutThePool(t *testing.T) {
 				other.ID[1] = 9
 				if want != "" {
 					a, other = netip.MustParseAddr(want), n
-					if h.m.nets[n.ID].blockOf(a) != nil {
+					if owns(h, n, a) {
 						t.Fatalf("%s lies in our block", a)
 					}
 				}
@@ -275,7 +275,7 @@ func TestUnwritableDiskRefusesBeforeUse(t *testing.T) {
 		if err := h.db.Close(); err != nil {
 			t.Fatal(err)
 		}
-		calls := w.pool.calls
+		calls := w.pool.asked()
 		if _, err := h.m.Lease(t.Context(), n, owner(2), none, false); !errors.Is(err, bbolt.ErrDatabaseNotOpen) {
 			t.Errorf("any: got %v, want what the disk said", err)
 		}
@@ -290,11 +290,11 @@ func TestUnwritableDiskRefusesBeforeUse(t *testing.T) {
 		if _, err := h.m.Lease(t.Context(), other, owner(2), none, false); err == nil {
 			t.Error("first of a network: got a lease that was never written")
 		}
-		if w.pool.calls > calls+1 { // BlockAt of the static one; nothing was written
-			t.Errorf("the pool was asked %d times", w.pool.calls-calls)
+		if w.pool.asked() > calls+1 { // BlockAt of the static one; nothing was written
+			t.Errorf("the pool was asked %d times", w.pool.asked()-calls)
 		}
-		if len(w.pool.blocks) != 1 || len(w.pool.reserved) != 0 {
-			t.Errorf("the pool holds %v, %v", w.pool.blocks, w.pool.reserved)
+		if len(w.pool.heldBlocks()) != 1 || len(w.pool.heldAddrs()) != 0 {
+			t.Errorf("the pool holds %v, %v", w.pool.heldBlocks(), w.pool.heldAddrs())
 		}
 		h.db = openDB(t, h.file)
 		h.m.disk.db = h.db
@@ -397,15 +397,15 @@ func TestDropGivesEverythingBack(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if len(w.pool.blocks) != 1 || len(w.pool.reserved) != 0 {
-			t.Errorf("the pool still holds %v, %v", w.pool.blocks, w.pool.reserved)
+		if len(w.pool.heldBlocks()) != 1 || len(w.pool.heldAddrs()) != 0 {
+			t.Errorf("the pool still holds %v, %v", w.pool.heldBlocks(), w.pool.heldAddrs())
 		}
 		for _, b := range [][]byte{bucketAddresses, bucketReturns} {
 			if got := records(t, h.db, b); got != 0 {
 				t.Errorf("%s: %d records, want none", b, got)
 			}
 		}
-		if got := w.hosts[1].m.nets[n.ID].held[lent]; got != nil {
+		if got := heldAt(w.hosts[1], n, lent); got != nil {
 			t.Errorf("the lender still counts %s as lent", lent)
 		}
 	})
@@ -449,8 +449,8 @@ func TestQueuedReleasesSurviveRestart(t *testing.T) {
 		w.pool.set(func() { w.pool.fault = nil })
 		time.Sleep(maxBackoff + time.Second)
 		synctest.Wait()
-		if len(w.pool.blocks) != 0 || len(w.pool.reserved) != 0 {
-			t.Errorf("the pool still holds %v, %v", w.pool.blocks, w.pool.reserved)
+		if len(w.pool.heldBlocks()) != 0 || len(w.pool.heldAddrs()) != 0 {
+			t.Errorf("the pool still holds %v, %v", w.pool.heldBlocks(), w.pool.heldAddrs())
 		}
 	})
 }

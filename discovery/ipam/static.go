@@ -175,6 +175,8 @@ func (m *Manager) borrowWith(ctx context.Context, nw *network, h *holding, g *gi
 	if _, err := m.lend(ctx, nw, g, a); err != nil {
 		return err
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	h.host, h.loan = g.what.Lender, g.what.Loan
 	return nil
 }
@@ -230,10 +232,13 @@ func (m *Manager) reserveAt(ctx context.Context, nw *network, h *holding, lent *
 	case err != nil:
 		err = fmt.Errorf("reserve %s: %w", h.addr, away(ctx, err))
 	}
-	if err == nil {
-		h.reserved, h.seq = true, seq
+	if err != nil {
+		return err
 	}
-	return err
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h.reserved, h.seq = true, seq
+	return nil
 }
 
 // reservedBy is the error about an address that the pool reserves for host. A

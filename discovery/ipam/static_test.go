@@ -15,6 +15,8 @@ import (
 // inBlock returns the i-th usable address of a host's first block.
 func inBlock(h *host, i int) netip.Addr {
 	b := h.m.Held()[0]
+	h.m.mu.Lock()
+	defer h.m.mu.Unlock()
 	s, _ := h.m.nets[b.Network].spec().Covering(b.Prefix.Addr())
 	return slices.Collect(s.Usable(b.Prefix))[i]
 }
@@ -43,7 +45,7 @@ func TestStaticAddressOutsideEveryBlockIsReserved(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := w.pool.reserved[addrName(n.ID, l.Addr.Addr())]
+		r := w.pool.heldAddrs()[addrName(n.ID, l.Addr.Addr())]
 		if r.Host != a.id || r.Seq != l.Seq {
 			t.Errorf("the pool says %+v, want %s, seq %d", r, a.id, l.Seq)
 		}
@@ -111,14 +113,14 @@ func TestStaticAddressOfAnothersBlockIsLent(t *testing.T) {
 		}
 		time.Sleep(2 * rereadTime) // the pool knows of the loan: it stays
 		synctest.Wait()
-		if h := a.m.nets[n.ID].held[want]; h == nil || h.state != stateLent {
+		if h := heldAt(a, n, want); h == nil || h.state != stateLent {
 			t.Errorf("the loan is over: %+v", h)
 		}
 
 		mustFree(t, b, n, owner(2))
 		synctest.Wait()
-		if len(w.pool.reserved) != 0 {
-			t.Errorf("still reserved: %v", w.pool.reserved)
+		if len(w.pool.heldAddrs()) != 0 {
+			t.Errorf("still reserved: %v", w.pool.heldAddrs())
 		}
 		if got := mustLease(t, a, n, owner(30), want.String()); got != want {
 			t.Errorf("the lender: got %s", got)
@@ -130,7 +132,7 @@ func TestLenderThatDoesNotAnswer(t *testing.T) {
 	bubble(t, 2, func(t *testing.T, w *world) {
 		a, b, n := w.hosts[0], w.hosts[1], blue(t, "192.0.2.0/24")
 		mustLease(t, a, n, owner(1), "")
-		w.mute[a.id] = true
+		w.set(func() { w.mute[a.id] = true })
 		began := time.Now()
 		_, err := b.m.Lease(t.Context(), n, owner(2), inBlock(a, 3), false)
 		gone, ok := errors.AsType[*AwayError](err)
@@ -166,10 +168,10 @@ func TestFullNetworkBorrowsFromWhoHasMost(t *testing.T) {
 		time.Sleep(restTime + time.Second)
 		h := w.hosts[3]
 		got := mustLease(t, h, n, owner(500), "")
-		if r := w.pool.reserved[addrName(n.ID, got)]; r.Host != h.id {
+		if r := w.pool.heldAddrs()[addrName(n.ID, got)]; r.Host != h.id {
 			t.Errorf("%s is not reserved", got)
 		}
-		if x := w.hosts[1].m.nets[n.ID].held[got]; x == nil || x.state != stateLent || x.host != h.id {
+		if x := heldAt(w.hosts[1], n, got); x == nil || x.state != stateLent || x.host != h.id {
 			t.Errorf("%s is not lent by the host with most unused addresses: %+v", got, x)
 		}
 	})
@@ -182,7 +184,7 @@ func TestFullNamesHoldersAndUnused(t *testing.T) {
 			w.announce(a, n, owner(i), "", mustLease(t, a, n, owner(i), ""))
 		}
 		w.withdraw(owner(3))
-		w.mute[a.id] = true
+		w.set(func() { w.mute[a.id] = true })
 		_, err := b.m.Lease(t.Context(), n, owner(99), none, false)
 		full, ok := errors.AsType[*FullError](err)
 		if !ok || full.Holders[a.id] != (Holder{Name: "host1", Held: 13, Unused: 1}) {
@@ -205,13 +207,50 @@ func TestLoanThatNobodyTookUpEnds(t *testing.T) {
 		}
 		time.Sleep(loanCheck - time.Second)
 		synctest.Wait()
-		if a.m.nets[n.ID].held[want] == nil {
+		if heldAt(a, n, want) == nil {
 			t.Fatal("the loan ended before a minute")
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if h := a.m.nets[n.ID].held[want]; h != nil {
+		if h := heldAt(a, n, want); h != nil {
 			t.Errorf("after a minute: %+v", h)
+		}
+	})
+}
+
+// TestLenderThatTookItBackInTheMeantime is a borrower that is stopped between
+// the lender's answer and the reservation for so long that the lender gives the
+// address away.
+func TestLenderThatTookItBackInTheMeantime(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, w *world) {
+		a, b, n := w.hosts[0], w.hosts[1], blue(t, "192.0.2.0/24")
+		mustLease(t, a, n, owner(1), "")
+		want := inBlock(a, 3)
+		w.set(func() {
+			w.lent = func() {
+				w.set(func() { w.lent = nil })
+				time.Sleep(2 * loanCheck)
+				synctest.Wait()
+				mustLease(t, a, n, owner(3), want.String())
+			}
+		})
+		// Not Lease: its deadline is of the clock that stands still with the
+		// borrower, and here time goes on for both.
+		key := ownerKey{owner(2), false}
+		ctx, nw, leave := b.m.enter(t.Context(), n)
+		h, _, err := b.m.slot(ctx, nw, key)
+		if err == nil {
+			err = b.m.reserve(ctx, nw, h, want)
+			b.m.settle(nw, key, h, err)
+		}
+		leave()
+		if taken, ok := errors.AsType[*TakenError](err); !ok || taken.Host != a.id || taken.Endpoint != owner(3) {
+			t.Errorf("got %v, want taken by the lender's endpoint", err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := w.pool.heldAddrs(); len(got) != 0 {
+			t.Errorf("still reserved: %v", got)
 		}
 	})
 }
@@ -222,15 +261,18 @@ func TestDelayedReturnDoesNotEndANewerLoan(t *testing.T) {
 		mustLease(t, a, n, owner(1), "")
 		want := inBlock(a, 3)
 		mustLease(t, b, n, owner(2), want.String())
-		loan := b.m.nets[n.ID].held[want].loan
+		loan := heldAt(b, n, want).loan
 		late := request{kind: kindReturn, network: n.ID, loan: loan, addr: want}
 		mustFree(t, b, n, owner(2))
 		synctest.Wait()
 		mustLease(t, b, n, owner(2), want.String())
 		a.m.Serve(b.id, late.encode())
+		if h := heldAt(a, n, want); h == nil || h.host != b.id {
+			t.Errorf("the newer loan ended at once: %+v", h)
+		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if h := a.m.nets[n.ID].held[want]; h == nil || h.host != b.id {
+		if h := heldAt(a, n, want); h == nil || h.host != b.id {
 			t.Errorf("the newer loan ended: %+v", h)
 		}
 	})
@@ -259,11 +301,11 @@ func TestReservationThatItsHostForgotIsCleared(t *testing.T) {
 		stale := reservation{discovery.Reservation{Host: a.id, Seq: 1}, n.ID, want}
 		w.pool.set(func() { w.pool.reserved[addrName(n.ID, want)] = stale })
 
-		w.dead[a.id] = true
+		w.set(func() { w.dead[a.id] = true })
 		if _, err := b.m.Lease(t.Context(), n, owner(2), want, false); !strings.Contains(err.Error(), "taken by host1") && !strings.Contains(err.Error(), "taken on host1") {
 			t.Errorf("its host is suspended: got %v, want taken", err)
 		}
-		delete(w.dead, a.id)
+		w.set(func() { delete(w.dead, a.id) })
 		if got := mustLease(t, b, n, owner(2), want.String()); got != want {
 			t.Errorf("its host is alive and forgot it: got %s", got)
 		}
@@ -284,8 +326,8 @@ func TestClaimWhoseAnswerWasLostIsAdopted(t *testing.T) {
 		})
 		mustLease(t, h, n, owner(1), "")
 		synctest.Wait()
-		if len(w.pool.blocks) != 1 || len(h.m.Held()) != 1 {
-			t.Errorf("the pool has %d blocks, the host %d, want one each", len(w.pool.blocks), len(h.m.Held()))
+		if len(w.pool.heldBlocks()) != 1 || len(h.m.Held()) != 1 {
+			t.Errorf("the pool has %d blocks, the host %d, want one each", len(w.pool.heldBlocks()), len(h.m.Held()))
 		}
 	})
 }
@@ -314,7 +356,7 @@ func TestBlockThatThePoolGaveToAnotherIsNotServed(t *testing.T) {
 		mustFree(t, h, n, owner(1))
 		time.Sleep(drainTime + time.Minute)
 		synctest.Wait()
-		if got := w.pool.blocks[blockName(n.ID, b.Prefix)]; got.Host != hostID(99) {
+		if got := w.pool.heldBlocks()[blockName(n.ID, b.Prefix)]; got.Host != hostID(99) {
 			t.Errorf("another's block was released: %+v", got)
 		}
 	})
@@ -330,7 +372,7 @@ func TestWipedPoolGetsItsReservationsAgain(t *testing.T) {
 		w.pool.set(func() { clear(w.pool.blocks); clear(w.pool.reserved) })
 		time.Sleep(rereadTime)
 		synctest.Wait()
-		if got := w.pool.reserved[addrName(n.ID, netip.MustParseAddr("192.0.2.200"))]; got.Host != h.id {
+		if got := w.pool.heldAddrs()[addrName(n.ID, netip.MustParseAddr("192.0.2.200"))]; got.Host != h.id {
 			t.Errorf("got %+v, want our reservation again", got)
 		}
 		// The agent writes the blocks again, with a new index.
@@ -342,7 +384,7 @@ func TestWipedPoolGetsItsReservationsAgain(t *testing.T) {
 		})
 		time.Sleep(loanCheck + time.Second)
 		synctest.Wait()
-		if got := h.m.Held(); len(got) != 1 || got[0].Index != 1000 || h.m.nets[n.ID].blocks[0].lost {
+		if got := h.m.Held(); len(got) != 1 || got[0].Index != 1000 || isLost(h, n) {
 			t.Errorf("got %+v, want the block of index 1000 in force", got)
 		}
 	})

@@ -92,6 +92,24 @@ func (p *fakePool) set(f func()) {
 	f()
 }
 
+func (p *fakePool) heldBlocks() map[string]discovery.Block {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.blocks)
+}
+
+func (p *fakePool) heldAddrs() map[string]reservation {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.reserved)
+}
+
+func (p *fakePool) asked() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.calls
+}
+
 func blockName(id discovery.NetworkID, b netip.Prefix) string { return id.String() + "/" + b.String() }
 func addrName(id discovery.NetworkID, a netip.Addr) string    { return id.String() + "/" + a.String() }
 
@@ -206,6 +224,7 @@ type world struct {
 	mute      map[discovery.HostID]bool // does not answer
 	dead      map[discovery.HostID]bool // as gossip sees it
 	loanFault func() fault
+	lent      func() // called after a message was answered, before the answer arrives
 }
 
 // host is one Manager and its disk. kill replaces it the hard way.
@@ -406,6 +425,12 @@ func (h *host) kill(file string) (old *bbolt.DB) {
 	return old
 }
 
+func (w *world) set(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
 func (w *world) host(id discovery.HostID) *host {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -432,6 +457,12 @@ func (w *world) lend(ctx context.Context, from, to discovery.HostID, body []byte
 		return nil, ctx.Err()
 	}
 	out := w.host(to).serve(from, body)
+	w.mu.Lock()
+	then := w.lent
+	w.mu.Unlock()
+	if then != nil {
+		then()
+	}
 	if how == faultAfter {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -540,4 +571,38 @@ func mkdir(t testing.TB, dir string) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// heldAt is a copy of what h holds or lends at a; nil: nothing.
+func heldAt(h *host, n discovery.Network, a netip.Addr) *holding {
+	h.m.mu.Lock()
+	defer h.m.mu.Unlock()
+	if x := h.m.nets[n.ID].held[a]; x != nil {
+		c := *x
+		return &c
+	}
+	return nil
+}
+
+func allHeld(h *host) (out []holding) {
+	h.m.mu.Lock()
+	defer h.m.mu.Unlock()
+	for _, nw := range h.m.nets {
+		for _, x := range nw.held {
+			out = append(out, *x)
+		}
+	}
+	return out
+}
+
+func owns(h *host, n discovery.Network, a netip.Addr) bool {
+	h.m.mu.Lock()
+	defer h.m.mu.Unlock()
+	return h.m.nets[n.ID].blockOf(a) != nil
+}
+
+func isLost(h *host, n discovery.Network) bool {
+	h.m.mu.Lock()
+	defer h.m.mu.Unlock()
+	return h.m.nets[n.ID].blocks[0].lost
 }

@@ -79,12 +79,12 @@ func (p *Pool) look(ctx context.Context) (*stamp, error) {
 		p.cluster = s.meta.ClusterID
 	}
 	if p.cluster != s.meta.ClusterID {
-		p.health[1] = fmt.Errorf("%w: %s, ours is %s", ErrOtherCluster, s.meta.ClusterID, p.cluster)
-		return nil, p.health[1]
+		p.metaErr = fmt.Errorf("%w: %s, ours is %s", ErrOtherCluster, s.meta.ClusterID, p.cluster)
+		return nil, p.metaErr
 	}
-	p.known, p.health[1] = s, nil
+	p.known, p.metaErr = s, nil
 	if s.meta.Schema > schema {
-		p.health[1] = fmt.Errorf("schema %d, this program writes %d: %w", s.meta.Schema, schema, ErrNewerSchema)
+		p.metaErr = fmt.Errorf("schema %d, this program writes %d: %w", s.meta.Schema, schema, ErrNewerSchema)
 	}
 	return s, nil
 }

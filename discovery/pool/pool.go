@@ -51,9 +51,10 @@ type Pool struct {
 	log       *slog.Logger
 
 	mu      sync.Mutex
-	cluster string   // expected
-	known   *stamp   // meta as last read; nil: never
-	health  [2]error // of the last call, and of the last look at meta
+	cluster string // expected
+	known   *stamp // meta as last read; nil: never
+	callErr error  // outcome of the last call
+	metaErr error  // of the last look at meta
 }
 
 // New returns a pool; it makes no call yet.
@@ -123,10 +124,10 @@ func (p *Pool) Close() { p.transport.CloseIdleConnections() }
 func (p *Pool) Healthy() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.health[0] != nil {
-		return p.health[0]
+	if p.callErr != nil {
+		return p.callErr
 	}
-	return p.health[1]
+	return p.metaErr
 }
 
 // note records whether the store answered a call, and passes err on. An
@@ -137,7 +138,7 @@ func (p *Pool) note(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err // our caller's doing
 	}
-	p.health[0] = err
+	p.callErr = err
 	return err
 }
 
@@ -145,7 +146,7 @@ func (p *Pool) note(err error) error {
 func (p *Pool) noteMeta(err error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.health[1] = err
+	p.metaErr = err
 	return err
 }
 

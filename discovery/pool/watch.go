@@ -20,7 +20,8 @@ type Contents struct {
 	NetGone  map[discovery.NetworkID]GoneBy
 	// Restored counts how often the store's index fell since the watch began:
 	// it may have been restored from an old copy, so what this host holds
-	// should be asserted again.
+	// should be asserted again. Each folder counts its own, so that one
+	// restore may be shown more than once.
 	Restored int
 }
 

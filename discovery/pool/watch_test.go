@@ -3,6 +3,7 @@ package pool_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -220,10 +221,9 @@ func TestSnapshotRestored(t *testing.T) {
 	before := w.until("two networks", has(2))
 
 	server.Restore(t, old)
-	after := w.until("the old contents", func(c pool.Contents) bool { return c.Restored > before.Restored })
-	if got := names(after); len(got) != 1 {
-		t.Errorf("networks %v, want blue alone", got)
-	}
+	w.until("the old contents, and that they are old", func(c pool.Contents) bool {
+		return c.Restored > before.Restored && slices.Equal(names(c), []string{"blue"})
+	})
 	if err := c.first.Reassert(t.Context(), c.meta, c.one, before.Networks, []pool.Block{b}); err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
@@ -72,6 +73,7 @@ type nftSpace struct {
 
 	mu   sync.Mutex // one transaction or list at a time
 	conn *nftables.Conn
+	sock *netlink.Conn // below conn
 }
 
 func openNFT(ns *os.File, place overlay.Place, table nftables.Table) (*nftSpace, error) {
@@ -92,6 +94,7 @@ func (s *nftSpace) dial() (err error) {
 		nftables.WithSockOptions(func(c *netlink.Conn) error {
 			port, err := netlinkPort(c)
 			s.port.Store(port)
+			s.sock = c
 			return errors.Join(err, c.SetReadBuffer(socketBuffer), c.SetWriteBuffer(socketBuffer))
 		}))
 	if err != nil {
@@ -119,12 +122,17 @@ func netlinkPort(c *netlink.Conn) (port uint32, err error) {
 // flush sends the transaction. After a failure replies may be left in the
 // socket that would be taken for those to the next one: a new one is opened.
 func (s *nftSpace) flush() error {
+	s.hurry()
 	err := s.conn.Flush()
 	if err == nil {
 		return nil
 	}
 	return errors.Join(err, s.redial())
 }
+
+// hurry bounds the wait for replies: short of memory, the kernel answers to a
+// transaction once and not to each of its parts.
+func (s *nftSpace) hurry() { _ = s.sock.SetReadDeadline(time.Now().Add(receiveTimeout * time.Second)) }
 
 // redial drops what was not sent or not read.
 func (s *nftSpace) redial() error { return errors.Join(s.conn.CloseLasting(), s.dial()) }
@@ -179,6 +187,7 @@ func (s *nftSpace) dump() (d nftDump, err error) {
 
 // find looks for the table.
 func (s *nftSpace) find() (found bool, flags uint32, err error) {
+	s.hurry()
 	tables, err := s.conn.ListTablesOfFamily(s.table.Family)
 	for _, t := range tables {
 		if t.Name == s.table.Name && t.Family == s.table.Family {

@@ -50,12 +50,12 @@ func newTrafficLab(t testing.TB) *trafficLab {
 		Members: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}}
 	sh(t, "ip -n %s link add eth0 type veth peer name eth0 netns %s", l.host, l.world)
 	sh(t, "ip -n %s link set lo up; ip -n %s link set eth0 up; ip -n %[1]s addr add 192.0.2.1/24 dev eth0", l.host, l.host)
-	sh(t, "ip netns exec %s sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0", l.host)
+	sh(t, "ip netns exec %s sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=0", l.host)
 	sh(t, "ip -n %s link set lo up; ip -n %[1]s link set eth0 up; ip -n %[1]s addr add 192.0.2.2/24 dev eth0;"+
 		"ip -n %[1]s addr add 192.0.2.66/24 dev eth0; ip -n %[1]s addr add 198.51.100.1/32 dev lo;"+
 		"ip -n %[1]s route add 10.0.0.0/8 via 192.0.2.1", l.world)
 	sh(t, "ip -n %s route add default via 192.0.2.2", l.host)
-	sh(t, "ip netns exec %s sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.ipv6.conf.default.disable_ipv6=1", l.fabric)
+	sh(t, "ip netns exec %s sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0 net.ipv6.conf.default.disable_ipv6=1", l.fabric)
 	for vni := uint32(blue); vni <= shut; vni++ {
 		l.addNetwork(t, vni)
 	}

@@ -25,12 +25,12 @@ func (s *nftSpace) put(ctx context.Context, objects []overlay.Object) error {
 	tables, elements := s.mine(objects)
 	var errs []error
 	for _, t := range tables {
-		with := elements
-		if err := s.install(t, with); err != nil {
+		rest, err := s.install(t, elements)
+		if err != nil {
 			errs = append(errs, &overlay.ObjectError{Object: t, Err: err})
 			continue
 		}
-		elements = slices.DeleteFunc(slices.Clone(with), func(e overlay.NFElement) bool { return fits(t, e) })
+		elements = rest
 	}
 	return errors.Join(append(errs, s.change(ctx, elements, adding))...)
 }
@@ -69,30 +69,45 @@ func (s *nftSpace) mine(objects []overlay.Object) (tables []overlay.NFTable, ele
 }
 
 // install replaces the table in one transaction: every packet meets either the
-// old rules or the new ones. The elements of sets that stay the same come along.
-func (s *nftSpace) install(t overlay.NFTable, more []overlay.NFElement) error {
+// old rules or the new ones. The elements that it had come along, where their
+// set stays what it was, and those of more that fit; it returns the others.
+func (s *nftSpace) install(t overlay.NFTable, more []overlay.NFElement) (rest []overlay.NFElement, err error) {
 	wanted, err := parseRules(t.Rules)
 	if err != nil {
-		return err
+		return more, err
 	}
 	had, err := s.dump()
 	if err != nil {
-		return err
+		return more, err
+	}
+	bySet := map[string][]overlay.NFElement{}
+	for _, e := range had.elements {
+		if wanted.fits(e) {
+			bySet[e.Set] = append(bySet[e.Set], e)
+		}
+	}
+	for _, e := range more {
+		if wanted.fits(e) {
+			bySet[e.Set] = append(bySet[e.Set], e)
+		} else {
+			rest = append(rest, e)
+		}
 	}
 	s.conn.AddTable(&s.table)
 	s.conn.DelTable(&s.table)
 	s.conn.AddTable(&s.table)
-	if err := errors.Join(s.addSets(wanted, slices.Concat(had.elements, more)), s.addChains(wanted)); err != nil {
-		return errors.Join(err, s.redial())
+	if err := errors.Join(s.addSets(wanted, bySet), s.addChains(wanted)); err != nil {
+		return more, errors.Join(err, s.redial())
 	}
-	return s.flush()
+	return rest, s.flush()
 }
 
-func (s *nftSpace) addSets(r ruleset, elements []overlay.NFElement) error {
-	bySet := map[string][]overlay.NFElement{}
-	for _, e := range elements {
-		bySet[e.Set] = append(bySet[e.Set], e)
-	}
+// fits reports whether an element belongs into one of the sets.
+func (r ruleset) fits(e overlay.NFElement) bool {
+	return slices.ContainsFunc(r.sets, func(s ruleSet) bool { return s.name == e.Set && s.typ == typeOf(e) })
+}
+
+func (s *nftSpace) addSets(r ruleset, elements map[string][]overlay.NFElement) error {
 	for i, set := range r.sets {
 		key, err := keyType(set.typ)
 		if err != nil {
@@ -105,8 +120,7 @@ func (s *nftSpace) addSets(r ruleset, elements []overlay.NFElement) error {
 		if err := s.conn.AddSet(def, nil); err != nil {
 			return err
 		}
-		fitting := slices.DeleteFunc(bySet[set.name], func(e overlay.NFElement) bool { return typeOf(e) != set.typ })
-		for batch := range slices.Chunk(fitting, elementsPerBatch) {
+		for batch := range slices.Chunk(elements[set.name], elementsPerBatch) {
 			if err := s.conn.SetAddElements(def, encodeAll(batch, set.interval)); err != nil {
 				return err
 			}
@@ -147,12 +161,6 @@ func (s *nftSpace) addChains(r ruleset) error {
 	return nil
 }
 
-// fits reports whether an element belongs into a set of the table.
-func fits(t overlay.NFTable, e overlay.NFElement) bool {
-	r, err := parseRules(t.Rules)
-	return err == nil && slices.ContainsFunc(r.sets, func(s ruleSet) bool { return s.name == e.Set && s.typ == typeOf(e) })
-}
-
 // direction says what happens to elements.
 type direction bool
 
@@ -170,9 +178,21 @@ func (s *nftSpace) change(ctx context.Context, elements []overlay.NFElement, d d
 	if err != nil {
 		return fmt.Errorf("list nftables sets in the %s namespace: %w", s.place, err)
 	}
-	bySet := map[string][]overlay.NFElement{}
-	var order []string
-	var errs []error
+	bySet, errs := sorted(elements, sets, d)
+	for _, set := range sets {
+		for batch := range slices.Chunk(bySet[set.Name], elementsPerBatch) {
+			if ctx.Err() != nil {
+				return errors.Join(append(errs, ctx.Err())...)
+			}
+			errs = append(errs, s.changeBatch(set, batch, d)...)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// sorted are the elements by set, and the errors of those that no set can hold.
+func sorted(elements []overlay.NFElement, sets map[string]*nftables.Set, d direction) (bySet map[string][]overlay.NFElement, errs []error) {
+	bySet = map[string][]overlay.NFElement{}
 	for _, e := range elements {
 		set := sets[e.Set]
 		switch {
@@ -182,21 +202,10 @@ func (s *nftSpace) change(ctx context.Context, elements []overlay.NFElement, d d
 		case set.KeyType.Name != typeOf(e):
 			errs = append(errs, d.failed(e, misfit(e, set.KeyType.Name)))
 		default:
-			if bySet[e.Set] == nil {
-				order = append(order, e.Set)
-			}
 			bySet[e.Set] = append(bySet[e.Set], e)
 		}
 	}
-	for _, name := range order {
-		for batch := range slices.Chunk(bySet[name], elementsPerBatch) {
-			if ctx.Err() != nil {
-				return errors.Join(append(errs, ctx.Err())...)
-			}
-			errs = append(errs, s.changeBatch(sets[name], batch, d)...)
-		}
-	}
-	return errors.Join(errs...)
+	return bySet, errs
 }
 
 // sets are those of the table; none if there is no table.

@@ -2,6 +2,7 @@ package linux
 
 import (
 	"encoding/binary"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -22,29 +23,25 @@ func TestDroppedPackets(t *testing.T) {
 		neighbours = "iifgroup 20311"
 	)
 	for name, row := range map[string]struct{ by, from, to, chain, rule string }{
-		"encapsulated by a stranger":                   {"world", "192.0.2.66", "192.0.2.1:4799", "tunnel", toTunnel},
-		"encapsulated by a stranger, for everybody":    {"world", "192.0.2.66", "192.0.2.255:4799", "tunnel", toTunnel},
-		"encapsulated by a member, not for the tunnel": {"world", "192.0.2.2", "192.0.2.255:4799", "tunnel", toTunnel},
-		"encapsulated by an endpoint":                  {"blue1", "", "192.0.2.1:4799", "tunnel", toTunnel},
-		"encapsulated by an endpoint, for a member":    {"blue1", "", "192.0.2.2:4799", "tunnel", toMember},
-		"encapsulated by a local process":              {"host", "192.0.2.1", "192.0.2.1:4799", "tunnel", toTunnel},
-		"from one network to another":                  {"blue1", "", "10.43.0.7:9", "forward", isolation},
-		"from one network to another, IPv6":            {"blue1", "", "[2001:db8:2b::7]:9", "input", ""},
-		"out of an internal network":                   {"inward1", "", "198.51.100.1:9", "forward", neighbours},
-		"into an internal network":                     {"blue1", "", "10.44.0.7:9", "forward", "oifgroup 20311"},
-		"routed into a network from outside":           {"world", "192.0.2.66", "10.42.0.7:9", "in_raw", "ip daddr @nets4"},
-		"to the gateway of another network":            {"blue1", "", "10.43.0.1:53", "input", "ip daddr @nets4"},
-		"to the gateway of another network, IPv6":      {"blue1", "", "[2001:db8:2b::1]:53", "input", "ip6 daddr @nets6"},
-		"from an internal network to the host":         {"inward1", "", "192.0.2.1:9", "input", neighbours},
-		"to a host that is a stranger":                 {"shut1", "", "192.0.2.1:9", "input", "iifname @closed"},
-		"to the gateway of a closed network":           {"shut1", "", "10.45.0.1:9", "input_local", "iifname @closed"},
-		"from the host into a closed network":          {"host", "", "10.45.0.7:9", "output", "ct state new"},
+		"encapsulated by a stranger":                {"world", "192.0.2.66", "192.0.2.1:4799", "tunnel", toTunnel},
+		"encapsulated by a stranger, for everybody": {"world", "192.0.2.66", "192.0.2.255:4799", "tunnel", toTunnel},
+		"encapsulated by a member, for everybody":   {"world", "192.0.2.2", "192.0.2.255:4799", "tunnel", toTunnel},
+		"encapsulated by an endpoint":               {"blue1", "", "192.0.2.1:4799", "tunnel", toTunnel},
+		"encapsulated by an endpoint, for a member": {"blue1", "", "192.0.2.2:4799", "tunnel", toMember},
+		"encapsulated by a local process":           {"host", "192.0.2.1", "192.0.2.1:4799", "tunnel", toTunnel},
+		"from one network to another":               {"blue1", "", "10.43.0.7:9", "forward", isolation},
+		"from one network to another, IPv6":         {"blue1", "", "[2001:db8:2b::7]:9", "forward", isolation},
+		"out of an internal network":                {"inward1", "", "198.51.100.1:9", "forward", neighbours},
+		"into an internal network":                  {"blue1", "", "10.44.0.7:9", "forward", "oifgroup 20311"},
+		"routed into a network from outside":        {"world", "192.0.2.66", "10.42.0.7:9", "in_raw", "ip daddr @nets4"},
+		"to the gateway of another network":         {"blue1", "", "10.43.0.1:53", "input", "ip daddr @nets4"},
+		"to the gateway of another network, IPv6":   {"blue1", "", "[2001:db8:2b::1]:53", "input", "ip6 daddr @nets6"},
+		"from an internal network to the host":      {"inward1", "", "192.0.2.1:9", "input", neighbours},
+		"to a host that is a stranger":              {"shut1", "", "192.0.2.1:9", "input", "iifname @closed"},
+		"to the gateway of a closed network":        {"shut1", "", "10.45.0.1:9", "input_local", "iifname @closed"},
+		"from the host into a closed network":       {"host", "", "10.45.0.7:9", "output", "ct state new"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if row.rule == "" { // needs forwarding, which IPv6 has for all devices or for none
-				sh(t, "ip netns exec %s sysctl -qw net.ipv6.conf.all.forwarding=1", l.host)
-				row.chain, row.rule = "forward", isolation
-			}
 			before := l.counted(t, "host", row.chain, row.rule)
 			l.send(t, row.by, row.from, row.to)
 			l.meets(t, before, "host", row.chain, row.rule)
@@ -58,11 +55,9 @@ func TestLoopbackGuard(t *testing.T) {
 	l := newTrafficLab(t)
 	sh(t, "ip netns exec %s sysctl -qw net.ipv4.conf.eth0.route_localnet=1", l.host)
 	before := l.counted(t, "host", "in_raw", "ip daddr 127.0.0.0/8")
-	mac := strings.TrimSpace(sh(t, "ip netns exec %s cat /sys/class/net/eth0/address; ip -n %[1]s -br link show eth0 | awk '{print $3}'", l.host))
-	lines := strings.Fields(mac)
-	var dst overlay.MAC
-	parseMAC(t, &dst, lines[len(lines)-1])
-	frame := ethernet(dst, labMAC(0, 9), 0x0800, ipv4(netip.MustParseAddr("192.0.2.66"), netip.MustParseAddr("127.0.0.1"), 17, make([]byte, 8)))
+	dst, err := net.ParseMAC(strings.Fields(sh(t, "ip -n %s -br link show eth0", l.host))[2])
+	must(t, err)
+	frame := ethernet(overlay.MAC(dst), labMAC(0, 9), 0x0800, ipv4(netip.MustParseAddr("192.0.2.66"), netip.MustParseAddr("127.0.0.1"), 17, make([]byte, 8)))
 	l.tap(t, "world", "eth0").send(t, frame)
 	l.meets(t, before, "host", "in_raw", "ip daddr 127.0.0.0/8")
 }
@@ -143,48 +138,65 @@ func TestReplacingLosesNothing(t *testing.T) {
 	l.echo(t, "world", "198.51.100.1:80")
 	l.echo(t, "blue2", "10.42.0.8:80")
 	l.echo(t, "host", "192.0.2.1:4799")
-	var stop atomic.Bool
-	type result struct{ sent, lost int }
-	results := make(chan result)
-	streams := [][3]string{{"blue1", "", "198.51.100.1:80"}, {"blue1", "", "10.42.0.8:80"}, {"world", "192.0.2.2", "192.0.2.1:4799"}}
-	for _, s := range streams {
+	var streams []*stream
+	for _, s := range [][3]string{
+		{"blue1", "", "198.51.100.1:80"}, {"blue1", "", "10.42.0.8:80"}, {"world", "192.0.2.2", "192.0.2.1:4799"},
+	} {
 		c, err := l.dial(t, s[0], "udp", s[1], s[2])
 		must(t, err)
-		t.Cleanup(func() { c.Close() })
-		go func() {
-			var r result
-			buf := make([]byte, 64)
-			for !stop.Load() {
-				r.sent++
-				_ = c.SetDeadline(time.Now().Add(time.Second))
-				_, werr := c.Write([]byte("hello"))
-				if _, rerr := c.Read(buf); werr != nil || rerr != nil {
-					r.lost++
-				}
-			}
-			results <- r
-		}()
+		streams = append(streams, startStream(t, c))
 	}
 	objects := filterOf(t, l.state)
 	tables := tablesAsObjects(objects)
-	const replacements = 100
-	for i := range replacements {
-		if i%2 == 0 {
+	const replacements, requests = 50, 1000
+	n := 0
+	for ; n < replacements || slices.ContainsFunc(streams, func(s *stream) bool { return s.answered.Load() < requests && s.running() }); n++ {
+		if n%2 == 0 {
 			l.put(t, tables...)
 		} else {
 			l.put(t, objects...)
 		}
 	}
-	stop.Store(true)
-	for range streams {
-		r := <-results
-		if r.lost > 0 || r.sent < replacements {
-			t.Errorf("%d of %d requests went unanswered", r.lost, r.sent)
-		}
-		t.Logf("%d requests during %d replacements, %d lost", r.sent, replacements, r.lost)
+	for _, s := range streams {
+		s.stop.Store(true)
+		must(t, <-s.done)
+		t.Logf("%d requests were answered during %d replacements", s.answered.Load(), n)
 	}
 	same(t, objects, l.list(t))
 }
+
+// stream asks and waits for the answer, again and again. A lost packet ends it.
+type stream struct {
+	answered atomic.Int64
+	stop     atomic.Bool
+	done     chan error
+}
+
+func startStream(t testing.TB, c net.Conn) *stream {
+	s := &stream{done: make(chan error, 1)}
+	t.Cleanup(func() { c.Close() })
+	go func() {
+		buf := make([]byte, 64)
+		for !s.stop.Load() {
+			// On a busy machine an answer may be late, but never this late.
+			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+			_, err := c.Write([]byte("hello"))
+			if err == nil {
+				_, err = c.Read(buf)
+			}
+			if err != nil {
+				s.done <- err
+				return
+			}
+			s.answered.Add(1)
+		}
+		s.done <- nil
+	}()
+	return s
+}
+
+// running reports whether the stream has not failed.
+func (s *stream) running() bool { return len(s.done) == 0 }
 
 // Each row is a frame of blue1 towards blue2.
 func TestAntiSpoofing(t *testing.T) {
@@ -201,29 +213,29 @@ func TestAntiSpoofing(t *testing.T) {
 		frame []byte
 		pass  bool
 	}{
-		"IPv4":                                 {ethernet(dst, own, 0x0800, ipv4(a, b, 17, nil)), true},
-		"IPv4 of another endpoint":             {ethernet(dst, own, 0x0800, ipv4(victim, b, 17, nil)), false},
-		"IPv4 from another hardware address":   {ethernet(dst, other, 0x0800, ipv4(a, b, 17, nil)), false},
-		"DHCP without an address":              {ethernet(everybody, own, 0x0800, ipv4(none, netip.MustParseAddr("255.255.255.255"), 17, nil)), true},
-		"ARP":                                  {ethernet(everybody, own, 0x0806, arp(own, a, b)), true},
-		"ARP probe":                            {ethernet(everybody, own, 0x0806, arp(own, none, a)), true},
-		"ARP for another endpoint's address":   {ethernet(everybody, own, 0x0806, arp(own, victim, b)), false},
-		"ARP with another hardware address":    {ethernet(everybody, own, 0x0806, arp(other, a, b)), false},
-		"ARP probe of another endpoint":        {ethernet(everybody, own, 0x0806, arp(other, none, a)), false},
-		"ARP in another's frame":               {ethernet(everybody, other, 0x0806, arp(own, a, b)), false},
-		"IPv6":                                 {ethernet(dst, own, 0x86dd, ipv6(a6, b6, 17, nil)), true},
-		"IPv6 of another endpoint":             {ethernet(dst, own, 0x86dd, ipv6(victim6, b6, 17, nil)), false},
-		"IPv6 link-local":                      {ethernet(dst, own, 0x86dd, ipv6(link, b6, 17, nil)), true},
-		"IPv6 link-local of another":           {ethernet(dst, own, 0x86dd, ipv6(foreign, b6, 17, nil)), false},
-		"duplicate address detection":          {ethernet(dst, own, 0x86dd, ipv6(none6, b6, 58, icmp6(135, a6))), true},
-		"neighbour advertisement":              {ethernet(dst, own, 0x86dd, ipv6(a6, b6, 58, advert(a6))), true},
-		"neighbour advertisement for another":  {ethernet(dst, own, 0x86dd, ipv6(a6, b6, 58, advert(victim6))), false},
-		"router advertisement":                 {ethernet(dst, own, 0x86dd, ipv6(link, b6, 58, icmp6(134, a6))), false},
-		"redirect":                             {ethernet(dst, own, 0x86dd, ipv6(link, b6, 58, icmp6(137, a6))), false},
-		"IPv4 with a VLAN tag":                 {ethernet(dst, own, 0x8100, append([]byte{0, 5, 8, 0}, ipv4(a, b, 17, nil)...)), false},
-		"IPv4 of another with a VLAN tag":      {ethernet(dst, own, 0x8100, append([]byte{0, 5, 8, 0}, ipv4(victim, b, 17, nil)...)), false},
-		"another protocol":                     {ethernet(dst, own, 0x88b5, make([]byte, 46)), false},
-		"IPv4 that is too short for a address": {ethernet(dst, own, 0x0800, []byte{0x45, 0, 0, 8}), false},
+		"IPv4":                                    {ethernet(dst, own, 0x0800, ipv4(a, b, 17, nil)), true},
+		"IPv4 of another endpoint":                {ethernet(dst, own, 0x0800, ipv4(victim, b, 17, nil)), false},
+		"IPv4 from another hardware address":      {ethernet(dst, other, 0x0800, ipv4(a, b, 17, nil)), false},
+		"DHCP without an address":                 {ethernet(everybody, own, 0x0800, ipv4(none, netip.MustParseAddr("255.255.255.255"), 17, nil)), true},
+		"ARP":                                     {ethernet(everybody, own, 0x0806, arp(own, a, b)), true},
+		"ARP probe":                               {ethernet(everybody, own, 0x0806, arp(own, none, a)), true},
+		"ARP for another endpoint's address":      {ethernet(everybody, own, 0x0806, arp(own, victim, b)), false},
+		"ARP with another hardware address":       {ethernet(everybody, own, 0x0806, arp(other, a, b)), false},
+		"ARP probe with another hardware address": {ethernet(everybody, own, 0x0806, arp(other, none, a)), false},
+		"ARP in another's frame":                  {ethernet(everybody, other, 0x0806, arp(own, a, b)), false},
+		"IPv6":                                    {ethernet(dst, own, 0x86dd, ipv6(a6, b6, 17, nil)), true},
+		"IPv6 of another endpoint":                {ethernet(dst, own, 0x86dd, ipv6(victim6, b6, 17, nil)), false},
+		"IPv6 link-local":                         {ethernet(dst, own, 0x86dd, ipv6(link, b6, 17, nil)), true},
+		"IPv6 link-local of another":              {ethernet(dst, own, 0x86dd, ipv6(foreign, b6, 17, nil)), false},
+		"duplicate address detection":             {ethernet(dst, own, 0x86dd, ipv6(none6, b6, 58, icmp6(135, a6))), true},
+		"neighbour advertisement":                 {ethernet(dst, own, 0x86dd, ipv6(a6, b6, 58, advert(a6))), true},
+		"neighbour advertisement for another":     {ethernet(dst, own, 0x86dd, ipv6(a6, b6, 58, advert(victim6))), false},
+		"router advertisement":                    {ethernet(dst, own, 0x86dd, ipv6(link, b6, 58, icmp6(134, a6))), false},
+		"redirect":                                {ethernet(dst, own, 0x86dd, ipv6(link, b6, 58, icmp6(137, a6))), false},
+		"IPv4 with a VLAN tag":                    {ethernet(dst, own, 0x8100, append([]byte{0, 5, 8, 0}, ipv4(a, b, 17, nil)...)), false},
+		"IPv4 of another with a VLAN tag":         {ethernet(dst, own, 0x8100, append([]byte{0, 5, 8, 0}, ipv4(victim, b, 17, nil)...)), false},
+		"another protocol":                        {ethernet(dst, own, 0x88b5, make([]byte, 46)), false},
+		"IPv4 that is cut short":                  {ethernet(dst, own, 0x0800, []byte{0x45, 0, 0, 8}), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			mark := "<" + name + ">"
@@ -248,15 +260,6 @@ func TestNoGuardOnOtherPorts(t *testing.T) {
 	from.send(t, append(frame, "the end"...))
 	if !to.until(t, "the end", "from afar") {
 		t.Error("a packet from the gateway port was dropped")
-	}
-}
-
-func parseMAC(t testing.TB, m *overlay.MAC, s string) {
-	t.Helper()
-	for i, part := range strings.Split(s, ":") {
-		for _, c := range part {
-			m[i] = m[i]<<4 | byte(strings.IndexRune("0123456789abcdef", c))
-		}
 	}
 }
 

@@ -61,10 +61,3 @@ func TestConformance(t *testing.T) {
 		})
 	}
 }
-
-func TestConsulConformance(t *testing.T) {
-	c := discoverytest.StartConsul(t, discoverytest.ConsulConfig{})
-	client := socketless()
-	defer client.CloseIdleConnections()
-	discoverytest.PoolConformance(t, discoverytest.Store{URL: c.URL, Client: client})
-}

@@ -1,7 +1,6 @@
 package embedded_test
 
 import (
-	"net/http"
 	"testing"
 	"time"
 
@@ -22,8 +21,4 @@ func await(t *testing.T, s *embedded.Store) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-}
-
-func socketless() *http.Client {
-	return &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
 }
