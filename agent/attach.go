@@ -236,8 +236,8 @@ func (s *session) attach(ctx context.Context, w wantedEndpoint) (l Local, err er
 	return l, nil
 }
 
-// working marks an endpoint whose interface may be there before the journal
-// names it, until done is called: reap leaves it alone.
+// working marks an endpoint whose interface may be there while the journal does
+// not name it, until done is called: reap leaves it alone.
 func (s *session) working(id discovery.EndpointID) (done func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

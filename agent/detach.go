@@ -80,6 +80,7 @@ func (s *session) elsewhere(n discovery.Network, id string) error {
 // detach withdraws, unplugs and gives back, in the reverse order of attach. The
 // caller holds the sandbox's lock.
 func (s *session) detach(ctx context.Context, l Local) error {
+	defer s.working(l.Endpoint.ID)()
 	s.carry(l.Endpoint.Network)
 	// The journal comes first: an interface that it does not name is swept, so
 	// a crash in between leaves nothing.

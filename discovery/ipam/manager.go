@@ -22,6 +22,8 @@ const (
 	drainTime  = 10 * time.Minute // an unused block goes back after
 	rereadTime = time.Hour        // between two looks at what the pool says of our blocks
 	loanCheck  = time.Minute      // after a loan: whether the borrower took it up
+	lostRetry  = time.Minute      // between two looks while a block of ours is not ours in the pool
+	fullRetry  = time.Minute      // between two claims ahead while the network has no free block
 	storeWait  = 5 * time.Second  // the longest that a request waits for the pool and for other members
 	loanWait   = time.Second      // for the answer of a member
 	maxBackoff = 30 * time.Second // between background attempts while the pool is away

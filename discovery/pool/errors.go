@@ -33,7 +33,7 @@ var (
 	ErrForgotten = errors.New("host was removed from the cluster")
 	ErrNameTaken = errors.New("host name is taken")
 	ErrConflict  = errors.New("held by somebody else")
-	ErrCovered   = errors.New("address lies in the block of another host")
+	ErrCovered   = discovery.ErrCovered
 	ErrNotFenced = errors.New("host has not been removed")
 	ErrCloned    = errors.New("another instance runs under this host's id")
 )

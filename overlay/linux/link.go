@@ -21,6 +21,7 @@ type link struct {
 	mtu       int
 	group     uint32
 	up        bool
+	state     uint8 // RFC 2863 ifOperStatus, as IF_OPER_… numbers it
 	master    int
 	peer      int // index of the device below or at the other end
 	peerNS    int // its namespace as seen from this one; -1: this one
@@ -45,6 +46,8 @@ func parseLink(body []byte) (link, bool) {
 		switch typ {
 		case unix.IFLA_IFNAME:
 			l.name = asString(data)
+		case unix.IFLA_OPERSTATE:
+			l.state = asU8(data)
 		case unix.IFLA_IFALIAS:
 			l.alias = asString(data)
 		case unix.IFLA_ADDRESS:

@@ -337,6 +337,18 @@ func TestSubnetThatGrows(t *testing.T) {
 	same(t, append(slices.Clone(table), subnet("10.1.7.0/24"), subnet("10.9.0.0/24")), l.list(t))
 }
 
+// An element that cannot come along does not keep its table out.
+func TestTableWithAnElementInTheWay(t *testing.T) {
+	l := newNFTLab(t)
+	table := filterOf(t, stateNamed(t, "member of no network"))
+	small := overlay.NFElement{Set: "nets4", Addr: netip.MustParsePrefix("10.1.0.0/24")}
+	large := overlay.NFElement{Set: "nets4", Addr: netip.MustParsePrefix("10.1.0.0/16")}
+	l.put(t, append(slices.Clone(table), small)...)
+	sh(t, "ip netns exec %s nft flush table inet weft", l.host)
+	l.put(t, append(slices.Clone(table), large)...)
+	same(t, append(slices.Clone(table), large), l.list(t))
+}
+
 func TestThousandsOfElements(t *testing.T) {
 	l := newNFTLab(t)
 	table := filterOf(t, stateNamed(t, "member of no network"))

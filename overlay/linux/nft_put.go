@@ -14,9 +14,9 @@ import (
 	"github.com/weft-net/weft/overlay"
 )
 
-// elementsPerBatch is how many elements share a message and, unless they come with
-// their table, a transaction. The attribute that holds them counts its bytes in
-// 16 bits, and an element has at most 64.
+// elementsPerBatch is how many elements share a message and, unless they come
+// with their table, a transaction. The attribute that holds them counts its
+// bytes in 16 bits, and an element has at most 64.
 const elementsPerBatch = 500
 
 func (s *nftSpace) put(ctx context.Context, objects []overlay.Object) error {
@@ -26,6 +26,10 @@ func (s *nftSpace) put(ctx context.Context, objects []overlay.Object) error {
 	var errs []error
 	for _, t := range tables {
 		rest, err := s.install(t, elements)
+		if err != nil && len(elements) > 0 { // one of them may be at fault
+			rest = elements
+			_, err = s.install(t, nil)
+		}
 		if err != nil {
 			errs = append(errs, &overlay.ObjectError{Object: t, Err: err})
 			continue

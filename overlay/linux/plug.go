@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -52,6 +53,11 @@ func (k *Kernel) Plugged(context.Context) ([]string, error) {
 	}
 	return ids, nil
 }
+
+const (
+	operUp         = 6 // IF_OPER_UP (RFC 2863)
+	carrierTimeout = 3 * time.Second
+)
 
 type plug struct {
 	*Kernel
@@ -149,7 +155,34 @@ func (p *plug) configure() error {
 	e.str(unix.IFLA_IFALIAS, overlay.EndpointAlias(p.ep.Cluster, p.ep.Network, p.ep.ID))
 	e.nest(unix.IFLA_LINKINFO, func() { portInfo(&e, overlay.BridgePort{MulticastFlood: true}) })
 	e.end()
-	return wrap(p.fabric.one(&e), "set "+p.dev+" up")
+	if err := p.fabric.one(&e); err != nil {
+		return wrap(err, "set "+p.dev+" up")
+	}
+	if p.ep.Sandbox == "" {
+		return nil // carries nothing before its runtime sets it up
+	}
+	return errors.Join(p.carries(p.sandbox, p.inner), p.carries(p.fabric, p.dev))
+}
+
+// carries waits until an end of the veth passes packets. The kernel works off a
+// new carrier at once, unless the two ends have one number in their two
+// namespaces: then it takes the veth for a device of its own and may let it
+// wait a second (net/core/link_watch.c, linkwatch_urgent_event), in which the
+// bridge drops every frame. Asking for the device makes Linux 6.9 and later do
+// it now; earlier ones are waited for.
+func (p *plug) carries(s *space, dev string) error {
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		l, err := s.link(dev)
+		if err != nil {
+			return wrap(err, "find "+dev)
+		}
+		if l.state == operUp {
+			return nil
+		}
+		if time.Since(start) > carrierTimeout {
+			return fmt.Errorf("%s does not come up: state %d", dev, l.state)
+		}
+	}
 }
 
 func (p *plug) configureInner() error {

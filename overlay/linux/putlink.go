@@ -213,7 +213,16 @@ func (k *Kernel) putPort(want overlay.BridgePort) error {
 	e.begin(unix.RTM_NEWLINK, 0, ifInfo(index, 0, 0))
 	e.nest(unix.IFLA_LINKINFO, func() { portInfo(&e, want) })
 	e.end()
-	return k.fabric.one(&e)
+	if err := k.fabric.one(&e); err != nil {
+		return err
+	}
+	// Asking for both ends makes the kernel work off their carrier now, see
+	// plug.carries: the first packet to the gateway waits for nothing.
+	port, err := k.fabric.link(want.Dev)
+	if err == nil && port.kind == "veth" {
+		_, _ = k.host.linkAt(port.peer)
+	}
+	return err
 }
 
 func portInfo(e *encoder, want overlay.BridgePort) {
