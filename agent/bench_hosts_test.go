@@ -108,14 +108,33 @@ func paths(b *testing.B) []path {
 	}
 }
 
+// meter measures a path: a server at its end, and a client that prints a figure.
+type meter struct {
+	server func(path) []string
+	client func(path) []string
+	figure func(output string) (float64, error)
+}
+
 // compare measures every path in turn and prints the table.
-func compare(b *testing.B, what, unit string, bound agenttest.Bound, measure func(path) float64) {
+func compare(b *testing.B, what, unit string, bound agenttest.Bound, m meter) {
 	var sides []*agenttest.Side
 	for _, p := range paths(b) {
 		if err := p.from.PingOnce(p.addr); err != nil {
 			b.Fatalf("%s: %v", p.name, err)
 		}
-		sides = append(sides, &agenttest.Side{Name: p.name, Measure: func() float64 { return measure(p) }})
+		p.to.Background(m.server(p)...)
+		sides = append(sides, &agenttest.Side{Name: p.name, Measure: func() (figure float64) {
+			agenttest.Eventually(b, 10*time.Second, what+": "+p.name, func() error { // the server may be starting
+				r := p.from.NS.Run(m.client(p)...)
+				if r.Code != 0 {
+					return fmt.Errorf("%s", r)
+				}
+				var err error
+				figure, err = m.figure(r.Stdout)
+				return err
+			})
+			return figure
+		}})
 	}
 	for range b.N {
 		agenttest.Interleave(agenttest.Pairs(b), sides...)
@@ -125,49 +144,47 @@ func compare(b *testing.B, what, unit string, bound agenttest.Bound, measure fun
 
 func BenchmarkHostsThroughput(b *testing.B) {
 	agenttest.Need(b, "iperf3")
-	bound := agenttest.Bound{Against: "by hand, the same rules", Ratio: 0.95, AtLeast: true}
-	compare(b, "TCP, one stream, between two hosts", "Gbit/s", bound, func(p path) float64 {
-		server := p.to.Background("iperf3", "-s", "-1")
-		defer server.Kill()
-		var result struct {
-			End struct {
-				Received struct {
-					BitsPerSecond float64 `json:"bits_per_second"`
-				} `json:"sum_received"`
-			} `json:"end"`
-		}
-		agenttest.Eventually(b, 5*time.Second, "iperf3", func() error {
-			r := p.from.NS.Run("iperf3", "-c", p.addr.String(), "-t", "1", "-J")
-			if r.Code != 0 {
-				return fmt.Errorf("%s", r)
-			}
-			return json.Unmarshal([]byte(r.Stdout), &result)
+	compare(b, "TCP, one stream, between two hosts", "Gbit/s",
+		agenttest.Bound{Against: "by hand, the same rules", Ratio: 0.95, AtLeast: true},
+		meter{
+			server: func(path) []string { return []string{"iperf3", "-s"} },
+			client: func(p path) []string { return []string{"iperf3", "-c", p.addr.String(), "-t", "1", "-J"} },
+			figure: func(output string) (float64, error) {
+				var result struct {
+					End struct {
+						Received struct {
+							BitsPerSecond float64 `json:"bits_per_second"`
+						} `json:"sum_received"`
+					} `json:"end"`
+				}
+				err := json.Unmarshal([]byte(output), &result)
+				if err == nil && result.End.Received.BitsPerSecond == 0 {
+					err = fmt.Errorf("nothing was received: %s", output)
+				}
+				return result.End.Received.BitsPerSecond / 1e9, err
+			},
 		})
-		return result.End.Received.BitsPerSecond / 1e9
-	})
 }
 
 var sockperfMedian = regexp.MustCompile(`percentile 50\.000 = +([0-9.]+)`)
 
 func BenchmarkHostsRoundTrip(b *testing.B) {
 	agenttest.Need(b, "sockperf")
-	bound := agenttest.Bound{Against: "by hand, the same rules", Ratio: 1.05}
-	compare(b, "UDP round trip between two hosts", "us", bound, func(p path) float64 {
-		server := p.to.Background("sockperf", "server", "-i", p.addr.String(), "-p", "11111")
-		defer server.Kill()
-		var rtt float64
-		agenttest.Eventually(b, 5*time.Second, "sockperf", func() error {
-			r := p.from.NS.Run("sockperf", "ping-pong", "-i", p.addr.String(), "-p", "11111", "-t", "1", "--full-rtt")
-			m := sockperfMedian.FindStringSubmatch(r.Stdout)
-			if r.Code != 0 || m == nil {
-				return fmt.Errorf("%s", r)
-			}
-			var err error
-			rtt, err = strconv.ParseFloat(m[1], 64)
-			return err
+	compare(b, "UDP round trip between two hosts", "us",
+		agenttest.Bound{Against: "by hand, the same rules", Ratio: 1.05},
+		meter{
+			server: func(p path) []string { return []string{"sockperf", "server", "-i", p.addr.String(), "-p", "11111"} },
+			client: func(p path) []string {
+				return []string{"sockperf", "ping-pong", "-i", p.addr.String(), "-p", "11111", "-t", "1", "--full-rtt"}
+			},
+			figure: func(output string) (float64, error) {
+				m := sockperfMedian.FindStringSubmatch(output)
+				if m == nil {
+					return 0, fmt.Errorf("no median in %s", output)
+				}
+				return strconv.ParseFloat(m[1], 64)
+			},
 		})
-		return rtt
-	})
 }
 
 // residentMemory is the agent's VmRSS in MiB.

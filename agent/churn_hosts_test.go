@@ -55,6 +55,38 @@ func TestThousandEndpointsComeAndGoWithoutATrace(t *testing.T) {
 	fill(t, l, free-len(from))
 }
 
+// A network is on a host while it has an endpoint there: its devices come with
+// the first and go with the last, also when both happen at once.
+func TestNetworkComesAndGoesWithItsEndpoints(t *testing.T) {
+	t.Parallel()
+	const cycles = 30
+	l := agenttest.NewCluster(t, agenttest.Config{Hosts: 2})
+	network := l.Host(1).CreateNetwork("blue")
+	before := entriesOfAll(t, l)
+	held := &register{holders: map[netip.Addr]string{}}
+	var wg sync.WaitGroup
+	for _, h := range l.Hosts {
+		for w := range 2 {
+			name := fmt.Sprintf("worker%d", w)
+			s := h.Sandbox(name)
+			wg.Go(func() {
+				for range cycles {
+					held.cycle(t, s, name)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	for i, h := range l.Hosts {
+		agenttest.Eventually(t, 10*time.Second, fmt.Sprintf("nothing of VNI %d is left on %s", network.VNI, h.Name), func() error {
+			if diff := agenttest.Diff(before[i], h.Entries(t)); diff != "" {
+				return fmt.Errorf("%s", diff)
+			}
+			return nil
+		})
+	}
+}
+
 // register knows which addresses are held at this moment.
 type register struct {
 	mu      sync.Mutex

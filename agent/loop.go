@@ -156,17 +156,22 @@ func (s *session) deliver(c pool.Contents) {
 
 	s.mu.Lock()
 	next := slices.Clone(c.Networks)
-	var missing []discovery.Network
+	listed := map[discovery.NetworkID]bool{}
+	for _, n := range c.Networks {
+		listed[n.ID] = true
+	}
 	for _, n := range s.networks {
-		if _, deleted := c.NetGone[n.ID]; deleted || slices.ContainsFunc(next, func(m discovery.Network) bool { return m.ID == n.ID }) {
+		if _, deleted := c.NetGone[n.ID]; deleted || listed[n.ID] {
 			continue
 		}
-		missing = append(missing, n)
+		next = append(next, n)
+		// One that was never listed was made here a moment ago.
+		s.lost = s.lost || s.listed[n.ID]
 	}
-	next = append(next, missing...)
 	discovery.SortNetworks(next)
+	s.listed = listed
 	s.networks, s.read, s.deleted = next, true, c.NetGone
-	s.lost = s.lost || len(missing) > 0 || c.Restored > s.restored
+	s.lost = s.lost || c.Restored > s.restored
 	s.restored = c.Restored
 	s.mu.Unlock()
 

@@ -38,6 +38,7 @@ func TestInterfaceHasTheUnderlaysMTULessTheOverhead(t *testing.T) {
 					t.Errorf("want mtu %d: %s", mtu, out)
 				}
 			}
+			agenttest.Eventually(t, 5*time.Second, "two is reached", func() error { return one.PingOnce(b.Addr()) })
 			// The largest packet crosses whole, one byte more is refused at the
 			// sender. The headers of ICMP and IP are 28 bytes.
 			if r := one.NS.Run("ping", "-c1", "-W1", "-Mdo", fmt.Sprintf("-s%d", mtu-28), b.Addr().String()); r.Code != 0 {

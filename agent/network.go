@@ -35,9 +35,7 @@ func (a *Agent) NetworkCreate(ctx context.Context, r api.NetworkCreateRequest) (
 	if err != nil {
 		return api.NetworkCreateResult{}, s.explain(what, err)
 	}
-	if err := s.awaitNetwork(ctx, n); err != nil {
-		return api.NetworkCreateResult{}, s.explain(what, err)
-	}
+	s.know(n)
 	s.log.Info("network created", "network", n.Name, "vni", n.VNI, "subnet", subnets(n))
 	return api.NetworkCreateResult{Network: s.inspect(n), Warnings: warnings}, nil
 }
@@ -127,22 +125,16 @@ func (s *session) avoidEverywhere() []pool.Avoid {
 	return out
 }
 
-// awaitNetwork waits until the watch delivered a network that was just made.
-func (s *session) awaitNetwork(ctx context.Context, n discovery.Network) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	for {
-		if _, ok := s.network(n.ID.String()); ok {
-			return nil
-		}
-		if err := s.settle(ctx); errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("made, but the store's watch did not deliver it: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(5 * time.Millisecond):
-		}
+// know takes a network that this host just made without waiting for the watch,
+// which may be in its pause after the store was away.
+func (s *session) know(n discovery.Network) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.ContainsFunc(s.networks, func(m discovery.Network) bool { return m.ID == n.ID }) {
+		return
 	}
+	s.networks = append(slices.Clone(s.networks), n)
+	discovery.SortNetworks(s.networks)
 }
 
 // Networks implements api.Service.

@@ -60,8 +60,9 @@ type session struct {
 	wake          chan struct{}
 
 	mu        sync.Mutex
-	networks  []discovery.Network // of the pool, as last delivered; sorted by VNI
-	read      bool                // delivered since this agent started
+	networks  []discovery.Network          // of the pool, as last delivered; sorted by VNI
+	listed    map[discovery.NetworkID]bool // of them, those that the watch has shown
+	read      bool                         // delivered since this agent started
 	deleted   map[discovery.NetworkID]pool.GoneBy
 	restored  int  // the watch's count of fallen indexes
 	lost      bool // the store lacks what this host knows: to be written back
@@ -259,6 +260,10 @@ func (s *session) loadNetworks() {
 	}
 	if err := json.Unmarshal(b, &s.networks); err != nil {
 		s.log.Warn("the networks of the last start cannot be read", "err", err)
+	}
+	s.listed = map[discovery.NetworkID]bool{}
+	for _, n := range s.networks {
+		s.listed[n.ID] = true
 	}
 }
 

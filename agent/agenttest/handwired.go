@@ -3,6 +3,7 @@ package agenttest
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strings"
 )
 
@@ -90,11 +91,12 @@ func (e *handEnd) guard(like *Endpoint) {
 	t.Helper()
 	rules := must(t, "ip", "netns", "exec", string(like.Sandbox.Host.Fabric), "nft", "list", "ruleset")
 	a := like.Attachment
+	// nft cannot read back what it prints of this rule; no IPv4 packet meets it.
+	rules = regexp.MustCompile(`(?m)^.*@th,64,128.*\n`).ReplaceAllString(rules, "")
 	rules = strings.NewReplacer(
 		"k"+a.ID[:12], fmt.Sprintf("k%d", handVNI),
 		a.MAC, e.mac,
 		a.Addr().String(), e.addr.String(),
-		fmt.Sprintf("v%d", like.Sandbox.Host.Network(a.Network).VNI), fmt.Sprintf("v%d", handVNI),
 	).Replace(rules)
 	mustFeed(t, rules, e.fabric.Enter("nft", "-f", "-")...)
 }

@@ -113,6 +113,7 @@ func open(cfg Config, adjust func(*Gossip, *memberlist.Config)) (*Gossip, error)
 	if g.trans, err = listen(cfg.Bind); err != nil {
 		return nil, err
 	}
+	g.x.SetMember(time.Now(), cfg.Self, g.trans.addr, discovery.StatusAlive)
 	conf := g.config()
 	if adjust != nil {
 		adjust(g, conf)

@@ -228,15 +228,21 @@ func revoked(t *testing.T, server *discoverytest.Consul, c *cluster, rules strin
 	w.until("network blue", has(1))
 
 	server.Call(t, http.MethodDelete, "/v1/acl/token/"+id, nil, nil)
-	c.network(t, "red") // wakes the watch, which may not look any more
-	w.silent(1500*time.Millisecond, "token revoked")
-	if err := p.Healthy(); !errors.Is(err, pool.ErrPermission) {
-		t.Errorf("healthy: %v, want ErrPermission", err)
+	// This wakes the watch. A query that was under way may still be answered,
+	// since Consul checked its token when it began; the next one is not.
+	c.network(t, "red")
+	for deadline := time.Now().Add(5 * time.Second); !errors.Is(p.Healthy(), pool.ErrPermission); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("healthy: %v, want ErrPermission", p.Healthy())
+		}
 	}
+	w.drain()
+	c.network(t, "green")
+	w.silent(1500*time.Millisecond, "token revoked")
 
 	_, token = server.NewToken(t, rules)
 	write(token)
-	w.until("network red", has(2))
+	w.until("network green", has(3))
 	if err := p.Healthy(); err != nil {
 		t.Errorf("healthy: %v, want nil", err)
 	}

@@ -59,6 +59,17 @@ func (w *watcher) silent(d time.Duration, why string) {
 	}
 }
 
+// drain takes what was delivered so far.
+func (w *watcher) drain() {
+	for {
+		select {
+		case <-w.news:
+		default:
+			return
+		}
+	}
+}
+
 func names(c pool.Contents) (out []string) {
 	for _, n := range c.Networks {
 		out = append(out, n.Name)

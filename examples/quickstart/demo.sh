@@ -157,7 +157,8 @@ machines() {
 # agent NUMBER starts the agent of a host. Several agents on one machine share a
 # store, and each has directories and a fabric of its own.
 agent() {
-	inside "host$1" "$bin/agentd" --name "host$1" --advertise "192.0.2.$1" \
+	# nsenter itself and not the function, whose number would be a shell's.
+	nsenter --net="/run/netns/$id-host$1" -- "$bin/agentd" --name "host$1" --advertise "192.0.2.$1" \
 		--run-dir "$dir/host$1/run" --data-dir "$dir/host$1/data" \
 		--fabric "$id-fabric$1" --embedded-store "$dir/store.sock" \
 		>>"$dir/host$1/agentd.log" 2>&1 8>&- 9>&- </dev/null &
@@ -272,8 +273,10 @@ kill_under_ping() {
 	for _ in 1 2; do
 		printf '%shost2#%s kill -9 %s    # agentd\n' "$bold" "$plain" "$(<"$dir/host2/pid")"
 		kill -9 "$(<"$dir/host2/pid")"
-		agent 2
+		await 2 ended "$(<"$dir/host2/pid")"
 		printf '%shost2#%s agentd … &\n' "$bold" "$plain"
+		agent 2
+		await 5 resolves client web
 	done
 	in_ client curl -sS --max-time 5 http://web/
 	kill -INT "$pinger"
@@ -290,6 +293,7 @@ show() {
 
 known() { ctl "$1" network inspect "$2" >/dev/null 2>&1; }
 resolves() { ip netns exec "$id-$1" getent hosts "$2" >/dev/null; }
+ended() { ! kill -0 "$1" 2>/dev/null; }
 forgotten() { ! resolves "$1" "$2"; }
 
 explore() {
