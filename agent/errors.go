@@ -62,7 +62,7 @@ var remedies = []struct {
 	{pool.ErrNoCluster, api.KindConflict, "agentctl init makes one"},
 	{ErrConfig, api.KindMisuse, "agentd config print-default shows every key with its form"},
 	{errDataDirTaken, api.KindConflict, "stop the other agent, or give this one a --data-dir and --run-dir of its own"},
-	{errOtherMachine, api.KindConflict, "set up Consul and run agentctl init --consul URL: see examples/consul"},
+	{errOtherMachine, api.KindConflict, "several machines share a Consul: on the first host agentctl init --consul http://ADDRESS:8500 (README, Two real hosts)"},
 	{gossip.ErrWrongKey, api.KindConflict, "take the token of agentctl init on a host of that cluster"},
 	{gossip.ErrOtherCluster, api.KindConflict, "take the token of agentctl init on a host of that cluster"},
 	{gossip.ErrUnreachable, api.KindFailed, "open the gossip port in the firewall, tcp and udp, in both directions"},

@@ -37,15 +37,40 @@ func (a *Agent) Leave(ctx context.Context, r api.LeaveRequest, progress func(str
 	if err := s.directory.Leave(ctx); err != nil {
 		s.log.Warn("the members were not told", "err", err)
 	}
+	err = a.end(ctx, s)
+	s.log.Info("left the cluster", "member", s.host.Name)
+	return explain("leave", err)
+}
+
+// end makes this host no member: nothing of the session stays, in the kernel or
+// on the disk.
+func (a *Agent) end(ctx context.Context, s *session) error {
 	a.mu.Lock()
 	a.session = nil
 	a.mu.Unlock()
 	s.halt()
-	err = s.overlay.Clean(ctx)
+	err := s.overlay.Clean(ctx)
 	s.close()
-	err = errors.Join(err, a.dir.remove("cluster.json", "host.json", "leases.db", "view.db", tokenFile, "consul-ca.pem"))
-	s.log.Info("left the cluster", "member", s.host.Name)
-	return explain("leave", err)
+	return errors.Join(err, a.dir.remove("cluster.json", "host.json", "leases.db", "view.db", tokenFile, "consul-ca.pem"))
+}
+
+// dismiss ends a membership that the cluster has ended already. What still runs
+// here is detached: its addresses were given away.
+func (a *Agent) dismiss(ctx context.Context, s *session) error {
+	if err := s.detachAll(ctx); err != nil {
+		return err
+	}
+	return a.end(ctx, s)
+}
+
+func (s *session) detachAll(ctx context.Context) error {
+	var errs []error
+	for _, l := range s.journal.all() {
+		unlock := s.locks.lock(l.Cookie)
+		errs = append(errs, s.detach(ctx, l))
+		unlock()
+	}
+	return errors.Join(errs...)
 }
 
 // vacate makes sure that no endpoint runs here: it refuses, waits or detaches,
@@ -63,13 +88,8 @@ func (s *session) vacate(ctx context.Context, r api.LeaveRequest, progress func(
 		case len(left) == 0:
 			return nil
 		case r.Purge:
-			for _, l := range s.journal.all() {
-				unlock := s.locks.lock(l.Cookie)
-				err := s.detach(ctx, l)
-				unlock()
-				if err != nil {
-					return err
-				}
+			if err := s.detachAll(ctx); err != nil {
+				return err
 			}
 		case !r.Wait:
 			return api.Errorf(api.KindConflict, "endpoints run here: %s", strings.Join(left, ", ")).

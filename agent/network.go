@@ -137,6 +137,16 @@ func (s *session) know(n discovery.Network) {
 	discovery.SortNetworks(s.networks)
 }
 
+// readNetworks takes the networks that the pool has, so that a host that just
+// became a member knows them before its watch has begun.
+func (s *session) readNetworks(ctx context.Context) error {
+	all, err := s.pool.Networks(ctx)
+	for _, n := range all {
+		s.know(n)
+	}
+	return err
+}
+
 // Networks implements api.Service.
 func (a *Agent) Networks(context.Context) ([]api.Network, error) {
 	s, err := a.requireMember()

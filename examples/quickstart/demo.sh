@@ -13,7 +13,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-bin=${BIN:-$PWD/bin}
+bin=${WEFT_BIN:-$PWD/bin}
 all=/tmp/weft-demo # one directory for each demo that runs or is kept
 export PATH=$bin:$PATH
 
@@ -67,27 +67,34 @@ refused() {
 
 # ------------------------------------------------------- hosts out of namespaces
 
-# begin takes the lowest free id. The lock is held as long as this script runs:
-# what a killed demo left has none, and is removed by the next.
+# begin removes what killed demos left and takes the lowest free id.
 begin() {
 	local n
 	mkdir -p "$all"
-	exec 8>"$all/lock"
-	flock 8
+	exec 9>"$all/lock"
+	flock 9
+	for dir in "$all"/demo*; do
+		id=${dir##*/}
+		[[ ! -d $dir || -e $dir/kept ]] || alive || erase
+	done
 	for n in {1..99}; do
 		id=demo$n dir=$all/demo$n
-		[[ ! -e $dir/kept ]] || continue
-		mkdir -p "$dir"
-		exec 9>"$dir/lock"
-		flock -n 9 || continue
-		erase
-		mkdir -p "$dir"
-		exec 9>"$dir/lock"
-		flock 9
-		exec 8>&-
+		[[ ! -e $dir ]] || continue
+		mkdir "$dir"
+		process $$ >"$dir/owner"
+		exec 9>&-
 		return
 	done
-	fail "99 demos are kept: remove some of them"
+	fail "99 demos run or are kept: remove some of them"
+}
+
+# process identifies a process for ever: its number and when it started.
+process() { awk '{print $1, $22}' "/proc/$1/stat" 2>/dev/null; }
+
+# alive tells whether the script that made this demo is still running.
+alive() {
+	local owner
+	owner=$(cat "$dir/owner" 2>/dev/null) && [[ -n $owner && $(process "${owner% *}") == "$owner" ]]
 }
 
 # namespaces lists those of this demo.
@@ -161,7 +168,7 @@ agent() {
 	nsenter --net="/run/netns/$id-host$1" -- "$bin/agentd" --name "host$1" --advertise "192.0.2.$1" \
 		--run-dir "$dir/host$1/run" --data-dir "$dir/host$1/data" \
 		--fabric "$id-fabric$1" --embedded-store "$dir/store.sock" \
-		>>"$dir/host$1/agentd.log" 2>&1 8>&- 9>&- </dev/null &
+		>>"$dir/host$1/agentd.log" 2>&1 </dev/null &
 	echo $! >"$dir/host$1/pid"
 	disown
 	await 20 answers "$1"
@@ -178,7 +185,7 @@ answers() {
 page() {
 	mkdir -p "$dir/www-$1"
 	echo "$2" >"$dir/www-$1/index.html"
-	inside "$1" busybox httpd -f -p 80 -h "$dir/www-$1" >/dev/null 2>&1 8>&- 9>&- </dev/null &
+	inside "$1" busybox httpd -f -p 80 -h "$dir/www-$1" >/dev/null 2>&1 </dev/null &
 	disown
 }
 
@@ -267,7 +274,7 @@ demo() {
 kill_under_ping() {
 	local log=$dir/ping.log pinger
 	printf '%sclient$%s ping -n -i 0.02 web &\n' "$bold" "$plain"
-	ip netns exec "$id-client" ping -n -i 0.02 web >"$log" 2>&1 8>&- 9>&- &
+	ip netns exec "$id-client" ping -n -i 0.02 web >"$log" 2>&1 &
 	pinger=$!
 	await 5 grep -q icmp_seq=5 "$log"
 	for _ in 1 2; do

@@ -1,0 +1,127 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/weft-net/weft/agent/api"
+)
+
+// tokenFile is where init leaves the token, in the data directory.
+const tokenFile = "join.token"
+
+// Init implements api.Service: this host becomes the first of a new cluster.
+// The store is written last, so that a failure leaves no trace there.
+func (a *Agent) Init(ctx context.Context, r api.InitRequest, progress func(string)) (api.InitResult, error) {
+	a.change.Lock()
+	defer a.change.Unlock()
+	if s := a.member(); s != nil {
+		return api.InitResult{}, api.Errorf(api.KindConflict, "init: %s is a member of cluster %s already", s.host.Name, s.cluster.ID).
+			WithHint("agentctl members; to start anew: agentctl leave")
+	}
+	cluster, err := a.newCluster(r)
+	if err != nil {
+		return api.InitResult{}, err
+	}
+	store := a.cfg.Store
+	store.Consul, store.Prefix = cluster.Consul, cluster.Prefix
+	progress("opening the store" + inWords(store))
+	s, err := a.openFresh(ctx, &cluster, a.newHost())
+	if err != nil {
+		return api.InitResult{}, explain("init", err)
+	}
+	defer s.abandon()
+	progress("writing the cluster's record")
+	if r.Adopt {
+		meta, err := s.pool.Adopt(ctx, s.meta(), s.poolHost())
+		if err != nil {
+			return api.InitResult{}, s.explain("init --adopt", err)
+		}
+		s.takeMeta(meta)
+		if err := s.readNetworks(ctx); err != nil {
+			return api.InitResult{}, s.explain("init --adopt", err)
+		}
+	} else if err := s.pool.Init(ctx, s.meta(), s.poolHost()); err != nil {
+		return api.InitResult{}, s.explain("init", err)
+	}
+	if err := a.commit(s); err != nil {
+		return api.InitResult{}, errors.Join(explain("init", err), s.pool.Unregister(ctx, s.host.ID, s.host.Name))
+	}
+	return a.initResult(s)
+}
+
+// newCluster checks an init request and makes the cluster's identity.
+func (a *Agent) newCluster(r api.InitRequest) (clusterFile, error) {
+	c := clusterFile{
+		Schema: schema, Keys: [][]byte{make([]byte, 32)}, Domain: a.cfg.Domain, Pool: a.cfg.Pool, Profile: a.cfg.Profile,
+		GossipPort: a.cfg.Ports.Gossip, TunnelPort: a.cfg.Ports.Tunnel,
+		Consul: or(r.Consul, a.cfg.Store.Consul), Prefix: a.cfg.Store.Prefix,
+	}
+	var id [16]byte
+	_, _ = rand.Read(id[:])
+	_, _ = rand.Read(c.Keys[0])
+	c.ID = hex.EncodeToString(id[:])
+	changed := a.cfg
+	if r.Domain != "" {
+		changed.Domain = strings.ToLower(strings.Trim(r.Domain, "."))
+	}
+	if r.Pool != "" {
+		p, err := netip.ParsePrefix(r.Pool)
+		if err != nil {
+			return c, api.Errorf(api.KindMisuse, "init: --pool %q is no subnet such as 10.64.0.0/10", r.Pool)
+		}
+		changed.Pool = p
+	}
+	if err := changed.Check(); err != nil {
+		return c, api.Errorf(api.KindMisuse, "init: %v", err)
+	}
+	c.Domain, c.Pool = changed.Domain, changed.Pool
+	if c.Consul != "" {
+		var err error
+		if c.CA, err = readCA(a.cfg.Store.CAFile); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+// readCA returns the PEM of the CA that signed Consul's certificate; it travels
+// in the token, so that other hosts need no file.
+func readCA(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, api.Errorf(api.KindMisuse, "consul.ca_file: %v", err)
+	}
+	return b, nil
+}
+
+func inWords(s StoreConfig) string {
+	if s.Consul != "" {
+		return " in Consul at " + s.Consul
+	}
+	return " of this machine (embedded)"
+}
+
+func (a *Agent) initResult(s *session) (api.InitResult, error) {
+	t := token{
+		Cluster: s.cluster.ID, Key: s.cluster.Keys[0], GossipPort: s.cluster.GossipPort,
+		Profile: s.cluster.Profile, Consul: s.cluster.Consul, Prefix: s.cluster.Prefix, CA: s.cluster.CA, Store: s.cluster.Store,
+	}
+	path := a.dir.file(tokenFile)
+	if err := replaceFile(path, []byte(t.String()+"\n"), 0o600); err != nil {
+		return api.InitResult{}, fmt.Errorf("init: the cluster is made, but its token is not written: %w", err)
+	}
+	return api.InitResult{
+		Cluster: s.cluster.ID, TokenFile: path,
+		Join: fmt.Sprintf("agentctl join %s --token-file %s", s.cfg.Advertise, path),
+	}, nil
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/weft-net/weft/agent"
+)
+
+func TestCommandLine(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, tt := range []struct {
+		name   string
+		args   []string
+		code   int
+		stdout string
+		stderr []string
+	}{
+		{"print-default prints the reference", []string{"config", "print-default"}, 0, agent.DefaultYAML, nil},
+		{"version", []string{"version"}, 0, agent.Version + "\n", nil},
+		{"the reference is valid", []string{"config", "check", file("default", agent.DefaultYAML)}, 0, filepath.Join(dir, "default") + " is valid\n", nil},
+		{"an unknown key, with line and place", []string{"config", "check", file("bad", "name: h1\ncolour: red\n")}, 2, "",
+			[]string{"agentd: configuration " + filepath.Join(dir, "bad"), "[2:1]", "colour", "hint: "}},
+		{"no such file", []string{"--config", filepath.Join(dir, "none")}, 2, "", []string{"agentd: ", "none", "hint: "}},
+		{"an unknown flag", []string{"--colour", "red"}, 2, "", []string{"agentd: ", "--colour", "hint: "}},
+		{"an unknown command", []string{"dance"}, 2, "", []string{"agentd: ", `"dance"`, "hint: "}},
+		{"a bad value", []string{"--gossip-port", "many"}, 2, "", []string{"--gossip-port", `"many"`, "hint: "}},
+		{"a command of a later release", []string{"wireguard"}, 2, "", []string{"agentd: ", "hint: "}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			if code := run(t.Context(), tt.args, &stdout, &stderr); code != tt.code {
+				t.Errorf("exit %d, want %d: %s", code, tt.code, &stderr)
+			}
+			if tt.stdout != stdout.String() {
+				t.Errorf("stdout %q, want %q", &stdout, tt.stdout)
+			}
+			for _, want := range tt.stderr {
+				if !strings.Contains(stderr.String(), want) {
+					t.Errorf("stderr %q lacks %q", &stderr, want)
+				}
+			}
+		})
+	}
+}
+
+func TestHelpNamesEveryKey(t *testing.T) {
+	var out bytes.Buffer
+	if code := run(t.Context(), []string{"--help"}, &out, &out); code != 0 {
+		t.Fatalf("exit %d: %s", code, &out)
+	}
+	for _, k := range agent.Keys() {
+		if !strings.Contains(out.String(), "--"+k.Flag+" ") {
+			t.Errorf("--%s is not in the help", k.Flag)
+		}
+	}
+}
