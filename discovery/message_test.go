@@ -40,7 +40,7 @@ func samples() []discovery.Message {
 	return []discovery.Message{
 		discovery.Delta{Owner: hostID(1).Short(), Inc: 3, From: 7, To: 9, Confirm: true, Ops: []discovery.Op{
 			{Kind: discovery.OpDelete, ID: endpointID(1, 1), Ver: 8, Raw: []byte{}},
-			{Kind: discovery.OpUpsert, ID: endpointID(1, 2), Ver: 9, Raw: []byte{5<<1 | 0, 7}}}},
+			{Kind: discovery.OpUpsert, ID: endpointID(1, 2), Ver: 9, Raw: []byte{5 << 1, 7}}}},
 		discovery.Announce{Owner: hostID(1).Short(), At: discovery.Version{Inc: 3, Ver: 9}},
 		discovery.Seen{From: hostID(1).Short(), At: discovery.Version{Inc: 3, Ver: 9}},
 		x.Digest(),

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 	"go.uber.org/goleak"
 
 	"github.com/weft-net/weft/discovery"
@@ -276,7 +277,7 @@ func TestUnwritableDiskRefusesBeforeUse(t *testing.T) {
 			t.Fatal(err)
 		}
 		calls := w.pool.asked()
-		if _, err := h.m.Lease(t.Context(), n, owner(2), none, false); !errors.Is(err, bbolt.ErrDatabaseNotOpen) {
+		if _, err := h.m.Lease(t.Context(), n, owner(2), none, false); !errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 			t.Errorf("any: got %v, want what the disk said", err)
 		}
 		if _, err := h.m.Lease(t.Context(), n, owner(2), netip.MustParseAddr("192.0.2.200"), false); err == nil {

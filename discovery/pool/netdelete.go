@@ -179,5 +179,5 @@ func parseGone(kv *api.KVPair) (id discovery.HostID, g GoneBy, err error) {
 	}
 	var v goneValue
 	err = decode(kv, &v)
-	return id, GoneBy{v.Name, v.By, v.At}, err
+	return id, GoneBy(v), err
 }
