@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 )
 
 // Store says where the agents of a lab keep the pool.
@@ -125,13 +127,30 @@ func (l *Lab) plug(port string, n Netns, addr netip.Addr) {
 	n.batch(l.t,
 		fmt.Sprintf("addr add %s/24 dev eth0", addr),
 		"link set eth0 up")
+	l.awaitCarrier(port, n)
+}
+
+// awaitCarrier waits until a cable carries: the kernel may let the carrier of a
+// new veth wait for up to a second, in which packets are lost.
+func (l *Lab) awaitCarrier(port string, n Netns) {
+	for dev, ns := range map[string]Netns{port: l.Switch, "eth0": n} {
+		Eventually(l.t, 3*time.Second, string(ns)+" "+dev+" carries", func() error {
+			if out := must(l.t, "ip", "-n", string(ns), "-o", "link", "show", "dev", dev); !strings.Contains(out, "state UP") {
+				return fmt.Errorf("%s", out)
+			}
+			return nil
+		})
+	}
 }
 
 // Cut pulls the cable of a host.
 func (l *Lab) Cut(h *Host) { l.Switch.batch(l.t, "link set "+h.Name+" down") }
 
 // Heal plugs it in again.
-func (l *Lab) Heal(h *Host) { l.Switch.batch(l.t, "link set "+h.Name+" up") }
+func (l *Lab) Heal(h *Host) {
+	l.Switch.batch(l.t, "link set "+h.Name+" up")
+	l.awaitCarrier(h.Name, h.NS)
+}
 
 // TunnelPackets counts the encapsulated packets that cross the switch from now
 // on. The returned function says how many of the network's there were since.
