@@ -236,9 +236,8 @@ func revoked(t *testing.T, server *discoverytest.Consul, c *cluster, rules strin
 			t.Fatalf("healthy: %v, want ErrPermission", p.Healthy())
 		}
 	}
-	w.drain()
 	c.network(t, "green")
-	w.silent(1500*time.Millisecond, "token revoked")
+	w.never(1500*time.Millisecond, "green")
 
 	_, token = server.NewToken(t, rules)
 	write(token)

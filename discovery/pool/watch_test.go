@@ -59,12 +59,16 @@ func (w *watcher) silent(d time.Duration, why string) {
 	}
 }
 
-// drain takes what was delivered so far.
-func (w *watcher) drain() {
-	for {
+// never fails when the network is delivered.
+func (w *watcher) never(d time.Duration, network string) {
+	w.t.Helper()
+	for over := time.After(d); ; {
 		select {
-		case <-w.news:
-		default:
+		case c := <-w.news:
+			if slices.Contains(names(c), network) {
+				w.t.Errorf("the watch delivered %v", names(c))
+			}
+		case <-over:
 			return
 		}
 	}
