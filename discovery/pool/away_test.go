@@ -228,20 +228,24 @@ func revoked(t *testing.T, server *discoverytest.Consul, c *cluster, rules strin
 	w.until("network blue", has(1))
 
 	server.Call(t, http.MethodDelete, "/v1/acl/token/"+id, nil, nil)
-	// This wakes the watch. A query that was under way may still be answered,
-	// since Consul checked its token when it began; the next one is not.
+	// Consul checks a token when a query begins: one that is under way is still
+	// answered at the first change, the next one is not.
 	c.network(t, "red")
 	for deadline := time.Now().Add(5 * time.Second); !errors.Is(p.Healthy(), pool.ErrPermission); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("healthy: %v, want ErrPermission", p.Healthy())
 		}
 	}
+	c.network(t, "orange")
+	w.soon(500*time.Millisecond, "orange")
 	c.network(t, "green")
-	w.never(1500*time.Millisecond, "green")
+	if w.soon(1500*time.Millisecond, "green") {
+		t.Error("the watch goes on without a token")
+	}
 
 	_, token = server.NewToken(t, rules)
 	write(token)
-	w.until("network green", has(3))
+	w.until("network green", has(4))
 	if err := p.Healthy(); err != nil {
 		t.Errorf("healthy: %v, want nil", err)
 	}
