@@ -12,6 +12,7 @@ import (
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/dns"
+	"github.com/weft-net/weft/overlay"
 )
 
 // Status implements api.Service: what works and what does not, each line with
@@ -280,5 +281,5 @@ func (s *session) scopeOf(nameOrID string) (dns.Scope, error) {
 	if !ok || !known {
 		return dns.Scope{}, api.Errorf(api.KindConflict, "endpoint %s is on host %s", nameOrID, e.Host).WithHint("run the same command there")
 	}
-	return dns.Scope{Client: dns.Client{Device: gatewayPort(n.VNI), Addr: l.Addrs[0].Addr()}}, nil
+	return dns.Scope{Client: dns.Client{Device: overlay.GatewayName(n.VNI), Addr: l.Addrs[0].Addr()}}, nil
 }

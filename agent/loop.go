@@ -86,10 +86,66 @@ func (s *session) snapshot() discovery.Snapshot {
 	v := s.directory.View()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.complete = s.complete || v.Complete && s.read && s.allRead(v)
 	return discovery.Snapshot{
 		Self: v.Self, Members: v.Members, Networks: s.networks, Endpoints: v.Endpoints,
-		Complete: v.Complete && s.read,
+		Complete: s.complete && v.Complete,
 	}
+}
+
+// patience is how long a registered host that nobody has heard of keeps this
+// one from sweeping.
+const patience = time.Minute
+
+// allRead reports whether the state of every registered host is known, be it
+// from the disk. Without it a host whose view.db was lost would take itself for
+// alone and sweep the others' entries before it hears of them. mu is held.
+func (s *session) allRead(v discovery.View) bool {
+	if s.registered == nil {
+		return false
+	}
+	if time.Since(s.started) > patience {
+		return true
+	}
+	known := map[discovery.HostID]bool{}
+	for _, m := range v.Members {
+		known[m.ID] = m.Header.VTEP.IsValid()
+	}
+	for _, id := range s.registered {
+		if !known[id] {
+			return false
+		}
+	}
+	return true
+}
+
+// learnHosts keeps the list of registered hosts.
+func (s *session) learnHosts(ctx context.Context) error {
+	for {
+		wait := time.Minute
+		hosts, err := s.pool.Hosts(ctx)
+		if err != nil {
+			wait = time.Second
+		} else {
+			s.register(hosts)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (s *session) register(hosts []pool.Host) {
+	ids := []discovery.HostID{}
+	for _, h := range hosts {
+		ids = append(ids, h.ID)
+	}
+	s.mu.Lock()
+	s.registered = ids
+	s.mu.Unlock()
+	s.poke()
 }
 
 // ownState is what only this host knows.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -204,7 +203,7 @@ func (p planner) names(n discovery.Network) dns.Network {
 		HostAccess: n.HostAccess() != discovery.HostAccessNone,
 	}
 	if p.own.Carried[n.ID] {
-		out.Device = gatewayPort(n.VNI)
+		out.Device = overlay.GatewayName(n.VNI)
 	}
 	for _, s := range n.Subnets {
 		out.Subnets = append(out.Subnets, s.CIDR)
@@ -262,15 +261,12 @@ func (p planner) clients() []dns.Client {
 		}
 		slices.Sort(networks[1:])
 		for _, a := range l.Endpoint.Addrs() {
-			out = append(out, dns.Client{Device: gatewayPort(n.VNI), Addr: a, Networks: networks})
+			out = append(out, dns.Client{Device: overlay.GatewayName(n.VNI), Addr: a, Networks: networks})
 		}
 	}
 	slices.SortFunc(out, func(a, b dns.Client) int { return cmp.Or(cmp.Compare(a.Device, b.Device), a.Addr.Compare(b.Addr)) })
 	return out
 }
-
-// gatewayPort is the name of a network's port in the host namespace.
-func gatewayPort(vni uint32) string { return fmt.Sprintf("g%06x", vni) }
 
 // gatewayMAC is this host's own on its gateway port: the gateway's address is
 // the same on every host, so a shared hardware address would make the ports of

@@ -55,22 +55,25 @@ type session struct {
 	storeRuns     bool
 	directoryRuns bool
 	probesRun     bool
+	started       time.Time
 	kept          bool       // the membership is on the disk
 	locks         keyedLocks // by sandbox: one request at a time for each
 	wake          chan struct{}
 
-	mu        sync.Mutex
-	networks  []discovery.Network          // of the pool, as last delivered; sorted by VNI
-	listed    map[discovery.NetworkID]bool // of them, those that the watch has shown
-	read      bool                         // delivered since this agent started
-	deleted   map[discovery.NetworkID]pool.GoneBy
-	restored  int  // the watch's count of fallen indexes
-	lost      bool // the store lacks what this host knows: to be written back
-	used      map[discovery.NetworkID]time.Time
-	attaching map[discovery.EndpointID]bool
-	waiters   []chan error // of settle
-	passErr   error        // of the last pass
-	forgotten string       // who took this host out, and when
+	mu         sync.Mutex
+	networks   []discovery.Network          // of the pool, as last delivered; sorted by VNI
+	listed     map[discovery.NetworkID]bool // of them, those that the watch has shown
+	complete   bool                         // everything was read once
+	read       bool                         // delivered since this agent started
+	deleted    map[discovery.NetworkID]pool.GoneBy
+	restored   int  // the watch's count of fallen indexes
+	lost       bool // the store lacks what this host knows: to be written back
+	used       map[discovery.NetworkID]time.Time
+	attaching  map[discovery.EndpointID]bool
+	waiters    []chan error       // of settle
+	passErr    error              // of the last pass
+	forgotten  string             // who took this host out, and when
+	registered []discovery.HostID // the pool's hosts; nil: not read since this agent started
 }
 
 // open opens everything a member needs, and nothing that another host notices:
@@ -80,7 +83,7 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 	s = &session{
 		cfg: a.cfg, log: a.log, cluster: cluster, host: host, nonce: a.nonce, data: a.dir,
 		names: a.parts.Names, machine: a.parts.Host, probes: &prober{self: host.ID},
-		wake: make(chan struct{}, 1), used: map[discovery.NetworkID]time.Time{}, attaching: map[discovery.EndpointID]bool{},
+		wake: make(chan struct{}, 1), started: time.Now(), used: map[discovery.NetworkID]time.Time{}, attaching: map[discovery.EndpointID]bool{},
 	}
 	s.cfg.adopt(cluster, a.log)
 	s.forgotten = cluster.Forgotten
@@ -331,6 +334,7 @@ func (s *session) start() {
 	s.group.Go(func() error { return s.loop(s.ctx) })
 	s.group.Go(func() error { return s.reap(s.ctx) })
 	s.group.Go(func() error { return s.housekeep(s.ctx) })
+	s.group.Go(func() error { return s.learnHosts(s.ctx) })
 }
 
 // releaseOrphans frees leases whose endpoint never reached the journal: the
