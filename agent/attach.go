@@ -230,7 +230,7 @@ func (s *session) attach(ctx context.Context, w wantedEndpoint) (l Local, err er
 	}
 	undo = append(undo, func() { s.directory.Announce(nil, []discovery.EndpointID{id}); s.poke() })
 	s.directory.Announce([]discovery.Endpoint{l.Endpoint}, nil)
-	if err := s.settle(ctx); err != nil && ctx.Err() != nil {
+	if err := ignoreKernel(s.settle(ctx)); err != nil {
 		return Local{}, err
 	}
 	return l, nil

@@ -100,8 +100,10 @@ func (s *session) detach(ctx context.Context, l Local) error {
 // ignoreKernel: a kernel that is not as wanted is reported by status and
 // retried; the endpoint is gone all the same.
 func ignoreKernel(err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
+	for _, end := range []error{context.Canceled, context.DeadlineExceeded, errEnded} {
+		if errors.Is(err, end) {
+			return err
+		}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"time"
 
@@ -62,8 +63,13 @@ func (s *session) settle(ctx context.Context) error {
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-s.ctx.Done():
+		return errEnded
 	}
 }
+
+// errEnded: this host left the cluster, or the agent stops, under a request.
+var errEnded = errors.New("the agent stops or has left the cluster")
 
 func (s *session) takeWaiters() []chan error {
 	s.mu.Lock()
