@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +45,6 @@ type flowHost struct {
 	addr   netip.Addr
 	kernel *overlaytest.Kernel
 	names  flowNames
-	log    bytes.Buffer
 	dir    string
 	stop   func()
 }
