@@ -11,6 +11,12 @@ import (
 	"github.com/weft-net/weft/overlay/overlaytest"
 )
 
+// inside is what an endpoint made in its sandbox. IPv6's own link-local address
+// is left out: it is tentative for a while.
+func inside(t *testing.T, sandbox string) string {
+	return sh(t, "ip -n %s link; ip -n %s -4 addr; ip -n %s route", sandbox, sandbox, sandbox)
+}
+
 func TestPlug(t *testing.T) {
 	h := newHost(t)
 	h.set(t, h.state(t, "one network"))
@@ -31,9 +37,9 @@ func TestPlug(t *testing.T) {
 	})
 	t.Run("twice is once", func(t *testing.T) {
 		sandbox := h.attach(t, 10)
-		before := sh(t, "ip -n %s addr; ip -n %s route", sandbox, sandbox)
+		before := inside(t, sandbox)
 		must(t, h.o.Attach(t.Context(), endpoint(10, sandbox)))
-		if after := sh(t, "ip -n %s addr; ip -n %s route", sandbox, sandbox); after != before {
+		if after := inside(t, sandbox); after != before {
 			t.Errorf("sandbox before:\n%s\nafter:\n%s", before, after)
 		}
 	})
