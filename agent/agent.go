@@ -29,7 +29,8 @@ type Agent struct {
 	parts Parts
 	nonce uint64 // of this start
 
-	change sync.Mutex // held by init, join and leave: one at a time
+	change chan struct{} // held by init, join and leave: one at a time
+	broken chan error    // why the session ended that nobody stopped
 
 	mu      sync.Mutex
 	dir     *dataDir
@@ -42,7 +43,8 @@ var _ api.Service = (*Agent)(nil)
 func Assemble(cfg Config, p Parts, log *slog.Logger) *Agent {
 	var b [8]byte
 	_, _ = rand.Read(b[:])
-	return &Agent{cfg: cfg, log: log, parts: p, nonce: binary.BigEndian.Uint64(b[:])}
+	return &Agent{cfg: cfg, log: log, parts: p, nonce: binary.BigEndian.Uint64(b[:]),
+		change: make(chan struct{}, 1), broken: make(chan error, 1)}
 }
 
 // Run serves the API until ctx ends, and the overlay while this host is a
@@ -75,15 +77,33 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.resume(ctx); err != nil {
 		return err
 	}
-	group.Go(func() error { return api.Serve(ctx, socket, a, a.log) })
 	group.Go(func() error {
-		<-ctx.Done()
+		err := api.Serve(ctx, socket, a, a.log) // calls under way end first
 		if s := a.member(); s != nil {
 			s.stop()
 		}
-		return nil
+		return err
+	})
+	group.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-a.broken:
+			return fmt.Errorf("member: %w", err)
+		}
 	})
 	return group.Wait()
+}
+
+// exclusively lets one of init, join and leave work at a time; another is
+// refused rather than kept waiting.
+func (a *Agent) exclusively(what string) (done func(), err error) {
+	select {
+	case a.change <- struct{}{}:
+		return func() { <-a.change }, nil
+	default:
+		return nil, api.Errorf(api.KindConflict, "%s: another init, join or leave is under way", what).WithHint("agentctl status")
+	}
 }
 
 func (a *Agent) listen() (net.Listener, error) {
@@ -139,6 +159,14 @@ func (a *Agent) newHost() hostFile {
 // begin runs a session; it is the agent's until end.
 func (a *Agent) begin(s *session) {
 	s.start()
+	// A task that fails ends all others. An agent that goes on without them
+	// would be a member in name only: it ends too, and is started again.
+	go func() {
+		<-s.ctx.Done()
+		if !s.stopping.Load() {
+			a.broken <- s.group.Wait()
+		}
+	}()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.session = s

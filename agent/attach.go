@@ -75,6 +75,9 @@ func (s *session) checkAttach(ctx context.Context, r api.AttachRequest) (wantedE
 		return w, api.Errorf(api.KindConflict, "this host was taken out of the cluster: %s", why).
 			WithHint("agentctl join ADDRESS --token-file FILE --replace")
 	}
+	if s.isLeaving() {
+		return w, api.Errorf(api.KindConflict, "this host is leaving the cluster").WithHint("agentctl status")
+	}
 	if !validLabel(w.name) {
 		return w, api.Errorf(api.KindMisuse, "%q is no DNS label: letters, digits, - and _, at most 63", r.Name).
 			WithHint("choose another --name, such as web-1")

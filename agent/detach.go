@@ -19,6 +19,9 @@ func (a *Agent) Detach(ctx context.Context, network, nameOrID string) error {
 		return err
 	}
 	n, ok := s.network(network)
+	if !ok && s.wasDeleted(network) {
+		return nil // its endpoints went with it
+	}
 	if !ok {
 		return noNetwork(network)
 	}
@@ -33,6 +36,18 @@ func (a *Agent) Detach(ctx context.Context, network, nameOrID string) error {
 	}
 	s.log.Info("endpoint detached", "endpoint", l.Endpoint.ID, "name", l.Endpoint.Name, "network", n.Name, "addr", l.Addrs[0].Addr())
 	return nil
+}
+
+// wasDeleted reports whether a network of that name or id was deleted.
+func (s *session) wasDeleted(nameOrID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, by := range s.deleted {
+		if by.Name == nameOrID || id.String() == nameOrID {
+			return true
+		}
+	}
+	return false
 }
 
 // ownEndpoint finds an endpoint of this host by id or name; a zero Local when

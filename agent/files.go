@@ -39,9 +39,10 @@ type clusterFile struct {
 	Consul     string           `json:"consul,omitempty"` // URL; empty: the embedded store
 	Prefix     string           `json:"prefix"`
 	CA         []byte           `json:"ca,omitempty"`
-	Store      string           `json:"store,omitempty"` // id of the embedded store
-	Peers      []netip.AddrPort `json:"peers,omitempty"` // given to join
-	Forgotten  string           `json:"forgotten,omitempty"`
+	Store      string           `json:"store,omitempty"`     // id of the embedded store
+	Peers      []netip.AddrPort `json:"peers,omitempty"`     // given to join
+	Forgotten  string           `json:"forgotten,omitempty"` // who took this host out
+	Cloned     bool             `json:"cloned,omitempty"`    // another agent runs under this id
 }
 
 // dataDir is the directory of everything that survives a restart.

@@ -17,6 +17,9 @@ const runtimeHost = "host"
 // carries and may reach in full, and gives it back when it carries it no more:
 // a reply to the anycast gateway address would end at another host.
 func (s *session) hostAddresses(ctx context.Context) {
+	if s.isLeaving() {
+		return
+	}
 	carried := s.ownState().Carried
 	have := map[discovery.NetworkID]bool{}
 	for _, l := range s.journal.all() {

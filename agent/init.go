@@ -19,8 +19,11 @@ const tokenFile = "join.token"
 // Init implements api.Service: this host becomes the first of a new cluster.
 // The store is written last, so that a failure leaves no trace there.
 func (a *Agent) Init(ctx context.Context, r api.InitRequest, progress func(string)) (api.InitResult, error) {
-	a.change.Lock()
-	defer a.change.Unlock()
+	done, err := a.exclusively("init")
+	if err != nil {
+		return api.InitResult{}, err
+	}
+	defer done()
 	if s := a.member(); s != nil {
 		return api.InitResult{}, api.Errorf(api.KindConflict, "init: %s is a member of cluster %s already", s.host.Name, s.cluster.ID).
 			WithHint("agentctl members; to start anew: agentctl leave")

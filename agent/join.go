@@ -15,27 +15,29 @@ import (
 // Join implements api.Service. It returns when a member shows that it knows
 // this host; a failure takes back what was registered.
 func (a *Agent) Join(ctx context.Context, r api.JoinRequest, progress func(string)) (api.JoinResult, error) {
-	a.change.Lock()
-	defer a.change.Unlock()
+	done, err := a.exclusively("join")
+	if err != nil {
+		return api.JoinResult{}, err
+	}
+	defer done()
 	t, err := parseToken(r.Token)
 	if err != nil {
 		return api.JoinResult{}, api.Errorf(api.KindMisuse, "join: %v", err).
 			WithHint("copy the whole file that agentctl init named, mode 0600")
-	}
-	if s := a.member(); s != nil {
-		if s.forgottenBy() == "" || !r.Replace {
-			return s.joinedAlready(t)
-		}
-		progress("giving up the membership that was ended")
-		if err := a.dismiss(ctx, s); err != nil {
-			return api.JoinResult{}, s.explain("join --replace", err)
-		}
 	}
 	peers, err := peerAddrs(r.Addresses, t.GossipPort)
 	if err != nil {
 		return api.JoinResult{}, err
 	}
 	cluster := a.tokenCluster(t, r, peers)
+	if s := a.member(); s != nil {
+		if s.forgottenBy() == "" || !r.Replace {
+			return s.joinedAlready(t)
+		}
+		if err := a.dismiss(ctx, s, progress); err != nil {
+			return api.JoinResult{}, s.explain("join --replace", err)
+		}
+	}
 	progress("opening the store" + inWords(StoreConfig{Consul: cluster.Consul}))
 	if err := a.checkMachine(cluster); err != nil {
 		return api.JoinResult{}, explain("join", err)
@@ -58,6 +60,7 @@ func (a *Agent) Join(ctx context.Context, r api.JoinRequest, progress func(strin
 		defer cancel()
 		return api.JoinResult{}, errors.Join(s.explain("join", err), s.pool.Unregister(clean, s.host.ID, s.host.Name))
 	}
+	s.freeReplaced(ctx, progress)
 	return out, nil
 }
 
@@ -158,10 +161,43 @@ func (s *session) replace(ctx context.Context, progress func(string)) error {
 				WithHint("choose another name: agentd --name")
 		}
 		progress("fencing the host that had the name " + h.Name)
-		_, err := s.pool.Fence(ctx, h.Name, s.host.Name)
+		old, err := s.pool.Fence(ctx, h.Name, s.host.Name)
+		s.replaced = old.ID
 		return err
 	}
 	return nil
+}
+
+// freeReplaced gives back what the host held whose name this one took, once
+// every member knows that it is gone.
+func (s *session) freeReplaced(ctx context.Context, progress func(string)) {
+	if s.replaced.IsZero() {
+		return
+	}
+	progress("freeing what the replaced host held")
+	s.directory.Forget([]discovery.HostID{s.replaced})
+	s.awaitFence(ctx, s.replaced)
+	if _, _, err := s.pool.FreeHeld(ctx, s.replaced); err != nil {
+		s.log.Warn("what the replaced host held is not free yet, tried again every minute", "err", err)
+		s.mu.Lock()
+		s.unfreed = s.replaced
+		s.mu.Unlock()
+	}
+}
+
+// freeAgain tries once more to free what a replaced host held.
+func (s *session) freeAgain(ctx context.Context) {
+	s.mu.Lock()
+	id := s.unfreed
+	s.mu.Unlock()
+	if id.IsZero() {
+		return
+	}
+	if _, _, err := s.pool.FreeHeld(ctx, id); err == nil {
+		s.mu.Lock()
+		s.unfreed = discovery.HostID{}
+		s.mu.Unlock()
+	}
 }
 
 // meet joins the gossip, finds out whether the tunnel works, and returns the

@@ -17,8 +17,6 @@ import (
 // Leave implements api.Service: it takes this host out of the cluster, or, by
 // force, a dead one.
 func (a *Agent) Leave(ctx context.Context, r api.LeaveRequest, progress func(string)) error {
-	a.change.Lock()
-	defer a.change.Unlock()
 	s, err := a.requireMember()
 	if err != nil {
 		return err
@@ -29,8 +27,14 @@ func (a *Agent) Leave(ctx context.Context, r api.LeaveRequest, progress func(str
 	if err := s.vacate(ctx, r, progress); err != nil {
 		return s.explain("leave", err)
 	}
-	progress("giving back what this host holds")
-	if err := s.pool.Unregister(ctx, s.host.ID, s.host.Name); err != nil && s.forgottenBy() == "" {
+	done, err := a.exclusively("leave")
+	if err != nil {
+		return err
+	}
+	defer done()
+	// From here on an impatient caller must not stop it halfway.
+	ctx = context.WithoutCancel(ctx)
+	if err := s.giveBack(ctx, r, progress); err != nil {
 		return s.explain("leave", err)
 	}
 	progress("saying goodbye")
@@ -40,6 +44,41 @@ func (a *Agent) Leave(ctx context.Context, r api.LeaveRequest, progress func(str
 	err = a.end(ctx, s)
 	s.log.Info("left the cluster", "member", s.host.Name)
 	return explain("leave", err)
+}
+
+// giveBack gives back all that this host holds in the pool. It begins with its
+// own leases, on the disk: should the store fail halfway, nothing is handed out
+// here that was given back there. A clone gives back nothing, since what the
+// pool has under its id is the original's.
+func (s *session) giveBack(ctx context.Context, r api.LeaveRequest, progress func(string)) (err error) {
+	s.mu.Lock()
+	cloned := s.cluster.Cloned
+	s.leaving = true
+	s.mu.Unlock()
+	defer func() {
+		if err != nil {
+			s.mu.Lock()
+			s.leaving = false
+			s.mu.Unlock()
+		}
+	}()
+	if cloned {
+		return nil
+	}
+	progress("giving back what this host holds")
+	// What was attached while nobody looked, and the host's own addresses.
+	if err := errors.Join(s.vacate(ctx, api.LeaveRequest{Purge: r.Purge}, progress), s.detachAll(ctx)); err != nil {
+		return err
+	}
+	for _, h := range s.leases.Blocks() {
+		if err := s.leases.Drop(h.ID); err != nil {
+			return err
+		}
+	}
+	if err := s.pool.Unregister(ctx, s.host.ID, s.host.Name); err != nil && s.forgottenBy() == "" {
+		return err
+	}
+	return nil
 }
 
 // end makes this host no member: nothing of the session stays, in the kernel or
@@ -56,11 +95,14 @@ func (a *Agent) end(ctx context.Context, s *session) error {
 
 // dismiss ends a membership that the cluster has ended already. What still runs
 // here is detached: its addresses were given away.
-func (a *Agent) dismiss(ctx context.Context, s *session) error {
-	if err := s.detachAll(ctx); err != nil {
+// The store must answer first: else the host would be in no cluster at all.
+func (a *Agent) dismiss(ctx context.Context, s *session, progress func(string)) error {
+	if _, err := s.pool.Hosts(ctx); err != nil {
 		return err
 	}
-	return a.end(ctx, s)
+	progress("giving up the membership that was ended")
+	ctx = context.WithoutCancel(ctx)
+	return errors.Join(s.detachAll(ctx), a.end(ctx, s))
 }
 
 func (s *session) detachAll(ctx context.Context) error {
@@ -185,4 +227,10 @@ func (s *session) forgottenBy() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.forgotten
+}
+
+func (s *session) isLeaving() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.leaving
 }

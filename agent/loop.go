@@ -134,12 +134,33 @@ func (s *session) learnHosts(ctx context.Context) error {
 			wait = time.Second
 		} else {
 			s.register(hosts)
+			s.registerAgain(ctx, hosts)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(wait):
 		}
+	}
+}
+
+// registerAgain corrects this host's record in the pool, which says where it was
+// at its last start.
+func (s *session) registerAgain(ctx context.Context, hosts []pool.Host) {
+	if s.forgottenBy() != "" || s.isLeaving() {
+		return
+	}
+	want := s.poolHost()
+	for _, h := range hosts {
+		if h.ID == want.ID {
+			want.Joined = h.Joined
+			if h.VTEP == want.VTEP && h.Gossip == want.Gossip && h.Version == want.Version && h.Incarnation == want.Incarnation {
+				return
+			}
+		}
+	}
+	if err := s.pool.Register(ctx, want); err != nil {
+		s.log.Warn("this host's record in the store is not up to date", "err", err)
 	}
 }
 
@@ -263,6 +284,9 @@ func (s *session) housekeep(ctx context.Context) error {
 		if n%10 == 0 {
 			s.directory.SetHeader(s.describe)
 			s.reassert(ctx)
+		}
+		if n%60 == 0 {
+			s.freeAgain(ctx)
 		}
 	}
 }

@@ -120,6 +120,9 @@ func TestRebuiltHostTakesItsNameBack(t *testing.T) {
 	_, a := two.Endpoint("blue", "web")
 	client, _ := one.Endpoint("blue", "client")
 	agenttest.Eventually(t, 5*time.Second, "it takes part", func() error { return client.PingOnce(a.Addr()) })
+	// The network can go: nothing of it is held by the host that was replaced.
+	one.MustCtl("network", "rm", "-f", "blue")
+	two.MustCtl("detach", "blue", "web") // gone already
 }
 
 // An endpoint goes with its namespace, and a namespace made again under the

@@ -297,6 +297,10 @@ func (s *session) awaitDeleted(ctx context.Context, n discovery.Network) error {
 		s.finishDeletions(ctx)
 		select {
 		case <-ctx.Done():
+			if users := endpointsOn(s.directory.View(), n.ID); len(users) > 0 {
+				return api.Errorf(api.KindConflict, "marked as deleting, but in use by %s", strings.Join(users, ", ")).
+					WithHint("agentctl network rm -f %s detaches them", n.Name)
+			}
 			return api.Errorf(api.KindTimeout, "marked as deleting, but a host still holds addresses of it").
 				WithHint("agentctl members: a dead host's are freed by agentctl leave --force NAME")
 		case <-time.After(20 * time.Millisecond):

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -55,6 +56,9 @@ type session struct {
 	storeRuns     bool
 	directoryRuns bool
 	probesRun     bool
+	stopLeases    atomic.Pointer[context.CancelFunc]
+	stopping      atomic.Bool      // by halt: not by a task that failed
+	replaced      discovery.HostID // whose name join took
 	started       time.Time
 	kept          bool       // the membership is on the disk
 	locks         keyedLocks // by sandbox: one request at a time for each
@@ -63,8 +67,10 @@ type session struct {
 	mu         sync.Mutex
 	networks   []discovery.Network          // of the pool, as last delivered; sorted by VNI
 	listed     map[discovery.NetworkID]bool // of them, those that the watch has shown
-	complete   bool                         // everything was read once
-	read       bool                         // delivered since this agent started
+	unfreed    discovery.HostID             // a replaced host whose blocks are still to be freed
+	leaving    bool
+	complete   bool // everything was read once
+	read       bool // delivered since this agent started
 	deleted    map[discovery.NetworkID]pool.GoneBy
 	restored   int  // the watch's count of fallen indexes
 	lost       bool // the store lacks what this host knows: to be written back
@@ -194,6 +200,9 @@ func (s *session) gossipConfig() gossip.Config {
 			s.forget("a member (" + by + ") says so")
 		},
 		Conflict: func(other netip.AddrPort) {
+			s.mu.Lock()
+			s.cluster.Cloned = true
+			s.mu.Unlock()
 			s.log.Error("another agent runs under this host's id: a copied data directory?", "addr", other)
 			s.forget(fmt.Sprintf("the agent at %s has the same host id", other))
 		},
@@ -275,8 +284,14 @@ func (s *session) loadNetworks() {
 func (s *session) prune() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+	plugged, err := s.overlay.Attached(ctx)
+	if err != nil {
+		return err
+	}
 	for _, l := range s.journal.all() {
-		if l.Sandbox == "" {
+		// An interface lives exactly as long as its namespace, whatever became
+		// of the path: a process may hold one that has no name any more.
+		if l.Sandbox == "" || slices.Contains(plugged, l.Endpoint.ID.String()) {
 			continue
 		}
 		cookie, err := s.overlay.Identify(ctx, l.Sandbox)
@@ -328,7 +343,13 @@ func (s *session) start() {
 	s.runStore()
 	s.runDirectory()
 	s.runProbes()
-	s.group.Go(func() error { return s.leases.Run(s.ctx) })
+	// What a host that was taken out holds belongs to others by now, or to the
+	// host it is a copy of: it gives nothing back and claims nothing.
+	if s.forgottenBy() == "" {
+		leases, stop := context.WithCancel(s.ctx)
+		s.stopLeases.Store(&stop)
+		s.group.Go(func() error { return s.leases.Run(leases) })
+	}
 	s.group.Go(func() error { return s.overlay.Run(s.ctx) })
 	s.group.Go(func() error { return s.pool.Watch(s.ctx, s.deliver) })
 	s.group.Go(func() error { return s.loop(s.ctx) })
@@ -359,6 +380,7 @@ func (s *session) stop() {
 
 // halt ends the session's tasks.
 func (s *session) halt() {
+	s.stopping.Store(true)
 	s.cancel()
 	if s.directory != nil {
 		s.runDirectory() // with an ended context: it closes its sockets
@@ -384,6 +406,9 @@ func (s *session) forget(why string) {
 	first := s.forgotten == ""
 	s.forgotten = why
 	s.mu.Unlock()
+	if stop := s.stopLeases.Load(); stop != nil {
+		(*stop)()
+	}
 	if !first || !s.kept {
 		return
 	}

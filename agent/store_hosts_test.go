@@ -49,6 +49,11 @@ func TestHostsOnEveryStore(t *testing.T) {
 	}
 }
 
+// settling is how long members may need to agree when all of them were killed a
+// moment ago: a message to one that was just then away is repeated after a
+// second. How fast it goes otherwise is measured in names_hosts_test.go.
+const settling = 3 * time.Second
+
 // comeAndGo attaches an endpoint on each host, looks at it from all, and takes
 // it away.
 func comeAndGo(t *testing.T, l *agenttest.Lab, from []observer) {
@@ -58,14 +63,14 @@ func comeAndGo(t *testing.T, l *agenttest.Lab, from []observer) {
 		guest := h.Sandbox("guest")
 		a := guest.Attach("blue", "guest")
 		for _, o := range from {
-			agenttest.Eventually(t, time.Second, o.Host.Name+": the guest of "+h.Name, o.dns.Wants(name, a.Addr()))
+			agenttest.Eventually(t, settling, o.Host.Name+": the guest of "+h.Name, o.dns.Wants(name, a.Addr()))
 			if err := o.PingOnce(a.Addr()); err != nil {
 				t.Errorf("first ping to the guest of %s: %v", h.Name, err)
 			}
 		}
 		guest.Detach("blue", "guest")
 		for _, o := range from {
-			agenttest.Eventually(t, time.Second, o.Host.Name+" forgets the guest of "+h.Name, o.dns.Lacks(name))
+			agenttest.Eventually(t, settling, o.Host.Name+" forgets the guest of "+h.Name, o.dns.Lacks(name))
 		}
 		guest.Remove()
 	}
@@ -82,14 +87,14 @@ func restartAll(t *testing.T, l *agenttest.Lab, from []observer) {
 	for _, o := range from {
 		for _, other := range from {
 			name := agenttest.FQDN("on-"+other.Host.Name, "blue")
-			agenttest.Eventually(t, 2*time.Second, o.Host.Name+" after the restarts", o.dns.Wants(name, other.addr))
+			agenttest.Eventually(t, settling, o.Host.Name+" after the restarts", o.dns.Wants(name, other.addr))
 			if err := o.PingOnce(other.addr); err != nil {
 				t.Errorf("after the restarts: %v", err)
 			}
 		}
 		// What was detached just before an agent was killed may stand in its
 		// copy on disk: its owner, killed a moment later, corrects it.
-		agenttest.Eventually(t, 5*time.Second, o.Host.Name+" knows that the guest is gone", o.dns.Lacks(agenttest.FQDN("guest", "blue")))
+		agenttest.Eventually(t, settling, o.Host.Name+" knows that the guest is gone", o.dns.Lacks(agenttest.FQDN("guest", "blue")))
 	}
 }
 

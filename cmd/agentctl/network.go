@@ -239,7 +239,7 @@ addresses that dead hosts hold do not keep one.`,
 		},
 		ValidArgsFunction: a.complete(networkNames),
 	}
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "remove what dead hosts hold too")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "detach the endpoints of all hosts, and free what dead hosts hold")
 	return cmd
 }
 
