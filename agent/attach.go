@@ -216,13 +216,12 @@ func (s *session) attach(ctx context.Context, w wantedEndpoint) (l Local, err er
 	undo = append(undo, func() { _ = s.leases.Free(clean, w.network.ID, id) })
 
 	l = s.newLocal(w, id, lease.Addr, lease.Seq)
-	if !s.carries(w.network.ID) {
-		s.carry(w.network.ID)
+	s.carry(w.network.ID)
+	if !s.programmed(w.network.ID) {
 		if err := s.settle(ctx); err != nil {
 			s.log.Warn("network not whole in the kernel", "network", w.network.Name, "err", err)
 		}
 	}
-	s.carry(w.network.ID)
 	undo = append(undo, func() { _ = s.overlay.Detach(clean, id.String()) })
 	if err := s.overlay.Attach(ctx, s.link(w.network, l)); err != nil {
 		return Local{}, err
@@ -252,9 +251,12 @@ func (s *session) working(id discovery.EndpointID) (done func()) {
 	}
 }
 
-// carries reports whether the network has devices here already.
-func (s *session) carries(id discovery.NetworkID) bool {
-	return s.ownState().Carried[id]
+// programmed reports whether a pass has made the network's devices. That the
+// network is to be carried is not enough: two first endpoints may come at once.
+func (s *session) programmed(id discovery.NetworkID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.carried[id]
 }
 
 // newLocal describes the endpoint that a lease makes possible.

@@ -44,6 +44,7 @@ func (s *session) pass(ctx context.Context) {
 		s.log.Warn("kernel not as wanted, will be retried", "err", err)
 	}
 	s.passErr = err
+	s.carried = own.Carried
 	s.mu.Unlock()
 	for _, w := range waiters {
 		w <- err
