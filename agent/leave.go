@@ -24,6 +24,10 @@ func (a *Agent) Leave(ctx context.Context, r api.LeaveRequest, progress func(str
 	if r.Force {
 		return s.explain("leave --force "+r.Name, s.remove(ctx, r.Name, progress))
 	}
+	// Before anything is detached: leaving needs the store.
+	if _, err := s.pool.Hosts(ctx); err != nil && s.forgottenBy() == "" {
+		return s.explain("leave", err)
+	}
 	if err := s.vacate(ctx, r, progress); err != nil {
 		return s.explain("leave", err)
 	}

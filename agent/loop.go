@@ -129,7 +129,7 @@ func (s *session) allRead(v discovery.View) bool {
 // learnHosts keeps the list of registered hosts.
 func (s *session) learnHosts(ctx context.Context) error {
 	for {
-		wait := time.Minute
+		wait := 30 * time.Second
 		hosts, err := s.pool.Hosts(ctx)
 		if err != nil {
 			wait = time.Second
@@ -146,19 +146,27 @@ func (s *session) learnHosts(ctx context.Context) error {
 }
 
 // registerAgain corrects this host's record in the pool, which says where it was
-// at its last start.
+// at its last start. Without a record the store was wiped, and somebody else was
+// the first to write the cluster back: the rest of what is ours is missing too.
 func (s *session) registerAgain(ctx context.Context, hosts []pool.Host) {
 	if s.forgottenBy() != "" || s.isLeaving() {
 		return
 	}
 	want := s.poolHost()
+	found := false
 	for _, h := range hosts {
 		if h.ID == want.ID {
-			want.Joined = h.Joined
+			found, want.Joined = true, h.Joined
 			if h.VTEP == want.VTEP && h.Gossip == want.Gossip && h.Version == want.Version && h.Incarnation == want.Incarnation {
 				return
 			}
 		}
+	}
+	if !found {
+		s.mu.Lock()
+		s.lost = true
+		s.mu.Unlock()
+		return
 	}
 	if err := s.pool.Register(ctx, want); err != nil {
 		s.log.Warn("this host's record in the store is not up to date", "err", err)
@@ -240,7 +248,7 @@ func (s *session) deliver(c pool.Contents) {
 
 	s.mu.Lock()
 	next := slices.Clone(c.Networks)
-	listed := map[discovery.NetworkID]bool{}
+	listed, absent := map[discovery.NetworkID]bool{}, map[discovery.NetworkID]time.Time{}
 	for _, n := range c.Networks {
 		listed[n.ID] = true
 	}
@@ -250,8 +258,11 @@ func (s *session) deliver(c pool.Contents) {
 		}
 		next = append(next, n)
 		// One that was never listed was made here a moment ago.
-		s.lost = s.lost || s.listed[n.ID]
+		if s.listed[n.ID] || !s.absent[n.ID].IsZero() {
+			absent[n.ID] = or(s.absent[n.ID], time.Now())
+		}
 	}
+	s.absent = absent
 	discovery.SortNetworks(next)
 	s.listed = listed
 	s.networks, s.read, s.deleted = next, true, c.NetGone

@@ -384,6 +384,11 @@ func (s *session) dropNetwork(id discovery.NetworkID) {
 func (s *session) reassert(ctx context.Context) {
 	s.mu.Lock()
 	lost := s.lost
+	for _, since := range s.absent {
+		// The folders of the pool are read one after the other: the tombstone of
+		// a network may come a moment after its key has gone.
+		lost = lost || time.Since(since) > 5*time.Second
+	}
 	s.mu.Unlock()
 	if !lost && !errors.Is(s.pool.Healthy(), pool.ErrNoCluster) {
 		return
@@ -393,7 +398,7 @@ func (s *session) reassert(ctx context.Context) {
 		return
 	}
 	s.mu.Lock()
-	s.lost = false
+	s.lost, s.absent = false, nil
 	s.mu.Unlock()
 	s.log.Warn("the store was wiped or restored: the cluster's record, its networks and own blocks were written back")
 }

@@ -65,10 +65,11 @@ type session struct {
 	wake          chan struct{}
 
 	mu         sync.Mutex
-	networks   []discovery.Network          // of the pool, as last delivered; sorted by VNI
-	listed     map[discovery.NetworkID]bool // of them, those that the watch has shown
-	carried    map[discovery.NetworkID]bool // by the last pass
-	unfreed    discovery.HostID             // a replaced host whose blocks are still to be freed
+	networks   []discovery.Network               // of the pool, as last delivered; sorted by VNI
+	absent     map[discovery.NetworkID]time.Time // shown before, and since then neither listed nor deleted
+	listed     map[discovery.NetworkID]bool      // of them, those that the watch has shown
+	carried    map[discovery.NetworkID]bool      // by the last pass
+	unfreed    discovery.HostID                  // a replaced host whose blocks are still to be freed
 	leaving    bool
 	complete   bool // everything was read once
 	read       bool // delivered since this agent started

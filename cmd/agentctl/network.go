@@ -228,7 +228,7 @@ func newNetworkRemove(a *app) *cobra.Command {
 		Long: `Remove networks and print the names of those that are gone.
 
 NAME is a name or an id. With -f a network that does not exist is no error, and
-addresses that dead hosts hold do not keep one.`,
+the endpoints of every host are detached, live ones too.`,
 		Example: "  agentctl network rm backend",
 		Args:    wants(1, -1, "the NAME of a network"),
 		RunE: func(cmd *cobra.Command, args []string) error {
