@@ -7,210 +7,19 @@
 #                      how to look at them
 #   demo.sh remove ID  removes what --keep left
 #
-# A host is a network namespace with an agent in it, the three of them joined by
-# a switch in a fourth; behind their default route is "the internet". Several
-# demos run side by side: each has an id that all its names begin with.
+# The hosts are network namespaces: ../hosts.sh says how. Several demos run side
+# by side.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
-
-bin=${WEFT_BIN:-$PWD/bin}
-all=/tmp/weft-demo # one directory for each demo that runs or is kept
-export PATH=$bin:$PATH
-
-# ---------------------------------------------------------------- on the screen
-
-if [[ -t 1 && -z ${NO_COLOR:-} ]]; then
-	bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'
-else
-	bold='' dim='' plain=''
-fi
-
-title() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
-note() { printf '%s%s%s\n' "$dim" "$*" "$plain"; }
-fail() {
-	printf 'demo: %s\n' "$*" >&2
-	exit 1
-}
-
-# on HOST COMMAND… shows a command at the prompt of a host, and runs it there.
-on() {
-	local host=$1
-	shift
-	printf '%s%s#%s %s\n' "$bold" "$host" "$plain" "$*"
-	WEFT_SOCKET=$dir/$host/run/agentd.sock inside "$host" "$@"
-}
-
-# ctl NUMBER ARGUMENTS… runs agentctl on a host, in silence.
-ctl() { WEFT_SOCKET=$dir/host$1/run/agentd.sock inside "host$1" agentctl "${@:2}"; }
-
-# in_ SANDBOX COMMAND… does the same in a sandbox: with its network, and the
-# resolv.conf that attach wrote for it.
-in_() {
-	local sandbox=$1
-	shift
-	printf '%s%s$%s %s\n' "$bold" "$sandbox" "$plain" "$*"
-	ip netns exec "$id-$sandbox" "$@"
-}
-
-# inside NAME COMMAND… runs a command in a namespace of the demo, in silence.
-inside() {
-	local name=$1
-	shift
-	nsenter --net="/run/netns/$id-$name" -- "$@"
-}
-
-# refused COMMAND… expects a command to fail.
-refused() {
-	if "$@"; then fail "this should not have worked"; fi
-	return 0
-}
-
-# ------------------------------------------------------- hosts out of namespaces
-
-# begin removes what killed demos left and takes the lowest free id.
-begin() {
-	local n
-	mkdir -p "$all"
-	exec 9>"$all/lock"
-	flock 9
-	for dir in "$all"/demo*; do
-		id=${dir##*/}
-		[[ ! -d $dir || -e $dir/kept ]] || alive || erase
-	done
-	for n in {1..99}; do
-		id=demo$n dir=$all/demo$n
-		[[ ! -e $dir ]] || continue
-		mkdir "$dir"
-		process $$ >"$dir/owner"
-		exec 9>&-
-		return
-	done
-	fail "99 demos run or are kept: remove some of them"
-}
-
-# process identifies a process for ever: its number and when it started.
-process() { awk '{print $1, $22}' "/proc/$1/stat" 2>/dev/null; }
-
-# alive tells whether the script that made this demo is still running.
-alive() {
-	local owner
-	owner=$(cat "$dir/owner" 2>/dev/null) && [[ -n $owner && $(process "${owner% *}") == "$owner" ]]
-}
-
-# namespaces lists those of this demo.
-namespaces() { ip netns list | awk -v id="$id-" 'index($1, id) == 1 {print $1}'; }
-
-# erase ends every process of this demo and removes all that it made.
-erase() {
-	local name pids
-	for name in $(namespaces); do
-		pids=$(ip netns pids "$name")
-		[[ -z $pids ]] || kill -9 $pids 2>/dev/null || true
-	done
-	for name in $(namespaces); do
-		ip netns delete "$name"
-		rm -rf "/etc/netns/$name"
-	done
-	rm -rf "$dir"
-}
-
-finish() {
-	local status=$?
-	trap - EXIT
-	if ((status != 0)) && [[ -n $keep ]]; then
-		explore >&2
-		exit "$status"
-	fi
-	if ((status != 0)); then
-		for log in "$dir"/host*/agentd.log; do
-			[[ ! -e $log ]] || { printf '\nend of %s:\n' "$log" && tail -n 15 "$log"; } >&2
-		done
-	fi
-	erase
-	exit "$status"
-}
-
-# namespace NAME makes one of this demo, with its loopback up.
-namespace() {
-	ip netns add "$id-$1"
-	ip -n "$id-$1" link set lo up
-}
-
-# plug NAME ADDRESS connects a namespace to the switch.
-plug() {
-	ip -n "$id-switch" link add "$1" type veth peer name eth0 netns "$id-$1"
-	ip -n "$id-switch" link set "$1" master br0 up
-	ip -n "$id-$1" addr add "$2/24" dev eth0
-	ip -n "$id-$1" link set eth0 up
-}
-
-machines() {
-	local n
-	namespace switch
-	ip -n "$id-switch" link add br0 type bridge
-	ip -n "$id-switch" link set br0 up
-	namespace internet
-	plug internet 192.0.2.254
-	ip -n "$id-internet" addr add 198.51.100.1/32 dev lo
-	page internet "hello from the internet"
-	for n in 1 2 3; do
-		namespace "host$n"
-		plug "host$n" "192.0.2.$n"
-		ip -n "$id-host$n" route add default via 192.0.2.254
-		mkdir -p "$dir/host$n"
-	done
-}
-
-# agent NUMBER starts the agent of a host. Several agents on one machine share a
-# store, and each has directories and a fabric of its own.
-agent() {
-	# nsenter itself and not the function, whose number would be a shell's.
-	nsenter --net="/run/netns/$id-host$1" -- "$bin/agentd" --name "host$1" --advertise "192.0.2.$1" \
-		--run-dir "$dir/host$1/run" --data-dir "$dir/host$1/data" \
-		--fabric "$id-fabric$1" --embedded-store "$dir/store.sock" \
-		>>"$dir/host$1/agentd.log" 2>&1 </dev/null &
-	echo $! >"$dir/host$1/pid"
-	disown
-	await 20 answers "$1"
-}
-
-# answers: a host that is no member yet has a status too, with exit code 1.
-answers() {
-	local status=0
-	ctl "$1" status >/dev/null 2>&1 || status=$?
-	((status <= 1))
-}
-
-# page NAME TEXT serves a text over HTTP in a namespace, by a real server.
-page() {
-	mkdir -p "$dir/www-$1"
-	echo "$2" >"$dir/www-$1/index.html"
-	inside "$1" busybox httpd -f -p 80 -h "$dir/www-$1" >/dev/null 2>&1 </dev/null &
-	disown
-}
-
-# await SECONDS COMMAND… runs a command until it succeeds.
-await() {
-	local until=$((SECONDS + $1))
-	shift
-	until "$@"; do
-		((SECONDS < until)) || fail "gave up waiting: $*"
-		sleep 0.05
-	done
-}
-
-# sandbox NAME makes the network namespace of a "container".
-sandbox() {
-	printf '%shost%s#%s ip netns add %s\n' "$bold" "$2" "$plain" "$id-$1"
-	namespace "$1"
-}
+example=demo
+source "$(dirname "$0")/../hosts.sh"
 
 # --------------------------------------------------------------------- the demo
 
 demo() {
 	title "Three hosts, 192.0.2.1 to 192.0.2.3, joined by a switch; an agent on each"
-	machines
-	for n in 1 2 3; do agent "$n"; done
+	machines 3
+	page internet "hello from the internet"
+	for n in 1 2 3; do agent "$n" --embedded-store "$dir/store.sock"; done
 	on host1 agentctl init
 	on host2 agentctl join 192.0.2.1 --token-file "$dir/host1/data/join.token"
 	on host3 agentctl join 192.0.2.1 --token-file "$dir/host1/data/join.token"
@@ -282,7 +91,7 @@ kill_under_ping() {
 		kill -9 "$(<"$dir/host2/pid")"
 		await 2 ended "$(<"$dir/host2/pid")"
 		printf '%shost2#%s agentd … &\n' "$bold" "$plain"
-		agent 2
+		agent 2 --embedded-store "$dir/store.sock"
 		await 5 resolves client web
 	done
 	in_ client curl -sS --max-time 5 http://web/
@@ -292,16 +101,12 @@ kill_under_ping() {
 	grep -q ' 0% packet loss' "$log" || fail "packets were lost"
 }
 
-# show prints a command that needs no host to be typed on, and runs it.
-show() {
-	printf '%s#%s %s\n' "$bold" "$plain" "$1"
-	$1
+# ending is finish, which leaves the hosts of a failed demo running for --keep.
+ending() {
+	local status=$?
+	((status == 0)) || [[ -z $keep ]] || { explore >&2 && trap - EXIT && exit "$status"; }
+	finish "$status"
 }
-
-known() { ctl "$1" network inspect "$2" >/dev/null 2>&1; }
-resolves() { ip netns exec "$id-$1" getent hosts "$2" >/dev/null; }
-ended() { ! kill -0 "$1" 2>/dev/null; }
-forgotten() { ! resolves "$1" "$2"; }
 
 explore() {
 	touch "$dir/kept"
@@ -319,7 +124,7 @@ explore() {
 
 		Remove it:
 
-		$PWD/examples/quickstart/demo.sh remove $id
+		$repo/examples/quickstart/demo.sh remove $id
 	END
 }
 
@@ -327,10 +132,8 @@ keep=''
 case ${1:-} in
 '' | --keep)
 	keep=${1:-}
-	[[ $(id -u) == 0 ]] || fail "making network namespaces needs root"
-	[[ -x $bin/agentd ]] || fail "no $bin/agentd: run make build, or make demo"
 	begin
-	trap finish EXIT
+	trap ending EXIT
 	trap 'exit 130' INT TERM HUP
 	demo
 	if [[ -n $keep ]]; then
