@@ -49,15 +49,22 @@ func Interleave(rounds int, sides ...*Side) {
 // Quartiles are the lower quartile, the median and the upper quartile.
 func Quartiles(values []float64) (q1, median, q3 float64) {
 	v := slices.Sorted(slices.Values(values))
-	at := func(p float64) float64 {
-		x := p * float64(len(v)-1)
-		i := int(x)
-		if i+1 == len(v) {
-			return v[i]
-		}
-		return v[i] + (x-float64(i))*(v[i+1]-v[i])
+	return percentile(v, 0.25), percentile(v, 0.5), percentile(v, 0.75)
+}
+
+// Percentile is the value below which that part of the measured ones lies.
+func (s *Side) Percentile(p float64) float64 {
+	return percentile(slices.Sorted(slices.Values(s.values)), p)
+}
+
+// percentile interpolates between the two nearest of sorted values.
+func percentile(sorted []float64, p float64) float64 {
+	x := p * float64(len(sorted)-1)
+	i := int(x)
+	if i+1 == len(sorted) {
+		return sorted[i]
 	}
-	return at(0.25), at(0.5), at(0.75)
+	return sorted[i] + (x-float64(i))*(sorted[i+1]-sorted[i])
 }
 
 // Bound is what the ratio of the first side to another has to be.

@@ -192,3 +192,12 @@ func (e *Engine) clean() {
 		e.t.Error(err)
 	}
 }
+
+// Sandbox is a running container's network namespace under a name of the lab,
+// so that tests send and ask from inside it.
+func (e *Engine) Sandbox(container string) *Sandbox {
+	e.t.Helper()
+	name := Netns(fmt.Sprintf("%s-c-%s", e.Host.NS, container))
+	must(e.t, "ip", "netns", "attach", string(name), e.Must("inspect", "-f", "{{.State.Pid}}", container))
+	return &Sandbox{NS: name, Host: e.Host}
+}

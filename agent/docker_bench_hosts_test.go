@@ -1,0 +1,95 @@
+package agent_test
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/weft-net/weft/agent/agenttest"
+)
+
+// engines starts an agent and a Docker engine on each of two hosts, with a weft
+// network and a Swarm overlay between them.
+func engines(b *testing.B) []*agenttest.Engine {
+	l := agenttest.NewLab(b, agenttest.Config{Hosts: 2})
+	var all []*agenttest.Engine
+	for _, h := range l.Hosts {
+		all = append(all, h.NewEngine())
+		h.Start()
+	}
+	one, two := l.Host(1), l.Host(2)
+	one.Init()
+	two.Join(one)
+	for _, e := range all {
+		e.Start()
+	}
+	one.CreateNetwork("weft")
+	all[0].Must("network", "create", "bridge0")
+	all[0].Must("swarm", "init", "--advertise-addr", one.Addr.String())
+	token := all[0].Must("swarm", "join-token", "-q", "worker")
+	all[1].Must("swarm", "join", "--token", token, one.Addr.String()+":2377")
+	all[0].Must("network", "create", "-d", "overlay", "--attachable", "swarm")
+	for _, e := range all {
+		agenttest.Eventually(b, 10*time.Second, e.Host.Name+": the weft network in Docker", func() error {
+			if r := e.Docker("network", "inspect", "weft"); r.Code != 0 {
+				return fmt.Errorf("%s", r)
+			}
+			return nil
+		})
+	}
+	return all
+}
+
+// A container that does nothing, from the command to its end, against Docker's
+// own bridge network and Swarm's overlay.
+func BenchmarkHostsDockerRun(b *testing.B) {
+	one := engines(b)[0]
+	// A container that stays keeps each network's devices, as on a host in use.
+	var sides []*agenttest.Side
+	for _, network := range []string{"weft", "bridge0", "swarm"} {
+		one.Detached("stays-"+network, "--network", network)
+		sides = append(sides, &agenttest.Side{Name: network, Measure: func() float64 {
+			start := time.Now()
+			one.Must("run", "--rm", "--network", network, agenttest.Image, "true")
+			return milliseconds(time.Since(start))
+		}})
+	}
+	for range b.N {
+		agenttest.Interleave(max(20, agenttest.Pairs(b)), sides...)
+	}
+	b.Log("\n" + agenttest.Table("docker run --rm", "ms", []agenttest.Bound{{Against: "bridge0", Ratio: 1.05}, {Against: "swarm", Ratio: 0.6}}, sides...))
+}
+
+// From the moment when `docker run -d` returns on one host until the name is
+// answered in a container on the other, by Docker's own 127.0.0.11.
+func BenchmarkHostsDockerName(b *testing.B) {
+	all := engines(b)
+	one, two := all[0], all[1]
+	docker := netip.MustParseAddr("127.0.0.11")
+	var sides []*agenttest.Side
+	for _, network := range []string{"weft", "swarm"} {
+		two.Detached("observer-"+network, "--network", network)
+		from := two.Sandbox("observer-" + network).Resolver(docker)
+		sides = append(sides, &agenttest.Side{Name: network, Measure: func() float64 {
+			name := fmt.Sprintf("c%d-%s", time.Now().UnixNano(), network)
+			one.Detached(name, "--network", network)
+			took := agenttest.Eventually(b, 10*time.Second, network+": the name on the other host", func() error {
+				got, err := from.Ask(name+".", 500*time.Millisecond)
+				if err == nil && len(got.Addrs) != 1 {
+					err = fmt.Errorf("%v", got)
+				}
+				return err
+			})
+			one.Must("rm", "-f", name)
+			return milliseconds(took)
+		}})
+	}
+	for range b.N {
+		agenttest.Interleave(max(20, agenttest.Pairs(b)), sides...)
+	}
+	for _, s := range sides {
+		b.Logf("%s: p99 %.2f ms", s.Name, s.Percentile(0.99))
+	}
+	b.Log("\n" + agenttest.Table("name on the other host after docker run -d", "ms", nil, sides...))
+}
