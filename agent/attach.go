@@ -29,6 +29,9 @@ type wantedEndpoint struct {
 	mac     discovery.MAC
 	ifname  string // empty: the first free ethN
 	noRoute bool
+
+	runtime   string // who asks: "netns" is agentctl
+	container string // the runtime's id, empty for a bare namespace
 }
 
 // Attach implements api.Service: lease, attach, announce; undone in reverse
@@ -43,6 +46,7 @@ func (a *Agent) Attach(ctx context.Context, r api.AttachRequest) (api.Attachment
 	if err != nil {
 		return api.Attachment{}, s.explain(what, err)
 	}
+	s.detachEarlier(ctx, w)
 	unlock := s.locks.lock(w.cookie)
 	defer unlock()
 	if l, ok := s.attached(w); ok {
@@ -59,7 +63,7 @@ func (a *Agent) Attach(ctx context.Context, r api.AttachRequest) (api.Attachment
 	s.log.Info("endpoint attached", "endpoint", l.Endpoint.ID, "name", w.name, "network", w.network.Name,
 		"addr", l.Addrs[0], "took", time.Since(start))
 	out := s.attachment(w.network, l)
-	if w.netns != "" {
+	if l.Resolv != "" {
 		if err := s.renderResolv(w.netns); err != nil {
 			out.Notices = append(out.Notices, fmt.Sprintf("/etc/netns/%s/resolv.conf not written: %v", w.netns, err))
 		}
@@ -70,7 +74,8 @@ func (a *Agent) Attach(ctx context.Context, r api.AttachRequest) (api.Attachment
 // checkAttach turns a request into a wanted endpoint, or says what is wrong
 // with it.
 func (s *session) checkAttach(ctx context.Context, r api.AttachRequest) (wantedEndpoint, error) {
-	w := wantedEndpoint{name: strings.ToLower(r.Name), ifname: r.Ifname, noRoute: r.NoDefaultRoute}
+	w := wantedEndpoint{name: strings.ToLower(r.Name), ifname: r.Ifname, noRoute: r.NoDefaultRoute,
+		runtime: or(r.Runtime, runtimeNetns), container: r.Container}
 	if why := s.forgottenBy(); why != "" {
 		return w, api.Errorf(api.KindConflict, "this host was taken out of the cluster: %s", why).
 			WithHint("agentctl join ADDRESS --token-file FILE --replace")
@@ -90,6 +95,9 @@ func (s *session) checkAttach(ctx context.Context, r api.AttachRequest) (wantedE
 	}
 	slices.Sort(w.aliases)
 	w.aliases = slices.Compact(w.aliases)
+	if err := w.checkRuntime(); err != nil {
+		return w, err
+	}
 	var ok bool
 	if w.network, ok = s.network(r.Network); !ok {
 		return w, noNetwork(r.Network)
@@ -104,6 +112,22 @@ func (s *session) checkAttach(ctx context.Context, r api.AttachRequest) (wantedE
 		return w, api.Errorf(api.KindMisuse, "%q is no interface name: at most 15 characters, no blanks, / or :", w.ifname)
 	}
 	return w, s.checkSandbox(ctx, r, &w)
+}
+
+// runtimeNetns is of endpoints that a person attached.
+const runtimeNetns = "netns"
+
+// checkRuntime wants to know both, who asks and for which container, or neither.
+func (w *wantedEndpoint) checkRuntime() error {
+	switch {
+	case !slices.Contains([]string{runtimeNetns, "cni", "podman", "containerd"}, w.runtime):
+		return api.Errorf(api.KindMisuse, "runtime %q: give cni, podman or containerd", w.runtime)
+	case w.runtime == runtimeNetns && w.container != "":
+		return api.Errorf(api.KindMisuse, "container %s: its runtime is missing", w.container)
+	case w.runtime != runtimeNetns && w.container == "":
+		return api.Errorf(api.KindMisuse, "runtime %s: the container's id is missing", w.runtime)
+	}
+	return nil
 }
 
 // checkAddresses reads the address and the hardware address that the user asks
@@ -264,10 +288,13 @@ func (s *session) newLocal(w wantedEndpoint, id discovery.EndpointID, addr netip
 	l := Local{
 		Endpoint: discovery.Endpoint{
 			ID: id, Network: w.network.ID, MAC: w.mac, Seq: seq,
-			Name: w.name, Aliases: w.aliases, Runtime: "netns",
+			Name: w.name, Aliases: w.aliases, Runtime: w.runtime,
 		},
-		Sandbox: w.sandbox, Cookie: w.cookie, Ifname: w.ifname,
-		Resolv: w.netns, Addrs: []netip.Prefix{addr}, NoDefault: w.noRoute || w.network.Internal, Created: time.Now().UTC(),
+		Sandbox: w.sandbox, Cookie: w.cookie, Ifname: w.ifname, Container: w.container,
+		Addrs: []netip.Prefix{addr}, NoDefault: w.noRoute || w.network.Internal, Created: time.Now().UTC(),
+	}
+	if w.container == "" {
+		l.Resolv = w.netns // a runtime writes its containers' resolv.conf
 	}
 	if addr.Addr().Is4() {
 		l.Endpoint.IPv4 = addr.Addr()

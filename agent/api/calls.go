@@ -84,6 +84,17 @@ func (c *Client) Detach(ctx context.Context, network, nameOrID string) error {
 	return c.call(ctx, http.MethodDelete, path, nil, nil)
 }
 
+// DetachContainer is DELETE /v1/networks/{network}/containers/{container}.
+func (c *Client) DetachContainer(ctx context.Context, ref ContainerRef) error {
+	path, err := join("/v1/networks", ref.Network, "containers", ref.Container)
+	if err != nil {
+		return err
+	}
+	v := url.Values{}
+	set(v, "ifname", ref.Ifname)
+	return c.call(ctx, http.MethodDelete, withQuery(path, v), nil, nil)
+}
+
 // Endpoints is GET /v1/endpoints.
 func (c *Client) Endpoints(ctx context.Context, f EndpointFilter) ([]Endpoint, error) {
 	v := url.Values{}

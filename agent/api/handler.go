@@ -80,6 +80,7 @@ func routes(s Service) []route {
 		{"DELETE", "/v1/networks/{network}/endpoints/{endpoint}", remove(func(ctx context.Context, r *http.Request) error {
 			return s.Detach(ctx, r.PathValue("network"), r.PathValue("endpoint"))
 		})},
+		{"DELETE", "/v1/networks/{network}/containers/{container}", remove(detachContainer(s))},
 
 		{"GET", "/v1/dns/query", get(query(s))},
 	}
@@ -118,6 +119,18 @@ func removeNetwork(s Service) func(context.Context, *http.Request) error {
 			return err
 		}
 		return s.NetworkRemove(ctx, r.PathValue("network"), force)
+	}
+}
+
+func detachContainer(s Service) func(context.Context, *http.Request) error {
+	return func(ctx context.Context, r *http.Request) error {
+		p, err := parameters(r, "ifname")
+		if err != nil {
+			return err
+		}
+		return s.DetachContainer(ctx, ContainerRef{
+			Network: r.PathValue("network"), Container: r.PathValue("container"), Ifname: p.Get("ifname"),
+		})
 	}
 }
 

@@ -119,9 +119,14 @@ func (f *fake) Detach(_ context.Context, n, e string) error {
 	return f.err
 }
 
+func (f *fake) DetachContainer(_ context.Context, c api.ContainerRef) error {
+	f.last = c
+	return f.err
+}
+
 func endpoint(name string) api.Endpoint {
 	return api.Endpoint{ID: "e1", Name: name, Network: "blue", Address: "10.64.0.5/20", MAC: "0e:00:0a:40:00:05", Host: "host1",
-		Status: "live", Runtime: "netns", Sandbox: "/run/netns/web", Interface: "eth0"}
+		Status: "live", Runtime: "netns", Sandbox: "/run/netns/web", Interface: "eth0", Container: "c1"}
 }
 
 func (f *fake) Endpoints(_ context.Context, filter api.EndpointFilter) ([]api.Endpoint, error) {

@@ -22,6 +22,9 @@ type Service interface {
 
 	Attach(ctx context.Context, r AttachRequest) (Attachment, error)
 	Detach(ctx context.Context, network, nameOrID string) error
+	// DetachContainer is nil when the container, its network or this host's
+	// membership is gone: a runtime repeats it until it is.
+	DetachContainer(ctx context.Context, c ContainerRef) error
 	Endpoints(ctx context.Context, f EndpointFilter) ([]Endpoint, error)
 	Endpoint(ctx context.Context, nameOrID string) (Endpoint, error)
 

@@ -198,6 +198,18 @@ type AttachRequest struct {
 	MAC            string   `json:"mac,omitempty"`
 	Ifname         string   `json:"ifname,omitempty"` // eth0 when empty
 	NoDefaultRoute bool     `json:"no_default_route,omitempty"`
+	// Of a container runtime's plugin only: who asks, and the runtime's id of
+	// the container, by which DetachContainer finds the endpoint again.
+	Runtime   string `json:"runtime,omitempty"` // cni, podman, containerd; netns when empty
+	Container string `json:"container,omitempty"`
+}
+
+// ContainerRef names an endpoint as a container runtime does. An interface name
+// is needed where a container is on a network twice.
+type ContainerRef struct {
+	Network   string
+	Container string // the runtime's id
+	Ifname    string // empty: every interface of the container
 }
 
 // Attachment answers attach.
@@ -229,6 +241,7 @@ type Endpoint struct {
 	// Of local endpoints only.
 	Sandbox   string `json:"sandbox,omitempty"`
 	Interface string `json:"interface,omitempty"`
+	Container string `json:"container,omitempty"` // the runtime's id
 }
 
 // EndpointFilter selects endpoints; empty fields select all.

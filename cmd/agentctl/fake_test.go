@@ -225,6 +225,8 @@ func (c *cluster) Attach(_ context.Context, r api.AttachRequest) (api.Attachment
 
 func (c *cluster) Detach(context.Context, string, string) error { return nil }
 
+func (c *cluster) DetachContainer(context.Context, api.ContainerRef) error { return nil }
+
 func (c *cluster) Endpoints(ctx context.Context, f api.EndpointFilter) ([]api.Endpoint, error) {
 	unlock, err := c.enter(ctx)
 	if err != nil {
