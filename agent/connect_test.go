@@ -252,3 +252,34 @@ func TestUntilReadsWhatDockerReads(t *testing.T) {
 		t.Errorf("until=yesterday: %v, want misuse", err)
 	}
 }
+
+func TestDefaultRouteGoesToTheFirstNetworkThatMayHaveIt(t *testing.T) {
+	network := func(id byte, name string, internal bool) discovery.Network {
+		return discovery.Network{ID: discovery.NetworkID{id}, Name: name, Internal: internal}
+	}
+	on := func(id byte, cookie uint64, has, unwanted bool) Local {
+		return Local{Endpoint: discovery.Endpoint{ID: discovery.EndpointID{id}, Network: discovery.NetworkID{id}}, Cookie: cookie, NoDefault: !has, NoRoute: unwanted}
+	}
+	s := &session{networks: []discovery.Network{network(1, "going", false), network(2, "web", false), network(3, "back", false), network(4, "a-inner", true)}}
+	for name, tt := range map[string]struct {
+		others []Local
+		want   string
+	}{
+		"the first by name":         {[]Local{on(2, 7, false, false), on(3, 7, false, false)}, "back"},
+		"not an internal one":       {[]Local{on(2, 7, false, false), on(4, 7, false, false)}, "web"},
+		"not against the user":      {[]Local{on(2, 7, false, false), on(3, 7, false, true)}, "web"},
+		"not when another has it":   {[]Local{on(2, 7, true, false), on(3, 7, false, false)}, ""},
+		"not to another sandbox":    {[]Local{on(3, 8, false, false)}, ""},
+		"not to an unknown network": {[]Local{on(9, 7, false, false)}, ""},
+		"nobody else":               {nil, ""},
+	} {
+		going := on(1, 7, true, false)
+		s.journal = &journal{locals: map[discovery.EndpointID]Local{going.Endpoint.ID: going}}
+		for _, l := range tt.others {
+			s.journal.locals[l.Endpoint.ID] = l
+		}
+		if _, n, _ := s.nextDefault(going); n.Name != tt.want {
+			t.Errorf("%s: got %q, want %q", name, n.Name, tt.want)
+		}
+	}
+}
