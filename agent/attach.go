@@ -27,7 +27,7 @@ type wantedEndpoint struct {
 	aliases []string
 	addr    netip.Addr // zero: any
 	mac     discovery.MAC
-	ifname  string // empty: the first free ethN
+	ifname  string // empty: the first free ethN, until attachFree has found it
 	noRoute bool
 	labels  map[string]string
 
@@ -61,7 +61,7 @@ func (s *session) attachOnce(ctx context.Context, w wantedEndpoint) (api.Attachm
 		return s.attachment(w.network, l), sameEndpoint(l, w)
 	}
 	start := time.Now()
-	l, err := s.attach(ctx, w)
+	l, err := s.attachFree(ctx, w)
 	if err != nil {
 		return api.Attachment{}, err
 	}
@@ -257,7 +257,7 @@ func (s *session) attach(ctx context.Context, w wantedEndpoint) (l Local, err er
 		}
 	}
 	undo = append(undo, func() { _ = s.overlay.Detach(clean, id.String()) })
-	if err := s.plug(ctx, w, &l); err != nil {
+	if err := s.overlay.Attach(ctx, s.link(w.network, l)); err != nil {
 		return Local{}, err
 	}
 	undo = append(undo, func() { _ = s.journal.remove(id) })
@@ -318,9 +318,6 @@ func (s *session) newLocal(w wantedEndpoint, id discovery.EndpointID, addr netip
 	for _, o := range s.journal.all() {
 		// One default route for each sandbox: the first network's.
 		l.NoDefault = l.NoDefault || o.Cookie == w.cookie && !o.NoDefault
-	}
-	if l.Ifname == "" {
-		l.Ifname = s.freeIfname(w.cookie, map[string]bool{})
 	}
 	return l
 }

@@ -9,17 +9,19 @@ import (
 	"github.com/weft-net/weft/overlay"
 )
 
-// plug makes the interface of an endpoint. A name that another interface of the
-// sandbox has is passed over, unless the user chose it.
-func (s *session) plug(ctx context.Context, w wantedEndpoint, l *Local) error {
-	taken := map[string]bool{}
-	for {
-		err := s.overlay.Attach(ctx, s.link(w.network, *l))
-		if w.ifname != "" || !errors.Is(err, overlay.ErrIfnameTaken) {
-			return err
+// attachFree attaches under the interface's name that the user chose, else under
+// the first ethN that is free: one that somebody else's interface has in the
+// sandbox is passed over.
+func (s *session) attachFree(ctx context.Context, w wantedEndpoint) (Local, error) {
+	if w.ifname != "" {
+		return s.attach(ctx, w)
+	}
+	for taken := map[string]bool{}; ; taken[w.ifname] = true {
+		w.ifname = s.freeIfname(w.cookie, taken)
+		l, err := s.attach(ctx, w)
+		if !errors.Is(err, overlay.ErrIfnameTaken) {
+			return l, err
 		}
-		taken[l.Ifname] = true
-		l.Ifname = s.freeIfname(w.cookie, taken)
 	}
 }
 
