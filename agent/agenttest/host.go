@@ -18,7 +18,8 @@ type Host struct {
 	NS     Netns
 	Fabric Netns // that the agent makes
 	Addr   netip.Addr
-	Dir    string // run and data directory of the agent
+	Dir    string   // run and data directory of the agent
+	More   []string // flags that the agent gets besides
 
 	lab   *Lab
 	agent *process
@@ -52,7 +53,7 @@ func (h *Host) Flags() []string {
 	if h.lab.cfg.Store == Embedded {
 		flags = append(flags, "--embedded-store", h.lab.StoreSocket())
 	}
-	return flags
+	return append(flags, h.More...)
 }
 
 // StoreSocket is the unix socket over which the agents share the embedded store.

@@ -53,15 +53,13 @@ func (n Netns) batch(t testing.TB, commands ...string) {
 	mustFeed(t, strings.Join(commands, "\n")+"\n", "ip", "-n", string(n), "-batch", "-")
 }
 
-// delete ends every process in the namespace, and removes it with its
-// /etc/netns directory. It does nothing when there is none.
+// delete ends every process in the namespace and all that these started, such as
+// containers, and removes it with its /etc/netns directory. It does nothing when there is none.
 func (n Netns) delete() error {
 	if _, err := os.Stat(n.Path()); err != nil {
 		return os.RemoveAll("/etc/netns/" + string(n))
 	}
-	for _, pid := range strings.Fields(Run("", "ip", "netns", "pids", string(n)).Stdout) {
-		Run("", "kill", "-9", pid)
-	}
+	killTrees(strings.Fields(Run("", "ip", "netns", "pids", string(n)).Stdout))
 	if r := Run("", "ip", "netns", "delete", string(n)); r.Code != 0 {
 		return fmt.Errorf("%s", r)
 	}

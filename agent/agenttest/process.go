@@ -73,3 +73,19 @@ func tail(path string, lines int) string {
 	all := strings.Split(strings.TrimRight(string(b), "\n"), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
+
+// killTrees kills processes and all below them.
+func killTrees(pids []string) {
+	children := map[string][]string{}
+	for line := range strings.Lines(Run("", "ps", "-eo", "pid=,ppid=").Stdout) {
+		if f := strings.Fields(line); len(f) == 2 {
+			children[f[1]] = append(children[f[1]], f[0])
+		}
+	}
+	for i := 0; i < len(pids); i++ { // pids grows
+		pids = append(pids, children[pids[i]]...)
+	}
+	if len(pids) > 0 {
+		Run("", append([]string{"kill", "-9"}, pids...)...)
+	}
+}

@@ -102,7 +102,18 @@ func remove(id string) error {
 			}
 		}
 	}
+	removeCgroups(id)
 	return os.RemoveAll(filepath.Join(labs, id))
+}
+
+// removeCgroups removes the control groups of a lab's containers, which their
+// runtime leaves when it is killed. The kernel refuses those in use.
+func removeCgroups(id string) {
+	tops, _ := filepath.Glob("/sys/fs/cgroup/*/" + id + "-*")
+	more, _ := filepath.Glob("/sys/fs/cgroup/" + id + "-*")
+	for _, top := range append(tops, more...) {
+		Run("", "find", top, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";")
+	}
 }
 
 // isHost tells the namespaces of hosts (h1, h2, …) from the rest.

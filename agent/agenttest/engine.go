@@ -1,0 +1,194 @@
+package agenttest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Debian's programs: another docker in the path may be newer than the engine.
+const (
+	dockerd = "/usr/sbin/dockerd"
+	docker  = "/usr/bin/docker"
+)
+
+// Image is the image that every Engine has: busybox under all of its names.
+const Image = "busybox"
+
+// Engine is a Docker daemon on a host: it shares the host's network, and has a
+// /run, an /etc/docker and a resolv.conf of its own.
+type Engine struct {
+	Host *Host
+	Dir  string
+
+	t      testing.TB
+	holder *process // keeps the mount namespace over restarts of the daemon
+	daemon *process
+}
+
+// NewEngine prepares a Docker daemon for the host, and does not start it.
+func (h *Host) NewEngine() *Engine {
+	t := h.lab.t
+	t.Helper()
+	Need(t, dockerd, docker, "runc", "busybox", "tar")
+	e := &Engine{Host: h, Dir: filepath.Join(h.Dir, "docker"), t: t}
+	if err := os.MkdirAll(filepath.Join(e.Dir, "etc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	e.ResolvConf("nameserver " + routerAddr.String())
+	e.DaemonJSON("{}")
+	// A lasting namespace of mounts: with a fresh /run the daemon would not find
+	// the sandboxes and shims of its earlier life.
+	e.holder = start(t, filepath.Join(e.Dir, "holder.log"), nil, h.NS.Enter("unshare", "--mount", "--uts", "sh", "-ec", `
+		mount -t tmpfs tmpfs /run
+		mkdir -p /run/docker/plugins
+		ln -s "$2" /run/docker/plugins/weft.sock
+		mount --bind "$1/etc" /etc/docker
+		mount --bind "$1/resolv.conf" /etc/resolv.conf
+		hostname "$3"
+		touch "$1/ready"
+		exec sleep infinity`, "sh", e.Dir, e.PluginSocket(), h.Name)...)
+	Eventually(t, 10*time.Second, h.Name+": a place for dockerd", func() error {
+		_, err := os.Stat(filepath.Join(e.Dir, "ready"))
+		return err
+	})
+	t.Cleanup(e.clean)
+	return e
+}
+
+// Socket is where the daemon answers; PluginSocket where it looks for weft.
+func (e *Engine) Socket() string       { return filepath.Join(e.Dir, "docker.sock") }
+func (e *Engine) PluginSocket() string { return filepath.Join(e.Dir, "weft.sock") }
+
+// ResolvConf writes the host's resolv.conf, as the daemon sees it from its next
+// container on. The file stays the same one: it is mounted.
+func (e *Engine) ResolvConf(text string) { e.write(filepath.Join(e.Dir, "resolv.conf"), text) }
+
+// DaemonJSON writes the daemon's configuration, for its next start.
+func (e *Engine) DaemonJSON(text string) { e.write(filepath.Join(e.Dir, "etc", "daemon.json"), text) }
+
+func (e *Engine) write(path, text string) {
+	e.t.Helper()
+	if err := os.WriteFile(path, []byte(text+"\n"), 0o644); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// enter is the command line that runs args where the daemon does.
+func (e *Engine) enter(args ...string) []string {
+	return append([]string{"nsenter", "-t", fmt.Sprint(e.holder.cmd.Process.Pid), "--mount", "--uts", "--net"}, args...)
+}
+
+// Launch starts the daemon and does not wait for it.
+func (e *Engine) Launch(flags ...string) {
+	e.t.Helper()
+	e.daemon = start(e.t, e.log(), nil, e.enter(append([]string{dockerd,
+		"--data-root", filepath.Join(e.Dir, "data"), "--exec-root", filepath.Join(e.Dir, "exec"),
+		"--pidfile", filepath.Join(e.Dir, "pid"), "-H", "unix://" + e.Socket(),
+		"--storage-driver", "vfs", "--cgroup-parent", "/" + e.cgroup()}, flags...)...)...)
+}
+
+// Start starts the daemon, and waits until it answers and has the image.
+func (e *Engine) Start(flags ...string) {
+	e.t.Helper()
+	e.Launch(flags...)
+	e.AwaitAPI()
+	if e.Docker("image", "inspect", Image).Code != 0 {
+		e.importImage()
+	}
+}
+
+// AwaitAPI waits until the daemon answers.
+func (e *Engine) AwaitAPI() {
+	e.t.Helper()
+	Eventually(e.t, 60*time.Second, e.Host.Name+": dockerd", func() error {
+		if !e.daemon.running() {
+			e.t.Fatalf("%s: dockerd ended: %v\n%s", e.Host.Name, e.daemon.err, e.LogTail(20))
+		}
+		if r := e.Docker("version"); r.Code != 0 {
+			return fmt.Errorf("%s", r)
+		}
+		return nil
+	})
+}
+
+// Stop ends the daemon as a service manager does, Kill as kill -9 does. With
+// live-restore its containers go on.
+func (e *Engine) Stop() { e.end(syscall.SIGTERM) }
+func (e *Engine) Kill() { e.end(syscall.SIGKILL) }
+
+func (e *Engine) end(s syscall.Signal) {
+	e.t.Helper()
+	if e.daemon == nil {
+		return
+	}
+	if err := e.daemon.signal(s); err != nil {
+		e.t.Errorf("%s: %v", e.Host.Name, err)
+	}
+	e.daemon = nil
+}
+
+// Docker runs the docker command against this daemon.
+func (e *Engine) Docker(args ...string) Result {
+	e.t.Helper()
+	return Run("", append([]string{docker, "-H", "unix://" + e.Socket()}, args...)...)
+}
+
+// Must is Docker for a command that must succeed; it returns what it printed,
+// without the white space around it.
+func (e *Engine) Must(args ...string) string {
+	e.t.Helper()
+	r := e.Docker(args...)
+	if r.Code != 0 {
+		e.t.Fatalf("%s: %s\n%s", e.Host.Name, r, e.LogTail(10))
+	}
+	return strings.TrimSpace(r.Stdout)
+}
+
+// Detached runs a container that waits for its end, and returns its id.
+func (e *Engine) Detached(name string, flags ...string) string {
+	e.t.Helper()
+	args := append([]string{"run", "-d", "--name", name}, flags...)
+	return e.Must(append(args, Image, "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait; done")...)
+}
+
+func (e *Engine) log() string { return filepath.Join(e.Dir, "dockerd.log") }
+
+// LogTail is the last lines that the daemon logged.
+func (e *Engine) LogTail(lines int) string { return tail(e.log(), lines) }
+
+func (e *Engine) cgroup() string { return string(e.Host.NS) }
+
+// importImage gives the daemon an image of one program and its names.
+func (e *Engine) importImage() {
+	e.t.Helper()
+	must(e.t, "sh", "-ec", `
+		root=$1
+		mkdir -p "$root/bin" "$root/etc" "$root/tmp"
+		cp "$(command -v busybox)" "$root/bin/busybox"
+		for name in $(busybox --list); do
+			[ "$name" = busybox ] || ln -sf busybox "$root/bin/$name"
+		done
+		echo root:x:0:0:root:/:/bin/sh >"$root/etc/passwd"
+		tar -C "$root" -c . | "$2" -H "unix://$3" import -c 'CMD ["sh"]' - "$4"
+		rm -rf "$root"`, "sh", filepath.Join(e.Dir, "image"), docker, e.Socket(), Image)
+}
+
+// clean removes the containers and ends the daemon. What it cannot remove, the
+// lab's end does: every process below a process of the host is killed.
+func (e *Engine) clean() {
+	if e.t.Failed() && e.daemon != nil {
+		e.t.Logf("end of the log of dockerd on %s:\n%s", e.Host.Name, e.LogTail(40))
+	}
+	if e.daemon != nil {
+		Run("", "sh", "-c", `"$1" -H "unix://$2" ps -aq | xargs -r "$1" -H "unix://$2" rm -f`, "sh", docker, e.Socket())
+	}
+	e.Stop()
+	if err := e.holder.signal(syscall.SIGKILL); err != nil {
+		e.t.Error(err)
+	}
+}
