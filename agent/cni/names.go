@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/weft-net/weft/agent/api"
 )
 
 // nerdctlNames is where nerdctl keeps names: <hash>/names/<namespace>/<name>
@@ -17,10 +19,10 @@ var nerdctlNames = "/var/lib/nerdctl"
 // that its address is called back, the rest are aliases. A name that its runtime
 // gave it comes before the aliases of a user, and those before what is made of
 // its id, so that a container is called back by what `podman ps` shows.
-func namesOf(c Conf, a args, id string) []string {
+func namesOf(c conf, a args, id string) []string {
 	var names []string
 	add := func(name string) {
-		if l := label(name); l != "" && !slices.Contains(names, l) {
+		if l := api.Label(name); l != "" && !slices.Contains(names, l) {
 			names = append(names, l)
 		}
 	}
@@ -45,18 +47,6 @@ func namesOf(c Conf, a args, id string) []string {
 		add(short)
 	}
 	return names
-}
-
-// label makes a DNS label of a name: what cannot stand in one becomes a hyphen.
-// It is empty when nothing is left.
-func label(name string) string {
-	b := []byte(strings.ToLower(name))
-	for i, c := range b {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
-			b[i] = '-'
-		}
-	}
-	return string(bytes.Trim(b[:min(len(b), 63)], "-"))
 }
 
 var hash = regexp.MustCompile(`^(?:.*-)?([0-9a-f]{64})$`)
