@@ -1,7 +1,6 @@
 package agenttest
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,8 +19,8 @@ type Containerd struct {
 	dir string
 }
 
-// Containerd starts containerd on the host. It and its containers end with the
-// test.
+// Containerd starts containerd on the host. It ends with the test; its shims and
+// containers, below processes of the host, with the lab.
 func (h *Host) Containerd() *Containerd {
 	t := h.lab.t
 	t.Helper()
@@ -34,8 +33,7 @@ func (h *Host) Containerd() *Containerd {
 	}
 	p := start(t, filepath.Join(c.dir, "log"), nil, h.NS.Enter("containerd", "--config", conf)...)
 	t.Cleanup(func() {
-		err := removeContainerd(c.dir)
-		if err := errors.Join(err, p.signal(syscall.SIGTERM)); err != nil {
+		if err := p.signal(syscall.SIGTERM); err != nil {
 			t.Error(err)
 		}
 	})
@@ -113,33 +111,4 @@ func (c *Containerd) Stop(name string) {
 			return nil
 		})
 	}
-}
-
-// removeContainerds ends the containers of a lab's containerds.
-func removeContainerds(lab string) error {
-	found, err := filepath.Glob(filepath.Join(lab, "h*", "containerd"))
-	errs := []error{err}
-	for _, dir := range found {
-		errs = append(errs, removeContainerd(dir))
-	}
-	return errors.Join(errs...)
-}
-
-// removeContainerd ends the shims of a containerd, which names itself on their
-// command line, and with them their containers.
-func removeContainerd(dir string) error {
-	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		return err
-	}
-	for _, path := range all {
-		b, err := os.ReadFile(path)
-		if err != nil || !strings.Contains(string(b), "containerd-shim") || !strings.Contains(string(b), containerdNamespace(dir)) {
-			continue
-		}
-		pid := filepath.Base(filepath.Dir(path))
-		children := strings.Fields(Run("", "ps", "-o", "pid=", "--ppid", pid).Stdout)
-		Run("", append([]string{"kill", "-9", pid}, children...)...)
-	}
-	return nil
 }
