@@ -210,9 +210,12 @@ func TestCNIPluginFromAddToGC(t *testing.T) {
 	blind.must(t, "DEL", conf)
 	blind.must(t, "DEL", conf)
 	call.fails(t, "CHECK", checked, 3, "container c1 has no eth0")
-	if r := s.NS.Run("ip", "link", "show", "eth0"); r.Code == 0 {
-		t.Errorf("after DEL: %s", r)
-	}
+	agenttest.Eventually(t, time.Second, "the interface is gone after DEL", func() error {
+		if r := s.NS.Run("ip", "link", "show", "eth0"); r.Code == 0 {
+			return fmt.Errorf("%s", r)
+		}
+		return nil
+	})
 
 	// The network goes first.
 	red := cniConf{"cniVersion": "1.1.0", "name": "red", "type": "weft", "socket": h.Socket()}

@@ -63,6 +63,7 @@ type session struct {
 	started       time.Time
 	kept          bool       // the membership is on the disk
 	locks         keyedLocks // by sandbox: one request at a time for each
+	unplugs       unplugs
 	wake          chan struct{}
 
 	mu         sync.Mutex
@@ -393,6 +394,7 @@ func (s *session) halt() {
 	if err := s.group.Wait(); err != nil {
 		s.log.Error("a task of this member failed", "err", err)
 	}
+	s.unplugs.waitAll()
 }
 
 func (s *session) close() {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -43,22 +42,28 @@ func namesOf(c conf, a args, id string) []string {
 	if pod == "" {
 		add(nerdctlName(id))
 	}
-	if len(names) == 0 || isHash(id) {
+	if len(names) == 0 || drawn(id) != "" {
 		add(short)
 	}
 	return names
 }
 
-var hash = regexp.MustCompile(`^(?:.*-)?([0-9a-f]{64})$`)
-
-// isHash tells an id that a runtime has drawn from one that a person has typed.
-func isHash(id string) bool { return hash.MatchString(id) }
+// drawn is the end of an id that a runtime has drawn: 64 hexadecimal digits,
+// alone or after a namespace and a hyphen. It is empty for an id that a person
+// has typed.
+func drawn(id string) string {
+	rest := len(id) - 64
+	if rest < 0 || rest > 0 && id[rest-1] != '-' || strings.Trim(id[rest:], "0123456789abcdef") != "" {
+		return ""
+	}
+	return id[rest:]
+}
 
 // shortID is the first twelve digits of a drawn id, as runtimes show it, and
 // all of one that a person has typed.
 func shortID(id string) string {
-	if m := hash.FindStringSubmatch(id); m != nil {
-		return m[1][:12]
+	if d := drawn(id); d != "" {
+		return d[:12]
 	}
 	return id
 }
@@ -66,14 +71,14 @@ func shortID(id string) string {
 // nerdctlName looks an id of the form <namespace>-<id> up in nerdctl's store;
 // empty when it is not there.
 func nerdctlName(id string) string {
-	m := hash.FindStringSubmatch(id)
-	if m == nil || len(id) == len(m[1]) {
+	d := drawn(id)
+	namespace := strings.TrimSuffix(strings.TrimSuffix(id, d), "-")
+	if d == "" || namespace == "" {
 		return ""
 	}
-	namespace := id[:len(id)-len(m[1])-1]
 	found, _ := filepath.Glob(filepath.Join(nerdctlNames, "*", "names", escapeGlob(namespace), "*"))
 	for _, path := range found {
-		if b, err := os.ReadFile(path); err == nil && string(bytes.TrimSpace(b)) == m[1] {
+		if b, err := os.ReadFile(path); err == nil && string(bytes.TrimSpace(b)) == d {
 			return filepath.Base(path)
 		}
 	}
