@@ -99,7 +99,8 @@ func (c *Containerd) Exec(container string, args ...string) Result {
 	return c.Ctr(append([]string{"task", "exec", "--exec-id", "exec" + fmt.Sprint(time.Now().UnixNano()), container}, args...)...)
 }
 
-// Stop ends a container, whose network ctr removes then, without a namespace.
+// Stop ends a container. ctr calls DEL only for one that it waits for: of this
+// one the namespace goes, and nobody is told.
 func (c *Containerd) Stop(name string) {
 	t := c.Host.lab.t
 	t.Helper()

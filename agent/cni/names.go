@@ -71,25 +71,15 @@ func shortID(id string) string {
 // nerdctlName looks an id of the form <namespace>-<id> up in nerdctl's store;
 // empty when it is not there.
 func nerdctlName(id string) string {
-	d := drawn(id)
-	namespace := strings.TrimSuffix(strings.TrimSuffix(id, d), "-")
-	if d == "" || namespace == "" {
+	if drawn(id) == "" {
 		return ""
 	}
-	found, _ := filepath.Glob(filepath.Join(nerdctlNames, "*", "names", escapeGlob(namespace), "*"))
+	found, _ := filepath.Glob(filepath.Join(nerdctlNames, "*", "names", "*", "*"))
 	for _, path := range found {
-		if b, err := os.ReadFile(path); err == nil && string(bytes.TrimSpace(b)) == d {
+		b, err := os.ReadFile(path)
+		if err == nil && filepath.Base(filepath.Dir(path))+"-"+string(bytes.TrimSpace(b)) == id {
 			return filepath.Base(path)
 		}
 	}
 	return ""
-}
-
-// escapeGlob: a namespace is [A-Za-z0-9_.-] and has nothing to escape; anything
-// else matches nothing.
-func escapeGlob(s string) string {
-	if strings.ContainsAny(s, `*?[\/`) {
-		return "\x00"
-	}
-	return s
 }
