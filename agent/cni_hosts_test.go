@@ -165,6 +165,33 @@ func TestPodmanContainersGetWhatTheyAskFor(t *testing.T) {
 	})
 }
 
+// A container that ends while its host has no agent is nobody's endpoint when
+// there is one again, and one that goes on is the same as before.
+func TestPodmanContainersComeAndGoWithoutAnAgent(t *testing.T) {
+	t.Parallel()
+	l := agenttest.NewCluster(t, agenttest.Config{Hosts: 2})
+	one, two := l.Host(1), l.Host(2)
+	one.CreateNetwork("blue")
+	awaitConflist(t, one, "blue")
+	p := one.Podman()
+	p.Start("stays", "--network", "blue")
+	p.Start("goes", "--network", "blue")
+	before := endpointsOf(t, one)["stays"]
+	one.Kill()
+	if r := p.TryStart("early", "--network", "blue"); r.Code == 0 || !strings.Contains(r.Stderr, "is not running") {
+		t.Errorf("%s", r)
+	}
+	p.Run("rm", "-f", "-t", "0", "goes", "early")
+	one.Start()
+	agenttest.Eventually(t, 5*time.Second, "only the one that stayed is there", func() error {
+		rows := endpointsOf(t, two)
+		if len(rows) != 1 || rows["stays"].Address != before.Address {
+			return fmt.Errorf("%v", rows)
+		}
+		return nil
+	})
+}
+
 // What runtimes do beside the plain ADD and DEL, and at the wrong time.
 func TestCNIPluginFromAddToGC(t *testing.T) {
 	t.Parallel()
