@@ -2,7 +2,7 @@
 # KEEP=1 make demo leaves the demo running. RUN='Churn|Killed' chooses for soak.
 
 BIN      := bin
-PROGRAMS := ./cmd/agentd ./cmd/agentctl
+PROGRAMS := ./cmd/agentd ./cmd/agentctl ./cmd/weft-cni ./cmd/weft-netavark
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFLAGS_ := -trimpath -ldflags '-s -w'
 RUN      ?= TestAgentKilled|TestThousandEndpoints|TestNamesOfADeadHost|TestAnotherAgent

@@ -256,12 +256,14 @@ func (s *session) attach(ctx context.Context, w wantedEndpoint) (l Local, err er
 			s.log.Warn("network not whole in the kernel", "network", w.network.Name, "err", err)
 		}
 	}
-	undo = append(undo, func() { _ = s.overlay.Detach(clean, id.String()) })
-	if err := s.overlay.Attach(ctx, s.link(w.network, l)); err != nil {
-		return Local{}, err
-	}
-	undo = append(undo, func() { _ = s.journal.remove(id) })
-	if err := s.journal.put(l); err != nil {
+	s.unplugs.wait(lease.Addr.Addr())
+	undo = append(undo, func() { _ = s.overlay.Detach(clean, id.String()) }, func() { _ = s.journal.remove(id) })
+	// The disk and the kernel work side by side. An agent that dies in between
+	// leaves an interface that reap removes, or an endpoint that it mends.
+	written := make(chan error, 1)
+	go func() { written <- s.journal.put(l) }()
+	err = s.overlay.Attach(ctx, s.link(w.network, l))
+	if err = errors.Join(err, <-written); err != nil {
 		return Local{}, err
 	}
 	undo = append(undo, func() { s.directory.Announce(nil, []discovery.EndpointID{id}); s.poke() })

@@ -52,16 +52,17 @@ func BenchmarkHostsAttach(b *testing.B) {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// cniPlugin is Debian's bridge plugin with a configuration for one sandbox.
+// cniPlugin is a CNI plugin with a configuration for one sandbox.
 type cniPlugin struct {
 	b       *testing.B
 	host    *agenttest.Host
 	sandbox *agenttest.Sandbox
+	path    string
 	config  string
 }
 
 func newCNI(b *testing.B, h *agenttest.Host, s *agenttest.Sandbox) cniPlugin {
-	return cniPlugin{b, h, s, fmt.Sprintf(`{"cniVersion": "0.4.0", "name": "bench", "type": "bridge",
+	return cniPlugin{b, h, s, "/usr/lib/cni/bridge", fmt.Sprintf(`{"cniVersion": "0.4.0", "name": "bench", "type": "bridge",
 		"bridge": "cnibench", "isGateway": true, "ipam": {"type": "host-local", "dataDir": %q,
 		"ranges": [[{"subnet": "10.99.0.0/16"}]]}}`, filepath.Join(h.Dir, "cni"))}
 }
@@ -69,7 +70,7 @@ func newCNI(b *testing.B, h *agenttest.Host, s *agenttest.Sandbox) cniPlugin {
 func (c cniPlugin) call(command string) time.Duration {
 	c.b.Helper()
 	args := c.host.NS.Enter("env", "CNI_COMMAND="+command, "CNI_CONTAINERID=bench", "CNI_NETNS="+c.sandbox.NS.Path(),
-		"CNI_IFNAME=eth0", "CNI_PATH=/usr/lib/cni", "/usr/lib/cni/bridge")
+		"CNI_IFNAME=eth0", "CNI_PATH="+filepath.Dir(c.path), c.path)
 	start := time.Now()
 	if r := agenttest.Run(c.config, args...); r.Code != 0 {
 		c.b.Fatalf("%s", r)

@@ -33,6 +33,7 @@ type Config struct {
 	Profile   string         // "lan" or "wan"; init decides it for the cluster
 	DNS       DNSConfig      //
 	Grace     time.Duration  // a dead member's names stay this long
+	CNIConf   string         // directory of conflists, or "none"; empty: /etc/cni/net.d with the default RunDir, else none
 	Avoid     []netip.Prefix // no automatic subnet overlaps these, on any host
 }
 
@@ -86,6 +87,7 @@ type raw struct {
 	RunDir        string   `yaml:"run_dir"`
 	DataDir       string   `yaml:"data_dir"`
 	Fabric        string   `yaml:"fabric"`
+	CNIConfDir    string   `yaml:"cni_conf_dir"`
 	LogLevel      string   `yaml:"log_level"`
 	LogFormat     string   `yaml:"log_format"`
 	EmbeddedStore string   `yaml:"embedded_store"`
@@ -143,12 +145,13 @@ func (in raw) typed() (Config, error) {
 	}
 	cfg := Config{
 		Name:      or(in.Name, hostname()),
-		RunDir:    or(in.RunDir, "/run/weft"),
+		RunDir:    or(in.RunDir, defaultRunDir),
 		DataDir:   or(in.DataDir, "/var/lib/weft"),
 		Fabric:    or(in.Fabric, "weft"),
 		LogFormat: or(in.LogFormat, "text"),
 		Domain:    strings.ToLower(strings.Trim(or(in.Domain, "weft.internal"), ".")),
 		Profile:   or(in.Profile, "lan"),
+		CNIConf:   in.CNIConfDir,
 		Ports: PortConfig{
 			Gossip:    or(in.GossipPort, 4798),
 			Tunnel:    or(in.TunnelPort, 4799),
@@ -228,6 +231,9 @@ func (c Config) Check() error {
 	case c.Advertise.IsValid() && (c.Advertise.IsUnspecified() || c.Advertise.IsMulticast()):
 		return fmt.Errorf("advertise: %s is no address of one host", c.Advertise)
 	}
+	if d := c.conflistDir(); d != "" && !filepath.IsAbs(d) {
+		return fmt.Errorf("cni_conf_dir: %q is no absolute path", d)
+	}
 	for _, label := range strings.Split(c.Domain, ".") {
 		if !validLabel(label) {
 			return fmt.Errorf("domain: %q is no DNS label in %q", label, c.Domain)
@@ -235,6 +241,21 @@ func (c Config) Check() error {
 	}
 	return nil
 }
+
+// conflistDir is where conflists go; empty: none are kept. Of several agents on
+// one machine only that of the default run directory speaks for the machine's
+// container runtimes.
+func (c Config) conflistDir() string {
+	switch {
+	case c.CNIConf == "none":
+		return ""
+	case c.CNIConf == "" && c.RunDir == defaultRunDir:
+		return "/etc/cni/net.d"
+	}
+	return c.CNIConf
+}
+
+const defaultRunDir = "/run/weft"
 
 // Socket is the path of the API socket.
 func (c Config) Socket() string { return filepath.Join(c.RunDir, "agentd.sock") }

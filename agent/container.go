@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/discovery"
 )
 
 // DetachContainer implements api.Service. What is gone is no error, whichever
@@ -32,19 +33,37 @@ func (a *Agent) DetachContainer(ctx context.Context, c api.ContainerRef) error {
 }
 
 // detachOne takes an endpoint off under its sandbox's lock, unless another
-// request just did.
+// request just did. It returns when nobody is told of the endpoint any more and
+// its address is free; the interface goes in the background, since removing one
+// takes the kernel longer than all the rest. Who wants the sandbox or the address
+// again waits for that.
 func (s *session) detachOne(ctx context.Context, l Local, why string) error {
+	id := l.Endpoint.ID
 	unlock := s.locks.lock(l.Cookie)
-	defer unlock()
-	if _, ok := s.journal.get(l.Endpoint.ID); !ok {
+	if _, ok := s.journal.get(id); !ok {
+		unlock()
 		return nil
 	}
-	if err := s.detach(ctx, l); err != nil {
+	idle, gone := s.working(id), s.unplugs.begin(l.Endpoint.Addrs())
+	unplugged := func() { gone(); idle(); unlock() }
+	s.carry(l.Endpoint.Network)
+	if err := s.journal.remove(id); err != nil {
+		unplugged()
 		return err
 	}
-	s.log.Info("endpoint detached: "+why, "endpoint", l.Endpoint.ID, "name", l.Endpoint.Name,
-		"container", l.Container, "addr", l.Addrs[0].Addr())
-	return nil
+	s.directory.Announce(nil, []discovery.EndpointID{id})
+	err := s.leases.Free(ctx, l.Endpoint.Network, id)
+	s.restoreResolv(l)
+	err = errors.Join(err, ignoreKernel(s.settle(ctx)))
+	go func() {
+		defer unplugged()
+		// What fails here is an interface without endpoint: reap tries again.
+		if err := s.overlay.Detach(context.WithoutCancel(ctx), id.String()); err != nil {
+			s.log.Warn("interface of a detached endpoint not removed yet", "endpoint", id, "err", err)
+		}
+	}()
+	s.log.Info("endpoint detached: "+why, "endpoint", id, "name", l.Endpoint.Name, "container", l.Container, "addr", l.Addrs[0].Addr())
+	return err
 }
 
 // detachEarlier frees what an earlier run of the container holds, whose

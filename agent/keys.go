@@ -26,6 +26,7 @@ func Keys() []Key {
 		text("run-dir", "DIR", "holds agentd.sock (default /run/weft)", func(in *raw) *string { return &in.RunDir }),
 		text("data-dir", "DIR", "holds what survives a restart (default /var/lib/weft)", func(in *raw) *string { return &in.DataDir }),
 		text("fabric", "NAME|PATH", "network namespace of bridges and VXLAN devices (default weft)", func(in *raw) *string { return &in.Fabric }),
+		text("cni-conf-dir", "DIR|none", "a CNI conflist for each network is kept here (default /etc/cni/net.d with run-dir /run/weft, else none)", func(in *raw) *string { return &in.CNIConfDir }),
 		text("log-level", "LEVEL", "debug, info, warn or error (default info)", func(in *raw) *string { return &in.LogLevel }),
 		text("log-format", "FORMAT", "text or json (default text)", func(in *raw) *string { return &in.LogFormat }),
 		text("consul", "URL", "keep networks and blocks in Consul (default: the embedded store)", func(in *raw) *string { return &in.Consul.URL }),

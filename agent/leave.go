@@ -92,6 +92,7 @@ func (a *Agent) end(ctx context.Context, s *session) error {
 	a.session = nil
 	a.mu.Unlock()
 	s.halt()
+	s.conflists.set(nil, true)
 	err := s.overlay.Clean(ctx)
 	s.close()
 	return errors.Join(err, a.dir.remove("cluster.json", "host.json", "leases.db", "view.db", tokenFile, "consul-ca.pem"))

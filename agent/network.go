@@ -36,6 +36,7 @@ func (a *Agent) NetworkCreate(ctx context.Context, r api.NetworkCreateRequest) (
 		return api.NetworkCreateResult{}, s.explain(what, err)
 	}
 	s.know(n)
+	s.setConflists()
 	s.log.Info("network created", "network", n.Name, "vni", n.VNI, "subnet", subnets(n))
 	return api.NetworkCreateResult{Network: s.inspect(n), Warnings: warnings}, nil
 }

@@ -47,6 +47,7 @@ type session struct {
 	directory Directory
 	leases    Leases
 	journal   *journal
+	conflists *conflists
 	view      viewDB
 	dbs       []*bbolt.DB
 
@@ -62,6 +63,7 @@ type session struct {
 	started       time.Time
 	kept          bool       // the membership is on the disk
 	locks         keyedLocks // by sandbox: one request at a time for each
+	unplugs       unplugs
 	wake          chan struct{}
 	connectors    map[string]connector // by runtime
 
@@ -92,7 +94,8 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 	s = &session{
 		cfg: a.cfg, log: a.log, cluster: cluster, host: host, nonce: a.nonce, data: a.dir,
 		names: a.parts.Names, machine: a.parts.Host, probes: &prober{self: host.ID},
-		wake: make(chan struct{}, 1), started: time.Now(), used: map[discovery.NetworkID]time.Time{}, attaching: map[discovery.EndpointID]bool{},
+		conflists: newConflists(a.cfg, a.log),
+		wake:      make(chan struct{}, 1), started: time.Now(), used: map[discovery.NetworkID]time.Time{}, attaching: map[discovery.EndpointID]bool{},
 	}
 	s.cfg.adopt(cluster, a.log)
 	s.forgotten = cluster.Forgotten
@@ -359,6 +362,7 @@ func (s *session) start() {
 	s.group.Go(func() error { return s.reap(s.ctx) })
 	s.group.Go(func() error { return s.housekeep(s.ctx) })
 	s.group.Go(func() error { return s.learnHosts(s.ctx) })
+	s.group.Go(func() error { return s.keepConflists(s.ctx) })
 }
 
 // releaseOrphans frees leases whose endpoint never reached the journal: the
@@ -391,6 +395,7 @@ func (s *session) halt() {
 	if err := s.group.Wait(); err != nil {
 		s.log.Error("a task of this member failed", "err", err)
 	}
+	s.unplugs.waitAll()
 }
 
 func (s *session) close() {

@@ -118,6 +118,7 @@ func Cleanup(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	defer func() { _ = dir.close() }()
+	newConflists(cfg, log).set(nil, true)
 	k, err := openKernel(cfg, log)
 	if err != nil {
 		return fmt.Errorf("cleanup: %w", err)

@@ -218,3 +218,19 @@ known() { ctl "$1" network inspect "$2" >/dev/null 2>&1; }
 resolves() { ip netns exec "$id-$1" getent hosts "$2" >/dev/null; }
 forgotten() { ! resolves "$1" "$2"; }
 ended() { ! kill -0 "$1" 2>/dev/null; }
+
+# rootfs DIRECTORY makes the root directory of a container, for runtimes without
+# images: busybox and the names of its programs.
+rootfs() {
+	local library name
+	mkdir -p "$1"/{bin,dev,etc,proc,run,sys,tmp,www}
+	cp "$(command -v busybox)" "$1/bin/busybox"
+	# A static one has no libraries, which ldd calls a failure.
+	for library in $(ldd "$1/bin/busybox" 2>/dev/null | grep -o '/[^ ]*'); do
+		mkdir -p "$1${library%/*}"
+		cp -L "$library" "$1$library"
+	done
+	for name in $(busybox --list); do
+		[[ $name == busybox ]] || ln -sf busybox "$1/bin/$name"
+	done
+}

@@ -2,33 +2,17 @@ package agenttest
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"syscall"
-	"testing"
 	"time"
 )
-
-// consulBinary is the server that .ci/install builds.
-func consulBinary(t testing.TB) string {
-	t.Helper()
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(cache, "weft", "consul-1.12.9")
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("this test needs a Consul server: run .ci/install test (%v)", err)
-	}
-	return path
-}
 
 // StartConsul starts a Consul server on the underlay and waits for its leader.
 // Its data outlives StopConsul.
 func (l *Lab) StartConsul() {
 	l.t.Helper()
 	data := filepath.Join(l.Dir, "consul")
-	args := l.Internet.Enter(consulBinary(l.t), "agent", "-server", "-bootstrap-expect=1",
+	args := l.Internet.Enter(cached(l.t, "consul-1.12.9"), "agent", "-server", "-bootstrap-expect=1",
 		"-data-dir", data, "-bind", routerAddr.String(), "-client", routerAddr.String(),
 		"-disable-host-node-id", "-log-level", "warn",
 		// One server on a quiet link elects itself at once.

@@ -48,6 +48,7 @@ func (h *Host) Flags() []string {
 		"--run-dir", filepath.Join(h.Dir, "run"),
 		"--data-dir", filepath.Join(h.Dir, "data"),
 		"--fabric", string(h.Fabric),
+		"--cni-conf-dir", h.Conflists(),
 		"--log-level", "debug",
 	}
 	if h.lab.cfg.Store == Embedded {

@@ -41,11 +41,13 @@ var ours = []rule{
 	{"agent/netavark", "a plugin is a thin client", []string{"agent/api"}},
 	{"agent/docker", "one foreign protocol, answered by the agent's own calls", []string{"agent/api"}},
 	{"agent/agenttest", "it drives the programs from outside, as their users do", nil},
+	{"agent/cni", "one foreign protocol, translated into calls of the API", []string{"agent/api"}},
+	{"agent/netavark", "one foreign protocol, translated into calls of the API", []string{"agent/api"}},
 	{"agent", "the only place where the parts meet", []string{"overlay", "overlay/linux", "discovery", "discovery/...",
 		"dns", "agent/api", "agent/docker"}},
 	{"cmd/agentd", "main reads flags and waits: everything else can be called from a test", []string{"agent"}},
 	{"cmd/agentctl", "the command has no powers but those of the API", []string{"agent/api"}},
-	{"cmd/weft-cni", "the plugin has no powers but those of the API", []string{"agent/api", "agent/cni"}},
+	{"cmd/weft-cni", "the plugin has no powers but those of the API", []string{"agent/cni"}},
 	{"cmd/weft-netavark", "the plugin has no powers but those of the API", []string{"agent/api", "agent/netavark"}},
 }
 
@@ -57,6 +59,7 @@ var foreign = []struct{ path, only, why string }{
 	{"github.com/hashicorp/memberlist", "discovery/gossip", "one place moves gossip"},
 	{"github.com/hashicorp/consul/api", "discovery/pool", "one place reads and writes the pool"},
 	{"github.com/miekg/dns", "dns", "one place speaks DNS"},
+	{"github.com/containernetworking/cni", "agent/cni", "one place speaks CNI"},
 	{"github.com/moby/moby/client", "agent/docker", "one place speaks to Docker"},
 }
 

@@ -30,8 +30,8 @@ var programs struct {
 	remove func()
 }
 
-// Programs returns the directory that holds agentd and agentctl, built from
-// this module.
+// Programs returns the directory that holds agentd, agentctl and the plugins,
+// built from this module as they are released.
 func Programs(t testing.TB) string {
 	t.Helper()
 	programs.once.Do(func() {
@@ -51,8 +51,7 @@ func Programs(t testing.TB) string {
 }
 
 func build(dir string) error {
-	cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator),
-		"github.com/weft-net/weft/cmd/agentd", "github.com/weft-net/weft/cmd/agentctl")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+string(filepath.Separator), "github.com/weft-net/weft/cmd/...")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, out)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -89,6 +90,10 @@ func sweep(t testing.TB) {
 // remove ends the processes of a lab and removes its namespaces and its
 // directory, the directory last: while there is something to sweep, it says so.
 func remove(id string) error {
+	dir := filepath.Join(labs, id)
+	if err := removePodmans(dir); err != nil {
+		return err
+	}
 	names, err := filepath.Glob("/run/netns/" + id + "-*")
 	if err != nil {
 		return err
@@ -103,7 +108,27 @@ func remove(id string) error {
 		}
 	}
 	removeCgroups(id)
-	return os.RemoveAll(filepath.Join(labs, id))
+	if err := unmountBelow(dir); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
+// unmountBelow undoes what runtimes mount for their containers, the innermost
+// first.
+func unmountBelow(dir string) error {
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return err
+	}
+	for _, line := range slices.Backward(strings.Split(string(mounts), "\n")) {
+		if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[1], dir+"/") {
+			if err := unix.Unmount(f[1], unix.MNT_DETACH); err != nil {
+				return fmt.Errorf("unmount %s: %w", f[1], err)
+			}
+		}
+	}
+	return nil
 }
 
 // removeCgroups removes the control groups of a lab's containers, which their

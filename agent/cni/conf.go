@@ -14,9 +14,9 @@ import (
 	"github.com/weft-net/weft/agent/api"
 )
 
-// Conf is the plugin's configuration as it arrives on stdin: what the conflist
+// conf is the plugin's configuration as it arrives on stdin: what the conflist
 // says, and what the runtime adds for one container.
-type Conf struct {
+type conf struct {
 	types.PluginConf
 
 	Network       string        `json:"network,omitempty"` // of the overlay; empty: the configuration's name
@@ -86,17 +86,17 @@ type args struct {
 	NERDCTL_CNI_DHCP_HOSTNAME  types.UnmarshallableString
 }
 
-// ParseConf reads the configuration; a *types.Error says what is wrong with it.
-func ParseConf(stdin []byte) (Conf, error) {
-	var c Conf
+// parseConf reads the configuration; a *types.Error says what is wrong with it.
+func parseConf(stdin []byte) (conf, error) {
+	var c conf
 	if err := json.Unmarshal(stdin, &c); err != nil {
-		return Conf{}, types.NewError(types.ErrDecodingFailure, "network configuration: "+err.Error(), "")
+		return conf{}, types.NewError(types.ErrDecodingFailure, "network configuration: "+err.Error(), "")
 	}
 	if c.Network == "" {
 		c.Network = c.Name
 	}
 	if c.Network == "" {
-		return Conf{}, badConf("network configuration: no network: give its name as \"name\"", "agentctl network ls")
+		return conf{}, badConf("network configuration: no network: give its name as \"name\"", "agentctl network ls")
 	}
 	return c, nil
 }
@@ -105,13 +105,17 @@ func badConf(msg, hint string) *types.Error {
 	return types.NewError(types.ErrInvalidNetworkConfig, msg, hint)
 }
 
-// Request is the attachment that an ADD asks for.
-func Request(c Conf, a *skel.CmdArgs) (api.AttachRequest, error) {
+// request is the attachment that an ADD asks for.
+func request(c conf, a *skel.CmdArgs) (api.AttachRequest, error) {
 	var known args
 	if err := types.LoadArgs(a.Args, &known); err != nil {
 		return api.AttachRequest{}, types.NewError(types.ErrInvalidEnvironmentVariables, "CNI_ARGS: "+err.Error(), "")
 	}
 	names := namesOf(c, known, a.ContainerID)
+	if len(names) == 0 {
+		return api.AttachRequest{}, types.NewError(types.ErrInvalidEnvironmentVariables,
+			fmt.Sprintf("CNI_CONTAINERID %q: no name can be made of it", a.ContainerID), "")
+	}
 	r := api.AttachRequest{
 		Network: c.Network, Netns: a.Netns, Ifname: a.IfName, Container: a.ContainerID,
 		Name: names[0], Aliases: names[1:], Runtime: runtimeOf(known),

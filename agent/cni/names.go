@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/weft-net/weft/agent/api"
 )
 
 // nerdctlNames is where nerdctl keeps names: <hash>/names/<namespace>/<name>
@@ -17,10 +18,10 @@ var nerdctlNames = "/var/lib/nerdctl"
 // that its address is called back, the rest are aliases. A name that its runtime
 // gave it comes before the aliases of a user, and those before what is made of
 // its id, so that a container is called back by what `podman ps` shows.
-func namesOf(c Conf, a args, id string) []string {
+func namesOf(c conf, a args, id string) []string {
 	var names []string
 	add := func(name string) {
-		if l := label(name); l != "" && !slices.Contains(names, l) {
+		if l := api.Label(name); l != "" && !slices.Contains(names, l) {
 			names = append(names, l)
 		}
 	}
@@ -41,34 +42,28 @@ func namesOf(c Conf, a args, id string) []string {
 	if pod == "" {
 		add(nerdctlName(id))
 	}
-	if len(names) == 0 || isHash(id) {
+	if len(names) == 0 || drawn(id) != "" {
 		add(short)
 	}
 	return names
 }
 
-// label makes a DNS label of a name: what cannot stand in one becomes a hyphen.
-// It is empty when nothing is left.
-func label(name string) string {
-	b := []byte(strings.ToLower(name))
-	for i, c := range b {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
-			b[i] = '-'
-		}
+// drawn is the end of an id that a runtime has drawn: 64 hexadecimal digits,
+// alone or after a namespace and a hyphen. It is empty for an id that a person
+// has typed.
+func drawn(id string) string {
+	rest := len(id) - 64
+	if rest < 0 || rest > 0 && id[rest-1] != '-' || strings.Trim(id[rest:], "0123456789abcdef") != "" {
+		return ""
 	}
-	return string(bytes.Trim(b[:min(len(b), 63)], "-"))
+	return id[rest:]
 }
-
-var hash = regexp.MustCompile(`^(?:.*-)?([0-9a-f]{64})$`)
-
-// isHash tells an id that a runtime has drawn from one that a person has typed.
-func isHash(id string) bool { return hash.MatchString(id) }
 
 // shortID is the first twelve digits of a drawn id, as runtimes show it, and
 // all of one that a person has typed.
 func shortID(id string) string {
-	if m := hash.FindStringSubmatch(id); m != nil {
-		return m[1][:12]
+	if d := drawn(id); d != "" {
+		return d[:12]
 	}
 	return id
 }
@@ -76,25 +71,15 @@ func shortID(id string) string {
 // nerdctlName looks an id of the form <namespace>-<id> up in nerdctl's store;
 // empty when it is not there.
 func nerdctlName(id string) string {
-	m := hash.FindStringSubmatch(id)
-	if m == nil || len(id) == len(m[1]) {
+	if drawn(id) == "" {
 		return ""
 	}
-	namespace := id[:len(id)-len(m[1])-1]
-	found, _ := filepath.Glob(filepath.Join(nerdctlNames, "*", "names", escapeGlob(namespace), "*"))
+	found, _ := filepath.Glob(filepath.Join(nerdctlNames, "*", "names", "*", "*"))
 	for _, path := range found {
-		if b, err := os.ReadFile(path); err == nil && string(bytes.TrimSpace(b)) == m[1] {
+		b, err := os.ReadFile(path)
+		if err == nil && filepath.Base(filepath.Dir(path))+"-"+string(bytes.TrimSpace(b)) == id {
 			return filepath.Base(path)
 		}
 	}
 	return ""
-}
-
-// escapeGlob: a namespace is [A-Za-z0-9_.-] and has nothing to escape; anything
-// else matches nothing.
-func escapeGlob(s string) string {
-	if strings.ContainsAny(s, `*?[\/`) {
-		return "\x00"
-	}
-	return s
 }

@@ -3,6 +3,7 @@ package cni
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -32,7 +33,7 @@ const timeout = time.Minute
 // plugin is called, and reports whether it succeeded. The answer, or the error,
 // is printed to stdout.
 func Run() bool {
-	p := plugin{dial: func(socket string) Agent { return api.NewClient(socket) }}
+	p := plugin{dial: func(socket string) Agent { return api.NewClient(socket) }, stdout: os.Stdout}
 	err := skel.PluginMainFuncsWithError(p.funcs(), version.All, "CNI plugin weft "+api.Release)
 	if err == nil {
 		return true
@@ -43,7 +44,8 @@ func Run() bool {
 
 // plugin has one method for each verb.
 type plugin struct {
-	dial func(socket string) Agent
+	dial   func(socket string) Agent
+	stdout io.Writer
 }
 
 func (p plugin) funcs() skel.CNIFuncs {
@@ -54,14 +56,14 @@ func (p plugin) funcs() skel.CNIFuncs {
 
 // call is one verb for one configuration.
 type call struct {
-	Conf
+	conf
 	*skel.CmdArgs
 	agent Agent
 }
 
 func (p plugin) verb(serve func(context.Context, call) error) func(*skel.CmdArgs) error {
 	return func(a *skel.CmdArgs) error {
-		c, err := ParseConf(a.StdinData)
+		c, err := parseConf(a.StdinData)
 		if err != nil {
 			return err
 		}
@@ -75,8 +77,8 @@ func (p plugin) verb(serve func(context.Context, call) error) func(*skel.CmdArgs
 	}
 }
 
-func (plugin) add(ctx context.Context, c call) error {
-	r, err := Request(c.Conf, c.CmdArgs)
+func (p plugin) add(ctx context.Context, c call) error {
+	r, err := request(c.conf, c.CmdArgs)
 	if err != nil {
 		return err
 	}
@@ -87,11 +89,19 @@ func (plugin) add(ctx context.Context, c call) error {
 	if err != nil {
 		return err
 	}
-	result, err := Result(c.Conf, c.Netns, at)
+	result, err := answer(c.conf, c.Netns, at)
 	if err != nil {
 		return err
 	}
-	return types.PrintResult(result, c.CNIVersion)
+	spec, err := new(version.ConfigDecoder).Decode(c.StdinData)
+	if err != nil {
+		return types.NewError(types.ErrDecodingFailure, err.Error(), "")
+	}
+	wanted, err := result.GetAsVersion(spec)
+	if err != nil {
+		return types.NewError(types.ErrIncompatibleCNIVersion, err.Error(), "")
+	}
+	return wanted.PrintTo(p.stdout)
 }
 
 // del works without a namespace: what is detached is found by the container.

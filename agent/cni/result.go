@@ -11,9 +11,9 @@ import (
 	"github.com/weft-net/weft/agent/api"
 )
 
-// Result is the answer to ADD. It has the container's interface only: the other
+// answer is what ADD prints. It has the container's interface only: the other
 // end is in the fabric, where no runtime looks.
-func Result(c Conf, netns string, at api.Attachment) (*types100.Result, error) {
+func answer(c conf, netns string, at api.Attachment) (*types100.Result, error) {
 	addr, err := netip.ParsePrefix(at.Address)
 	if err != nil {
 		return nil, types.NewError(types.ErrDecodingFailure, "the agent's address: "+err.Error(), "")
@@ -43,7 +43,7 @@ func ipNet(p netip.Prefix) net.IPNet {
 // dns is our resolver, alone: another beside it would deny our names. The
 // search domains and options of the configuration and the runtime come after
 // ours.
-func dns(c Conf, at api.Attachment) types.DNS {
+func dns(c conf, at api.Attachment) types.DNS {
 	d := types.DNS{Nameservers: at.DNS, Domain: c.DNS.Domain}
 	for _, s := range slices.Concat(at.Search, c.DNS.Search, c.RuntimeConfig.DNS.Searches) {
 		if !slices.Contains(d.Search, s) {

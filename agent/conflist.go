@@ -1,0 +1,170 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/discovery"
+)
+
+// conflists keeps one CNI configuration for each network in a directory where
+// container runtimes look. A file of ours is known by its plugin's managedBy and
+// socket: several agents may share the directory, and a person may keep files
+// there with the same plugin.
+type conflists struct {
+	dir    string // empty: none are kept
+	socket string
+	log    *slog.Logger
+
+	mu    sync.Mutex
+	wrong string // the last failure, logged once
+}
+
+// conflist is the file's shape. Versions: podman 4.3 refuses a cniVersion of
+// 1.1.0, while a runtime that knows cniVersions takes the newest of them.
+type conflist struct {
+	CNIVersion  string           `json:"cniVersion"`
+	CNIVersions []string         `json:"cniVersions"`
+	Name        string           `json:"name"`
+	Plugins     []conflistPlugin `json:"plugins"`
+}
+
+type conflistPlugin struct {
+	Type         string          `json:"type"`
+	Capabilities map[string]bool `json:"capabilities"`
+	Socket       string          `json:"socket,omitempty"`
+	ManagedBy    string          `json:"managedBy"`
+}
+
+const conflistOwner = "agentd"
+
+func newConflists(cfg Config, log *slog.Logger) *conflists {
+	return &conflists{dir: cfg.conflistDir(), socket: cfg.Socket(), log: log}
+}
+
+// wanted is the file of a network.
+func (c *conflists) wanted(network string) []byte {
+	p := conflistPlugin{
+		Type: "weft", ManagedBy: conflistOwner,
+		Capabilities: map[string]bool{"aliases": true, "portMappings": true, "ips": true, "mac": true, "dns": true},
+	}
+	if c.socket != api.DefaultSocket {
+		p.Socket = c.socket
+	}
+	b, _ := json.MarshalIndent(conflist{
+		CNIVersion: "1.0.0", CNIVersions: []string{"0.4.0", "1.0.0", "1.1.0"}, Name: network, Plugins: []conflistPlugin{p},
+	}, "", "  ")
+	return append(b, '\n')
+}
+
+func (c *conflists) path(network string) string {
+	return filepath.Join(c.dir, "weft-"+network+".conflist")
+}
+
+// set makes the directory hold the files of these networks. Files of ours of
+// other networks are removed if sweep says that the networks are all.
+func (c *conflists) set(networks []discovery.Network, sweep bool) {
+	if c.dir == "" {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	keep := map[string]bool{}
+	var errs []error
+	for _, n := range networks {
+		if n.State != discovery.NetworkDeleting {
+			keep[c.path(n.Name)] = true
+			errs = append(errs, c.write(n.Name))
+		}
+	}
+	if sweep {
+		errs = append(errs, c.sweep(keep))
+	}
+	c.report(errors.Join(errs...))
+}
+
+// report logs a failure when it is a new one: it is tried again every second.
+func (c *conflists) report(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != c.wrong {
+		c.log.Warn("CNI configurations not as wanted, will be retried", "dir", c.dir, "err", err)
+	}
+	c.wrong = text
+}
+
+func (c *conflists) write(network string) error {
+	want, path := c.wanted(network), c.path(network)
+	have, err := os.ReadFile(path)
+	switch {
+	case err == nil && bytes.Equal(have, want):
+		return nil
+	case err == nil && !c.ours(have):
+		return fmt.Errorf("%s is not ours and stays as it is", path)
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return err
+	}
+	if err := os.MkdirAll(c.dir, 0o755); err != nil {
+		return err
+	}
+	return replaceFile(path, want, 0o644)
+}
+
+// sweep removes files of ours, except those to keep.
+func (c *conflists) sweep(keep map[string]bool) error {
+	found, err := filepath.Glob(filepath.Join(c.dir, "weft-*.conflist"))
+	errs := []error{err}
+	for _, path := range found {
+		if keep[path] {
+			continue
+		}
+		if b, err := os.ReadFile(path); err == nil && c.ours(b) {
+			errs = append(errs, os.Remove(path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *conflists) ours(file []byte) bool {
+	var l conflist
+	if json.Unmarshal(file, &l) != nil || len(l.Plugins) != 1 {
+		return false
+	}
+	p := l.Plugins[0]
+	return p.Type == "weft" && p.ManagedBy == conflistOwner && or(p.Socket, api.DefaultSocket) == c.socket
+}
+
+// keepConflists follows the networks until ctx ends. The files stay: what was
+// started with them is stopped with them.
+func (s *session) keepConflists(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		s.setConflists()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// setConflists sweeps only once the pool has said which networks there are.
+func (s *session) setConflists() {
+	networks := s.networkList()
+	s.mu.Lock()
+	read := s.read
+	s.mu.Unlock()
+	s.conflists.set(networks, read)
+}
