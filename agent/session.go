@@ -82,6 +82,12 @@ type session struct {
 	passErr    error              // of the last pass
 	forgotten  string             // who took this host out, and when
 	registered []discovery.HostID // the pool's hosts; nil: not read since this agent started
+
+	// Of Asking.
+	resolvers map[string][]netip.Addr // by who has containers ask them
+	bridged   map[discovery.EndpointID][]netip.Addr
+	search    []string
+	address   bool
 }
 
 // open opens everything a member needs, and nothing that another host notices:
@@ -92,6 +98,7 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 		cfg: a.cfg, log: a.log, cluster: cluster, host: host, nonce: a.nonce, data: a.dir,
 		names: a.parts.Names, machine: a.parts.Host, probes: &prober{self: host.ID},
 		wake: make(chan struct{}, 1), started: time.Now(), used: map[discovery.NetworkID]time.Time{}, attaching: map[discovery.EndpointID]bool{},
+		resolvers: map[string][]netip.Addr{}, bridged: map[discovery.EndpointID][]netip.Addr{},
 	}
 	s.cfg.adopt(cluster, a.log)
 	s.forgotten = cluster.Forgotten
@@ -125,6 +132,7 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 		return nil, err
 	}
 	s.loadNetworks()
+	s.lookAsking()
 	if err := s.prune(); err != nil {
 		return nil, err
 	}
