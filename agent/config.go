@@ -116,8 +116,6 @@ type raw struct {
 	LogLevel      string   `yaml:"log_level"`
 	LogFormat     string   `yaml:"log_format"`
 	EmbeddedStore string   `yaml:"embedded_store"`
-	DNSIntercept  string   `yaml:"dns_intercept"`
-	DNSAddress    string   `yaml:"dns_address"`
 	Domain        string   `yaml:"domain"`
 	Pool          string   `yaml:"pool"`
 	GossipPort    uint16   `yaml:"gossip_port"`
@@ -125,6 +123,8 @@ type raw struct {
 	WireGuardPort uint16   `yaml:"wireguard_port"`
 	Profile       string   `yaml:"profile"`
 	Avoid         []string `yaml:"avoid"`
+	DNSIntercept  string   `yaml:"dns_intercept"`
+	DNSAddress    string   `yaml:"dns_address"`
 	Consul        struct {
 		URL       string `yaml:"url"`
 		Prefix    string `yaml:"prefix"`
@@ -190,8 +190,7 @@ func (in raw) typed() (Config, error) {
 			CAFile:    in.Consul.CAFile,
 			Embedded:  in.EmbeddedStore,
 		},
-		DNS: DNSConfig{ResolvConf: or(in.DNS.ResolvConf, "/etc/resolv.conf"), ForwardSingle: true,
-			Intercept: Intercept(or(in.DNSIntercept, string(InterceptUpstreams))), Address: AddressMode(or(in.DNSAddress, string(AddressAuto)))},
+		DNS: DNSConfig{ResolvConf: or(in.DNS.ResolvConf, "/etc/resolv.conf"), ForwardSingle: true},
 	}
 	if in.Advertise != "" {
 		var err error
@@ -220,6 +219,8 @@ func (in raw) typed() (Config, error) {
 		}
 		cfg.DNS.Upstreams = append(cfg.DNS.Upstreams, u)
 	}
+	cfg.DNS.Intercept = Intercept(or(in.DNSIntercept, string(InterceptUpstreams)))
+	cfg.DNS.Address = AddressMode(or(in.DNSAddress, string(AddressAuto)))
 	if in.DNS.ForwardSingleLabel != nil {
 		cfg.DNS.ForwardSingle = *in.DNS.ForwardSingleLabel
 	}

@@ -98,10 +98,10 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 		cfg: a.cfg, log: a.log, cluster: cluster, host: host, nonce: a.nonce, data: a.dir,
 		names: a.parts.Names, machine: a.parts.Host, probes: &prober{self: host.ID},
 		wake: make(chan struct{}, 1), started: time.Now(), used: map[discovery.NetworkID]time.Time{}, attaching: map[discovery.EndpointID]bool{},
-		resolvers: map[string][]netip.Addr{}, bridged: map[discovery.EndpointID][]netip.Addr{},
 	}
 	s.cfg.adopt(cluster, a.log)
 	s.forgotten = cluster.Forgotten
+	s.resolvers, s.bridged = map[string][]netip.Addr{}, map[discovery.EndpointID][]netip.Addr{}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	s.group, s.ctx = errgroup.WithContext(ctx)
