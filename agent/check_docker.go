@@ -11,9 +11,6 @@ import (
 // dockerSocket is the engine's on most hosts.
 const dockerSocket = "/run/docker.sock"
 
-// runtimeDocker marks the endpoints of Docker containers.
-const runtimeDocker = "docker"
-
 // checkDocker says whether Docker's containers get names of other hosts; none on
 // a host without Docker.
 func (s *session) checkDocker(ctx context.Context) []api.Check {
@@ -24,7 +21,7 @@ func (s *session) checkDocker(ctx context.Context) []api.Check {
 	if facts.Version == "" && !facts.Listed() {
 		return nil
 	}
-	used := slices.ContainsFunc(s.journal.all(), func(l Local) bool { return l.Endpoint.Runtime == runtimeDocker })
+	used := slices.ContainsFunc(s.journal.all(), func(l Local) bool { return l.Endpoint.Runtime == "docker" })
 	return []api.Check{dockerCheck(facts, s.cfg.DNS, used)}
 }
 
