@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/weft-net/weft/overlay"
 )
 
 // Config is the checked configuration of one agent. Parse and Default make
@@ -59,7 +61,32 @@ type DNSConfig struct {
 	Upstreams     []netip.AddrPort // empty: those of ResolvConf
 	ResolvConf    string
 	ForwardSingle bool // forward single-label names that no network has
+	// Intercept says which questions of endpoints to servers elsewhere are
+	// answered here.
+	Intercept Intercept
+	// Address says whether 169.254.53.53 is an address of this host.
+	Address AddressMode
 }
+
+// Intercept is a value of dns_intercept.
+type Intercept string
+
+// The questions that are answered here.
+const (
+	InterceptAll       Intercept = "all"       // whatever the server
+	InterceptUpstreams Intercept = "upstreams" // to the resolvers that container engines ask
+	InterceptOff       Intercept = "off"
+)
+
+// AddressMode is a value of dns_address.
+type AddressMode string
+
+// When 169.254.53.53 is an address of this host.
+const (
+	AddressAuto AddressMode = "auto" // while Docker's daemon.json sends containers there
+	AddressOn   AddressMode = "on"
+	AddressOff  AddressMode = "off"
+)
 
 // ErrConfig is wrapped by every error about the configuration.
 var ErrConfig = errors.New("configuration")
@@ -98,6 +125,8 @@ type raw struct {
 	WireGuardPort uint16   `yaml:"wireguard_port"`
 	Profile       string   `yaml:"profile"`
 	Avoid         []string `yaml:"avoid"`
+	DNSIntercept  string   `yaml:"dns_intercept"`
+	DNSAddress    string   `yaml:"dns_address"`
 	Consul        struct {
 		URL       string `yaml:"url"`
 		Prefix    string `yaml:"prefix"`
@@ -193,6 +222,8 @@ func (in raw) typed() (Config, error) {
 		}
 		cfg.DNS.Upstreams = append(cfg.DNS.Upstreams, u)
 	}
+	cfg.DNS.Intercept = Intercept(or(in.DNSIntercept, string(InterceptUpstreams)))
+	cfg.DNS.Address = AddressMode(or(in.DNSAddress, string(AddressAuto)))
 	if in.DNS.ForwardSingleLabel != nil {
 		cfg.DNS.ForwardSingle = *in.DNS.ForwardSingleLabel
 	}
@@ -224,8 +255,14 @@ func (c Config) Check() error {
 		return fmt.Errorf("pool: %s has host bits set, the subnet is %s", c.Pool, c.Pool.Masked())
 	case c.Ports.Gossip == c.Ports.Tunnel || c.Ports.Tunnel == c.Ports.WireGuard || c.Ports.Gossip == c.Ports.WireGuard:
 		return errors.New("gossip_port, tunnel_port and wireguard_port must differ")
+	case c.Ports.Tunnel == overlay.RedirectPort:
+		return fmt.Errorf("tunnel_port: %d is where containers' questions for names are redirected to", overlay.RedirectPort)
 	case c.Store.Consul != "" && c.Store.Embedded != "":
 		return errors.New("consul.url and embedded_store exclude each other: give one of them")
+	case c.DNS.Intercept != InterceptAll && c.DNS.Intercept != InterceptUpstreams && c.DNS.Intercept != InterceptOff:
+		return fmt.Errorf("dns_intercept: %q is none of all, upstreams, off", c.DNS.Intercept)
+	case c.DNS.Address != AddressAuto && c.DNS.Address != AddressOn && c.DNS.Address != AddressOff:
+		return fmt.Errorf("dns_address: %q is none of auto, on, off", c.DNS.Address)
 	case c.DNS.TTL < 0 || c.Grace < 0:
 		return errors.New("dns.ttl and dns.dead_grace must not be negative")
 	case c.Advertise.IsValid() && (c.Advertise.IsUnspecified() || c.Advertise.IsMulticast()):

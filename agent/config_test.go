@@ -35,12 +35,15 @@ func TestParseNamesTheKeyAtFault(t *testing.T) {
 		{"a bad level", "log_level: loud\n", `log_level: "loud"`},
 		{"a port that is none", "gossip_port: 70000\n", "[1:14]"},
 		{"two ports alike", "gossip_port: 4799\n", "must differ"},
+		{"the port of redirected questions", "tunnel_port: 4797\n", "tunnel_port: 4797"},
 		{"two stores", "consul: {url: 'http://192.0.2.10:8500'}\nembedded_store: /run/s.sock\n", "exclude each other"},
 		{"a pool with host bits", "pool: 10.64.0.1/10\n", "the subnet is 10.64.0.0/10"},
 		{"a pool that is too small", "pool: 10.64.0.0/24\n", "/20 or larger"},
 		{"a bad resolver", "dns: {upstreams: [example.com]}\n", `dns.upstreams: "example.com"`},
 		{"a bad duration", "dns: {ttl: soon}\n", `dns.ttl: "soon" is no duration`},
 		{"a conflist directory that depends on where one stands", "cni_conf_dir: net.d\n", `cni_conf_dir: "net.d" is no absolute path`},
+		{"a bad word", "dns_intercept: some\n", `dns_intercept: "some" is none of all, upstreams, off`},
+		{"another bad word", "dns_address: maybe\n", `dns_address: "maybe" is none of auto, on, off`},
 		{"a bad domain", "domain: weft..internal\n", "domain:"},
 		{"random bytes", "\x00\xff\x01garbage", "configuration:"},
 	} {
@@ -55,6 +58,7 @@ func TestParseNamesTheKeyAtFault(t *testing.T) {
 
 func TestEveryKeyIsAFlag(t *testing.T) {
 	given := map[string]string{
+		"dns-intercept": "off", "dns-address": "on",
 		"name": "h1", "advertise": "192.0.2.1", "run-dir": "/tmp/r", "data-dir": "/tmp/d", "fabric": "f1", "cni-conf-dir": "/etc/c", "log-level": "debug",
 		"log-format": "json", "consul": "http://192.0.2.10:8500", "consul-prefix": "p", "consul-token-file": "/t", "consul-ca-file": "/c",
 		"domain": "example.com", "pool": "10.0.0.0/8", "gossip-port": "1", "tunnel-port": "2", "wireguard-port": "3",
@@ -66,7 +70,7 @@ func TestEveryKeyIsAFlag(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "agentd.yaml")
-	yaml := `{name: h1, advertise: 192.0.2.1, run_dir: /tmp/r, data_dir: /tmp/d, fabric: f1, cni_conf_dir: /etc/c, log_level: debug, log_format: json,
+	yaml := `{dns_intercept: off, dns_address: on, name: h1, advertise: 192.0.2.1, run_dir: /tmp/r, data_dir: /tmp/d, fabric: f1, cni_conf_dir: /etc/c, log_level: debug, log_format: json,
  consul: {url: "http://192.0.2.10:8500", prefix: p, token_file: /t, ca_file: /c}, domain: example.com, pool: 10.0.0.0/8,
  gossip_port: 1, tunnel_port: 2, wireguard_port: 3, profile: wan, avoid: [10.1.0.0/16, 10.2.0.0/16],
  dns: {ttl: 1s, upstreams: [192.0.2.53], resolv_conf: /r, forward_single_label: false, dead_grace: 2s}}`

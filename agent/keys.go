@@ -49,6 +49,8 @@ func Keys() []Key {
 			in.DNS.ForwardSingleLabel = &b
 			return err
 		}},
+		text("dns-intercept", "WHICH", "containers' questions to servers elsewhere that are answered here: all, upstreams or off (default upstreams)", func(in *raw) *string { return &in.DNSIntercept }),
+		text("dns-address", "WHEN", "169.254.53.53 answers this host's containers: on, off or auto (default auto: while Docker's daemon.json names it)", func(in *raw) *string { return &in.DNSAddress }),
 		text("dns-dead-grace", "DURATION", "a dead member's names stay this long (default 0s)", func(in *raw) *string { return &in.DNS.DeadGrace }),
 	}
 }

@@ -41,7 +41,7 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 }
 
 func (s *session) checks(ctx context.Context) []api.Check {
-	return []api.Check{s.checkMembership(), s.checkStore(ctx), s.checkTable(), s.checkKernel(), s.checkDNS()}
+	return append([]api.Check{s.checkMembership(), s.checkStore(ctx), s.checkTable(), s.checkKernel(), s.checkDNS()}, s.checkDocker(ctx)...)
 }
 
 func (s *session) checkMembership() api.Check {

@@ -194,6 +194,7 @@ func (s *session) ownState() Own {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	own.Asking = s.asking()
 	for id, at := range s.used {
 		if time.Since(at) < linger {
 			own.Carried[id] = true
@@ -293,6 +294,7 @@ func (s *session) housekeep(ctx context.Context) error {
 		s.finishDeletions(ctx)
 		s.leaveDeleted(ctx)
 		s.hostAddresses(ctx)
+		s.lookAsking()
 		if n%10 == 0 {
 			s.directory.SetHeader(s.describe)
 			s.reassert(ctx)

@@ -32,6 +32,8 @@ type Own struct {
 	// Carried networks have devices here: those of Locals, and those whose last
 	// endpoint went away a moment ago.
 	Carried map[discovery.NetworkID]bool
+	// Asking is how the containers here ask for names.
+	Asking Asking
 }
 
 // plan turns what the cluster is into what this host's kernel and DNS server
@@ -82,6 +84,8 @@ func (p planner) state() overlay.State {
 		Members:  p.vteps(),
 		Complete: p.snap.Complete,
 		Networks: []overlay.Network{p.probeNetwork()},
+
+		Questions: p.questions(),
 	}
 	for _, n := range p.snap.Networks {
 		if p.own.Carried[n.ID] {
@@ -192,7 +196,11 @@ func (p planner) zone() dns.Zone {
 		}
 	}
 	slices.SortFunc(z.Hosts, func(a, b dns.Host) int { return cmp.Or(cmp.Compare(a.Name, b.Name), a.Addr.Compare(b.Addr)) })
-	z.Clients = p.clients()
+	z.Clients = append(p.clients(), p.bridged()...)
+	z.Search = p.own.Asking.Search
+	if p.own.Asking.Address {
+		z.Address = overlay.DNSAddr
+	}
 	return z
 }
 
@@ -210,6 +218,9 @@ func (p planner) names(n discovery.Network) dns.Network {
 		if out.Device != "" {
 			out.Gateways = append(out.Gateways, s.Gateway)
 		}
+	}
+	if out.Device != "" && p.cfg.DNS.Intercept != InterceptOff {
+		out.Redirected = append(slices.Clone(out.Gateways), p.hostAddrs(n.ID)...)
 	}
 	for _, r := range p.records[n.ID] {
 		if r.Hidden || r.Beaten || r.Name == "" {

@@ -85,6 +85,12 @@ type session struct {
 	passErr    error              // of the last pass
 	forgotten  string             // who took this host out, and when
 	registered []discovery.HostID // the pool's hosts; nil: not read since this agent started
+
+	// Of Asking.
+	resolvers map[string][]netip.Addr // by who has containers ask them
+	bridged   map[discovery.EndpointID][]netip.Addr
+	search    []string
+	address   bool
 }
 
 // open opens everything a member needs, and nothing that another host notices:
@@ -99,6 +105,7 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 	}
 	s.cfg.adopt(cluster, a.log)
 	s.forgotten = cluster.Forgotten
+	s.resolvers, s.bridged = map[string][]netip.Addr{}, map[discovery.EndpointID][]netip.Addr{}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	s.group, s.ctx = errgroup.WithContext(ctx)
@@ -129,6 +136,7 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 		return nil, err
 	}
 	s.loadNetworks()
+	s.lookAsking()
 	if err := s.prune(); err != nil {
 		return nil, err
 	}

@@ -23,7 +23,7 @@ import (
 func New(cfg Config, log *slog.Logger) *Agent {
 	names := dns.New(dns.Config{
 		TTL: cfg.DNS.TTL, Upstreams: cfg.DNS.Upstreams, ResolvConf: cfg.DNS.ResolvConf,
-		ForwardSingleLabel: cfg.DNS.ForwardSingle, Log: log,
+		ForwardSingleLabel: cfg.DNS.ForwardSingle, RedirectPort: overlay.RedirectPort, Log: log,
 	})
 	return Assemble(cfg, Parts{
 		Names:         names,

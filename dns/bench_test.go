@@ -102,7 +102,7 @@ func BenchmarkHandle(b *testing.B) {
 	out := make([]byte, 0, maxQuery)
 	b.ReportAllocs()
 	for b.Loop() {
-		if reply, _ := s.handle(packet, blueClient, false, out); len(reply) == 0 {
+		if reply, _ := s.handle(packet, blueClient, listenKey{}, out); len(reply) == 0 {
 			b.Fatal("no reply")
 		}
 	}

@@ -3,6 +3,7 @@ package dns
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -15,6 +16,7 @@ type hostAddrs struct {
 	mu    sync.Mutex
 	read  time.Time
 	index map[netip.Addr]int
+	links []netip.Prefix // the subnets of the addresses
 }
 
 // loopbackIndex is that of the loopback device in every network namespace.
@@ -27,32 +29,48 @@ func (h *hostAddrs) device(a netip.Addr) int {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if time.Since(h.read) > time.Second {
-		h.index, h.read = listAddrs(), time.Now()
-	}
+	h.refresh()
 	return h.index[a]
+}
+
+// onLink reports whether an address is in a subnet of one of the host's devices.
+func (h *hostAddrs) onLink(a netip.Addr) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refresh()
+	return slices.ContainsFunc(h.links, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// refresh needs mu.
+func (h *hostAddrs) refresh() {
+	if time.Since(h.read) > time.Second {
+		h.index, h.links = listAddrs()
+		h.read = time.Now()
+	}
 }
 
 // listAddrs asks by rtnetlink(7). If that fails the source is refused, and
 // asked about again in a second.
-func listAddrs() map[netip.Addr]int {
+func listAddrs() (map[netip.Addr]int, []netip.Prefix) {
 	dump, err := syscall.NetlinkRIB(syscall.RTM_GETADDR, syscall.AF_UNSPEC)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	messages, err := syscall.ParseNetlinkMessage(dump)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
+	var links []netip.Prefix
 	index := make(map[netip.Addr]int, len(messages))
 	for _, m := range messages {
 		if m.Header.Type == syscall.RTM_NEWADDR && len(m.Data) >= syscall.SizeofIfAddrmsg {
 			if a := localAddr(m); a.IsValid() {
 				index[a] = int(binary.NativeEndian.Uint32(m.Data[4:])) // ifa_index
+				links = append(links, netip.PrefixFrom(a, int(m.Data[1])).Masked())
 			}
 		}
 	}
-	return index
+	return index, links
 }
 
 // localAddr returns the host's own of the addresses in an RTM_NEWADDR: on a

@@ -20,7 +20,17 @@ type listenKey struct {
 	device string
 	addr   netip.AddrPort
 	tcp    bool
+	way    way
 }
+
+// way is by what way questions come to a listener.
+type way uint8
+
+const (
+	direct     way = iota // to a gateway's own address
+	redirected            // to another server, and redirected to a gateway port
+	shared                // to Zone.Address: the asker may have other servers too
+)
 
 func (k listenKey) network() string {
 	family := "4"
@@ -34,6 +44,9 @@ func (k listenKey) network() string {
 }
 
 func (k listenKey) String() string {
+	if k.device == "" {
+		return fmt.Sprintf("%s %s", k.network()[:3], k.addr)
+	}
 	return fmt.Sprintf("%s %s on %s", k.network()[:3], k.addr, k.device)
 }
 
@@ -60,7 +73,7 @@ func (s *Server) listen() {
 	wanted, devices, who := s.wanted(), openDevices(), &holders{}
 	defer devices.close()
 	for key, l := range s.listeners {
-		if !wanted[key] || devices.replaced(key.device, l.ifindex) {
+		if !wanted[key] || key.device != "" && devices.replaced(key.device, l.ifindex) {
 			l.end()
 			delete(s.listeners, key)
 		}
@@ -82,15 +95,26 @@ func (s *Server) wanted() map[listenKey]bool {
 	if s.closed {
 		return wanted
 	}
-	for _, x := range s.view.Load().networks {
+	v := s.view.Load()
+	want := func(device string, a netip.Addr, port uint16, w way) {
+		if a.IsValid() && port != 0 {
+			addr := netip.AddrPortFrom(a, port)
+			wanted[listenKey{device, addr, false, w}] = true
+			wanted[listenKey{device, addr, true, w}] = true
+		}
+	}
+	want("", v.address, s.cfg.Port, shared)
+	for _, x := range v.networks {
 		if x.Device == "" {
 			continue
 		}
 		for _, a := range x.Gateways {
-			addr := netip.AddrPortFrom(a, s.cfg.Port)
-			wanted[listenKey{x.Device, addr, false}] = true
-			wanted[listenKey{x.Device, addr, true}] = true
+			want(x.Device, a, s.cfg.Port, direct)
 		}
+		for _, a := range x.Redirected {
+			want(x.Device, a, s.cfg.RedirectPort, redirected)
+		}
+		want(x.Device, v.address, s.cfg.Port, shared)
 	}
 	return wanted
 }
@@ -115,11 +139,13 @@ func (s *Server) bind(key listenKey, d devices, who *holders) {
 }
 
 func (s *Server) open(key listenKey, d devices) (*listener, error) {
-	ifindex, err := d.index(key.device)
-	if err != nil {
-		return nil, err
+	l := &listener{}
+	if key.device != "" {
+		var err error
+		if l.ifindex, err = d.index(key.device); err != nil {
+			return nil, err
+		}
 	}
-	l := &listener{ifindex: ifindex}
 	l.ctx, l.stop = context.WithCancel(s.ctx)
 	cfg := net.ListenConfig{Control: key.control}
 	cfg.SetMultipathTCP(false) // Go's default; one local hop has one path
@@ -130,7 +156,7 @@ func (s *Server) open(key listenKey, d devices) (*listener, error) {
 			return nil, err
 		}
 		l.close = sock.Close
-		s.tasks.Go(func() { s.serveTCP(l.ctx, sock, key.device) })
+		s.tasks.Go(func() { s.serveTCP(l.ctx, sock, key) })
 		return l, nil
 	}
 	sock, err := cfg.ListenPacket(l.ctx, key.network(), key.addr.String())
@@ -150,14 +176,16 @@ const udpBuffer = 4 << 20
 // control sets the options that have to be there before the bind (socket(7),
 // ip(7)): a device, so that networks with equal gateway addresses do not hear
 // each other; FREEBIND, as the address may come up after us; REUSEADDR, to get
-// along with a program that holds the wildcard address the same way.
+// along with a program that holds the wildcard address the same way; REUSEPORT
+// where one socket has no device and others at the same address do.
 func (k listenKey) control(_, _ string, c syscall.RawConn) error {
 	var err error
 	ctlErr := c.Control(func(raw uintptr) {
 		fd := int(raw)
 		err = errors.Join(
-			option("SO_BINDTODEVICE", unix.BindToDevice(fd, k.device)),
+			option("SO_BINDTODEVICE", unix.BindToDevice(fd, k.device)), // "" is none
 			option("SO_REUSEADDR", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)),
+			option("SO_REUSEPORT", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, truth(k.way == shared))),
 			option("IP_FREEBIND", freebind(fd, k.addr.Addr())),
 		)
 		if !k.tcp && unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, udpBuffer) != nil {
@@ -166,6 +194,13 @@ func (k listenKey) control(_, _ string, c syscall.RawConn) error {
 		}
 	})
 	return errors.Join(ctlErr, err)
+}
+
+func truth(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func option(name string, err error) error {

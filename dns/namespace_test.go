@@ -141,6 +141,7 @@ func onDevices(t *testing.T) {
 	t.Run("overlapping networks", insideOverlap)
 	t.Run("the host asks", insideHost)
 	t.Run("IPv6", insideIPv6)
+	t.Run("the shared address", insideShared)
 	t.Run("a device that comes later", insideLater)
 	t.Run("load", insideLoad)
 }
@@ -207,6 +208,43 @@ func insideHost(t *testing.T) {
 		}
 	}
 	ip(t, "link del g1")
+}
+
+// insideShared: one address answers each asker as who it is, the host included,
+// and tells apart two networks with one subnet.
+func insideShared(t *testing.T) {
+	ip(t, "addr add 169.254.53.53/32 dev lo scope host")
+	one, two := plug(t, "g1", "192.0.2.1/24", "192.0.2.10/24"), plug(t, "g2", "192.0.2.1/24", "192.0.2.10/24")
+	other := plug(t, "docker0", "198.51.100.129/25", "198.51.100.130/25")
+	for ns, gateway := range map[*namespace]string{one: "192.0.2.1", two: "192.0.2.1", other: "198.51.100.129"} {
+		ns.ip(t, "route add default via "+gateway)
+	}
+	z := testZone()
+	z.Networks = z.Networks[:2]
+	z.Address = addrs("169.254.53.53")[0]
+	noProblems(t, inside(t, z))
+	for _, tt := range []struct {
+		ns         *namespace
+		from, want string
+	}{{one, "192.0.2.10", "192.0.2.10"}, {two, "192.0.2.10", "192.0.2.11"}} {
+		for _, network := range []string{"udp", "tcp"} {
+			if m := exchange(t, tt.ns.dial(t, network, tt.from, "169.254.53.53:53"), "web", patience); first(m) != tt.want {
+				t.Errorf("%s: got %s, want %s", network, first(m), tt.want)
+			}
+		}
+	}
+	for _, network := range []string{"udp", "tcp"} {
+		full := func(m *miekg.Msg) { m.Question[0].Name = "web.blue.weft.internal." }
+		m := exchange(t, other.dial(t, network, "198.51.100.130", "169.254.53.53:53"), "web.blue.weft.internal", patience, full)
+		if rcode(m) != "NXDOMAIN" || !m.Authoritative {
+			t.Errorf("%s: a neighbour got %s", network, rcode(m))
+		}
+		host := dialFrom(t, network, netip.IPv4Unspecified(), netip.MustParseAddrPort("169.254.53.53:53"))
+		if m := exchange(t, host, "web", patience); first(m) != "192.0.2.10" {
+			t.Errorf("%s: the host got %s", network, first(m))
+		}
+	}
+	ip(t, "link del g1", "link del g2", "link del docker0", "addr del 169.254.53.53/32 dev lo")
 }
 
 func insideIPv6(t *testing.T) {

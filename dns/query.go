@@ -25,25 +25,28 @@ type query struct {
 // handle takes one packet to its reply. Where the answer has to come from
 // upstream it returns the query instead, for fetch. Neither means silence. The
 // reply may use out's memory; the query holds nothing of the packet's.
-func (s *Server) handle(packet []byte, from source, tcp bool, out []byte) (reply []byte, upstream *query) {
+func (s *Server) handle(packet []byte, from source, at listenKey, out []byte) (reply []byte, upstream *query) {
 	s.stats.queries.Add(1)
 	if len(packet) < headerLen || packet[2]&0x80 != 0 {
 		s.stats.dropped.Add(1) // answering a response could go on for ever
 		return nil, nil
 	}
-	q, rcode := decode(packet, tcp)
+	q, rcode := decode(packet, at.tcp)
 	if rcode != miekg.RcodeSuccess {
 		s.stats.malformed.Add(1)
 		return s.reject(q, rcode, packet, out), nil
 	}
 	v := s.view.Load()
 	scope := s.scope(v, from)
+	if scope == nil && at.way == shared {
+		scope = s.neighbour(v, from.addr)
+	}
 	if scope == nil {
 		s.stats.refused.Add(1)
 		no := answer{rcode: miekg.RcodeRefused, ede: miekg.ExtendedErrorCodeProhibited, reason: "not a client of this server"}
 		return s.pack(q, q.render(no, v, s.ttl), out), nil
 	}
-	a := v.answer(q.question(), scope)
+	a := v.answerAt(at.way, q.question(), scope)
 	if a.forward {
 		return nil, q
 	}

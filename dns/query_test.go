@@ -100,7 +100,7 @@ func TestHandle(t *testing.T) {
 			source{"g3", addrs("198.51.100.9")[0]}, "REFUSED rd ra example.com. 0/0 edns 1232 20 (Not Authoritative): (internal network)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			reply, upstream := lonely(t, nil).handle(tt.packet, tt.from, false, nil)
+			reply, upstream := lonely(t, nil).handle(tt.packet, tt.from, listenKey{}, nil)
 			if upstream != nil {
 				t.Fatal("goes upstream")
 			}
@@ -114,10 +114,10 @@ func TestHandle(t *testing.T) {
 func TestPacketsAreCounted(t *testing.T) {
 	s := lonely(t, nil)
 	good := packed(t, func(*miekg.Msg) {})
-	s.handle(good, blueClient, false, nil)
-	s.handle(good, source{"g1", addrs("192.0.2.99")[0]}, false, nil)
-	s.handle(good[:11], blueClient, false, nil)
-	s.handle(good[:13], blueClient, false, nil)
+	s.handle(good, blueClient, listenKey{}, nil)
+	s.handle(good, source{"g1", addrs("192.0.2.99")[0]}, listenKey{}, nil)
+	s.handle(good[:11], blueClient, listenKey{}, nil)
+	s.handle(good[:13], blueClient, listenKey{}, nil)
 	if got, want := s.Stats(), (Stats{Queries: 4, Refused: 1, Dropped: 1, Malformed: 1}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
@@ -151,7 +151,7 @@ func TestAnswerThatDoesNotFitHasAsManyRecordsAsDo(t *testing.T) {
 					m.SetEdns0(tt.edns, false)
 				}
 			})
-			reply, _ := s.handle(packet, blueClient, tt.tcp, make([]byte, 0, maxQuery))
+			reply, _ := s.handle(packet, blueClient, listenKey{tcp: tt.tcp}, make([]byte, 0, maxQuery))
 			if got := brief(t, reply); got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
@@ -163,7 +163,7 @@ func TestAnswerThatDoesNotFitHasAsManyRecordsAsDo(t *testing.T) {
 }
 
 func TestNegativeAnswersMayBeRememberedForFiveSeconds(t *testing.T) {
-	reply, _ := lonely(t, nil).handle(packed(t, func(m *miekg.Msg) { m.Question[0].Qtype = miekg.TypeAAAA }), blueClient, false, nil)
+	reply, _ := lonely(t, nil).handle(packed(t, func(m *miekg.Msg) { m.Question[0].Qtype = miekg.TypeAAAA }), blueClient, listenKey{}, nil)
 	m := new(miekg.Msg)
 	if err := m.Unpack(reply); err != nil || len(m.Ns) != 1 {
 		t.Fatal(m, err)
@@ -176,7 +176,7 @@ func TestNegativeAnswersMayBeRememberedForFiveSeconds(t *testing.T) {
 func TestServicesComeWithTheAddressesOfTheirTarget(t *testing.T) {
 	reply, _ := lonely(t, nil).handle(packed(t, func(m *miekg.Msg) {
 		m.Question[0] = miekg.Question{Name: "_http._tcp.web.", Qtype: miekg.TypeSRV, Qclass: miekg.ClassINET}
-	}), blueClient, false, nil)
+	}), blueClient, listenKey{}, nil)
 	m := new(miekg.Msg)
 	if err := m.Unpack(reply); err != nil {
 		t.Fatal(err)
@@ -203,7 +203,7 @@ func FuzzHandle(f *testing.F) {
 	s := New(Config{})
 	s.view.Store(newView(testZone(), s.view.Load(), true))
 	f.Fuzz(func(t *testing.T, packet []byte, tcp bool) {
-		reply, upstream := s.handle(packet, blueClient, tcp, make([]byte, 0, 512))
+		reply, upstream := s.handle(packet, blueClient, listenKey{tcp: tcp}, make([]byte, 0, 512))
 		if upstream != nil {
 			reply = s.pack(upstream, unanswered(upstream, errNoUpstream), nil)
 		}

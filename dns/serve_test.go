@@ -408,7 +408,7 @@ func TestTCPSlowClientsAreLetGo(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client, server := net.Pipe()
-				go New(Config{}).serveConn(server, blueClient)
+				go New(Config{}).serveConn(server, blueClient, listenKey{tcp: true})
 				start := time.Now()
 				for _, b := range framed(packed(t, func(*miekg.Msg) {}))[:tt.bytes] {
 					if _, err := client.Write([]byte{b}); err != nil {

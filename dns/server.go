@@ -26,6 +26,9 @@ type Config struct {
 	ForwardSingleLabel bool
 	// Port to listen on, UDP and TCP. Zero means 53.
 	Port uint16
+	// RedirectPort is where questions for other servers arrive, see
+	// Network.Redirected. Zero: nowhere.
+	RedirectPort uint16
 	// Log receives listeners that fail and recover. Nil discards.
 	Log *slog.Logger
 }
@@ -127,7 +130,8 @@ func (s *Server) close() {
 // listensOn tells our own addresses from upstreams: a query to one of them
 // would come back to us.
 func (s *Server) listensOn(a netip.AddrPort) bool {
-	return a.Port() == s.cfg.Port && s.view.Load().gateways[a.Addr()]
+	v := s.view.Load()
+	return a.Port() == s.cfg.Port && (v.gateways[a.Addr()] || a.Addr() == v.address)
 }
 
 // Stats counts since New.

@@ -27,7 +27,7 @@ const (
 // trying at once would only burn a core.
 const acceptPause = 100 * time.Millisecond
 
-func (s *Server) serveTCP(ctx context.Context, sock net.Listener, device string) {
+func (s *Server) serveTCP(ctx context.Context, sock net.Listener, key listenKey) {
 	for {
 		conn, err := sock.Accept()
 		switch {
@@ -42,16 +42,16 @@ func (s *Server) serveTCP(ctx context.Context, sock net.Listener, device string)
 			case <-time.After(acceptPause):
 			}
 		default:
-			s.takeConn(ctx, conn, device)
+			s.takeConn(ctx, conn, key)
 		}
 	}
 }
 
 // takeConn serves conn beside the others, or closes it when there are too many:
 // a client that holds connections open is in its own way only.
-func (s *Server) takeConn(ctx context.Context, conn net.Conn, device string) {
+func (s *Server) takeConn(ctx context.Context, conn net.Conn, key listenKey) {
 	peer := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
-	from := source{device, plain(peer.Addr())}
+	from := source{key.device, plain(peer.Addr())}
 	if !s.conns.take(from) {
 		s.stats.connsOver.Add(1)
 		conn.Close()
@@ -62,13 +62,13 @@ func (s *Server) takeConn(ctx context.Context, conn net.Conn, device string) {
 		defer s.conns.give(from)
 		stop := context.AfterFunc(ctx, func() { conn.Close() })
 		defer stop()
-		s.serveConn(conn, from)
+		s.serveConn(conn, from, key)
 	})
 }
 
 // serveConn answers the queries of one connection, in the order that their
 // answers are known (RFC 7766, section 6.2.1.1).
-func (s *Server) serveConn(conn net.Conn, from source) {
+func (s *Server) serveConn(conn net.Conn, from source, key listenKey) {
 	c := &tcpConn{conn: conn, slots: make(chan struct{}, tcpUpstream)}
 	defer conn.Close()
 	defer c.upstream.Wait() // a client that only closes its own half still reads
@@ -79,7 +79,7 @@ func (s *Server) serveConn(conn net.Conn, from source) {
 		if err != nil {
 			return
 		}
-		reply, upstream := s.handle(packet, from, true, nil)
+		reply, upstream := s.handle(packet, from, key, nil)
 		if upstream != nil {
 			reply = s.fetchTCP(c, from, upstream)
 		}

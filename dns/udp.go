@@ -12,14 +12,20 @@ import (
 
 // udpReaders is how many goroutines serve one socket. Each reads, answers and
 // writes by itself, so nothing is queued outside the kernel's own buffer, and
-// a flood costs no memory. More than a few only fight for the socket.
-func udpReaders() int { return min(4, runtime.GOMAXPROCS(0)) }
+// a flood costs no memory. More than a few only fight for the socket. An engine's
+// own resolver stands before the other ways, and one reader keeps up with it.
+func udpReaders(w way) int {
+	if w != direct {
+		return 1
+	}
+	return min(4, runtime.GOMAXPROCS(0))
+}
 
 // maxQuery in bytes: a name of 255 bytes and EDNS options fit several times.
 const maxQuery = 4096
 
 func (s *Server) serveUDP(ctx context.Context, sock *net.UDPConn, key listenKey) {
-	for range udpReaders() {
+	for range udpReaders(key.way) {
 		s.tasks.Go(func() { s.readUDP(ctx, sock, key) })
 	}
 }
@@ -37,7 +43,7 @@ func (s *Server) readUDP(ctx context.Context, sock *net.UDPConn, key listenKey) 
 			continue // an ICMP error of an earlier reply: the socket is fine
 		}
 		from := source{key.device, plain(peer.Addr())}
-		reply, upstream := s.handle(in[:n], from, false, out)
+		reply, upstream := s.handle(in[:n], from, key, out)
 		if upstream != nil && !s.later(from, func() { s.writeUDP(sock, s.fetch(s.ctx, upstream), key, peer) }) {
 			reply = s.overloaded(upstream, out)
 		}
@@ -64,6 +70,9 @@ func (s *Server) writeUDP(sock *net.UDPConn, reply []byte, key listenKey, peer n
 // out there, to a neighbour that does not exist. IP_PKTINFO (ip(7)) names the
 // device that has the address instead. IPv6 does not let a bound socket do so.
 func (s *Server) wayHome(key listenKey, peer netip.Addr) []byte {
+	if key.way == shared {
+		return nil // the host's own questions to it come by no gateway port
+	}
 	v := s.view.Load()
 	if a := plain(peer); a != key.addr.Addr() && a.Is4() && v.clients[source{key.device, a}] == nil {
 		if index := s.local.device(a); index != 0 {

@@ -20,6 +20,8 @@ type view struct {
 	gateways map[netip.Addr]bool // of networks that this host carries
 	devices  map[string]*scope   // what the host itself sees, by the device it asked on
 	host     *scope              // and if it asked on none
+	address  netip.Addr          // of the zone
+	search   []string            // folded
 }
 
 // source is where a query came from: the address alone is ambiguous, since
@@ -36,6 +38,7 @@ type scope struct {
 	// confined askers are on internal networks only: nothing of theirs may
 	// leave this host.
 	confined bool
+	client   bool // an endpoint, and not the host
 }
 
 // newView indexes z, sharing with old, the view before it, what is equal.
@@ -47,6 +50,12 @@ func newView(z Zone, old *view, forward bool) *view {
 		clients:  make(map[source]*scope, len(z.Clients)),
 		gateways: make(map[netip.Addr]bool),
 		devices:  make(map[string]*scope),
+		address:  z.Address,
+	}
+	for _, domain := range z.Search {
+		if domain = fold(domain); domain != "" && domain != v.domain {
+			v.search = append(v.search, domain)
+		}
 	}
 	for _, n := range z.Networks {
 		x := newIndex(n, old.byName[fold(n.Name)])
@@ -90,7 +99,7 @@ func (v *view) addHost() {
 }
 
 func (v *view) clientScope(c Client) *scope {
-	s := &scope{confined: true}
+	s := &scope{confined: true, client: true}
 	for _, name := range c.Networks {
 		if x := v.byName[fold(name)]; x != nil {
 			s.networks = append(s.networks, x)

@@ -14,6 +14,11 @@ type Zone struct {
 	Networks []Network // sorted by name
 	Hosts    []Host    // sorted by name; answered under host.<Domain>
 	Clients  []Client  // who may ask on which device
+	// Address of this host that any program on it may ask, port 53; zero: none.
+	// It is listened on without a device and on each network's.
+	Address netip.Addr
+	// Search are the domains that this host's resolvers append to names.
+	Search []string
 }
 
 // Network is one network's names and the addresses it is asked on.
@@ -24,8 +29,11 @@ type Network struct {
 	// network, nothing listens.
 	Device   string
 	Gateways []netip.Addr // listened on, port 53, UDP and TCP
-	Subnets  []netip.Prefix
-	Internal bool // queries for other domains are refused: no packet leaves
+	// Redirected are addresses of Device to which questions for other servers
+	// may be redirected: listened on at Config.RedirectPort.
+	Redirected []netip.Addr
+	Subnets    []netip.Prefix
+	Internal   bool // queries for other domains are refused: no packet leaves
 	// HostAccess is false for host_access=none: the host itself does not see
 	// the network's names.
 	HostAccess bool
@@ -60,7 +68,7 @@ type Host struct {
 // Addr sees the names of Networks. Addresses alone are ambiguous, since
 // isolated networks may overlap.
 type Client struct {
-	Device   string
+	Device   string // empty: any that is no gateway port, at Zone.Address
 	Addr     netip.Addr
 	Networks []string // the first is the one the query came through
 }

@@ -32,6 +32,9 @@ type Kernel interface {
 	// Uplinks returns the devices through which packets of endpoints leave and
 	// reach the host: that of the default route and that of the VTEP.
 	Uplinks(ctx context.Context, vtep netip.Addr) ([]string, error)
+	// Bridges returns the bridges of the host behind which only namespaces and
+	// machines of this host are, such as Docker's own, sorted.
+	Bridges(ctx context.Context) ([]string, error)
 	// Changes signals that something may have changed. Signals are coalesced;
 	// the channel is closed when ctx ends.
 	Changes(ctx context.Context) <-chan struct{}

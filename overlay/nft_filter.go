@@ -21,13 +21,14 @@ var (
 // depend on the tunnel alone, and the elements of their sets, which carry
 // everything that changes. It is pure. Without a tunnel address there is
 // nothing to guard.
-func filterObjects(s State) []Object {
+func filterObjects(s State, bridges []string) []Object {
 	if !s.VTEP.IsValid() {
 		return nil
 	}
 	f := filter{objects: []Object{hostTable(s.VTEP, s.Port), fabricTable()}}
 	f.members(s)
 	f.subnets(s.Networks)
+	f.questions(s.Questions, bridges)
 	for i := range s.Networks {
 		if n := &s.Networks[i]; !n.Probe {
 			f.gateway(n)
@@ -45,6 +46,7 @@ func hostTable(vtep netip.Addr, port uint16) NFTable {
 	rules := strings.NewReplacer(
 		"$port", strconv.Itoa(int(port)), "$vtep", vtep.String(),
 		"$ip", ip, "$nfproto", nfproto, "$addr", nfproto+"_addr",
+		"$names", DNSAddr.String(), "$redirected", strconv.Itoa(RedirectPort),
 		"$group", fmt.Sprintf("%#x", Group), "$internal", fmt.Sprintf("%#x", GroupInternal),
 	).Replace(hostRules)
 	return NFTable{Place: Host, Family: "inet", Name: "weft", Rules: blocks(rules)}

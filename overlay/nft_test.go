@@ -38,13 +38,16 @@ var filterStates = map[string]State{
 		{VNI: 0x2c, Subnets: []Subnet{subnet("10.44.0.0/24", "10.44.0.1")}, HostAccess: true, Internal: true},
 		{VNI: 0x2d, Subnets: []Subnet{subnet("10.42.0.128/25", "10.42.0.129")}, HostAccess: true},
 	}},
+	"questions": {VTEP: addr("192.0.2.1"), Port: 4799, Questions: Questions{Address: true,
+		Redirected: []netip.Addr{addr("8.8.8.8"), addr("192.0.2.53"), addr("2001:db8::53")}}},
+	"all_questions": {VTEP: addr("192.0.2.1"), Port: 4799, Questions: Questions{All: true, Redirected: []netip.Addr{addr("8.8.8.8")}}},
 }
 
 func TestFilterRules(t *testing.T) {
 	for name, s := range filterStates {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join("testdata", "nft_"+name+".txt")
-			got := script(filterObjects(s))
+			got := script(filterObjects(s, []string{"br-0123456789ab", "docker0"}))
 			if *writeRules {
 				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
@@ -75,7 +78,7 @@ func script(objects []Object) string {
 }
 
 func TestNoTunnelNoFilter(t *testing.T) {
-	if got := filterObjects(State{Complete: true}); len(got) != 0 {
+	if got := filterObjects(State{Complete: true}, nil); len(got) != 0 {
 		t.Errorf("a state without a tunnel address has %d filter objects, want none", len(got))
 	}
 }
@@ -134,7 +137,7 @@ func TestSubnetsNeverOverlap(t *testing.T) {
 func TestEachObjectHasItsOwnKey(t *testing.T) {
 	for name, s := range filterStates {
 		seen := map[Key]Object{}
-		for _, o := range filterObjects(s) {
+		for _, o := range filterObjects(s, []string{"docker0"}) {
 			if other := seen[o.Key()]; other != nil {
 				t.Errorf("%s: %s and %s have one key", name, o, other)
 			}

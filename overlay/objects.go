@@ -7,15 +7,16 @@ import (
 
 // objects is the desired state as kernel objects, in the order in which the
 // kernel needs them within each rank. It is pure: equal states give equal
-// objects. Uplinks are the devices through which endpoints reach the world.
-func objects(s State, uplinks []string) []Object {
+// objects.
+func objects(s State, f facts) []Object {
 	b := builder{cluster: s.Cluster, vtep: s.VTEP, port: s.Port, routed: map[netip.Prefix]bool{}}
 	b.objects = make([]Object, 0, sizeHint(s))
-	b.namespaces(s, uplinks)
+	b.namespaces(s, f.uplinks)
+	b.questions(s.Questions)
 	for _, n := range s.Networks {
 		b.network(n)
 	}
-	return append(b.objects, filterObjects(s)...)
+	return append(b.objects, filterObjects(s, f.bridges)...)
 }
 
 func sizeHint(s State) int {

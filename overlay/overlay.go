@@ -21,7 +21,13 @@ type Overlay struct {
 	set      bool // state has been given
 	attached map[string]Endpoint
 	view     *view // nil: to be dumped
-	uplinks  []string
+	facts    facts
+}
+
+// facts are what the kernel has that is not ours and that we need to know.
+type facts struct {
+	uplinks []string // through which endpoints reach the world
+	bridges []string // behind which only this host's own programs are
 }
 
 // New returns an Overlay that has not touched the kernel yet.
@@ -134,14 +140,18 @@ func (o *Overlay) dump(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find the uplink: %w", err)
 	}
-	o.view, o.uplinks = newView(have), uplinks
+	bridges, err := o.kernel.Bridges(ctx)
+	if err != nil {
+		return fmt.Errorf("find the bridges: %w", err)
+	}
+	o.view, o.facts = newView(have), facts{uplinks, bridges}
 	return nil
 }
 
 // wanted is the State with what has been attached since. Objects of an endpoint
 // whose link is gone are left out: they come with the link.
 func (o *Overlay) wanted() []Object {
-	return slices.DeleteFunc(objects(o.merged(), o.uplinks), func(w Object) bool {
+	return slices.DeleteFunc(objects(o.merged(), o.facts), func(w Object) bool {
 		dev, ok := DeviceOf(w)
 		return ok && dev.Place == Fabric && dev.Name[0] == 'k' && o.view.get(dev) == nil
 	})

@@ -5,8 +5,8 @@ import (
 	"net/netip"
 )
 
-// Addr is an address of a gateway port in the host namespace. It makes no
-// prefix route: the Route beside it also says which source to use.
+// Addr is an address of a gateway port in the host namespace, or DNSAddr on lo.
+// It makes no prefix route: the Route beside it also says which source to use.
 type Addr struct {
 	Dev    string
 	Prefix netip.Prefix
@@ -32,13 +32,27 @@ func (a Addr) String() string {
 	if a.Prefix.Addr().Is6() {
 		nodad = " nodad"
 	}
-	return fmt.Sprintf("ip addr replace %s dev %s noprefixroute%s%s", a.Prefix, a.Dev, nodad, comment(a.Other))
+	scope := ""
+	if a.Local() {
+		scope = " scope host"
+	}
+	return fmt.Sprintf("ip addr replace %s dev %s%s noprefixroute%s%s", a.Prefix, a.Dev, scope, nodad, comment(a.Other))
 }
+
+// Local reports whether the address is for the host itself alone: the kernel
+// never takes it as the source of a packet to elsewhere.
+func (a Addr) Local() bool { return a.Dev == loopback }
 
 // Deletion is the command that removes the address.
 func (a Addr) Deletion() string { return fmt.Sprintf("ip addr del %s dev %s", a.Prefix, a.Dev) }
 
-func (a Addr) device() LinkKey { return LinkKey{Host, a.Dev} }
+// device is none for lo, which is always there.
+func (a Addr) device() LinkKey {
+	if a.Local() {
+		return LinkKey{}
+	}
+	return LinkKey{Host, a.Dev}
+}
 
 // Route leads the host's packets for a subnet to its gateway port.
 type Route struct {

@@ -22,6 +22,9 @@ type State struct {
 	// Members are the tunnel addresses from which encapsulated packets are
 	// taken; everybody else's are dropped.
 	Members []netip.Addr
+	// Questions says how endpoints' questions for names come here, other than
+	// at a gateway's own address.
+	Questions Questions
 	// Networks that this host carries, sorted by VNI.
 	Networks []Network
 	// Complete allows sweeping: what is ours in the kernel and not wanted here

@@ -81,6 +81,12 @@ func (c *cluster) Status(ctx context.Context) (api.Status, error) {
 	case "not-a-member":
 		s.Cluster, s.Checks = "", []api.Check{{Name: "membership", State: api.CheckFail, Detail: "this host is in no cluster",
 			Hint: "agentctl init, or agentctl join ADDRESS --token-file FILE"}}
+	case "docker":
+		s.State = "ok"
+		s.Checks = append(s.Checks, api.Check{Name: "docker-dns", State: api.CheckOK, Detail: "what containers ask the host's resolvers is redirected"})
+	case "docker-deaf":
+		s.State = "ok"
+		s.Checks = append(s.Checks, api.Check{Name: "docker-dns", State: api.CheckWarn, Detail: "names of other hosts do not resolve", Hint: "agentctl docker setup"})
 	case "forgotten":
 		s.Checks = nil
 	}

@@ -40,7 +40,7 @@ degraded, 2 misuse, 3 agent unreachable, 4 not found, 5 conflict or in use,
 	root.AddCommand(
 		newInit(a), newJoin(a), newLeave(a), newMembers(a), newStatus(a),
 		newNetwork(a), newAttach(a), newDetach(a), newEndpoint(a), newPS(a),
-		newDNS(a), newFabric(a), newVersion(a), newCompletion(a),
+		newDNS(a), newDocker(a), newFabric(a), newVersion(a), newCompletion(a),
 	)
 	root.SetHelpCommand(newHelp())
 	root.SetUsageTemplate(usage)

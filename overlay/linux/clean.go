@@ -21,12 +21,30 @@ func (k *Kernel) Clean(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("remove links: %w", err))
 		}
 	}
+	if err := k.dropLocal(); err != nil {
+		errs = append(errs, err)
+	}
 	if filters, err := k.nft.list(ctx); err != nil {
 		errs = append(errs, err)
 	} else {
 		errs = append(errs, k.nft.delete(ctx, filters...))
 	}
 	return errors.Join(append(errs, dropFabric(k.path))...)
+}
+
+// dropLocal removes our address on lo.
+func (k *Kernel) dropLocal() error {
+	all, err := k.host.addresses()
+	if err != nil {
+		return err
+	}
+	for i := range all {
+		l, err := k.host.linkAt(all[i].dev)
+		if err == nil && isOwnLocal(&l, all[i].prefix) {
+			return errors.Join(k.entries([]overlay.Object{overlay.Addr{Dev: l.name, Prefix: all[i].prefix}}, true)...)
+		}
+	}
+	return nil
 }
 
 // sweep removes every device of ours from a namespace. One by one each would

@@ -107,6 +107,33 @@ func (k *Kernel) Uplinks(_ context.Context, vtep netip.Addr) ([]string, error) {
 	return slices.Compact(names), nil
 }
 
+// Bridges returns the bridges all of whose ports are the near ends of veths or
+// devices of virtual machines: what is behind them is on this host. One without
+// ports is among them.
+func (k *Kernel) Bridges(context.Context) ([]string, error) {
+	all, err := k.host.links()
+	if err != nil {
+		return nil, err
+	}
+	return localBridges(all), nil
+}
+
+func localBridges(all []link) (names []string) {
+	outside := map[int]bool{} // bridges with a port that may lead anywhere
+	for i := range all {
+		if l := &all[i]; l.slaveKind == "bridge" && l.kind != "veth" && l.kind != "tun" {
+			outside[l.master] = true
+		}
+	}
+	for i := range all {
+		if l := &all[i]; l.kind == "bridge" && !outside[l.index] {
+			names = append(names, l.name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // here is the namespace of the caller.
 func here() (*space, error) { return openSpace("/proc/thread-self/ns/net") }
 

@@ -74,6 +74,19 @@ func TestUnderlay(t *testing.T) {
 	}
 }
 
+// A bridge that a device leads into from outside is not for this host alone.
+func TestBridges(t *testing.T) {
+	h := newHost(t)
+	sh(t, "ip -n %s link add docker0 type bridge; ip -n %[1]s link add br-a type bridge; ip -n %[1]s link add lan type bridge", h.ns)
+	sh(t, "ip -n %s link add veth0 type veth peer name veth1; ip -n %[1]s link set veth0 master br-a", h.ns)
+	sh(t, "ip -n %s link add vx0 type vxlan id 7 dstport 4790 local 192.0.2.1; ip -n %[1]s link set vx0 master lan", h.ns)
+	got, err := h.k.Bridges(t.Context())
+	must(t, err)
+	if !slices.Equal(got, []string{"br-a", "docker0"}) {
+		t.Errorf("bridges %q", got)
+	}
+}
+
 func TestUplinks(t *testing.T) {
 	h := newHost(t)
 	sh(t, "ip -n %s link set far0 up; ip -n %s route add default dev far0", h.ns, h.ns)

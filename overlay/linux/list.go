@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -202,7 +203,7 @@ func (k *Kernel) listAddrs(l *listing) error {
 	}
 	for i := range all {
 		dev := l.host[all[i].dev]
-		if dev == nil || !isGateway(dev) {
+		if dev == nil || !isGateway(dev) && !isOwnLocal(dev, all[i].prefix) {
 			continue
 		}
 		if o, ok := all[i].object(dev.name); ok {
@@ -210,6 +211,12 @@ func (k *Kernel) listAddrs(l *listing) error {
 		}
 	}
 	return nil
+}
+
+// isOwnLocal tells the one address on lo that is ours: nobody else has business
+// with it.
+func isOwnLocal(dev *link, p netip.Prefix) bool {
+	return dev.name == "lo" && p.Addr() == overlay.DNSAddr
 }
 
 func (k *Kernel) listRoutes(l *listing) error {

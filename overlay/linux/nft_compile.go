@@ -52,6 +52,8 @@ func (c *compiler) statement() error {
 		c.emit(&expr.Notrack{})
 	case word == "masquerade":
 		c.emit(&expr.Masq{})
+	case word == "redirect":
+		return c.redirect()
 	case word == "jump" || word == "goto":
 		c.next()
 		if len(c.words) == 0 {

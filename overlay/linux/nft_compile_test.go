@@ -77,6 +77,8 @@ func TestRulesThatCannotBeCompiled(t *testing.T) {
 		"iifname . ip daddr 192.0.2.1":    "can only be looked up",
 		"ether saddr 0e:00:00:00:00:01":   "no notation",
 		"meta iifgroup & x == 1":          "invalid syntax",
+		"redirect to 53":                  `want "to :PORT"`,
+		"redirect to :dns":                "invalid syntax",
 		"colour blue drop":                `unknown word "colour"`,
 		"jump":                            "jump needs a chain",
 		"iifname . ":                      `unknown word ""`,

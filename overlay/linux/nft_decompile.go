@@ -40,6 +40,7 @@ type decompiler struct {
 	words    []string
 	key      []field // loaded and not used yet
 	mask     []byte
+	loaded   []byte // a value loaded and not used yet
 	protocol string // the transport protocol asked for
 }
 
@@ -57,6 +58,8 @@ func (d *decompiler) expression(e expr.Any) {
 		d.say("@" + e.SetName)
 	case *expr.Bitwise:
 		d.mask = e.Mask
+	case *expr.Immediate:
+		d.loaded = e.Data
 	case *expr.Counter:
 		d.say("counter")
 	case *expr.Notrack:
@@ -65,6 +68,8 @@ func (d *decompiler) expression(e expr.Any) {
 		d.say("masquerade")
 	case *expr.Verdict:
 		d.verdict(e)
+	case *expr.Redir:
+		d.redirect(e)
 	default:
 		if f, ok := loaded(e, d.protocol); ok {
 			d.key = append(d.key, f)

@@ -239,7 +239,7 @@ func (l *trafficLab) counted(t testing.TB, place, chain, rule string) int {
 	family := map[string]string{"host": "inet", "fabric": "bridge"}[place]
 	text := sh(t, "ip netns exec %s nft list chain %s weft %s", l.ns(place), family, chain)
 	for line := range strings.Lines(text) {
-		if match := packets.FindStringSubmatch(line); match != nil && strings.HasPrefix(strings.TrimSpace(line), rule+" counter") {
+		if match := packets.FindStringSubmatch(line); match != nil && strings.HasPrefix(strings.TrimSpace(line), strings.TrimSpace(rule+" counter")) {
 			n, err := strconv.Atoi(match[1])
 			must(t, err)
 			return n

@@ -101,6 +101,79 @@ func TestAcceptedPackets(t *testing.T) {
 	}
 }
 
+// What endpoints ask certain DNS servers is answered here, to the server's
+// address and with the endpoint's own seen; what they ask others is not.
+func TestRedirectedQuestions(t *testing.T) {
+	l := newTrafficLab(t)
+	redirect := func(q overlay.Questions) {
+		t.Helper()
+		old := filterOf(t, l.state)
+		l.state.Questions = q
+		l.put(t, filterOf(t, l.state)...)
+		must(t, l.nft.delete(t.Context(), without(old, filterOf(t, l.state))...))
+	}
+	for _, address := range []string{"10.42.0.1:4797", "[2001:db8:2a::1]:4797", "10.44.0.1:4797", "10.45.0.1:4797"} {
+		l.echo(t, "host", address)
+	}
+	l.echo(t, "world", "198.51.100.1:53")
+	l.echo(t, "blue2", "10.42.0.8:53")
+	redirect(overlay.Questions{Redirected: []netip.Addr{netip.MustParseAddr("192.0.2.53"), netip.MustParseAddr("2001:db8::53")}})
+	check := func(by, to, seen string) {
+		t.Helper()
+		for _, network := range []string{"udp", "tcp"} {
+			if got := l.ask(t, by, network, to); got != seen {
+				t.Errorf("%s asks %s over %s: seen as %s, want %s", by, to, network, got, seen)
+			}
+		}
+	}
+	check("blue1", "192.0.2.53:53", "10.42.0.7")
+	check("blue1", "[2001:db8::53]:53", "2001:db8:2a::7")
+	check("inward1", "192.0.2.53:53", "10.44.0.7")
+	check("shut1", "192.0.2.53:53", "10.45.0.7")
+	check("blue1", "198.51.100.1:53", "192.0.2.1") // by the server itself, masqueraded
+	check("blue1", "10.42.0.8:53", "10.42.0.7")
+	redirect(overlay.Questions{All: true})
+	check("blue1", "198.51.100.1:53", "10.42.0.7")
+	check("inward1", "198.51.100.1:53", "10.44.0.7")
+	check("blue1", "10.42.0.8:53", "10.42.0.7")
+	redirect(overlay.Questions{})
+	check("blue1", "198.51.100.1:53", "192.0.2.1")
+}
+
+// without are the objects of a that are not in b.
+func without(a, b []overlay.Object) []overlay.Object {
+	return slices.DeleteFunc(slices.Clone(a), func(o overlay.Object) bool { return slices.Contains(b, o) })
+}
+
+// The address for names answers endpoints of every kind of network and what is
+// behind a bridge of this host's own; nobody else.
+func TestAddressForNames(t *testing.T) {
+	l := newTrafficLab(t)
+	behind := netns(t)
+	l.sandbox["docker"] = behind
+	sh(t, "ip -n %s link add docker0 type bridge; ip -n %[1]s addr add 172.17.0.1/16 dev docker0; ip -n %[1]s link set docker0 up", l.host)
+	sh(t, "ip -n %s link add d0 type veth peer name eth0 netns %s; ip -n %[1]s link set d0 master docker0 up", l.host, behind)
+	sh(t, "ip -n %s addr add 172.17.0.2/16 dev eth0; ip -n %[1]s link set eth0 up; ip -n %[1]s route add default via 172.17.0.1", behind)
+	sh(t, "ip -n %s addr add 169.254.53.53/32 dev lo scope host", l.host)
+	l.state.Questions = overlay.Questions{Address: true, All: true}
+	l.put(t, filterOf(t, l.state)...)
+	l.echo(t, "host", "169.254.53.53:53")
+	for by, seen := range map[string]string{"blue1": "10.42.0.7", "inward1": "10.44.0.7", "shut1": "10.45.0.7", "docker": "172.17.0.2", "host": "169.254.53.53"} {
+		for _, network := range []string{"udp", "tcp"} {
+			if got := l.ask(t, by, network, "169.254.53.53:53"); got != seen {
+				t.Errorf("%s over %s: seen as %s, want %s", by, network, got, seen)
+			}
+		}
+	}
+	sh(t, "ip -n %s route add 169.254.53.53 via 192.0.2.1", l.world)
+	const rule = "ip daddr 169.254.53.53 iifname != @dns_bridges"
+	before := l.counted(t, "host", "in_raw", rule)
+	l.send(t, "world", "192.0.2.66", "169.254.53.53:53")
+	l.meets(t, before, "host", "in_raw", rule)
+	l.send(t, "blue1", "", "169.254.53.53:9") // no other service of the host is there
+	l.meets(t, 0, "host", "input_names", "")
+}
+
 // Neither encapsulated packets nor questions for names leave an entry in the
 // host's connection tracking.
 func TestUntracked(t *testing.T) {

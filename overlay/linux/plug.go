@@ -198,7 +198,7 @@ func (p *plug) configureInner() error {
 	p.upInner(&e, inner)
 	steps = append(steps, "set lo up", "set "+p.inner+" up")
 	for _, a := range p.ep.Addrs {
-		addressMessage(&e, unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, inner.index, a, noDAD(a.Addr()))
+		addressMessage(&e, unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, inner.index, a, unix.RT_SCOPE_UNIVERSE, noDAD(a.Addr()))
 		steps = append(steps, "add address "+a.String())
 	}
 	for _, gw := range p.ep.Gateways {

@@ -20,8 +20,15 @@ func (k *Kernel) encodeAddr(e *encoder, a overlay.Addr, deleting bool) error {
 	if deleting {
 		typ, flags = unix.RTM_DELADDR, 0
 	}
-	addressMessage(e, typ, flags, dev, a.Prefix, addrFlags(a.Prefix))
+	addressMessage(e, typ, flags, dev, a.Prefix, scopeOf(a), addrFlags(a.Prefix))
 	return nil
+}
+
+func scopeOf(a overlay.Addr) uint8 {
+	if a.Local() {
+		return unix.RT_SCOPE_HOST
+	}
+	return unix.RT_SCOPE_UNIVERSE
 }
 
 // addrFlags: the route is ours to make, and every host has the gateway address.
@@ -32,8 +39,8 @@ func addrFlags(p netip.Prefix) uint32 {
 	return unix.IFA_F_NOPREFIXROUTE
 }
 
-func addressMessage(e *encoder, typ, flags uint16, dev int, p netip.Prefix, ifaFlags uint32) {
-	e.begin(typ, flags, ifAddr(family(p.Addr()), uint8(p.Bits()), 0, unix.RT_SCOPE_UNIVERSE, dev))
+func addressMessage(e *encoder, typ, flags uint16, dev int, p netip.Prefix, scope uint8, ifaFlags uint32) {
+	e.begin(typ, flags, ifAddr(family(p.Addr()), uint8(p.Bits()), 0, scope, dev))
 	e.addr(unix.IFA_LOCAL, p.Addr())
 	e.addr(unix.IFA_ADDRESS, p.Addr())
 	e.u32(unix.IFA_FLAGS, ifaFlags)

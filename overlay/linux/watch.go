@@ -13,7 +13,7 @@ import (
 
 // Changes signals that something of ours may have changed in either namespace.
 // Our own changes are signalled too: the kernel does not say who made an FDB
-// entry. What the host does with its own devices is not.
+// entry. Of the host's own devices only bridges are looked at.
 func (k *Kernel) Changes(ctx context.Context) <-chan struct{} {
 	changes := make(chan struct{}, 1)
 	signal := func() {
@@ -44,10 +44,10 @@ func (k *Kernel) hostChange(h header, body []byte) bool {
 	switch h.typ {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		l, ok := parseLink(body)
-		return ok && isGateway(&l)
+		return ok && (isGateway(&l) || l.kind == "bridge")
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		a, ok := parseAddress(body)
-		return ok && k.ourDevice(a.dev)
+		return ok && (k.ourDevice(a.dev) || a.prefix.Addr() == overlay.DNSAddr)
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		r, ok := parseRoute(body)
 		// A route that replaced one of ours tells of itself alone.

@@ -288,6 +288,9 @@ func (k *Kernel) Identify(_ context.Context, sandbox string) (uint64, error) {
 // Uplinks is always eth0.
 func (k *Kernel) Uplinks(context.Context, netip.Addr) ([]string, error) { return []string{"eth0"}, nil }
 
+// Bridges is always docker0.
+func (k *Kernel) Bridges(context.Context) ([]string, error) { return []string{"docker0"}, nil }
+
 // Changes signals after every change, our own too. Only one Overlay may listen.
 func (k *Kernel) Changes(ctx context.Context) <-chan struct{} {
 	out := make(chan struct{}, 1)

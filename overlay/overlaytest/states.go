@@ -52,6 +52,10 @@ func States(vtep netip.Addr) []NamedState {
 		})},
 		{"two networks", with(func(s *overlay.State) { s.Networks = append(s.Networks, green(vtep)) })},
 		{"the other network", with(func(s *overlay.State) { s.Networks[1] = green(vtep) })},
+		{"questions redirected", with(func(s *overlay.State) {
+			s.Questions = overlay.Questions{Address: true, Redirected: []netip.Addr{addr("8.8.8.8"), addr("192.0.2.53"), addr("2001:db8::53")}}
+		})},
+		{"all questions redirected", with(func(s *overlay.State) { s.Questions.All = true })},
 		{"another tunnel port", with(func(s *overlay.State) { s.Port = 4798 })},
 	}
 }

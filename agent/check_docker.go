@@ -1,0 +1,51 @@
+package agent
+
+import (
+	"context"
+	"slices"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/docker/setup"
+)
+
+// dockerSocket is the engine's on most hosts.
+const dockerSocket = "/run/docker.sock"
+
+// checkDocker says whether Docker's containers get names of other hosts; none on
+// a host without Docker.
+func (s *session) checkDocker(ctx context.Context) []api.Check {
+	facts, err := setup.Look(ctx, setup.Paths{Socket: dockerSocket, File: setup.File, ResolvConf: s.cfg.DNS.ResolvConf})
+	if err != nil {
+		return []api.Check{{Name: checkDockerName, State: api.CheckWarn, Detail: err.Error(), Hint: "dockerd does not start with it either"}}
+	}
+	if facts.Version == "" && !facts.Listed() {
+		return nil
+	}
+	used := slices.ContainsFunc(s.journal.all(), func(l Local) bool { return l.Endpoint.Runtime == "docker" })
+	return []api.Check{dockerCheck(facts, s.cfg.DNS, used)}
+}
+
+const checkDockerName = "docker-dns"
+
+// dockerCheck judges the facts. Where no container is on one of our networks yet
+// it only warns.
+func dockerCheck(f setup.Facts, cfg DNSConfig, used bool) api.Check {
+	c := api.Check{Name: checkDockerName, State: api.CheckOK}
+	var ok bool
+	c.Detail, ok = f.Reach(cfg.Intercept != InterceptOff)
+	if f.Listed() && cfg.Address == AddressOff {
+		c.Detail, ok = "daemon.json sends containers to "+setup.Address+", and dns_address is off", false
+	}
+	if ok {
+		return c
+	}
+	c.State, c.Detail = api.CheckWarn, "names of other hosts do not resolve in Docker containers: "+c.Detail
+	if used {
+		c.State = api.CheckFail
+	}
+	c.Hint = "agentctl docker setup"
+	if f.Listed() {
+		c.Hint = "set dns_address to auto in agentd.yaml and restart agentd, or agentctl docker setup --undo"
+	}
+	return c
+}
