@@ -58,6 +58,7 @@ var foreign = []struct{ path, only, why string }{
 	{"github.com/hashicorp/consul/api", "discovery/pool", "one place reads and writes the pool"},
 	{"github.com/miekg/dns", "dns", "one place speaks DNS"},
 	{"github.com/moby/moby/client", "agent/docker", "one place speaks to Docker"},
+	{"github.com/moby/moby/api", "agent/docker", "one place speaks to Docker"},
 }
 
 // goPackage is what go list says of a package.
