@@ -29,6 +29,7 @@ type Agent struct {
 	parts Parts
 	nonce uint64 // of this start
 
+	docker Docker        // nil: none
 	change chan struct{} // held by init, join and leave: one at a time
 	broken chan error    // why the session ended that nobody stopped
 
@@ -43,8 +44,12 @@ var _ api.Service = (*Agent)(nil)
 func Assemble(cfg Config, p Parts, log *slog.Logger) *Agent {
 	var b [8]byte
 	_, _ = rand.Read(b[:])
-	return &Agent{cfg: cfg, log: log, parts: p, nonce: binary.BigEndian.Uint64(b[:]),
+	a := &Agent{cfg: cfg, log: log, parts: p, nonce: binary.BigEndian.Uint64(b[:]),
 		change: make(chan struct{}, 1), broken: make(chan error, 1)}
+	if p.OpenDocker != nil {
+		a.docker = p.OpenDocker(dockerSide{a})
+	}
+	return a
 }
 
 // Run serves the API until ctx ends, and the overlay while this host is a
@@ -76,6 +81,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error { return a.parts.Names.Run(ctx) })
 	if err := a.resume(ctx); err != nil {
 		return err
+	}
+	if a.docker != nil {
+		group.Go(func() error { return a.docker.Run(ctx) })
 	}
 	group.Go(func() error {
 		err := api.Serve(ctx, socket, a, a.log) // calls under way end first

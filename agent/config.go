@@ -29,6 +29,7 @@ type Config struct {
 	LogLevel  slog.Level     //
 	LogFormat string         // "text" or "json"
 	Store     StoreConfig    //
+	Docker    DockerConfig   //
 	Domain    string         // of names, without dots around it; init decides it for the cluster
 	Pool      netip.Prefix   // for automatic subnets; init decides it for the cluster
 	Ports     PortConfig     //
@@ -47,6 +48,15 @@ type StoreConfig struct {
 	CAFile    string // PEM; empty: the system's
 	Embedded  string // unix socket that agents of one machine share; empty: <data-dir>/store.db, in process
 }
+
+// DockerConfig says where this host's Docker is.
+type DockerConfig struct {
+	Socket string // of the engine's API
+	Plugin string // that the engine looks for us at; empty: this agent has nothing to do with Docker
+}
+
+// defaultRunDir is that of the one agent which a host usually has.
+const defaultRunDir = "/run/weft"
 
 // PortConfig is the ports that all members share.
 type PortConfig struct {
@@ -118,6 +128,8 @@ type raw struct {
 	LogLevel      string   `yaml:"log_level"`
 	LogFormat     string   `yaml:"log_format"`
 	EmbeddedStore string   `yaml:"embedded_store"`
+	DockerSocket  string   `yaml:"docker_socket"`
+	DockerPlugin  string   `yaml:"docker_plugin_socket"`
 	Domain        string   `yaml:"domain"`
 	Pool          string   `yaml:"pool"`
 	GossipPort    uint16   `yaml:"gossip_port"`
@@ -193,7 +205,12 @@ func (in raw) typed() (Config, error) {
 			CAFile:    in.Consul.CAFile,
 			Embedded:  in.EmbeddedStore,
 		},
-		DNS: DNSConfig{ResolvConf: or(in.DNS.ResolvConf, "/etc/resolv.conf"), ForwardSingle: true},
+		Docker: DockerConfig{Socket: or(in.DockerSocket, "/run/docker.sock"), Plugin: in.DockerPlugin},
+		DNS:    DNSConfig{ResolvConf: or(in.DNS.ResolvConf, "/etc/resolv.conf"), ForwardSingle: true},
+	}
+	// Several agents of one machine have a run directory each, and one Docker.
+	if cfg.Docker.Plugin == "" && cfg.RunDir == defaultRunDir {
+		cfg.Docker.Plugin = "/run/docker/plugins/weft.sock"
 	}
 	if in.Advertise != "" {
 		var err error
@@ -291,8 +308,6 @@ func (c Config) conflistDir() string {
 	}
 	return c.CNIConf
 }
-
-const defaultRunDir = "/run/weft"
 
 // Socket is the path of the API socket.
 func (c Config) Socket() string { return filepath.Join(c.RunDir, "agentd.sock") }

@@ -29,7 +29,11 @@ func (a *Agent) Detach(ctx context.Context, network, nameOrID string) error {
 	if err != nil || l.Endpoint.ID.IsZero() {
 		return err
 	}
-	unlock := s.locks.lock(l.Cookie)
+	if l.Docker != nil {
+		return api.Errorf(api.KindConflict, "detach %s from %s: it is a container of Docker's", nameOrID, n.Name).
+			WithHint("docker network disconnect %s %s", n.Name, l.Endpoint.Name)
+	}
+	unlock := s.locks.lock(l.lockKey())
 	defer unlock()
 	if err := s.detach(ctx, l); err != nil {
 		return s.explain("detach "+nameOrID+" from "+n.Name, err)
@@ -56,7 +60,7 @@ func (s *session) ownEndpoint(n discovery.Network, nameOrID string) (Local, erro
 	want := strings.ToLower(nameOrID)
 	var found []Local
 	for _, l := range s.journal.all() {
-		if l.Endpoint.Network != n.ID || l.Sandbox == "" {
+		if l.Endpoint.Network != n.ID || l.ofHost() {
 			continue
 		}
 		if l.Endpoint.ID.String() == want {
@@ -126,7 +130,8 @@ func ignoreKernel(err error) error {
 
 // reap removes endpoints whose sandbox is gone, gives those their interface
 // back that lost it while the sandbox lives, and removes interfaces that no
-// endpoint has: an agent died in between.
+// endpoint has: an agent died in between, or Docker has let go of it. Docker's
+// endpoints end when Docker says so.
 func (s *session) reap(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -134,6 +139,7 @@ func (s *session) reap(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-s.unplug:
 		case <-tick.C:
 		}
 		there, err := s.overlay.Attached(ctx)
@@ -147,7 +153,7 @@ func (s *session) reap(ctx context.Context) error {
 			s.unplugStray(ctx, id)
 		}
 		for _, l := range s.journal.all() {
-			if l.Sandbox != "" && !plugged[l.Endpoint.ID.String()] {
+			if !l.ofHost() && l.Docker == nil && !plugged[l.Endpoint.ID.String()] {
 				s.mend(ctx, l.Endpoint.ID)
 			}
 		}
@@ -181,7 +187,7 @@ func (s *session) mend(ctx context.Context, id discovery.EndpointID) {
 	if !ok {
 		return
 	}
-	unlock := s.locks.lock(l.Cookie)
+	unlock := s.locks.lock(l.lockKey())
 	defer unlock()
 	if l, ok = s.journal.get(id); !ok {
 		return

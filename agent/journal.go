@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -19,16 +20,48 @@ import (
 // agent announces what really runs here.
 type Local struct {
 	Endpoint  discovery.Endpoint `json:"endpoint"`
-	Sandbox   string             `json:"sandbox,omitempty"` // path of the network namespace; empty: the host itself
-	Cookie    uint64             `json:"cookie,omitempty"`  // the namespace's, SO_NETNS_COOKIE: a namespace made again under one path is another
+	Container string             `json:"container,omitempty"` // the runtime's id of the container; empty for a bare namespace
+	Docker    *DockerLocal       `json:"docker,omitempty"`    // of a container of Docker's
+	Sandbox   string             `json:"sandbox,omitempty"`   // path of the network namespace; empty: the host itself, or Docker's business
+	Cookie    uint64             `json:"cookie,omitempty"`    // the namespace's, SO_NETNS_COOKIE: a namespace made again under one path is another
 	Ifname    string             `json:"ifname,omitempty"`
-	Container string             `json:"container,omitempty"` // the runtime's id; empty for a bare namespace
-	Addrs     []netip.Prefix     `json:"addrs"`               // with the length of the subnet
+	Addrs     []netip.Prefix     `json:"addrs"` // with the length of the subnet
 	NoDefault bool               `json:"no_default,omitempty"`
 	NoRoute   bool               `json:"no_route,omitempty"` // the user wants no default route through it, also when it could have it
 	Labels    map[string]string  `json:"labels,omitempty"`
 	Resolv    string             `json:"resolv,omitempty"` // name of the namespace whose resolv.conf we wrote
 	Created   time.Time          `json:"created"`
+}
+
+// DockerLocal is what Docker calls an endpoint. Its sandbox may not be visible
+// to the agent, and whether it lives is Docker's to say.
+type DockerLocal struct {
+	EndpointID string `json:"endpoint_id"`           // 64 hex digits
+	NetworkID  string `json:"network_id"`            // of the Docker network, 64 hex digits
+	SandboxKey string `json:"sandbox_key,omitempty"` // the same for all endpoints of a container; empty: it has no interface yet
+}
+
+// ofHost reports whether the endpoint is this host itself, not something that
+// runs on it.
+func (l Local) ofHost() bool { return l.Endpoint.Runtime == runtimeHost }
+
+// sandboxKey is the same for all endpoints of one sandbox and for no others.
+func (l Local) sandboxKey() string {
+	switch {
+	case l.Docker == nil:
+		return strconv.FormatUint(l.Cookie, 16)
+	case l.Docker.SandboxKey == "":
+		return l.Docker.EndpointID
+	}
+	return l.Docker.SandboxKey
+}
+
+// lockKey is what requests for the endpoint wait for each other by.
+func (l Local) lockKey() uint64 {
+	if l.Docker != nil {
+		return dockerLock(l.Docker.EndpointID)
+	}
+	return l.Cookie
 }
 
 // journal is the table of own endpoints: in memory for every reader, in
@@ -120,6 +153,18 @@ func (j *journal) find(n discovery.NetworkID, cookie uint64, ifname string) (Loc
 	defer j.mu.Unlock()
 	for _, l := range j.locals {
 		if l.Endpoint.Network == n && l.Cookie == cookie && l.Ifname == ifname {
+			return l, true
+		}
+	}
+	return Local{}, false
+}
+
+// ofDocker finds an endpoint by Docker's id.
+func (j *journal) ofDocker(id string) (Local, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, l := range j.locals {
+		if l.Docker != nil && l.Docker.EndpointID == id {
 			return l, true
 		}
 	}

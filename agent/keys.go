@@ -34,6 +34,8 @@ func Keys() []Key {
 		text("consul-token-file", "FILE", "with the Consul ACL token", func(in *raw) *string { return &in.Consul.TokenFile }),
 		text("consul-ca-file", "FILE", "PEM of the CA that signed Consul's certificate", func(in *raw) *string { return &in.Consul.CAFile }),
 		text("embedded-store", "SOCKET", "unix socket of the store that the agents of this machine share", func(in *raw) *string { return &in.EmbeddedStore }),
+		text("docker-socket", "SOCKET", "of this host's Docker engine (default /run/docker.sock)", func(in *raw) *string { return &in.DockerSocket }),
+		text("docker-plugin-socket", "SOCKET", "at which Docker finds this agent (default /run/docker/plugins/weft.sock, with the default run-dir)", func(in *raw) *string { return &in.DockerPlugin }),
 		text("domain", "DOMAIN", "of names (default weft.internal)", func(in *raw) *string { return &in.Domain }),
 		text("pool", "CIDR", "automatic subnets are taken from here (default 10.64.0.0/10)", func(in *raw) *string { return &in.Pool }),
 		port("gossip-port", "tcp and udp (default 4798)", func(in *raw) *uint16 { return &in.GossipPort }),

@@ -88,6 +88,11 @@ func (s *session) giveBack(ctx context.Context, r api.LeaveRequest, progress fun
 // end makes this host no member: nothing of the session stays, in the kernel or
 // on the disk.
 func (a *Agent) end(ctx context.Context, s *session) error {
+	if a.docker != nil {
+		if err := a.docker.Clear(ctx); err != nil {
+			s.log.Warn("not every Docker network of the cluster is removed", "err", err)
+		}
+	}
 	a.mu.Lock()
 	a.session = nil
 	a.mu.Unlock()
@@ -113,7 +118,7 @@ func (a *Agent) dismiss(ctx context.Context, s *session, progress func(string)) 
 func (s *session) detachAll(ctx context.Context) error {
 	var errs []error
 	for _, l := range s.journal.all() {
-		unlock := s.locks.lock(l.Cookie)
+		unlock := s.locks.lock(l.lockKey())
 		errs = append(errs, s.detach(ctx, l))
 		unlock()
 	}
@@ -127,7 +132,7 @@ func (s *session) vacate(ctx context.Context, r api.LeaveRequest, progress func(
 		var left []string
 		for _, l := range s.journal.all() {
 			n, _ := s.network(l.Endpoint.Network.String())
-			if l.Sandbox != "" {
+			if !l.ofHost() {
 				left = append(left, fmt.Sprintf("%s on %s", l.Endpoint.Name, n.Name))
 			}
 		}

@@ -30,6 +30,9 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 	}
 	st.Cluster = s.cluster.ID
 	st.Checks = s.checks(ctx)
+	if a.docker != nil {
+		st.Checks = append(st.Checks, a.docker.Checks()...)
+	}
 	st.State = "ok"
 	if slices.ContainsFunc(st.Checks, func(c api.Check) bool { return c.State == api.CheckFail }) {
 		st.State = "degraded"
@@ -197,6 +200,9 @@ func (s *session) endpoints() []api.Endpoint {
 		}
 		if l, ok := s.journal.get(r.ID); ok && r.Host == v.Self {
 			e.Sandbox, e.Interface, e.Container, e.Labels = l.Sandbox, l.Ifname, l.Container, l.Labels
+			if l.Docker != nil {
+				e.Sandbox = l.Docker.SandboxKey
+			}
 		}
 		out = append(out, e)
 	}

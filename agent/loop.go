@@ -188,7 +188,7 @@ func (s *session) register(hosts []pool.Host) {
 func (s *session) ownState() Own {
 	own := Own{Cluster: s.cluster.ID, Locals: s.journal.all(), Carried: map[discovery.NetworkID]bool{}}
 	for _, l := range own.Locals {
-		if l.Sandbox != "" {
+		if !l.ofHost() {
 			own.Carried[l.Endpoint.Network] = true
 		}
 	}
@@ -293,6 +293,7 @@ func (s *session) housekeep(ctx context.Context) error {
 		}
 		s.finishDeletions(ctx)
 		s.leaveDeleted(ctx)
+		s.freeUnclaimed(ctx, time.Now())
 		s.hostAddresses(ctx)
 		s.lookAsking()
 		if n%10 == 0 {

@@ -331,7 +331,7 @@ func (s *session) emptied(ctx context.Context, n discovery.Network) bool {
 		if l.Endpoint.Network != n.ID {
 			continue
 		}
-		if !n.Force && l.Sandbox != "" || !s.evict(ctx, l) {
+		if !n.Force && !l.ofHost() || !s.evict(ctx, l) {
 			return false
 		}
 	}
@@ -341,7 +341,7 @@ func (s *session) emptied(ctx context.Context, n discovery.Network) bool {
 
 // evict detaches an endpoint because its network is deleted.
 func (s *session) evict(ctx context.Context, l Local) bool {
-	unlock := s.locks.lock(l.Cookie)
+	unlock := s.locks.lock(l.lockKey())
 	defer unlock()
 	if err := s.detach(ctx, l); err != nil {
 		s.log.Warn("endpoint of a deleted network not removed", "endpoint", l.Endpoint.ID, "err", err)

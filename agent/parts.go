@@ -6,6 +6,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/weft-net/weft/agent/docker"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
@@ -121,6 +122,10 @@ type Host interface {
 type Parts struct {
 	Names Names
 	Host  Host
+
+	// OpenDocker returns the side that serves a Docker engine; nil: this host
+	// has nothing to do with Docker.
+	OpenDocker func(docker.Agent) Docker
 
 	// OpenOverlay opens the kernel and makes the fabric namespace.
 	OpenOverlay func() (Overlay, error)

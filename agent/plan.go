@@ -124,7 +124,7 @@ func (p planner) network(n discovery.Network) overlay.Network {
 	for _, l := range p.own.Locals {
 		switch {
 		case l.Endpoint.Network != n.ID || p.beaten[l.Endpoint.ID]:
-		case l.Sandbox == "":
+		case l.ofHost():
 			out.HostAddrs = append(out.HostAddrs, l.Endpoint.Addrs()...)
 		default:
 			out.Ports = append(out.Ports, overlay.Port{
@@ -252,20 +252,20 @@ func (p planner) clients() []dns.Client {
 	for _, n := range p.snap.Networks {
 		name[n.ID] = n
 	}
-	together := map[uint64][]string{} // sandbox cookie to network names
+	together := map[string][]string{} // sandbox to network names
 	for _, l := range p.own.Locals {
-		if n, ok := name[l.Endpoint.Network]; ok && l.Sandbox != "" {
-			together[l.Cookie] = append(together[l.Cookie], n.Name)
+		if n, ok := name[l.Endpoint.Network]; ok && !l.ofHost() {
+			together[l.sandboxKey()] = append(together[l.sandboxKey()], n.Name)
 		}
 	}
 	var out []dns.Client
 	for _, l := range p.own.Locals {
 		n, ok := name[l.Endpoint.Network]
-		if !ok || l.Sandbox == "" {
+		if !ok || l.ofHost() {
 			continue
 		}
 		networks := []string{n.Name}
-		for _, other := range together[l.Cookie] {
+		for _, other := range together[l.sandboxKey()] {
 			if !slices.Contains(networks, other) {
 				networks = append(networks, other)
 			}

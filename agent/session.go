@@ -48,6 +48,7 @@ type session struct {
 	leases    Leases
 	journal   *journal
 	conflists *conflists
+	docker    *dockerBook
 	view      viewDB
 	dbs       []*bbolt.DB
 
@@ -66,6 +67,7 @@ type session struct {
 	unplugs       unplugs
 	wake          chan struct{}
 	connectors    map[string]connector // by runtime
+	unplug        chan struct{}        // an endpoint has left: its interface may go
 
 	mu         sync.Mutex
 	networks   []discovery.Network               // of the pool, as last delivered; sorted by VNI
@@ -101,7 +103,7 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 		cfg: a.cfg, log: a.log, cluster: cluster, host: host, nonce: a.nonce, data: a.dir,
 		names: a.parts.Names, machine: a.parts.Host, probes: &prober{self: host.ID},
 		conflists: newConflists(a.cfg, a.log),
-		wake:      make(chan struct{}, 1), started: time.Now(), used: map[discovery.NetworkID]time.Time{}, attaching: map[discovery.EndpointID]bool{},
+		wake:      make(chan struct{}, 1), unplug: make(chan struct{}, 1), started: time.Now(), used: map[discovery.NetworkID]time.Time{}, attaching: map[discovery.EndpointID]bool{},
 	}
 	s.cfg.adopt(cluster, a.log)
 	s.forgotten = cluster.Forgotten
@@ -133,6 +135,9 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 	}
 	s.view = viewDB{viewDB_}
 	if s.journal, err = openJournal(leasesDB); err != nil {
+		return nil, err
+	}
+	if s.docker, err = openDockerBook(leasesDB); err != nil {
 		return nil, err
 	}
 	s.loadNetworks()
@@ -305,7 +310,7 @@ func (s *session) prune() error {
 	for _, l := range s.journal.all() {
 		// An interface lives exactly as long as its namespace, whatever became
 		// of the path: a process may hold one that has no name any more.
-		if l.Sandbox == "" || slices.Contains(plugged, l.Endpoint.ID.String()) {
+		if l.ofHost() || l.Docker != nil || slices.Contains(plugged, l.Endpoint.ID.String()) {
 			continue
 		}
 		cookie, err := s.overlay.Identify(ctx, l.Sandbox)
@@ -374,10 +379,11 @@ func (s *session) start() {
 }
 
 // releaseOrphans frees leases whose endpoint never reached the journal: the
-// agent died between the two.
+// agent died between the two. Those that Docker may just have asked for are
+// left to freeUnclaimed.
 func (s *session) releaseOrphans(ctx context.Context) {
 	for _, o := range s.leases.Leases() {
-		if _, ok := s.journal.get(o.Owner); ok {
+		if _, ok := s.journal.get(o.Owner); ok || s.docker.serves(o.Network) {
 			continue
 		}
 		if err := s.leases.Free(ctx, o.Network, o.Owner); err != nil {

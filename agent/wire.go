@@ -9,6 +9,7 @@ import (
 	"net/netip"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/docker"
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
 	"github.com/weft-net/weft/discovery/pool"
@@ -26,6 +27,7 @@ func New(cfg Config, log *slog.Logger) *Agent {
 		ForwardSingleLabel: cfg.DNS.ForwardSingle, RedirectPort: overlay.RedirectPort, Log: log,
 	})
 	return Assemble(cfg, Parts{
+		OpenDocker:    openDocker(cfg, log),
 		Names:         names,
 		Host:          host{fabric: linux.FabricPath(cfg.Fabric)},
 		OpenOverlay:   func() (Overlay, error) { return openKernel(cfg, log) },
@@ -34,6 +36,17 @@ func New(cfg Config, log *slog.Logger) *Agent {
 		OpenLeases:    func(c ipam.Config) (Leases, error) { return opened[Leases](ipam.New(c)) },
 		OpenDB:        openBolt,
 	}, log)
+}
+
+// openDocker opens the side of Docker, unless several agents share this machine
+// and this one was not told which plugin socket is its own.
+func openDocker(cfg Config, log *slog.Logger) func(docker.Agent) Docker {
+	if cfg.Docker.Plugin == "" {
+		return nil
+	}
+	return func(a docker.Agent) Docker {
+		return docker.New(docker.Config{Socket: cfg.Docker.Socket, Plugin: cfg.Docker.Plugin, Log: log}, a)
+	}
 }
 
 // kernelSide is the overlay with what the agent asks of the kernel beside it.

@@ -35,7 +35,7 @@ func (h *Host) NewEngine() *Engine {
 	t := h.lab.t
 	t.Helper()
 	Need(t, dockerd, docker, "runc", "busybox", "tar")
-	e := &Engine{Host: h, Dir: filepath.Join(h.Dir, "docker"), t: t}
+	e := &Engine{Host: h, Dir: h.dockerDir(), t: t}
 	if err := os.MkdirAll(filepath.Join(e.Dir, "etc"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -92,10 +92,16 @@ func (e *Engine) Launch(flags ...string) {
 		"--storage-driver", "vfs", "--cgroup-parent", "/" + e.cgroup()}, flags...)...)...)
 }
 
-// Start starts the daemon, and waits until it answers and has the image.
+// Start starts the daemon and waits until it is ready.
 func (e *Engine) Start(flags ...string) {
 	e.t.Helper()
 	e.Launch(flags...)
+	e.Ready()
+}
+
+// Ready waits until the daemon answers, and gives it the image.
+func (e *Engine) Ready() {
+	e.t.Helper()
 	e.AwaitAPI()
 	if e.Docker("image", "inspect", Image).Code != 0 {
 		e.importImage()

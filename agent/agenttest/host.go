@@ -49,6 +49,8 @@ func (h *Host) Flags() []string {
 		"--data-dir", filepath.Join(h.Dir, "data"),
 		"--fabric", string(h.Fabric),
 		"--cni-conf-dir", h.Conflists(),
+		"--docker-socket", filepath.Join(h.dockerDir(), "docker.sock"),
+		"--docker-plugin-socket", filepath.Join(h.dockerDir(), "weft.sock"),
 		"--log-level", "debug",
 	}
 	if h.lab.cfg.Store == Embedded {
@@ -56,6 +58,9 @@ func (h *Host) Flags() []string {
 	}
 	return append(flags, h.More...)
 }
+
+// dockerDir holds what belongs to the host's Docker engine.
+func (h *Host) dockerDir() string { return filepath.Join(h.Dir, "docker") }
 
 // StoreSocket is the unix socket over which the agents share the embedded store.
 func (l *Lab) StoreSocket() string { return filepath.Join(l.Dir, "store.sock") }

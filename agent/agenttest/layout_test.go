@@ -60,6 +60,7 @@ var foreign = []struct{ path, only, why string }{
 	{"github.com/miekg/dns", "dns", "one place speaks DNS"},
 	{"github.com/containernetworking/cni", "agent/cni", "one place speaks CNI"},
 	{"github.com/moby/moby/client", "agent/docker", "one place speaks to Docker"},
+	{"github.com/moby/moby/api", "agent/docker", "one place speaks to Docker"},
 }
 
 // goPackage is what go list says of a package.

@@ -1,0 +1,92 @@
+package docker
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// Agent is what serves the driver. Every method answers from local state, but
+// for an address outside the host's own blocks. Errors with a hint are
+// *api.Error. While the host is no member of a cluster, what makes something
+// fails and what removes something succeeds, since Docker never asks again.
+type Agent interface {
+	// Cluster is what this host knows of the cluster's networks.
+	Cluster() (Cluster, error)
+	// Adopt remembers that a Docker network stands for a network of the cluster.
+	Adopt(dockerID, network string) error
+	// Drop forgets a Docker network.
+	Drop(dockerID string) error
+
+	// Lease takes an address of a network, want or any when want is zero, for an
+	// endpoint that Docker names later. One that Bind does not take up is freed
+	// after a while.
+	Lease(ctx context.Context, network string, want netip.Addr) (netip.Prefix, error)
+	// Release gives an address back unless a living endpoint has it.
+	Release(ctx context.Context, network string, a netip.Addr) error
+
+	// Bind makes an endpoint of a leased address.
+	Bind(ctx context.Context, e Endpoint) (mac string, err error)
+	// Join makes the endpoint's interface in the host namespace, for Docker to
+	// fetch.
+	Join(ctx context.Context, endpoint, sandboxKey string) (Interface, error)
+	// Leave withdraws an endpoint, Remove forgets it; an unknown one is no error.
+	Leave(ctx context.Context, endpoint string) error
+	Remove(ctx context.Context, endpoint string) error
+
+	// Describe says whose an endpoint is; an unknown one is no error.
+	Describe(ctx context.Context, endpoint string, c Container) error
+	// Compare hands over the ids of all endpoints that the engine had at a time.
+	// It returns those that the agent does not know, and whether the agent has
+	// some that the engine did not list.
+	Compare(ctx context.Context, at time.Time, endpoints map[string]bool) (unknown []string, missing bool)
+}
+
+// Cluster is the networks of the cluster and their Docker networks here.
+type Cluster struct {
+	Networks []Network         // sorted by name
+	Objects  map[string]string // Docker's network id to Network.ID, whether that is in Networks or not
+	Read     bool              // Networks are all that exist: one that is not there was deleted
+}
+
+// Network is a network of the cluster.
+type Network struct {
+	ID       string
+	Name     string
+	Internal bool
+	Deleting bool
+	Labels   map[string]string
+	Options  map[string]string // driver options
+	Subnets  []Subnet
+}
+
+// Subnet is a network's addresses of one family.
+type Subnet struct {
+	CIDR    netip.Prefix
+	Gateway netip.Addr
+	Range   netip.Prefix // zero: the whole subnet
+	Aux     map[string]netip.Addr
+}
+
+// Endpoint is a container's place on a network, before it has an interface.
+type Endpoint struct {
+	ID       string // Docker's, 64 hex digits
+	DockerID string // of the Docker network, 64 hex digits
+	Network  string // Network.ID
+	Addr     netip.Addr
+	MAC      string // empty: the agent's choice
+}
+
+// Interface is what Docker fetches from the host namespace.
+type Interface struct {
+	Name    string
+	Gateway netip.Addr
+}
+
+// Container is what an engine says of an endpoint's container.
+type Container struct {
+	ID      string // 64 hex digits
+	Name    string
+	Aliases []string
+	Health  string // "starting", "healthy", "unhealthy"; empty: unknown
+}

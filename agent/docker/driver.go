@@ -1,0 +1,158 @@
+package docker
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/weft-net/weft/agent/api"
+)
+
+// driver answers an engine's calls.
+type driver struct {
+	agent Agent
+	log   *slog.Logger
+}
+
+// createNetwork checks that a Docker network is like the network that it stands
+// for, and remembers it: Docker never says it again.
+func (d *driver) createNetwork(_ context.Context, q networkRequest) (nothing, error) {
+	c, err := d.agent.Cluster()
+	if err != nil {
+		return nothing{}, err
+	}
+	n, err := standsFor(c, q)
+	if err != nil {
+		return nothing{}, err
+	}
+	if err := checkSettings(n, q); err != nil {
+		return nothing{}, err
+	}
+	return nothing{}, d.agent.Adopt(q.NetworkID, n.ID)
+}
+
+// standsFor finds the network of a Docker network. The request does not say
+// which pool was asked for, only the subnet: two networks may have the same.
+func standsFor(c Cluster, q networkRequest) (Network, error) {
+	name := q.Options.Generic["network"]
+	if len(q.IPv4Data) != 1 || len(q.IPv6Data) != 0 || q.Options.IPv6 {
+		return Network{}, api.Errorf(api.KindMisuse, "a network has one IPv4 subnet in this release").WithHint("%s", byHand(orName(name)))
+	}
+	data := q.IPv4Data[0]
+	if data.AddressSpace != addressSpace {
+		return Network{}, api.Errorf(api.KindMisuse, "Docker's own IPAM would give every address once more on each host").
+			WithHint("%s", byHand(orName(name)))
+	}
+	found := c.with(data.Pool)
+	if name != "" {
+		n, ok := c.named(name)
+		if !ok {
+			return Network{}, noNetwork(name)
+		}
+		if !slices.ContainsFunc(found, func(f Network) bool { return f.ID == n.ID }) {
+			return Network{}, api.Errorf(api.KindMisuse, "-o network=%s: that network does not have the subnet %s", name, data.Pool).WithHint("%s", byHand(name))
+		}
+		return n, nil
+	}
+	switch len(found) {
+	case 0:
+		return Network{}, api.Errorf(api.KindNotFound, "no network of the cluster has the subnet %s", data.Pool).WithHint("%s", byHand("NAME"))
+	case 1:
+		return found[0], nil
+	}
+	return Network{}, api.Errorf(api.KindConflict, "several networks have the subnet %s: %s", data.Pool, named(found)).WithHint("%s", byHand(found[0].Name))
+}
+
+func orName(name string) string {
+	if name == "" {
+		return "NAME"
+	}
+	return name
+}
+
+// checkSettings refuses what is set otherwise than for the whole cluster.
+func checkSettings(n Network, q networkRequest) error {
+	if n.Deleting {
+		return api.Errorf(api.KindConflict, "network %s is being deleted", n.Name).WithHint("agentctl network ls")
+	}
+	if q.Options.Internal != n.Internal {
+		words := map[bool]string{true: "internal", false: "not internal"}
+		return api.Errorf(api.KindMisuse, "network %s is %s", n.Name, words[n.Internal]).
+			WithHint("%s", map[bool]string{true: "add --internal", false: "leave --internal out"}[n.Internal])
+	}
+	for _, k := range slices.Sorted(maps.Keys(q.Options.Generic)) {
+		v := q.Options.Generic[k]
+		have, known := n.Options[k]
+		switch {
+		case k == "network", known && have == v:
+		case known:
+			return api.Errorf(api.KindMisuse, "-o %s=%s: network %s has %s", k, v, n.Name, have).WithHint("leave it out")
+		default:
+			return api.Errorf(api.KindMisuse, "-o %s: network %s has no such setting", k, n.Name).
+				WithHint("settings are given to agentctl network create; agentctl network inspect %s", n.Name)
+		}
+	}
+	sub, _ := n.subnet4()
+	for _, name := range slices.Sorted(maps.Keys(q.IPv4Data[0].AuxAddresses)) {
+		a, err := netip.ParsePrefix(q.IPv4Data[0].AuxAddresses[name])
+		if err != nil || !sub.kept(a.Addr()) {
+			return api.Errorf(api.KindMisuse, "--aux-address %s=%s: network %s does not keep it", name, a.Addr(), n.Name).
+				WithHint("give it to agentctl network create; agentctl network inspect %s", n.Name)
+		}
+	}
+	return nil
+}
+
+// deleteNetwork forgets this host's object. The network itself is the cluster's.
+func (d *driver) deleteNetwork(_ context.Context, q networkRequest) (nothing, error) {
+	return nothing{}, d.agent.Drop(q.NetworkID)
+}
+
+func (d *driver) createEndpoint(ctx context.Context, q endpointRequest) (endpointAnswer, error) {
+	c, err := d.agent.Cluster()
+	if err != nil {
+		return endpointAnswer{}, err
+	}
+	n, ok := c.byID(c.Objects[q.NetworkID])
+	if !ok {
+		return endpointAnswer{}, api.Errorf(api.KindNotFound, "this Docker network stands for no network of the cluster").
+			WithHint("docker network rm it; agentctl network ls")
+	}
+	a, err := netip.ParsePrefix(q.Interface.Address)
+	if err != nil {
+		return endpointAnswer{}, api.Errorf(api.KindMisuse, "%q is no address with a length", q.Interface.Address)
+	}
+	mac, err := d.agent.Bind(ctx, Endpoint{ID: q.EndpointID, DockerID: q.NetworkID, Network: n.ID, Addr: a.Addr(), MAC: q.Interface.MacAddress})
+	if err != nil {
+		return endpointAnswer{}, err
+	}
+	var out endpointAnswer
+	if q.Interface.MacAddress == "" {
+		out.Interface.MacAddress = mac
+	}
+	return out, nil
+}
+
+// join answers with the gateway, on internal networks too: their way out is
+// closed by the filter, and without a gateway Docker gives the container a
+// second interface.
+func (d *driver) join(ctx context.Context, q endpointRequest) (joinAnswer, error) {
+	i, err := d.agent.Join(ctx, q.EndpointID, q.SandboxKey)
+	if err != nil {
+		return joinAnswer{}, err
+	}
+	var out joinAnswer
+	out.InterfaceName.SrcName, out.InterfaceName.DstPrefix = i.Name, "eth"
+	out.Gateway = i.Gateway.String()
+	return out, nil
+}
+
+func (d *driver) leave(ctx context.Context, q endpointRequest) (nothing, error) {
+	return nothing{}, d.agent.Leave(ctx, q.EndpointID)
+}
+
+func (d *driver) deleteEndpoint(ctx context.Context, q endpointRequest) (nothing, error) {
+	return nothing{}, d.agent.Remove(ctx, q.EndpointID)
+}

@@ -1,0 +1,227 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/client"
+
+	"github.com/weft-net/weft/agent/api"
+)
+
+const (
+	syncAgain    = 5 * time.Second        // when a network could not be made or removed
+	wantedEvery  = 250 * time.Millisecond // between two looks at what the cluster has
+	compareEvery = time.Minute            // between two comparisons with Docker's list
+	compareSoon  = 5 * time.Second        // when the last one found a difference
+	engineWait   = 30 * time.Second       // for an answer of the engine
+)
+
+// engine follows one Docker engine through its API: never in the path of a
+// plugin call, which the engine answers no question during.
+type engine struct {
+	agent Agent
+	log   *slog.Logger
+
+	changing sync.Mutex // held by whoever changes the engine's networks
+
+	mu       sync.Mutex
+	api      *client.Client // nil: no engine
+	version  string
+	failed   error             // why there is none, or none of ours
+	problems []string          // for status
+	unknown  []string          // endpoints of the engine that the agent does not know
+	objects  map[string]string // Docker network id to name: those of ours, as last listed
+	names    *names
+}
+
+func newEngine(a Agent, log *slog.Logger) *engine {
+	return &engine{agent: a, log: log}
+}
+
+// note remembers why no engine is followed; nil: there is none.
+func (e *engine) note(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.failed = err
+}
+
+// follow serves an engine until it goes away or ctx ends. Everything is listed
+// once; after that events say what to look at again.
+func (e *engine) follow(ctx context.Context, socket string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c, version, err := open(ctx, socket)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	started := time.Now()
+	stream := c.Events(ctx, client.EventsListOptions{
+		// What happened between the list and the stream is in the stream.
+		Since:   strconv.FormatInt(started.Add(-time.Second).Unix(), 10),
+		Filters: client.Filters{}.Add("type", "network", "container"),
+	})
+	n := newNames(ctx, c, e.agent, e.log)
+	defer n.wait()
+	defer cancel()
+	e.mu.Lock()
+	e.api, e.version, e.names = c, version, n
+	e.mu.Unlock()
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.api, e.problems, e.unknown, e.objects = nil, nil, nil, nil
+	}()
+	e.log.Info("docker engine found", "version", version, "socket", socket)
+	return e.loop(ctx, stream)
+}
+
+// open checks that the engine answers, in a version that we can speak.
+func open(ctx context.Context, socket string) (*client.Client, string, error) {
+	c, err := client.New(client.WithHost("unix://" + socket))
+	if err != nil {
+		return nil, "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, engineWait)
+	defer cancel()
+	ping, err := c.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
+	if err != nil {
+		return nil, "", errors.Join(fmt.Errorf("%w%s", err, oldEngine(ping.APIVersion)), c.Close())
+	}
+	v, err := c.ServerVersion(ctx, client.ServerVersionOptions{})
+	if err != nil {
+		// An engine refuses what is older than its oldest version, and says so.
+		return nil, "", errors.Join(fmt.Errorf("docker engine: %w", err), c.Close())
+	}
+	return c, v.Version, nil
+}
+
+// oldEngine says in words what the client's refusal means.
+func oldEngine(version string) string {
+	if version == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (the engine speaks API %s; weft needs Docker 20.10 or later)", version)
+}
+
+// loop keeps the engine's networks as the cluster's are, and the agent's
+// endpoints as the engine's are.
+func (e *engine) loop(ctx context.Context, stream client.EventsResult) error {
+	tick := time.NewTicker(wantedEvery)
+	defer tick.Stop()
+	var last wanted
+	relist, retry, compare := true, time.Time{}, time.Time{}
+	for {
+		now := wantedOf(e.agent)
+		if relist || !now.equal(last) || !retry.IsZero() && time.Now().After(retry) {
+			done, err := e.sync(ctx)
+			if err != nil {
+				return err
+			}
+			// What sync itself has changed is no reason for another one.
+			relist, retry, last = false, time.Time{}, wantedOf(e.agent)
+			if !done {
+				retry = time.Now().Add(syncAgain)
+			}
+		}
+		if time.Now().After(compare) {
+			compare = time.Now().Add(e.compare(ctx))
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-stream.Err:
+			return fmt.Errorf("events: %w", err)
+		case m := <-stream.Messages:
+			relist = e.event(m)
+		case <-tick.C:
+		}
+	}
+}
+
+// event looks at what an event is about; relist: at the networks.
+func (e *engine) event(m events.Message) (relist bool) {
+	switch m.Type {
+	case events.NetworkEventType:
+		switch m.Action {
+		case events.ActionCreate, events.ActionDestroy, events.ActionRemove:
+			return true
+		case events.ActionConnect:
+			if m.Actor.Attributes["type"] == driverName {
+				e.names.connected(m.Actor.ID, m.Actor.Attributes["container"])
+			}
+		}
+	case events.ContainerEventType:
+		action, _, _ := strings.Cut(string(m.Action), ":")
+		switch events.Action(action) {
+		case events.ActionCreate, events.ActionStart, events.ActionRename, events.ActionHealthStatus:
+			e.names.look(m.Actor.ID)
+		case events.ActionDestroy:
+			e.names.forget(m.Actor.ID)
+		}
+	}
+	return false
+}
+
+// compare hands the agent the list of the engine's endpoints, and returns when
+// to do so again. Docker repeats no tear-down that failed.
+func (e *engine) compare(ctx context.Context) (again time.Duration) {
+	at := time.Now()
+	e.mu.Lock()
+	c, objects := e.api, e.objects
+	e.mu.Unlock()
+	all := map[string]bool{}
+	for id := range objects {
+		n, err := inspectNetwork(ctx, c, id)
+		if err != nil {
+			return compareSoon
+		}
+		for cid, r := range n.Containers {
+			all[r.EndpointID] = true
+			e.names.endpoint(cid, r.EndpointID, r.Name)
+		}
+	}
+	unknown, missing := e.agent.Compare(ctx, at, all)
+	e.mu.Lock()
+	e.unknown = unknown
+	e.mu.Unlock()
+	if missing || len(unknown) > 0 {
+		return compareSoon
+	}
+	return compareEvery
+}
+
+// check is the line of status about the engine; there is none without one.
+func (e *engine) check() (c api.Check, there bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c = api.Check{Name: "docker", State: api.CheckOK}
+	switch {
+	case e.api == nil && e.failed == nil:
+		return c, false
+	case e.api == nil && errors.Is(e.failed, errElsewhere):
+		c.State, c.Detail = api.CheckWarn, e.failed.Error()
+		c.Hint = "docker_socket in agentd.yaml names that of this host"
+	case e.api == nil:
+		c.State, c.Detail = api.CheckFail, e.failed.Error()
+		c.Hint = "docker version; journalctl -u docker"
+	case len(e.problems) > 0:
+		c.State, c.Detail = api.CheckWarn, strings.Join(e.problems, "; ")
+		c.Hint = "docker network ls; docker network rm NAME makes room"
+	case len(e.unknown) > 0:
+		c.State = api.CheckWarn
+		c.Detail = fmt.Sprintf("%d containers are on networks of the cluster from before this host was a member", len(e.unknown))
+		c.Hint = "docker restart CONTAINER"
+	default:
+		c.Detail = fmt.Sprintf("engine %s, %d networks", e.version, len(e.objects))
+	}
+	return c, true
+}

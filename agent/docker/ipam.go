@@ -1,0 +1,189 @@
+package docker
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/weft-net/weft/agent/api"
+)
+
+// addressSpace is the one that all networks of the cluster are in.
+const addressSpace = "weft"
+
+// gatewayType marks the request for a network's gateway.
+const gatewayType, typeOption = "com.docker.network.gateway", "RequestAddressType"
+
+// byHand is the line that makes a Docker network for one of the cluster.
+func byHand(network string) string {
+	return fmt.Sprintf("docker network create -d weft --ipam-driver weft --ipam-opt network=%s -o network=%s %s", network, network, network)
+}
+
+// requestPool finds the network that a Docker network is made for. Its id is
+// the pool's, so that asking again is the same pool.
+func (d *driver) requestPool(_ context.Context, q poolRequest) (poolAnswer, error) {
+	c, err := d.agent.Cluster()
+	if err != nil {
+		return poolAnswer{}, err
+	}
+	if q.V6 {
+		return poolAnswer{}, api.Errorf(api.KindMisuse, "this release has IPv4 subnets only").WithHint("leave --ipv6 out")
+	}
+	for k := range q.Options {
+		if k != "network" {
+			return poolAnswer{}, api.Errorf(api.KindMisuse, "--ipam-opt %s: unknown option; there is network=NAME", k)
+		}
+	}
+	n, sub, err := poolOf(c, q)
+	if err != nil {
+		return poolAnswer{}, err
+	}
+	if q.SubPool != "" && (!sub.Range.IsValid() || q.SubPool != sub.Range.String()) {
+		return poolAnswer{}, api.Errorf(api.KindMisuse, "--ip-range %s is not that of network %s", q.SubPool, n.Name).
+			WithHint("leave --ip-range out; agentctl network inspect %s", n.Name)
+	}
+	return poolAnswer{PoolID: n.ID, Pool: sub.CIDR.String(), Data: map[string]string{}}, nil
+}
+
+// poolOf finds the network by its name, else by its subnet.
+func poolOf(c Cluster, q poolRequest) (Network, Subnet, error) {
+	if name := q.Options["network"]; name != "" {
+		n, ok := c.named(name)
+		if !ok {
+			return Network{}, Subnet{}, noNetwork(name)
+		}
+		sub, ok := n.subnet4()
+		if !ok || q.Pool != "" && q.Pool != sub.CIDR.String() {
+			return Network{}, Subnet{}, api.Errorf(api.KindMisuse, "--subnet %s: network %s has %s", q.Pool, name, sub.CIDR).WithHint("leave --subnet out")
+		}
+		return n, sub, nil
+	}
+	found := c.with(q.Pool)
+	switch {
+	case q.Pool == "":
+		return Network{}, Subnet{}, api.Errorf(api.KindMisuse, "which network of the cluster is meant?").WithHint("%s", byHand("NAME"))
+	case len(found) == 0:
+		return Network{}, Subnet{}, api.Errorf(api.KindNotFound, "no network of the cluster has the subnet %s", q.Pool).
+			WithHint("agentctl network create NAME --subnet %s makes one, and the Docker network with it", q.Pool)
+	case len(found) > 1:
+		return Network{}, Subnet{}, api.Errorf(api.KindConflict, "several networks have the subnet %s: %s", q.Pool, named(found)).
+			WithHint("%s", byHand(found[0].Name))
+	}
+	sub, _ := found[0].subnet4()
+	return found[0], sub, nil
+}
+
+func noNetwork(name string) error {
+	return api.Errorf(api.KindNotFound, "the cluster has no network %s", name).
+		WithHint("agentctl network create %s makes it, and the Docker network on every host", name)
+}
+
+func named(all []Network) string {
+	var out []string
+	for _, n := range all {
+		out = append(out, n.Name)
+	}
+	return strings.Join(out, ", ")
+}
+
+func (c Cluster) named(name string) (Network, bool) {
+	i := slices.IndexFunc(c.Networks, func(n Network) bool { return n.Name == strings.ToLower(name) })
+	if i < 0 {
+		return Network{}, false
+	}
+	return c.Networks[i], true
+}
+
+func (c Cluster) byID(id string) (Network, bool) {
+	i := slices.IndexFunc(c.Networks, func(n Network) bool { return n.ID == id })
+	if i < 0 {
+		return Network{}, false
+	}
+	return c.Networks[i], true
+}
+
+// with returns the networks that have a subnet.
+func (c Cluster) with(cidr string) []Network {
+	p, err := netip.ParsePrefix(cidr)
+	if err != nil {
+		return nil
+	}
+	var out []Network
+	for _, n := range c.Networks {
+		if slices.ContainsFunc(n.Subnets, func(s Subnet) bool { return s.CIDR == p.Masked() }) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func (n Network) subnet4() (Subnet, bool) {
+	for _, s := range n.Subnets {
+		if s.CIDR.Addr().Is4() {
+			return s, true
+		}
+	}
+	return Subnet{}, false
+}
+
+// requestAddress leases an address. The request does not say for whom: what
+// CreateEndpoint does not take up is freed again.
+func (d *driver) requestAddress(ctx context.Context, q addressRequest) (addressAnswer, error) {
+	c, err := d.agent.Cluster()
+	if err != nil {
+		return addressAnswer{}, err
+	}
+	n, ok := c.byID(q.PoolID)
+	if !ok {
+		return addressAnswer{}, api.Errorf(api.KindNotFound, "the network of this Docker network was deleted from the cluster").
+			WithHint("agentctl network ls")
+	}
+	sub, _ := n.subnet4()
+	var want netip.Addr
+	if q.Address != "" {
+		if want, err = netip.ParseAddr(q.Address); err != nil {
+			return addressAnswer{}, api.Errorf(api.KindMisuse, "%q is no address", q.Address)
+		}
+	}
+	if q.Options[typeOption] == gatewayType {
+		if want.IsValid() && want != sub.Gateway {
+			return addressAnswer{}, api.Errorf(api.KindMisuse, "--gateway %s: the gateway of network %s is %s on every host", want, n.Name, sub.Gateway).
+				WithHint("leave --gateway out")
+		}
+		return addressOf(sub, sub.Gateway), nil
+	}
+	if want.IsValid() && sub.kept(want) {
+		return addressOf(sub, want), nil // Docker asks so for each --aux-address
+	}
+	p, err := d.agent.Lease(ctx, n.ID, want)
+	if err != nil {
+		return addressAnswer{}, err
+	}
+	return addressAnswer{Address: p.String(), Data: map[string]string{}}, nil
+}
+
+func addressOf(s Subnet, a netip.Addr) addressAnswer {
+	return addressAnswer{Address: netip.PrefixFrom(a, s.CIDR.Bits()).String(), Data: map[string]string{}}
+}
+
+// kept reports whether an address is one that nobody is ever given.
+func (s Subnet) kept(a netip.Addr) bool {
+	for _, x := range s.Aux {
+		if x == a {
+			return true
+		}
+	}
+	return false
+}
+
+// releaseAddress is the last call for a container. What is gone already, the
+// gateway included, is no error.
+func (d *driver) releaseAddress(ctx context.Context, q addressRequest) (nothing, error) {
+	a, err := netip.ParseAddr(q.Address)
+	if err != nil {
+		return nothing{}, api.Errorf(api.KindMisuse, "%q is no address", q.Address)
+	}
+	return nothing{}, d.agent.Release(ctx, q.PoolID, a)
+}

@@ -1,0 +1,188 @@
+package docker
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+)
+
+// names learns whose the endpoints are. Docker tells a driver no names; an
+// event says that there is something to learn, and a question answers what. A
+// container that is starting keeps its inspection waiting for as long, so each
+// one is asked about by a goroutine of its own; the network, which does not
+// wait, says the name before the container's first instruction.
+type names struct {
+	ctx   context.Context
+	api   *client.Client
+	agent Agent
+	log   *slog.Logger
+	group sync.WaitGroup
+
+	mu  sync.Mutex
+	all map[string]*known
+}
+
+// known is a container as last inspected.
+type known struct {
+	id        string
+	name      string
+	hostname  string
+	health    string
+	aliases   map[string][]string // by name of the network
+	endpoints map[string]string   // endpoint id to network name: those it has now
+	looking   bool                // somebody inspects it
+	again     bool                // and must once more
+}
+
+func newNames(ctx context.Context, c *client.Client, a Agent, log *slog.Logger) *names {
+	return &names{ctx: ctx, api: c, agent: a, log: log, all: map[string]*known{}}
+}
+
+func (n *names) wait() { n.group.Wait() }
+
+// get returns what is known of a container. mu is held.
+func (n *names) get(cid string) *known {
+	k := n.all[cid]
+	if k == nil {
+		k = &known{id: cid, aliases: map[string][]string{}, endpoints: map[string]string{}}
+		n.all[cid] = k
+	}
+	return k
+}
+
+// connected says that a container was put on a network of ours: the network
+// knows name and endpoint, and what was learned when the container was made
+// knows the rest.
+func (n *names) connected(dockerID, cid string) {
+	n.group.Go(func() {
+		got, err := inspectNetwork(n.ctx, n.api, dockerID)
+		if err != nil {
+			return // the network or the engine is gone, and the names with it
+		}
+		if r, ok := got.Containers[cid]; ok {
+			n.mu.Lock()
+			k := n.get(cid)
+			k.name = r.Name
+			k.endpoints[r.EndpointID] = got.Name
+			c := k.describe(got.Name)
+			n.mu.Unlock()
+			n.publish(r.EndpointID, c)
+		}
+	})
+	n.look(cid)
+}
+
+// endpoint says what a network listed, and looks closer at a container that
+// nothing is known of.
+func (n *names) endpoint(cid, endpoint, name string) {
+	n.mu.Lock()
+	k := n.get(cid)
+	_, known := k.endpoints[endpoint]
+	if k.name == "" {
+		k.name = name
+	}
+	n.mu.Unlock()
+	if !known {
+		n.look(cid)
+	}
+}
+
+// forget drops a container that was removed.
+func (n *names) forget(cid string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.all, cid)
+}
+
+// look inspects a container; while that is under way, once more after it.
+func (n *names) look(cid string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	k := n.get(cid)
+	if k.again = k.looking; k.looking {
+		return
+	}
+	k.looking = true
+	n.group.Go(func() {
+		for n.inspect(cid) {
+		}
+	})
+}
+
+// inspect learns all there is to know of a container; again: something has
+// happened meanwhile.
+func (n *names) inspect(cid string) (again bool) {
+	ctx, cancel := context.WithTimeout(n.ctx, engineWait)
+	defer cancel()
+	got, err := n.api.ContainerInspect(ctx, cid, client.ContainerInspectOptions{})
+	n.mu.Lock()
+	k := n.get(cid)
+	if err != nil {
+		k.looking = false
+		n.mu.Unlock()
+		return false // it was removed, or the engine ended: both will be heard of
+	}
+	k.take(got.Container)
+	out := map[string]Container{}
+	for endpoint, network := range k.endpoints {
+		out[endpoint] = k.describe(network)
+	}
+	again = k.again
+	k.looking, k.again = again, false
+	n.mu.Unlock()
+	for endpoint, c := range out {
+		n.publish(endpoint, c)
+	}
+	return again
+}
+
+func (n *names) publish(endpoint string, c Container) {
+	if err := n.agent.Describe(n.ctx, endpoint, c); err != nil && n.ctx.Err() == nil {
+		n.log.Warn("container's names not kept", "container", c.Name, "err", err)
+	}
+}
+
+// take reads what the engine says. Before a container starts its endpoints have
+// no id yet.
+func (k *known) take(c container.InspectResponse) {
+	k.name = strings.TrimPrefix(c.Name, "/")
+	if c.Config != nil {
+		k.hostname = c.Config.Hostname
+	}
+	k.health = ""
+	if c.State != nil && c.State.Health != nil && c.State.Health.Status != container.NoHealthcheck {
+		k.health = string(c.State.Health.Status)
+	}
+	if c.NetworkSettings == nil {
+		return
+	}
+	clear(k.aliases)
+	clear(k.endpoints)
+	for name, s := range c.NetworkSettings.Networks {
+		if s == nil {
+			continue
+		}
+		k.aliases[name] = slices.Concat(s.Aliases, s.DNSNames)
+		if s.EndpointID != "" {
+			k.endpoints[s.EndpointID] = name
+		}
+	}
+}
+
+// describe lists the names that Docker's own server would answer on a network:
+// from API 1.44 on it says them itself, before that they are put together as it
+// does.
+func (k *known) describe(network string) Container {
+	c := Container{ID: k.id, Name: k.name, Health: k.health}
+	for _, a := range slices.Concat(k.aliases[network], []string{k.id[:min(12, len(k.id))], k.hostname}) {
+		if a != "" && a != k.name && !slices.Contains(c.Aliases, a) {
+			c.Aliases = append(c.Aliases, a)
+		}
+	}
+	return c
+}

@@ -1,0 +1,255 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
+)
+
+// driverName is ours, of the network driver and of the IPAM driver.
+const driverName = "weft"
+
+// ourLabel marks the Docker networks that we made, and may remove.
+const ourLabel = "weft"
+
+// wanted is what the loop watches of the cluster: which networks there are, and
+// which have an object here.
+type wanted struct {
+	networks map[string]bool // id, and whether it is being deleted
+	objects  map[string]string
+	read     bool
+	member   bool
+}
+
+func wantedOf(a Agent) wanted {
+	c, err := a.Cluster()
+	w := wanted{networks: map[string]bool{}, objects: c.Objects, read: c.Read, member: err == nil}
+	for _, n := range c.Networks {
+		w.networks[n.ID] = n.Deleting
+	}
+	return w
+}
+
+func (w wanted) equal(o wanted) bool {
+	return w.member == o.member && w.read == o.read && maps.Equal(w.networks, o.networks) && maps.Equal(w.objects, o.objects)
+}
+
+// sync makes a Docker network for each network of the cluster, and removes
+// those of networks that were deleted. Only an engine that does not answer is
+// an error: one network that cannot be made stops no other, and then it is not
+// done.
+func (e *engine) sync(ctx context.Context) (done bool, err error) {
+	e.changing.Lock()
+	defer e.changing.Unlock()
+	c, err := e.agent.Cluster()
+	if err != nil {
+		return true, nil // not a member, or about to be none: nothing is wanted
+	}
+	list, err := e.list(ctx)
+	if err != nil {
+		return false, err
+	}
+	s := syncing{engine: e, cluster: c, list: list, objects: map[string]string{}}
+	s.forgetVanished()
+	for _, n := range list {
+		if n.Driver == driverName {
+			s.claim(ctx, n)
+		}
+	}
+	for _, n := range c.Networks {
+		if !n.Deleting {
+			s.ensure(ctx, n)
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.problems, e.objects = s.problems, s.objects
+	return len(s.problems) == 0, nil
+}
+
+// syncing is one run of sync.
+type syncing struct {
+	*engine
+	cluster  Cluster
+	list     []network.Summary
+	objects  map[string]string // those of ours
+	problems []string
+}
+
+func (s *syncing) problem(format string, args ...any) {
+	s.problems = append(s.problems, fmt.Sprintf(format, args...))
+}
+
+// forgetVanished drops the objects that went away while nobody looked.
+func (s *syncing) forgetVanished() {
+	for id := range s.cluster.Objects {
+		if !slices.ContainsFunc(s.list, func(n network.Summary) bool { return n.ID == id }) {
+			if err := s.agent.Drop(id); err != nil {
+				s.log.Warn("docker network not forgotten", "id", id, "err", err)
+			}
+		}
+	}
+}
+
+// claim looks at one Docker network with our driver: it stands for a network of
+// the cluster, or for one that was deleted, or for none.
+func (s *syncing) claim(ctx context.Context, n network.Summary) {
+	id, known := s.cluster.Objects[n.ID]
+	if _, there := s.cluster.byID(id); there {
+		s.objects[n.ID] = n.Name
+		return
+	}
+	if !known {
+		// It is of an earlier membership, or somebody is just making it.
+		if of, ok := s.alike(n); ok {
+			if err := s.agent.Adopt(n.ID, of.ID); err == nil {
+				s.log.Info("docker network adopted", "network", of.Name, "name", n.Name)
+				s.objects[n.ID] = n.Name
+				return
+			}
+		}
+	}
+	switch {
+	case !s.cluster.Read:
+		s.objects[n.ID] = n.Name // it may be of one that we have not heard of yet
+	case known || n.Labels[ourLabel] != "":
+		if err := s.remove(ctx, n.ID); err != nil {
+			s.problem("docker network %s of a network that was deleted is not removed: %v", n.Name, err)
+			return
+		}
+		s.log.Info("docker network removed: its network was deleted", "name", n.Name)
+	default:
+		s.problem("docker network %s stands for no network of the cluster", n.Name)
+	}
+}
+
+// alike finds the network that a Docker network must have been made for.
+func (s *syncing) alike(n network.Summary) (Network, bool) {
+	name := n.Options["network"]
+	if name == "" {
+		name = n.IPAM.Options["network"]
+	}
+	of, ok := s.cluster.named(name)
+	if !ok || of.Deleting || len(n.IPAM.Config) != 1 || n.Internal != of.Internal {
+		return Network{}, false
+	}
+	sub, ok := of.subnet4()
+	return of, ok && n.IPAM.Config[0].Subnet == sub.CIDR
+}
+
+// ensure makes the Docker network of a network, unless there is one or the name
+// is taken by somebody else's.
+func (s *syncing) ensure(ctx context.Context, n Network) {
+	for _, have := range s.list {
+		if have.Name != n.Name {
+			continue
+		}
+		if _, ours := s.objects[have.ID]; !ours {
+			s.problem("docker has a network %s of its own (driver %s): the cluster's is not usable by containers of this host", n.Name, have.Driver)
+		}
+		return
+	}
+	id, err := s.create(ctx, n)
+	if err != nil {
+		s.problem("docker network %s cannot be made: %v", n.Name, err)
+		s.log.Warn("docker network not made", "network", n.Name, "err", err)
+		return
+	}
+	s.objects[id] = n.Name
+	s.log.Info("docker network made", "network", n.Name, "id", id)
+}
+
+func (s *syncing) create(ctx context.Context, n Network) (string, error) {
+	sub, ok := n.subnet4()
+	if !ok {
+		return "", errors.New("it has no IPv4 subnet")
+	}
+	ctx, cancel := context.WithTimeout(ctx, engineWait)
+	defer cancel()
+	labels := maps.Clone(n.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[ourLabel] = "1"
+	options := maps.Clone(n.Options)
+	if options == nil {
+		options = map[string]string{}
+	}
+	options["network"] = n.Name
+	made, err := s.client().NetworkCreate(ctx, n.Name, client.NetworkCreateOptions{
+		Driver: driverName, Internal: n.Internal, Labels: labels, Options: options, Attachable: true,
+		IPAM: &network.IPAM{
+			Driver: driverName, Options: map[string]string{"network": n.Name},
+			Config: []network.IPAMConfig{{Subnet: sub.CIDR, IPRange: sub.Range, Gateway: sub.Gateway, AuxAddress: sub.Aux}},
+		},
+	})
+	return made.ID, err
+}
+
+// list returns the engine's networks.
+func (e *engine) list(ctx context.Context) ([]network.Summary, error) {
+	ctx, cancel := context.WithTimeout(ctx, engineWait)
+	defer cancel()
+	all, err := e.client().NetworkList(ctx, client.NetworkListOptions{})
+	return all.Items, err
+}
+
+func (e *engine) client() *client.Client {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.api
+}
+
+// remove takes a Docker network away, and the containers off it first: their
+// endpoints are gone already.
+func (e *engine) remove(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, engineWait)
+	defer cancel()
+	n, err := inspectNetwork(ctx, e.client(), id)
+	if err != nil {
+		return err
+	}
+	for cid, r := range n.Containers {
+		_, err := e.client().NetworkDisconnect(ctx, id, client.NetworkDisconnectOptions{Container: cid, Force: true})
+		e.log.Info("container taken off a network that was deleted", "container", r.Name, "network", n.Name, "err", err)
+	}
+	_, err = e.client().NetworkRemove(ctx, id, client.NetworkRemoveOptions{})
+	return err
+}
+
+// clear removes every Docker network that we made or know.
+func (e *engine) clear(ctx context.Context) error {
+	e.changing.Lock()
+	defer e.changing.Unlock()
+	if e.client() == nil {
+		return nil
+	}
+	list, err := e.list(ctx)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	ours := e.objects
+	e.mu.Unlock()
+	var errs []error
+	for _, n := range list {
+		if _, known := ours[n.ID]; n.Driver == driverName && (known || n.Labels[ourLabel] != "") {
+			if err := e.remove(ctx, n.ID); err != nil {
+				errs = append(errs, fmt.Errorf("docker network %s: %w", n.Name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func inspectNetwork(ctx context.Context, c *client.Client, id string) (network.Inspect, error) {
+	ctx, cancel := context.WithTimeout(ctx, engineWait)
+	defer cancel()
+	r, err := c.NetworkInspect(ctx, id, client.NetworkInspectOptions{})
+	return r.Network, err
+}

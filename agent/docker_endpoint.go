@@ -1,0 +1,212 @@
+package agent
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/docker"
+	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/ipam"
+	"github.com/weft-net/weft/overlay"
+)
+
+// Bind implements docker.Agent: the endpoint is in the journal, without an
+// interface, and not announced.
+func (d dockerSide) Bind(ctx context.Context, e docker.Endpoint) (mac string, err error) {
+	s, err := d.require()
+	if err != nil {
+		return "", err
+	}
+	n, ok := s.network(e.Network)
+	if !ok {
+		return "", noNetwork(e.Network)
+	}
+	defer s.locks.lock(dockerLock(e.ID))()
+	l, err := s.bind(ctx, n, e)
+	if err != nil {
+		return "", s.explain("endpoint "+e.Addr.String()+" in "+n.Name, err)
+	}
+	return l.Endpoint.MAC.String(), nil
+}
+
+func (s *session) bind(ctx context.Context, n discovery.Network, e docker.Endpoint) (Local, error) {
+	if l, ok := s.journal.ofDocker(e.ID); ok {
+		return l, nil
+	}
+	o, ok := s.unclaimedLease(n.ID, e.Addr)
+	if !ok {
+		// The lease was given up: Docker has taken its time, or this host was
+		// no member in between.
+		lease, err := s.lease(ctx, n, e.Addr)
+		if err != nil {
+			return Local{}, err
+		}
+		if o, ok = s.unclaimedLease(n.ID, e.Addr); !ok {
+			return Local{}, api.Errorf(api.KindConflict, "address %s was taken meanwhile", lease.Addr)
+		}
+	}
+	l := dockerLocal(n, e, o)
+	if e.MAC != "" {
+		if err := l.Endpoint.MAC.UnmarshalText([]byte(strings.ToLower(e.MAC))); err != nil || l.Endpoint.MAC[0]&1 != 0 {
+			return Local{}, api.Errorf(api.KindMisuse, "--mac-address %q is no unicast hardware address", e.MAC)
+		}
+	}
+	if err := s.journal.put(l); err != nil {
+		return Local{}, err
+	}
+	s.docker.claimed(o.Owner)
+	return l, nil
+}
+
+func dockerLocal(n discovery.Network, e docker.Endpoint, o ipam.Owned) Local {
+	return Local{
+		Endpoint: discovery.Endpoint{ID: o.Owner, Network: n.ID, IPv4: e.Addr, Seq: o.Seq,
+			MAC: endpointMAC(n.VNI, e.Addr), Runtime: runtimeDocker},
+		Docker: &DockerLocal{EndpointID: e.ID, NetworkID: e.DockerID},
+		Addrs:  []netip.Prefix{o.Addr}, Created: time.Now().UTC(),
+	}
+}
+
+// Join implements docker.Agent: when it returns, what Docker fetches reaches
+// this host's endpoints and is announced to the others.
+func (d dockerSide) Join(ctx context.Context, endpoint, sandboxKey string) (docker.Interface, error) {
+	s, err := d.require()
+	if err != nil {
+		return docker.Interface{}, err
+	}
+	defer s.locks.lock(dockerLock(endpoint))()
+	l, ok := s.journal.ofDocker(endpoint)
+	if !ok {
+		return docker.Interface{}, api.Errorf(api.KindNotFound, "join: no endpoint %s", endpoint)
+	}
+	n, ok := s.network(l.Endpoint.Network.String())
+	if !ok {
+		return docker.Interface{}, api.Errorf(api.KindNotFound, "join: the network was deleted").WithHint("agentctl network ls")
+	}
+	if err := s.join(ctx, n, l, sandboxKey); err != nil {
+		return docker.Interface{}, s.explain("join "+n.Name, err)
+	}
+	out := docker.Interface{Name: overlay.WaitingName(l.Endpoint.ID.String())}
+	for _, sub := range n.Subnets {
+		if sub.CIDR.Contains(l.Addrs[0].Addr()) {
+			out.Gateway = sub.Gateway
+		}
+	}
+	return out, nil
+}
+
+func (s *session) join(ctx context.Context, n discovery.Network, l Local, sandboxKey string) error {
+	s.carry(n.ID)
+	if !s.programmed(n.ID) {
+		if err := s.settle(ctx); err != nil {
+			s.log.Warn("network not whole in the kernel", "network", n.Name, "err", err)
+		}
+	}
+	if err := s.overlay.Attach(ctx, s.link(n, l)); err != nil {
+		return err
+	}
+	joined := *l.Docker
+	joined.SandboxKey = sandboxKey
+	l.Docker = &joined
+	if err := s.journal.put(l); err != nil {
+		return err // Docker removes the endpoint, and the interface goes with it
+	}
+	s.directory.Announce([]discovery.Endpoint{l.Endpoint}, nil)
+	s.poke()
+	return nil
+}
+
+// Leave implements docker.Agent: the others forget the endpoint. Its interface
+// goes a moment later, since the kernel takes its time for that.
+func (d dockerSide) Leave(_ context.Context, endpoint string) error {
+	s := d.Agent.member()
+	if s == nil {
+		return nil
+	}
+	defer s.locks.lock(dockerLock(endpoint))()
+	if l, ok := s.journal.ofDocker(endpoint); ok {
+		s.directory.Announce(nil, []discovery.EndpointID{l.Endpoint.ID})
+		s.poke()
+	}
+	return nil
+}
+
+// Remove implements docker.Agent. The address stays leased: Docker releases it
+// next.
+func (d dockerSide) Remove(_ context.Context, endpoint string) error {
+	s := d.Agent.member()
+	if s == nil {
+		return nil
+	}
+	defer s.locks.lock(dockerLock(endpoint))()
+	l, ok := s.journal.ofDocker(endpoint)
+	if !ok {
+		return nil
+	}
+	return s.forgetEndpoint(l)
+}
+
+func (s *session) forgetEndpoint(l Local) error {
+	s.carry(l.Endpoint.Network)
+	if err := s.journal.remove(l.Endpoint.ID); err != nil {
+		return err
+	}
+	s.directory.Announce(nil, []discovery.EndpointID{l.Endpoint.ID})
+	s.poke()
+	select {
+	case s.unplug <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// Describe implements docker.Agent.
+func (d dockerSide) Describe(_ context.Context, endpoint string, c docker.Container) error {
+	s := d.Agent.member()
+	if s == nil {
+		return nil
+	}
+	defer s.locks.lock(dockerLock(endpoint))()
+	l, ok := s.journal.ofDocker(endpoint)
+	if !ok {
+		return nil
+	}
+	next := l
+	next.Container = c.ID
+	next.Endpoint.Name = strings.ToLower(c.Name)
+	next.Endpoint.Aliases = dockerAliases(c)
+	next.Endpoint.Health = dockerHealth[c.Health]
+	if next.Container == l.Container && next.Endpoint.Equal(l.Endpoint) {
+		return nil
+	}
+	if err := s.journal.put(next); err != nil {
+		return err
+	}
+	if l.Docker.SandboxKey == "" {
+		return nil // announced by Join
+	}
+	s.directory.Announce([]discovery.Endpoint{next.Endpoint}, nil)
+	s.poke()
+	return nil
+}
+
+// dockerHealth are Docker's words for an endpoint's health.
+var dockerHealth = map[string]discovery.Health{
+	"starting": discovery.HealthStarting, "healthy": discovery.HealthHealthy, "unhealthy": discovery.HealthUnhealthy,
+}
+
+// dockerAliases are a container's other names, as an endpoint has them.
+func dockerAliases(c docker.Container) []string {
+	var out []string
+	for _, a := range c.Aliases {
+		if a = strings.ToLower(a); validLabel(a) && a != strings.ToLower(c.Name) {
+			out = append(out, a)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
