@@ -169,19 +169,15 @@ func (e *Engine) LogTail(lines int) string { return tail(e.log(), lines) }
 
 func (e *Engine) cgroup() string { return string(e.Host.NS) }
 
-// importImage gives the daemon an image of one program and its names.
+// importImage gives the daemon an image of busybox and ping.
 func (e *Engine) importImage() {
 	e.t.Helper()
-	must(e.t, "sh", "-ec", `
-		root=$1
-		mkdir -p "$root/bin" "$root/etc" "$root/tmp"
-		cp "$(command -v busybox)" "$root/bin/busybox"
-		for name in $(busybox --list); do
-			[ "$name" = busybox ] || ln -sf busybox "$root/bin/$name"
-		done
-		echo root:x:0:0:root:/:/bin/sh >"$root/etc/passwd"
-		tar -C "$root" -c . | "$2" -H "unix://$3" import -c 'CMD ["sh"]' - "$4"
-		rm -rf "$root"`, "sh", filepath.Join(e.Dir, "image"), docker, e.Socket(), Image)
+	root := rootfs(e.t, filepath.Join(e.Dir, "image"))
+	must(e.t, "sh", "-ec", `tar -C "$1" -c . | "$2" -H "unix://$3" import -c 'CMD ["sh"]' - "$4"`, "sh",
+		root, docker, e.Socket(), Image)
+	if err := os.RemoveAll(root); err != nil {
+		e.t.Error(err)
+	}
 }
 
 // clean removes the containers and ends the daemon. What it cannot remove, the

@@ -38,12 +38,15 @@ engine() {
 
 up() { DOCKER_HOST=unix://$dir/host$1/docker.sock docker version >/dev/null 2>&1; }
 
-# busybox_image writes the image as a tar: one program and its names.
+# busybox_image writes the image as a tar: one program with its libraries and
+# all of its names.
 busybox_image() {
-	local root=$dir/image name
+	local root=$dir/image program name
 	if [[ ! -d $root ]]; then
+		program=$(command -v busybox)
 		mkdir -p "$root/bin" "$root/etc" "$root/tmp"
-		cp "$(command -v busybox)" "$root/bin/busybox"
+		cp "$program" "$root/bin/busybox"
+		ldd "$program" 2>/dev/null | grep -o '/[^ ]*' | xargs -r cp --parents -L -t "$root"
 		for name in $(busybox --list); do [[ $name == busybox ]] || ln -sf busybox "$root/bin/$name"; done
 		echo 'root:x:0:0:root:/:/bin/sh' >"$root/etc/passwd"
 	fi
@@ -75,7 +78,8 @@ title "Two hosts, each with an agent and a dockerd"
 machines 2
 for n in 1 2; do
 	echo "nameserver 192.0.2.254" >"$dir/host$n/resolv.conf"
-	agent "$n" --embedded-store "$dir/store.sock" --docker-socket "$dir/host$n/docker.sock" --docker-plugin-socket "$dir/host$n/weft.sock"
+	agent "$n" --embedded-store "$dir/store.sock" --docker-socket "$dir/host$n/docker.sock" --docker-plugin-socket "$dir/host$n/weft.sock" \
+		--dns-resolv-conf "$dir/host$n/resolv.conf"
 	engine "$n"
 done
 on host1 agentctl init
