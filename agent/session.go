@@ -65,6 +65,7 @@ type session struct {
 	locks         keyedLocks // by sandbox: one request at a time for each
 	unplugs       unplugs
 	wake          chan struct{}
+	connectors    map[string]connector // by runtime
 
 	mu         sync.Mutex
 	networks   []discovery.Network               // of the pool, as last delivered; sorted by VNI

@@ -72,6 +72,12 @@ func routes(s Service) []route {
 		})},
 		{"DELETE", "/v1/networks/{network}", remove(removeNetwork(s))},
 
+		{"POST", "/v1/prune", act(http.StatusOK, s.NetworkPrune)},
+		{"POST", "/v1/connect", post(s.Connect)},
+		{"POST", "/v1/disconnect", act(http.StatusNoContent, func(ctx context.Context, r DisconnectRequest) (struct{}, error) {
+			return struct{}{}, s.Disconnect(ctx, r)
+		})},
+
 		{"GET", "/v1/endpoints", get(endpoints(s))},
 		{"POST", "/v1/endpoints", post(s.Attach)},
 		{"GET", "/v1/endpoints/{endpoint}", get(func(ctx context.Context, r *http.Request) (Endpoint, error) {

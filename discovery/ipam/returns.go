@@ -24,14 +24,18 @@ type giveback struct {
 // isBlock reports whether a block goes back, else an address does.
 func (g *giveback) isBlock() bool { return g.what.Block.IsValid() }
 
-// intend writes down that w is about to be got, and must be given back if
-// nothing comes of it.
-func (m *Manager) intend(w returnRecord) (*giveback, error) {
+// intend writes down that an address of nw is about to be got, and must be
+// given back if nothing comes of it. The network is written with it: a request
+// that is still under way when this process dies may reach the pool after the
+// next process gave the address back, and only its readings of the network find
+// that.
+func (m *Manager) intend(nw *network, w returnRecord) (*giveback, error) {
+	w.Network = nw.id()
 	m.mu.Lock()
 	g := m.newGiveback(w)
 	g.busy, g.tried = true, true
 	m.mu.Unlock()
-	if err := m.disk.commit(putReturn(g.number, g.what)); err != nil {
+	if err := m.disk.commit(putNetwork(nw.spec()), putReturn(g.number, g.what)); err != nil {
 		m.forget(g)
 		return nil, err
 	}

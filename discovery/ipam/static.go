@@ -125,7 +125,7 @@ func (m *Manager) reserve(ctx context.Context, nw *network, h *holding, want net
 	if err := m.await(nw, h, want); err != nil {
 		return err
 	}
-	g, err := m.intend(returnRecord{Network: nw.id(), Addr: want, V6: want.Is6()})
+	g, err := m.intend(nw, returnRecord{Addr: want, V6: want.Is6()})
 	if err != nil {
 		m.unhold(nw, h)
 		return err
