@@ -47,6 +47,7 @@ func (s *session) detachOne(ctx context.Context, l Local, why string) error {
 	idle, gone := s.working(id), s.unplugs.begin(l.Endpoint.Addrs())
 	unplugged := func() { gone(); idle(); unlock() }
 	s.carry(l.Endpoint.Network)
+	s.moveDefault(ctx, l)
 	if err := s.journal.remove(id); err != nil {
 		unplugged()
 		return err
