@@ -33,25 +33,10 @@ engine() {
 	echo $! >"$at/engine"
 	disown
 	await 30 up "$1"
-	busybox_image | DOCKER_HOST=unix://$at/docker.sock docker import -c 'CMD ["sh"]' - busybox >/dev/null
+	tar -C "$dir/image" -c . | DOCKER_HOST=unix://$at/docker.sock docker import -c 'CMD ["sh"]' - busybox >/dev/null
 }
 
 up() { DOCKER_HOST=unix://$dir/host$1/docker.sock docker version >/dev/null 2>&1; }
-
-# busybox_image writes the image as a tar: one program with its libraries and
-# all of its names.
-busybox_image() {
-	local root=$dir/image program name
-	if [[ ! -d $root ]]; then
-		program=$(command -v busybox)
-		mkdir -p "$root/bin" "$root/etc" "$root/tmp"
-		cp "$program" "$root/bin/busybox"
-		ldd "$program" 2>/dev/null | grep -o '/[^ ]*' | xargs -r cp --parents -L -t "$root"
-		for name in $(busybox --list); do [[ $name == busybox ]] || ln -sf busybox "$root/bin/$name"; done
-		echo 'root:x:0:0:root:/:/bin/sh' >"$root/etc/passwd"
-	fi
-	tar -C "$root" -c .
-}
 
 # release stops what holds more than a network namespace: containers, their
 # mounts, and the engines.
@@ -76,6 +61,7 @@ trap 'exit 130' INT TERM HUP
 
 title "Two hosts, each with an agent and a dockerd"
 machines 2
+rootfs "$dir/image"
 for n in 1 2; do
 	echo "nameserver 192.0.2.254" >"$dir/host$n/resolv.conf"
 	agent "$n" --embedded-store "$dir/store.sock" --docker-socket "$dir/host$n/docker.sock" --docker-plugin-socket "$dir/host$n/weft.sock" \
@@ -94,7 +80,7 @@ title "A container on one host, found by name from the other"
 await 2 listed 1 backend
 at 1 docker run -d --network backend --name web --network-alias www busybox \
 	sh -c 'mkdir -p /www && echo hello from web > /www/index.html && exec httpd -f -p 80 -h /www' >/dev/null
-at 2 docker run --rm --network backend busybox wget -qO- -T 5 http://web/
+at 2 docker run --rm --network backend busybox wget -qO- http://web/
 at 2 docker run --rm --network backend busybox ping -c 1 www
 
 title "The same with Docker Compose: the network is external, everything else is as usual"
