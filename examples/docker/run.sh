@@ -48,7 +48,10 @@ release() {
 			DOCKER_HOST=unix://$host/docker.sock xargs -r timeout 60 /usr/bin/docker rm -f >/dev/null 2>&1 || true
 		pid=$(cat "$host/engine" 2>/dev/null) || continue
 		kill "$pid" 2>/dev/null || true
-		for _ in {1..100}; do [[ -d /proc/$pid ]] && sleep 0.05; done
+		for _ in {1..100}; do
+			[[ -d /proc/$pid ]] || break
+			sleep 0.05
+		done
 	done
 }
 
