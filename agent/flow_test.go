@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,6 +47,8 @@ type flowHost struct {
 	kernel *overlaytest.Kernel
 	names  flowNames
 	dir    string
+	agent  *Agent
+	hang   atomic.Pointer[chan struct{}] // passes wait until it is closed
 	stop   func()
 }
 
@@ -88,6 +91,7 @@ func (h *flowHost) start() {
 			h.t.Errorf("%s: run: %v", h.name, err)
 		}
 	})
+	h.agent = a
 	h.Client = api.NewClient(cfg.Socket())
 	h.eventually("the agent answers", func() error {
 		_, err := h.Status(h.t.Context())
@@ -137,6 +141,14 @@ func (n flowNode) Run(ctx context.Context) error {
 type flowKernel struct {
 	*overlay.Overlay
 	h *flowHost
+}
+
+// Set hangs while the host's kernel does.
+func (k flowKernel) Set(ctx context.Context, s overlay.State) error {
+	if hang := k.h.hang.Load(); hang != nil {
+		<-*hang
+	}
+	return k.Overlay.Set(ctx, s)
 }
 
 func (k flowKernel) Underlay(netip.Addr) (int, string, error) { return 1500, "eth0", nil }

@@ -19,14 +19,15 @@ import (
 )
 
 // New makes an agent of the real parts: this host's kernel, memberlist, Consul
-// or the embedded store.
-func New(cfg Config, log *slog.Logger) *Agent {
+// or the embedded store. The zero Sockets are bound by the agent itself.
+func New(cfg Config, sockets Sockets, log *slog.Logger) *Agent {
 	names := dns.New(dns.Config{
 		TTL: cfg.DNS.TTL, Upstreams: cfg.DNS.Upstreams, ResolvConf: cfg.DNS.ResolvConf,
 		ForwardSingleLabel: cfg.DNS.ForwardSingle, Log: log,
 	})
 	return Assemble(cfg, Parts{
 		Names:         names,
+		Sockets:       sockets,
 		Host:          host{fabric: linux.FabricPath(cfg.Fabric)},
 		OpenOverlay:   func() (Overlay, error) { return openKernel(cfg, log) },
 		OpenPool:      openPool(log),
