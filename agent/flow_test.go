@@ -42,14 +42,15 @@ type flow struct {
 type flowHost struct {
 	*flow
 	*api.Client
-	name   string
-	addr   netip.Addr
-	kernel *overlaytest.Kernel
-	names  flowNames
-	dir    string
-	agent  *Agent
-	hang   atomic.Pointer[chan struct{}] // passes wait until it is closed
-	stop   func()
+	name     string
+	addr     netip.Addr
+	kernel   *overlaytest.Kernel
+	names    flowNames
+	dir      string
+	agent    *Agent
+	noKernel error                         // of opening it
+	hang     atomic.Pointer[chan struct{}] // passes wait until it is closed
+	stop     func()
 }
 
 func newFlow(t *testing.T) *flow {
@@ -102,7 +103,7 @@ func (h *flowHost) start() {
 func (h *flowHost) parts(log *slog.Logger) Parts {
 	return Parts{
 		Names: &h.names, Host: flowMachine{},
-		OpenOverlay: func() (Overlay, error) { return flowKernel{overlay.New(h.kernel, log), h}, nil },
+		OpenOverlay: func() (Overlay, error) { return flowKernel{overlay.New(h.kernel, log), h}, h.noKernel },
 		OpenPool: func(_ StoreConfig, _, cluster string) (Pool, EmbeddedStore, error) {
 			p, err := opened[Pool](pool.New(pool.Config{HTTPClient: h.store.Client(), Cluster: cluster, Log: log}))
 			return p, nil, err
@@ -412,4 +413,18 @@ func TestFlowLeave(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// What cannot be opened is said, and the agent goes on without being a member.
+func TestFlowKernelThatCannotBeOpened(t *testing.T) {
+	h := newFlow(t).host(1)
+	h.noKernel = errors.New("no kernel here")
+	_, err := h.Init(t.Context(), api.InitRequest{}, nil)
+	if err == nil || !strings.Contains(err.Error(), "no kernel here") {
+		t.Errorf("init: %v", err)
+	}
+	h.noKernel = nil
+	if _, err := h.Init(t.Context(), api.InitRequest{}, nil); err != nil {
+		t.Errorf("init, once it can be opened: %v", err)
+	}
 }
