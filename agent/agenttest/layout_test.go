@@ -43,8 +43,9 @@ var ours = []rule{
 	{"agent/agenttest", "it drives the programs from outside, as their users do", nil},
 	{"agent", "the only place where the parts meet", []string{"overlay", "overlay/linux", "discovery", "discovery/...",
 		"dns", "agent/api", "agent/docker"}},
-	{"cmd/agentd", "main reads flags and waits: everything else can be called from a test", []string{"agent"}},
-	{"cmd/agentctl", "the command has no powers but those of the API", []string{"agent/api"}},
+	{"cmd/agentd", "main reads flags and waits: everything else can be called from a test", []string{"agent", "cmd/manpage"}},
+	{"cmd/agentctl", "the command has no powers but those of the API", []string{"agent/api", "cmd/manpage"}},
+	{"cmd/manpage", "it is told what to print", nil},
 	{"cmd/weft-cni", "the plugin has no powers but those of the API", []string{"agent/api", "agent/cni"}},
 	{"cmd/weft-netavark", "the plugin has no powers but those of the API", []string{"agent/api", "agent/netavark"}},
 }

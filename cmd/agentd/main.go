@@ -10,12 +10,14 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/weft-net/weft/agent"
+	"github.com/weft-net/weft/cmd/manpage"
 )
 
 func main() {
@@ -98,7 +100,7 @@ func command(stderr io.Writer) *cobra.Command {
 		return cfg, nil
 	}
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), load, stderr) }
-	root.AddCommand(fabricCommand(load), cleanupCommand(load, stderr), configCommand(), versionCommand())
+	root.AddCommand(fabricCommand(load), cleanupCommand(load, stderr), configCommand(), versionCommand(), manCommand())
 	return root
 }
 
@@ -221,4 +223,18 @@ func versionCommand() *cobra.Command {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), agent.Version)
 			return err
 		}}
+}
+
+// manCommand writes agentd(8), with its commands, and agentd.yaml(5) beside it.
+func manCommand() *cobra.Command {
+	see := []string{"agentctl(1)", "agentd.yaml(5)", "weft-netns@.service(8)"}
+	cmd := manpage.Book{Program: "agentd", Section: 8, Version: agent.Version, SeeAlso: see}.Command()
+	pages := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		yaml := manpage.File("agentd.yaml", 5, agent.Version, "configuration of the weft agent",
+			"agentd(8) reads /etc/weft/agentd.yaml when systemd starts it. Below is every key with its default;\n"+
+				"`agentd config check FILE` says what is wrong with a file.", agent.DefaultYAML)
+		return errors.Join(pages(cmd, args), os.WriteFile(filepath.Join(args[0], "agentd.yaml.5"), []byte(yaml), 0o644))
+	}
+	return cmd
 }
