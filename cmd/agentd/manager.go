@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
@@ -35,11 +36,14 @@ func (m manager) reloading() {
 }
 
 // statusEvery is how old the line of systemctl status may be.
-const statusEvery = 2 * time.Second
+const statusEvery = 5 * time.Second
 
 // follow says when the agent is ready, from then on how it fares, and that it
 // stops.
 func (m manager) follow(ctx context.Context, a *agent.Agent) {
+	if os.Getenv("NOTIFY_SOCKET") == "" {
+		return // to look at the status every few seconds would be for nobody
+	}
 	select {
 	case <-ctx.Done():
 		return

@@ -93,6 +93,10 @@ func serveFromMachine(t *testing.T, l *agenttest.Lab, m *machine) *agenttest.San
 	m.must("systemctl", "start", "hello.service")
 
 	client, a := l.Host(2).Endpoint("blue", "client")
+	// A namespace that is made again takes the service along.
+	before := m.show("hello.service", "MainPID")
+	m.must("systemctl", "restart", "weft-netns@web.service")
+	m.eventually(5*time.Second, "sh", "-c", "systemctl is-active hello.service && [ $(systemctl show --value -p MainPID hello.service) != "+before+" ]")
 	for _, name := range []string{"web", "www.blue.weft.internal"} {
 		agenttest.Eventually(t, 5*time.Second, "the service answers as "+name, func() error {
 			r := client.Exec("curl", "-sS", "--max-time", "2", "http://"+name+"/")
