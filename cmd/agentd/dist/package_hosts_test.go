@@ -112,7 +112,7 @@ func serveFromMachine(t *testing.T, l *agenttest.Lab, m *machine) *agenttest.San
 		t.Errorf("client is %q for the service, want %s", out, a.Addr())
 	}
 	// A namespace without a name, of a process of somebody else.
-	m.must("systemd-run", "-q", "--unit=alone", "--uid=nobody", "-p", "PrivateNetwork=yes", "sleep", "600")
+	m.must("systemd-run", "-q", "--unit=alone", "--service-type=exec", "--uid=nobody", "-p", "PrivateNetwork=yes", "sleep", "600")
 	m.must("agentctl", "attach", "blue", "--pid", m.show("alone.service", "MainPID"), "--name", "alone")
 	m.must("agentctl", "detach", "blue", "alone")
 	// What the agent made inside its sandbox's view is there for everybody.
@@ -212,3 +212,37 @@ func removeAndPurge(t *testing.T, m *machine) {
 }
 
 func errorOf(r agenttest.Result) error { return errors.New(r.String()) }
+
+// An image is built in a chroot, without a service manager: nothing is started
+// there, and a purge does not reach for the kernel of who builds it.
+func TestPackageInAnImageThatIsBuilt(t *testing.T) {
+	t.Parallel()
+	agenttest.Need(t, "unshare", "ip")
+	l := agenttest.NewLab(t, agenttest.Config{Hosts: 1})
+	h := l.Host(1)
+	h.Start()
+	h.MustCtl("init")
+	h.CreateNetwork("blue")
+	h.Endpoint("blue", "web")
+	links := l.Monitor(h.NS, "link", "address", "route")
+	dir := t.TempDir()
+	deb := build(t, dir, "1.0.0")
+	r := agenttest.Run("", h.NS.Enter("unshare", "--mount", "sh", "-euc", `
+		cd "$1" && mkdir upper work root
+		mount -t overlay overlay -o lowerdir="$2",upperdir=upper,workdir=work root
+		cp "$3" root/weft.deb
+		mount -t proc proc root/proc
+		export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8
+		chroot root dpkg -i /weft.deb
+		chroot root getent group weft
+		chroot root systemctl is-enabled agentd.service agentd.socket agentd-docker.socket
+		chroot root dpkg -P weft
+		for left in etc/weft var/lib/weft lib/systemd/system/agentd.service; do [ ! -e root/$left ]; done
+		[ -z "$(find root/etc/systemd -name '*agentd*')" ]`, "sh", dir, debian(t), deb)...)
+	if r.Code != 0 {
+		t.Errorf("%s", r)
+	}
+	if deleted := agenttest.Deleted(links.Stop()); len(deleted) > 0 {
+		t.Errorf("deleted on the host that builds the image: %q", deleted)
+	}
+}
