@@ -8,10 +8,13 @@ GOFLAGS_ := -trimpath -ldflags '-s -w'
 RUN      ?= TestAgentKilled|TestThousandEndpoints|TestNamesOfADeadHost|TestAnotherAgent
 COUNT    ?= 10
 
-.PHONY: build demo examples test check bench soak clean
+.PHONY: build deb demo examples test check bench soak clean
 
 build:
 	CGO_ENABLED=0 go build $(GOFLAGS_) -o $(BIN)/ $(PROGRAMS)
+
+deb:
+	cmd/agentd/dist/build-deb $(BIN)
 
 demo:
 	.ci/install demo

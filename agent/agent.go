@@ -32,6 +32,7 @@ type Agent struct {
 	docker Docker        // nil: none
 	change chan struct{} // held by init, join and leave: one at a time
 	broken chan error    // why the session ended that nobody stopped
+	ready  chan struct{} // closed by Run
 
 	mu      sync.Mutex
 	dir     *dataDir
@@ -45,7 +46,7 @@ func Assemble(cfg Config, p Parts, log *slog.Logger) *Agent {
 	var b [8]byte
 	_, _ = rand.Read(b[:])
 	a := &Agent{cfg: cfg, log: log, parts: p, nonce: binary.BigEndian.Uint64(b[:]),
-		change: make(chan struct{}, 1), broken: make(chan error, 1)}
+		change: make(chan struct{}, 1), broken: make(chan error, 1), ready: make(chan struct{})}
 	if p.OpenDocker != nil {
 		a.docker = p.OpenDocker(dockerSide{a})
 	}
@@ -85,6 +86,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.docker != nil {
 		group.Go(func() error { return a.docker.Run(ctx) })
 	}
+	close(a.ready)
 	group.Go(func() error {
 		err := api.Serve(ctx, socket, a, a.log) // calls under way end first
 		if s := a.member(); s != nil {
@@ -103,6 +105,24 @@ func (a *Agent) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
+// Ready is closed when the socket listens and, on a member, the session runs:
+// what was programmed before this start is being looked after again.
+func (a *Agent) Ready() <-chan struct{} { return a.ready }
+
+// Alive returns nil once the loop has made a pass that began after this call,
+// or at once when this host is not a member. A pass that hangs holds it until
+// ctx ends; a kernel that is not as wanted does not make an agent dead.
+func (a *Agent) Alive(ctx context.Context) error {
+	s := a.member()
+	if s == nil {
+		return nil
+	}
+	if err := s.settle(ctx); ctx.Err() != nil {
+		return fmt.Errorf("no pass of the loop ended: %w", err)
+	}
+	return nil
+}
+
 // exclusively lets one of init, join and leave work at a time; another is
 // refused rather than kept waiting.
 func (a *Agent) exclusively(what string) (done func(), err error) {
@@ -115,6 +135,12 @@ func (a *Agent) exclusively(what string) (done func(), err error) {
 }
 
 func (a *Agent) listen() (net.Listener, error) {
+	if l := a.parts.Sockets.API; l != nil {
+		if given := l.Addr().String(); given != a.cfg.Socket() {
+			a.log.Warn("the API is served where the service manager listens, not below run_dir", "addr", given, "run_dir", a.cfg.RunDir)
+		}
+		return l, nil
+	}
 	if err := os.MkdirAll(a.cfg.RunDir, 0o755); err != nil {
 		return nil, fmt.Errorf("run directory: %w", err)
 	}

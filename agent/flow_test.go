@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,12 +42,15 @@ type flow struct {
 type flowHost struct {
 	*flow
 	*api.Client
-	name   string
-	addr   netip.Addr
-	kernel *overlaytest.Kernel
-	names  flowNames
-	dir    string
-	stop   func()
+	name     string
+	addr     netip.Addr
+	kernel   *overlaytest.Kernel
+	names    flowNames
+	dir      string
+	agent    *Agent
+	noKernel error                         // of opening it
+	hang     atomic.Pointer[chan struct{}] // passes wait until it is closed
+	stop     func()
 }
 
 func newFlow(t *testing.T) *flow {
@@ -88,6 +92,7 @@ func (h *flowHost) start() {
 			h.t.Errorf("%s: run: %v", h.name, err)
 		}
 	})
+	h.agent = a
 	h.Client = api.NewClient(cfg.Socket())
 	h.eventually("the agent answers", func() error {
 		_, err := h.Status(h.t.Context())
@@ -98,7 +103,7 @@ func (h *flowHost) start() {
 func (h *flowHost) parts(log *slog.Logger) Parts {
 	return Parts{
 		Names: &h.names, Host: flowMachine{},
-		OpenOverlay: func() (Overlay, error) { return flowKernel{overlay.New(h.kernel, log), h}, nil },
+		OpenOverlay: func() (Overlay, error) { return flowKernel{overlay.New(h.kernel, log), h}, h.noKernel },
 		OpenPool: func(_ StoreConfig, _, cluster string) (Pool, EmbeddedStore, error) {
 			p, err := opened[Pool](pool.New(pool.Config{HTTPClient: h.store.Client(), Cluster: cluster, Log: log}))
 			return p, nil, err
@@ -137,6 +142,14 @@ func (n flowNode) Run(ctx context.Context) error {
 type flowKernel struct {
 	*overlay.Overlay
 	h *flowHost
+}
+
+// Set hangs while the host's kernel does.
+func (k flowKernel) Set(ctx context.Context, s overlay.State) error {
+	if hang := k.h.hang.Load(); hang != nil {
+		<-*hang
+	}
+	return k.Overlay.Set(ctx, s)
 }
 
 func (k flowKernel) Underlay(netip.Addr) (int, string, error) { return 1500, "eth0", nil }
@@ -400,4 +413,18 @@ func TestFlowLeave(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// What cannot be opened is said, and the agent goes on without being a member.
+func TestFlowKernelThatCannotBeOpened(t *testing.T) {
+	h := newFlow(t).host(1)
+	h.noKernel = errors.New("no kernel here")
+	_, err := h.Init(t.Context(), api.InitRequest{}, nil)
+	if err == nil || !strings.Contains(err.Error(), "no kernel here") {
+		t.Errorf("init: %v", err)
+	}
+	h.noKernel = nil
+	if _, err := h.Init(t.Context(), api.InitRequest{}, nil); err != nil {
+		t.Errorf("init, once it can be opened: %v", err)
+	}
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"net"
 	"net/netip"
 
 	"go.etcd.io/bbolt"
@@ -116,12 +117,21 @@ type Host interface {
 	FabricPath() string
 }
 
+// Sockets are listeners that the service manager opened for the agent, so that
+// a caller waits while the agent starts instead of being refused. The agent
+// binds by itself those that are nil.
+type Sockets struct {
+	API    net.Listener // for agentctl, instead of Config.Socket
+	Docker net.Listener // for Docker's plugin protocol
+}
+
 // Parts are what an agent is assembled from: the real ones (New), or others
 // (tests). Those that exist only while the host is a member are made by the
 // functions.
 type Parts struct {
-	Names Names
-	Host  Host
+	Names   Names
+	Host    Host
+	Sockets Sockets
 
 	// OpenDocker returns the side that serves a Docker engine; nil: this host
 	// has nothing to do with Docker.

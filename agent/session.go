@@ -111,9 +111,10 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	s.group, s.ctx = errgroup.WithContext(ctx)
+	half := s // a return of nil and an error clears s
 	defer func() {
 		if err != nil {
-			s.stop()
+			half.stop()
 		}
 	}()
 	if len(cluster.CA) > 0 && s.cfg.Store.CAFile == "" {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 
@@ -20,15 +21,16 @@ import (
 )
 
 // New makes an agent of the real parts: this host's kernel, memberlist, Consul
-// or the embedded store.
-func New(cfg Config, log *slog.Logger) *Agent {
+// or the embedded store. The zero Sockets are bound by the agent itself.
+func New(cfg Config, sockets Sockets, log *slog.Logger) *Agent {
 	names := dns.New(dns.Config{
 		TTL: cfg.DNS.TTL, Upstreams: cfg.DNS.Upstreams, ResolvConf: cfg.DNS.ResolvConf,
 		ForwardSingleLabel: cfg.DNS.ForwardSingle, RedirectPort: overlay.RedirectPort, Log: log,
 	})
 	return Assemble(cfg, Parts{
-		OpenDocker:    openDocker(cfg, log),
+		OpenDocker:    openDocker(cfg, sockets.Docker, log),
 		Names:         names,
+		Sockets:       sockets,
 		Host:          host{fabric: linux.FabricPath(cfg.Fabric)},
 		OpenOverlay:   func() (Overlay, error) { return openKernel(cfg, log) },
 		OpenPool:      openPool(log),
@@ -40,12 +42,12 @@ func New(cfg Config, log *slog.Logger) *Agent {
 
 // openDocker opens the side of Docker, unless several agents share this machine
 // and this one was not told which plugin socket is its own.
-func openDocker(cfg Config, log *slog.Logger) func(docker.Agent) Docker {
-	if cfg.Docker.Plugin == "" {
+func openDocker(cfg Config, l net.Listener, log *slog.Logger) func(docker.Agent) Docker {
+	if cfg.Docker.Plugin == "" && l == nil {
 		return nil
 	}
 	return func(a docker.Agent) Docker {
-		return docker.New(docker.Config{Socket: cfg.Docker.Socket, Plugin: cfg.Docker.Plugin, Log: log}, a)
+		return docker.New(docker.Config{Socket: cfg.Docker.Socket, Plugin: cfg.Docker.Plugin, Listener: l, Log: log}, a)
 	}
 }
 

@@ -44,8 +44,9 @@ var ours = []rule{
 	{"agent/netavark", "one foreign protocol, translated into calls of the API", []string{"agent/api"}},
 	{"agent", "the only place where the parts meet", []string{"overlay", "overlay/linux", "discovery", "discovery/...",
 		"dns", "agent/api", "agent/docker", "agent/docker/setup"}},
-	{"cmd/agentd", "main reads flags and waits: everything else can be called from a test", []string{"agent"}},
-	{"cmd/agentctl", "the command has no powers but those of the API and of whoever runs it", []string{"agent/api", "agent/docker/setup"}},
+	{"cmd/agentd", "main reads flags and waits: everything else can be called from a test", []string{"agent", "cmd/manpage"}},
+	{"cmd/agentctl", "the command has no powers but those of the API and of whoever runs it", []string{"agent/api", "agent/docker/setup", "cmd/manpage"}},
+	{"cmd/manpage", "it is told what to print", nil},
 	{"cmd/weft-cni", "the plugin has no powers but those of the API", []string{"agent/cni"}},
 	{"cmd/weft-netavark", "the plugin has no powers but those of the API", []string{"agent/api", "agent/netavark"}},
 }
@@ -61,6 +62,7 @@ var foreign = []struct{ path, only, why string }{
 	{"github.com/containernetworking/cni", "agent/cni", "one place speaks CNI"},
 	{"github.com/moby/moby/client", "agent/docker", "one place speaks to Docker"},
 	{"github.com/moby/moby/api", "agent/docker", "one place speaks to Docker"},
+	{"github.com/coreos/go-systemd/v22", "cmd/agentd", "who starts the process is main's business: an agent in a test has no service manager"},
 }
 
 // goPackage is what go list says of a package.

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/cmd/manpage"
 )
 
 // newRoot is the whole command line.
@@ -41,6 +42,7 @@ degraded, 2 misuse, 3 agent unreachable, 4 not found, 5 conflict or in use,
 		newInit(a), newJoin(a), newLeave(a), newMembers(a), newStatus(a),
 		newNetwork(a), newAttach(a), newDetach(a), newEndpoint(a), newPS(a),
 		newDNS(a), newDocker(a), newFabric(a), newVersion(a), newCompletion(a),
+		manpage.Book{Program: "agentctl", Section: 1, Version: api.Release, SeeAlso: []string{"agentd(8)"}}.Command(),
 	)
 	root.SetHelpCommand(newHelp())
 	root.SetUsageTemplate(usage)

@@ -10,11 +10,14 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/weft-net/weft/agent"
+	"github.com/weft-net/weft/cmd/manpage"
 )
 
 func main() {
@@ -46,6 +49,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := cmd.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
+	}
+	if inJournal(stderr) {
+		stderr = prefixed{stderr, priority(slog.LevelError)}
 	}
 	_, _ = fmt.Fprintf(stderr, "agentd: %v\n", err)
 	if hint := agent.Hint(err); hint != "" {
@@ -94,7 +100,7 @@ func command(stderr io.Writer) *cobra.Command {
 		return cfg, nil
 	}
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), load, stderr) }
-	root.AddCommand(fabricCommand(load), cleanupCommand(load, stderr), configCommand(), versionCommand())
+	root.AddCommand(fabricCommand(load), cleanupCommand(load, stderr), configCommand(), versionCommand(), manCommand())
 	return root
 }
 
@@ -113,42 +119,46 @@ func serve(ctx context.Context, load func() (agent.Config, error), stderr io.Wri
 	}
 	var level slog.LevelVar
 	log := logger(cfg, &level, stderr)
-	go reload(ctx, cfg, load, &level, log)
-	return agent.New(cfg, log).Run(ctx)
+	sockets, err := handedOver(log)
+	if err != nil {
+		return err
+	}
+	a := agent.New(cfg, sockets, log)
+	m := manager{log}
+	ctx, cancel := context.WithCancel(ctx)
+	var tasks sync.WaitGroup
+	tasks.Go(func() { m.follow(ctx, a) })
+	tasks.Go(func() { m.guard(ctx, a.Alive) })
+	tasks.Go(func() {
+		r := reloader{cfg: cfg, load: load, level: &level, agent: a, manager: m}
+		r.run(ctx)
+	})
+	defer tasks.Wait()
+	defer cancel()
+	return a.Run(ctx)
 }
 
+// logger writes to w. Lines for the journal begin with their priority, and
+// leave out the time that it adds by itself.
 func logger(cfg agent.Config, level *slog.LevelVar, w io.Writer) *slog.Logger {
 	level.Set(cfg.LogLevel)
 	opts := &slog.HandlerOptions{Level: level}
-	if cfg.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts))
+	handler := func(w io.Writer) slog.Handler {
+		if cfg.LogFormat == "json" {
+			return slog.NewJSONHandler(w, opts)
+		}
+		return slog.NewTextHandler(w, opts)
 	}
-	return slog.New(slog.NewTextHandler(w, opts))
-}
-
-// reload applies a changed log level at each SIGHUP, and says which other key
-// was changed that needs a restart.
-func reload(ctx context.Context, cfg agent.Config, load func() (agent.Config, error), level *slog.LevelVar, log *slog.Logger) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-hup:
-		}
-		next, err := load()
-		if err == nil {
-			err = cfg.Reload(next)
-		}
-		if err != nil {
-			log.Error("configuration not reloaded", "err", err)
-			continue
-		}
-		level.Set(next.LogLevel)
-		log.Info("configuration reloaded", "log_level", next.LogLevel)
+	if !inJournal(w) {
+		return slog.New(handler(w))
 	}
+	opts.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey && len(groups) == 0 {
+			return slog.Attr{}
+		}
+		return a
+	}
+	return slog.New(newJournalHandler(w, handler))
 }
 
 func fabricCommand(load func() (agent.Config, error)) *cobra.Command {
@@ -213,4 +223,18 @@ func versionCommand() *cobra.Command {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), agent.Version)
 			return err
 		}}
+}
+
+// manCommand writes agentd(8), with its commands, and agentd.yaml(5) beside it.
+func manCommand() *cobra.Command {
+	see := []string{"agentctl(1)", "agentd.yaml(5)", "weft-netns@.service(8)"}
+	cmd := manpage.Book{Program: "agentd", Section: 8, Version: agent.Version, SeeAlso: see}.Command()
+	pages := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		yaml := manpage.File("agentd.yaml", 5, agent.Version, "configuration of the weft agent",
+			"agentd(8) reads /etc/weft/agentd.yaml when systemd starts it. Below is every key with its default;\n"+
+				"`agentd config check FILE` says what is wrong with a file.", agent.DefaultYAML)
+		return errors.Join(pages(cmd, args), os.WriteFile(filepath.Join(args[0], "agentd.yaml.5"), []byte(yaml), 0o644))
+	}
+	return cmd
 }

@@ -98,6 +98,9 @@ func MakeFabric(path string) error {
 	if f, err := openNetns(path); err == nil {
 		return f.Close()
 	}
+	if fixed(path) {
+		return fmt.Errorf("make fabric namespace %s: %w here, so it has to be made outside: systemctl restart agentd does that", path, unix.EROFS)
+	}
 	if err := shareMounts(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("make fabric namespace %s: %w", path, err)
 	}
@@ -150,8 +153,17 @@ func shareMounts(dir string) error {
 	return unix.Mount("", dir, "", unix.MS_SHARED|unix.MS_REC, "")
 }
 
-// dropFabric unmounts the fabric namespace and removes its file.
+// fixed reports whether the namespace can be neither made nor removed from here:
+// a sandboxed service sees the directory read-only. A namespace that it mounted
+// would be seen by nobody else and end with the service, traffic and all.
+func fixed(path string) bool { return unix.Access(filepath.Dir(path), unix.W_OK) == unix.EROFS }
+
+// dropFabric unmounts the fabric namespace and removes its file. Where it is
+// fixed it stays: empty it costs nothing, and the next member needs it.
 func dropFabric(path string) error {
+	if fixed(path) {
+		return nil
+	}
 	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("unmount %s: %w", path, err)
 	}
