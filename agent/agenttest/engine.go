@@ -136,6 +136,31 @@ func (e *Engine) end(s syscall.Signal) {
 		e.t.Errorf("%s: %v", e.Host.Name, err)
 	}
 	e.daemon = nil
+	if s == syscall.SIGKILL {
+		e.buryContainerd()
+	}
+}
+
+// buryContainerd makes sure that a killed daemon's containerd, which the kernel
+// ends with it, is known to be dead: a process number that nobody has collected
+// yet would be taken for a running one at the daemon's next start.
+func (e *Engine) buryContainerd() {
+	e.t.Helper()
+	file := filepath.Join(e.Dir, "exec", "containerd", "containerd.pid")
+	pid, err := os.ReadFile(file)
+	if err != nil {
+		return // not started yet
+	}
+	Eventually(e.t, 10*time.Second, e.Host.Name+": the end of containerd", func() error {
+		stat, err := os.ReadFile("/proc/" + strings.TrimSpace(string(pid)) + "/stat")
+		if err == nil && !strings.Contains(string(stat), ") Z ") {
+			return fmt.Errorf("%s", stat)
+		}
+		return nil
+	})
+	if err := os.Remove(file); err != nil {
+		e.t.Error(err)
+	}
 }
 
 // Docker runs the docker command against this daemon.

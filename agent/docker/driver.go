@@ -6,6 +6,8 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/weft-net/weft/agent/api"
 )
@@ -14,6 +16,13 @@ import (
 type driver struct {
 	agent Agent
 	log   *slog.Logger
+
+	mu    sync.Mutex
+	asked map[string]time.Time // network id: a pool of the driver's choice was given, and nothing made of it yet
+}
+
+func newDriver(a Agent, log *slog.Logger) *driver {
+	return &driver{agent: a, log: log, asked: map[string]time.Time{}}
 }
 
 // createNetwork checks that a Docker network is like the network that it stands
@@ -30,6 +39,7 @@ func (d *driver) createNetwork(_ context.Context, q networkRequest) (nothing, er
 	if err := checkSettings(n, q); err != nil {
 		return nothing{}, err
 	}
+	d.answered(n.ID)
 	return nothing{}, d.agent.Adopt(q.NetworkID, n.ID)
 }
 

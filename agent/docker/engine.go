@@ -94,22 +94,19 @@ func open(ctx context.Context, socket string) (*client.Client, string, error) {
 	defer cancel()
 	ping, err := c.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
 	if err != nil {
-		return nil, "", errors.Join(fmt.Errorf("%w%s", err, oldEngine(ping.APIVersion)), c.Close())
+		if ping.APIVersion != "" {
+			err = fmt.Errorf("the engine speaks API %s: weft needs Docker 20.10 or later: %w", ping.APIVersion, err)
+		}
+		return nil, "", errors.Join(err, c.Close())
 	}
 	v, err := c.ServerVersion(ctx, client.ServerVersionOptions{})
 	if err != nil {
-		// An engine refuses what is older than its oldest version, and says so.
-		return nil, "", errors.Join(fmt.Errorf("docker engine: %w", err), c.Close())
+		if ping.APIVersion != c.ClientVersion() {
+			err = fmt.Errorf("the engine speaks API %s and no longer %s: a newer release of weft may: %w", ping.APIVersion, c.ClientVersion(), err)
+		}
+		return nil, "", errors.Join(err, c.Close())
 	}
 	return c, v.Version, nil
-}
-
-// oldEngine says in words what the client's refusal means.
-func oldEngine(version string) string {
-	if version == "" {
-		return ""
-	}
-	return fmt.Sprintf(" (the engine speaks API %s; weft needs Docker 20.10 or later)", version)
 }
 
 // loop keeps the engine's networks as the cluster's are, and the agent's

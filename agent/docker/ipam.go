@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/weft-net/weft/agent/api"
 )
@@ -44,7 +45,40 @@ func (d *driver) requestPool(_ context.Context, q poolRequest) (poolAnswer, erro
 		return poolAnswer{}, api.Errorf(api.KindMisuse, "--ip-range %s is not that of network %s", q.SubPool, n.Name).
 			WithHint("leave --ip-range out; agentctl network inspect %s", n.Name)
 	}
+	if q.Pool == "" && d.askedAgain(n.ID) {
+		return poolAnswer{}, api.Errorf(api.KindConflict, "%s is on this host already, and Docker would look for another subnet for ever", sub.CIDR).
+			WithHint("docker network create -d weft --ipam-driver weft --ipam-opt network=%s --subnet %s NAME", n.Name, sub.CIDR)
+	}
 	return poolAnswer{PoolID: n.ID, Pool: sub.CIDR.String(), Data: map[string]string{}}, nil
+}
+
+// onceMore is far longer than Docker needs to make a network of a pool, or to
+// ask for another.
+const onceMore = 2 * time.Second
+
+// askedAgain reports whether a pool of our choice was not good enough. Docker
+// takes none that overlaps a route of the host, such as that of the network's
+// own gateway port, and asks again without end, holding its lock. A subnet that
+// the user names is not compared.
+func (d *driver) askedAgain(network string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	last := d.asked[network]
+	d.asked[network] = time.Now()
+	return time.Since(last) < onceMore
+}
+
+// answered ends what askedAgain began.
+func (d *driver) answered(network string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.asked, network)
+}
+
+// releasePool has nothing to give back: a pool is a network of the cluster.
+func (d *driver) releasePool(_ context.Context, q addressRequest) (nothing, error) {
+	d.answered(q.PoolID)
+	return nothing{}, nil
 }
 
 // poolOf finds the network by its name, else by its subnet.

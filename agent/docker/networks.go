@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
@@ -218,9 +219,22 @@ func (e *engine) remove(ctx context.Context, id string) error {
 		_, err := e.client().NetworkDisconnect(ctx, id, client.NetworkDisconnectOptions{Container: cid, Force: true})
 		e.log.Info("container taken off a network that was deleted", "container", r.Name, "network", n.Name, "err", err)
 	}
-	_, err = e.client().NetworkRemove(ctx, id, client.NetworkRemoveOptions{})
-	return err
+	// Docker counts an endpoint for a moment longer than it has it.
+	for until := time.Now().Add(removeFor); ; {
+		_, err = e.client().NetworkRemove(ctx, id, client.NetworkRemoveOptions{})
+		if err == nil || time.Now().After(until) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
+
+// removeFor is how long a network is tried to be removed.
+const removeFor = 3 * time.Second
 
 // clear removes every Docker network that we made or know.
 func (e *engine) clear(ctx context.Context) error {

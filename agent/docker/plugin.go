@@ -50,7 +50,7 @@ func (d *driver) calls() map[string]call {
 		"/IpamDriver.GetCapabilities":         constant(ipamCapability{}),
 		"/IpamDriver.GetDefaultAddressSpaces": constant(addressSpaces{addressSpace, addressSpace}),
 		"/IpamDriver.RequestPool":             with(d.requestPool),
-		"/IpamDriver.ReleasePool":             constant(nothing{}),
+		"/IpamDriver.ReleasePool":             with(d.releasePool),
 		"/IpamDriver.RequestAddress":          with(d.requestAddress),
 		"/IpamDriver.ReleaseAddress":          with(d.releaseAddress),
 	}

@@ -40,7 +40,7 @@ type Service struct {
 // New returns a service; nothing is looked for before Run.
 func New(cfg Config, a Agent) *Service {
 	log := cfg.Log.With("part", "docker")
-	return &Service{cfg: cfg, log: log, driver: &driver{agent: a, log: log}, engine: newEngine(a, log)}
+	return &Service{cfg: cfg, log: log, driver: newDriver(a, log), engine: newEngine(a, log)}
 }
 
 // lookEvery is the pause between two looks for an engine.
