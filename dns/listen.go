@@ -114,7 +114,11 @@ func (s *Server) wanted() map[listenKey]bool {
 		for _, a := range x.Redirected {
 			want(x.Device, a, s.cfg.RedirectPort, redirected)
 		}
-		want(x.Device, v.address, s.cfg.Port, shared)
+		// TCP has one listener at the shared address: a second one beside one
+		// without a device is refused. Who completes a handshake has the address.
+		if v.address.IsValid() {
+			wanted[listenKey{x.Device, netip.AddrPortFrom(v.address, s.cfg.Port), false, shared}] = true
+		}
 	}
 	return wanted
 }
@@ -176,8 +180,9 @@ const udpBuffer = 4 << 20
 // control sets the options that have to be there before the bind (socket(7),
 // ip(7)): a device, so that networks with equal gateway addresses do not hear
 // each other; FREEBIND, as the address may come up after us; REUSEADDR, to get
-// along with a program that holds the wildcard address the same way; REUSEPORT
-// where one socket has no device and others at the same address do.
+// along with a program that holds the wildcard address the same way. Not REUSEPORT:
+// with it the kernel takes the first socket that fits, and not the one on the
+// device that fits best.
 func (k listenKey) control(_, _ string, c syscall.RawConn) error {
 	var err error
 	ctlErr := c.Control(func(raw uintptr) {
@@ -185,7 +190,6 @@ func (k listenKey) control(_, _ string, c syscall.RawConn) error {
 		err = errors.Join(
 			option("SO_BINDTODEVICE", unix.BindToDevice(fd, k.device)), // "" is none
 			option("SO_REUSEADDR", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)),
-			option("SO_REUSEPORT", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, truth(k.way == shared))),
 			option("IP_FREEBIND", freebind(fd, k.addr.Addr())),
 		)
 		if !k.tcp && unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, udpBuffer) != nil {
@@ -194,13 +198,6 @@ func (k listenKey) control(_, _ string, c syscall.RawConn) error {
 		}
 	})
 	return errors.Join(ctlErr, err)
-}
-
-func truth(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 func option(name string, err error) error {

@@ -222,14 +222,27 @@ func insideShared(t *testing.T) {
 	z := testZone()
 	z.Networks = z.Networks[:2]
 	z.Address = addrs("169.254.53.53")[0]
-	noProblems(t, inside(t, z))
+	s := inside(t, z)
+	noProblems(t, s)
 	for _, tt := range []struct {
 		ns         *namespace
 		from, want string
 	}{{one, "192.0.2.10", "192.0.2.10"}, {two, "192.0.2.10", "192.0.2.11"}} {
+		if m := exchange(t, tt.ns.dial(t, "udp", tt.from, "169.254.53.53:53"), "web", patience); first(m) != tt.want {
+			t.Errorf("got %s, want %s", first(m), tt.want)
+		}
+	}
+	// Over TCP the address alone is known, and two have it.
+	if m := exchange(t, one.dial(t, "tcp", "192.0.2.10", "169.254.53.53:53"), "web", patience); rcode(m) != "REFUSED" {
+		t.Errorf("an address of two endpoints got %s over TCP", rcode(m))
+	}
+	one.ip(t, "addr add 192.0.2.20/24 dev eth0")
+	for range 20 { // sockets are made in any order
+		s.Set(Zone{})
+		s.Set(z)
 		for _, network := range []string{"udp", "tcp"} {
-			if m := exchange(t, tt.ns.dial(t, network, tt.from, "169.254.53.53:53"), "web", patience); first(m) != tt.want {
-				t.Errorf("%s: got %s, want %s", network, first(m), tt.want)
+			if m := exchange(t, one.dial(t, network, "192.0.2.20", "169.254.53.53:53"), "cache", patience); first(m) != "192.0.2.60" {
+				t.Errorf("%s: got %s", network, first(m))
 			}
 		}
 	}

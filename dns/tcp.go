@@ -52,6 +52,9 @@ func (s *Server) serveTCP(ctx context.Context, sock net.Listener, key listenKey)
 func (s *Server) takeConn(ctx context.Context, conn net.Conn, key listenKey) {
 	peer := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
 	from := source{key.device, plain(peer.Addr())}
+	if key.way == shared {
+		from.device = s.view.Load().deviceOf[from.addr]
+	}
 	if !s.conns.take(from) {
 		s.stats.connsOver.Add(1)
 		conn.Close()

@@ -17,11 +17,12 @@ type view struct {
 	byName   map[string]*index
 	hosts    map[string][]netip.Addr
 	clients  map[source]*scope
-	gateways map[netip.Addr]bool // of networks that this host carries
-	devices  map[string]*scope   // what the host itself sees, by the device it asked on
-	host     *scope              // and if it asked on none
-	address  netip.Addr          // of the zone
-	search   []string            // folded
+	deviceOf map[netip.Addr]string // of clients whose address no other has, that ask at the shared address over TCP
+	gateways map[netip.Addr]bool   // of networks that this host carries
+	devices  map[string]*scope     // what the host itself sees, by the device it asked on
+	host     *scope                // and if it asked on none
+	address  netip.Addr            // of the zone
+	search   []string              // folded
 }
 
 // source is where a query came from: the address alone is ambiguous, since
@@ -48,6 +49,7 @@ func newView(z Zone, old *view, forward bool) *view {
 		byName:   make(map[string]*index, len(z.Networks)),
 		hosts:    make(map[string][]netip.Addr, len(z.Hosts)),
 		clients:  make(map[source]*scope, len(z.Clients)),
+		deviceOf: make(map[netip.Addr]string, len(z.Clients)),
 		gateways: make(map[netip.Addr]bool),
 		devices:  make(map[string]*scope),
 		address:  z.Address,
@@ -68,7 +70,12 @@ func newView(z Zone, old *view, forward bool) *view {
 	}
 	v.addHost()
 	for _, c := range z.Clients {
-		v.clients[source{c.Device, c.Addr.Unmap()}] = v.clientScope(c)
+		from := source{c.Device, c.Addr.Unmap()}
+		v.clients[from] = v.clientScope(c)
+		if device, twice := v.deviceOf[from.addr]; twice && device != from.device {
+			from.device = "" // with the address alone it could be either
+		}
+		v.deviceOf[from.addr] = from.device
 	}
 	return v
 }

@@ -15,7 +15,7 @@ type Zone struct {
 	Hosts    []Host    // sorted by name; answered under host.<Domain>
 	Clients  []Client  // who may ask on which device
 	// Address of this host that any program on it may ask, port 53; zero: none.
-	// It is listened on without a device and on each network's.
+	// It is listened on without a device and, over UDP, on each network's.
 	Address netip.Addr
 	// Search are the domains that this host's resolvers append to names.
 	Search []string
