@@ -83,12 +83,18 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.resume(ctx); err != nil {
 		return err
 	}
-	if a.docker != nil {
-		group.Go(func() error { return a.docker.Run(ctx) })
-	}
 	close(a.ready)
+	served := make(chan struct{}) // Docker has its last answer
+	group.Go(func() error {
+		defer close(served)
+		if a.docker == nil {
+			return nil
+		}
+		return a.docker.Run(ctx)
+	})
 	group.Go(func() error {
 		err := api.Serve(ctx, socket, a, a.log) // calls under way end first
+		<-served
 		if s := a.member(); s != nil {
 			s.stop()
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,6 +29,12 @@ func dockerHosts(t *testing.T, hosts int, flags ...string) (*agenttest.Lab, []en
 	}
 	for _, e := range all {
 		e.Ready()
+		agenttest.Eventually(t, 5*time.Second, e.Host.Name+": the agent found the engine", func() error {
+			if r := e.Host.Ctl("status"); !strings.Contains(r.Stdout, "engine 20.10") {
+				return fmt.Errorf("%s", r)
+			}
+			return nil
+		})
 	}
 	return l, all
 }
