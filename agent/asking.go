@@ -76,7 +76,7 @@ func (p planner) networksWith(one Local) []string {
 	var out []string
 	for _, n := range p.snap.Networks {
 		for _, l := range p.own.Locals {
-			if l.Endpoint.Network == n.ID && l.Cookie == one.Cookie {
+			if l.Endpoint.Network == n.ID && l.sandboxKey() == one.sandboxKey() {
 				out = append(out, n.Name)
 				break
 			}

@@ -8,20 +8,17 @@ import (
 	"github.com/weft-net/weft/agent/docker/setup"
 )
 
-// dockerSocket is the engine's on most hosts.
-const dockerSocket = "/run/docker.sock"
-
 // checkDocker says whether Docker's containers get names of other hosts; none on
 // a host without Docker.
 func (s *session) checkDocker(ctx context.Context) []api.Check {
-	facts, err := setup.Look(ctx, setup.Paths{Socket: dockerSocket, File: setup.File, ResolvConf: s.cfg.DNS.ResolvConf})
+	facts, err := setup.Look(ctx, setup.Paths{Socket: s.cfg.Docker.Socket, File: setup.File, ResolvConf: s.cfg.DNS.ResolvConf})
 	if err != nil {
 		return []api.Check{{Name: checkDockerName, State: api.CheckWarn, Detail: err.Error(), Hint: "dockerd does not start with it either"}}
 	}
 	if facts.Version == "" && !facts.Listed() {
 		return nil
 	}
-	used := slices.ContainsFunc(s.journal.all(), func(l Local) bool { return l.Endpoint.Runtime == "docker" })
+	used := slices.ContainsFunc(s.journal.all(), func(l Local) bool { return l.Endpoint.Runtime == runtimeDocker })
 	return []api.Check{dockerCheck(facts, s.cfg.DNS, used)}
 }
 

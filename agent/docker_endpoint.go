@@ -152,6 +152,8 @@ func (d dockerSide) Remove(_ context.Context, endpoint string) error {
 
 func (s *session) forgetEndpoint(l Local) error {
 	s.carry(l.Endpoint.Network)
+	s.setResolvers(l.Docker.EndpointID, nil)
+	s.setBridged(l.Endpoint.ID, nil)
 	if err := s.journal.remove(l.Endpoint.ID); err != nil {
 		return err
 	}
@@ -175,6 +177,8 @@ func (d dockerSide) Describe(_ context.Context, endpoint string, c docker.Contai
 	if !ok {
 		return nil
 	}
+	s.setResolvers(endpoint, c.Resolvers)
+	s.setBridged(l.Endpoint.ID, c.Others)
 	next := l
 	next.Container = c.ID
 	next.Endpoint.Name = strings.ToLower(c.Name)

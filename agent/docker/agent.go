@@ -89,4 +89,8 @@ type Container struct {
 	Name    string
 	Aliases []string
 	Health  string // "starting", "healthy", "unhealthy"; empty: unknown
+	// Resolvers are the DNS servers that it was started with, beside Docker's own.
+	Resolvers []netip.Addr
+	// Others are its addresses on its other networks, sorted.
+	Others []netip.Addr
 }

@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -35,8 +36,10 @@ type known struct {
 	health    string
 	aliases   map[string][]string // by name of the network
 	endpoints map[string]string   // endpoint id to network name: those it has now
-	looking   bool                // somebody inspects it
-	again     bool                // and must once more
+	resolvers []netip.Addr
+	addrs     map[string][]netip.Addr // by name of the network
+	looking   bool                    // somebody inspects it
+	again     bool                    // and must once more
 }
 
 func newNames(ctx context.Context, c *client.Client, a Agent, log *slog.Logger) *names {
@@ -154,6 +157,9 @@ func (k *known) take(c container.InspectResponse) {
 	if c.Config != nil {
 		k.hostname = c.Config.Hostname
 	}
+	if c.HostConfig != nil {
+		k.resolvers = c.HostConfig.DNS
+	}
 	k.health = ""
 	if c.State != nil && c.State.Health != nil && c.State.Health.Status != container.NoHealthcheck {
 		k.health = string(c.State.Health.Status)
@@ -163,11 +169,17 @@ func (k *known) take(c container.InspectResponse) {
 	}
 	clear(k.aliases)
 	clear(k.endpoints)
+	k.addrs = map[string][]netip.Addr{}
 	for name, s := range c.NetworkSettings.Networks {
 		if s == nil {
 			continue
 		}
 		k.aliases[name] = slices.Concat(s.Aliases, s.DNSNames)
+		for _, a := range []netip.Addr{s.IPAddress, s.GlobalIPv6Address} {
+			if a.IsValid() {
+				k.addrs[name] = append(k.addrs[name], a)
+			}
+		}
 		if s.EndpointID != "" {
 			k.endpoints[s.EndpointID] = name
 		}
@@ -178,7 +190,13 @@ func (k *known) take(c container.InspectResponse) {
 // from API 1.44 on it says them itself, before that they are put together as it
 // does.
 func (k *known) describe(network string) Container {
-	c := Container{ID: k.id, Name: k.name, Health: k.health}
+	c := Container{ID: k.id, Name: k.name, Health: k.health, Resolvers: k.resolvers}
+	for name, addrs := range k.addrs {
+		if name != network {
+			c.Others = append(c.Others, addrs...)
+		}
+	}
+	slices.SortFunc(c.Others, netip.Addr.Compare)
 	for _, a := range slices.Concat(k.aliases[network], []string{k.id[:min(12, len(k.id))], k.hostname}) {
 		if a != "" && a != k.name && !slices.Contains(c.Aliases, a) {
 			c.Aliases = append(c.Aliases, a)
