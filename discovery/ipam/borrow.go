@@ -24,7 +24,7 @@ func (m *Manager) borrow(ctx context.Context, nw *network, h *holding, b *discov
 			return err
 		}
 	}
-	g, err := m.intend(returnRecord{Network: nw.id(), Addr: want, V6: v6, Lender: lender})
+	g, err := m.intend(nw, returnRecord{Addr: want, V6: v6, Lender: lender})
 	if err != nil {
 		m.unhold(nw, h)
 		return err

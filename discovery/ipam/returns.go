@@ -25,13 +25,16 @@ type giveback struct {
 func (g *giveback) isBlock() bool { return g.what.Block.IsValid() }
 
 // intend writes down that w is about to be got, and must be given back if
-// nothing comes of it.
-func (m *Manager) intend(w returnRecord) (*giveback, error) {
+// nothing comes of it. The network is written with it: a request that was on
+// its way when the agent was killed may reach the pool after the return did, and
+// only a network that is known is looked at again.
+func (m *Manager) intend(nw *network, w returnRecord) (*giveback, error) {
 	m.mu.Lock()
+	w.Network = nw.id()
 	g := m.newGiveback(w)
 	g.busy, g.tried = true, true
 	m.mu.Unlock()
-	if err := m.disk.commit(putReturn(g.number, g.what)); err != nil {
+	if err := m.disk.commit(putNetwork(nw.spec()), putReturn(g.number, g.what)); err != nil {
 		m.forget(g)
 		return nil, err
 	}

@@ -125,7 +125,7 @@ func (m *Manager) reserve(ctx context.Context, nw *network, h *holding, want net
 	if err := m.await(nw, h, want); err != nil {
 		return err
 	}
-	g, err := m.intend(returnRecord{Network: nw.id(), Addr: want, V6: want.Is6()})
+	g, err := m.intend(nw, returnRecord{Addr: want, V6: want.Is6()})
 	if err != nil {
 		m.unhold(nw, h)
 		return err
@@ -200,7 +200,7 @@ func (m *Manager) reservedBy(ctx context.Context, nw *network, a netip.Addr, hos
 // to be given back.
 func (m *Manager) conclude(nw *network, h *holding, g *giveback, err error) error {
 	if err == nil {
-		err = m.disk.commit(putNetwork(nw.spec()), putAddress(nw.id(), h.addr, h.record()), deleteReturn(g.number))
+		err = m.disk.commit(putAddress(nw.id(), h.addr, h.record()), deleteReturn(g.number))
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
