@@ -8,7 +8,7 @@ GOFLAGS_ := -trimpath -ldflags '-s -w'
 RUN      ?= TestAgentKilled|TestThousandEndpoints|TestNamesOfADeadHost|TestAnotherAgent
 COUNT    ?= 10
 
-.PHONY: build demo test check bench soak clean
+.PHONY: build demo examples test check bench soak clean
 
 build:
 	CGO_ENABLED=0 go build $(GOFLAGS_) -o $(BIN)/ $(PROGRAMS)
@@ -17,6 +17,11 @@ demo:
 	.ci/install demo
 	$(MAKE) --no-print-directory build
 	examples/quickstart/demo.sh $(if $(KEEP),--keep)
+
+examples:
+	.ci/install examples
+	$(MAKE) --no-print-directory build
+	.ci/examples
 
 test:
 	.ci/install test

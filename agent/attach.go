@@ -27,8 +27,12 @@ type wantedEndpoint struct {
 	aliases []string
 	addr    netip.Addr // zero: any
 	mac     discovery.MAC
-	ifname  string // empty: the first free ethN
+	ifname  string // empty: the first free ethN, until attachFree has found it
 	noRoute bool
+	labels  map[string]string
+
+	runtime   string // who asks: "netns" is agentctl
+	container string // the runtime's id, empty for a bare namespace
 }
 
 // Attach implements api.Service: lease, attach, announce; undone in reverse
@@ -43,23 +47,28 @@ func (a *Agent) Attach(ctx context.Context, r api.AttachRequest) (api.Attachment
 	if err != nil {
 		return api.Attachment{}, s.explain(what, err)
 	}
+	s.detachEarlier(ctx, w)
+	out, err := s.attachOnce(ctx, w)
+	return out, s.explain(what+" to "+w.network.Name, err)
+}
+
+// attachOnce attaches what is wanted; a request that was served before has the
+// same answer.
+func (s *session) attachOnce(ctx context.Context, w wantedEndpoint) (api.Attachment, error) {
 	unlock := s.locks.lock(w.cookie)
 	defer unlock()
 	if l, ok := s.attached(w); ok {
-		if err := sameEndpoint(l, w); err != nil {
-			return api.Attachment{}, err
-		}
-		return s.attachment(w.network, l), nil
+		return s.attachment(w.network, l), sameEndpoint(l, w)
 	}
 	start := time.Now()
-	l, err := s.attach(ctx, w)
+	l, err := s.attachFree(ctx, w)
 	if err != nil {
-		return api.Attachment{}, s.explain(what+" to "+w.network.Name, err)
+		return api.Attachment{}, err
 	}
 	s.log.Info("endpoint attached", "endpoint", l.Endpoint.ID, "name", w.name, "network", w.network.Name,
 		"addr", l.Addrs[0], "took", time.Since(start))
 	out := s.attachment(w.network, l)
-	if w.netns != "" {
+	if l.Resolv != "" {
 		if err := s.renderResolv(w.netns); err != nil {
 			out.Notices = append(out.Notices, fmt.Sprintf("/etc/netns/%s/resolv.conf not written: %v", w.netns, err))
 		}
@@ -70,7 +79,8 @@ func (a *Agent) Attach(ctx context.Context, r api.AttachRequest) (api.Attachment
 // checkAttach turns a request into a wanted endpoint, or says what is wrong
 // with it.
 func (s *session) checkAttach(ctx context.Context, r api.AttachRequest) (wantedEndpoint, error) {
-	w := wantedEndpoint{name: strings.ToLower(r.Name), ifname: r.Ifname, noRoute: r.NoDefaultRoute}
+	w := wantedEndpoint{name: strings.ToLower(r.Name), ifname: r.Ifname, noRoute: r.NoDefaultRoute, labels: r.Labels,
+		runtime: or(r.Runtime, runtimeNetns), container: r.Container}
 	if why := s.forgottenBy(); why != "" {
 		return w, api.Errorf(api.KindConflict, "this host was taken out of the cluster: %s", why).
 			WithHint("agentctl join ADDRESS --token-file FILE --replace")
@@ -90,6 +100,9 @@ func (s *session) checkAttach(ctx context.Context, r api.AttachRequest) (wantedE
 	}
 	slices.Sort(w.aliases)
 	w.aliases = slices.Compact(w.aliases)
+	if err := w.checkRuntime(); err != nil {
+		return w, err
+	}
 	var ok bool
 	if w.network, ok = s.network(r.Network); !ok {
 		return w, noNetwork(r.Network)
@@ -104,6 +117,22 @@ func (s *session) checkAttach(ctx context.Context, r api.AttachRequest) (wantedE
 		return w, api.Errorf(api.KindMisuse, "%q is no interface name: at most 15 characters, no blanks, / or :", w.ifname)
 	}
 	return w, s.checkSandbox(ctx, r, &w)
+}
+
+// runtimeNetns is of endpoints that a person attached.
+const runtimeNetns = "netns"
+
+// checkRuntime wants to know both, who asks and for which container, or neither.
+func (w *wantedEndpoint) checkRuntime() error {
+	switch {
+	case !slices.Contains([]string{runtimeNetns, "cni", "podman", "containerd"}, w.runtime):
+		return api.Errorf(api.KindMisuse, "runtime %q: give cni, podman or containerd", w.runtime)
+	case w.runtime == runtimeNetns && w.container != "":
+		return api.Errorf(api.KindMisuse, "container %s: its runtime is missing", w.container)
+	case w.runtime != runtimeNetns && w.container == "":
+		return api.Errorf(api.KindMisuse, "runtime %s: the container's id is missing", w.runtime)
+	}
+	return nil
 }
 
 // checkAddresses reads the address and the hardware address that the user asks
@@ -181,15 +210,20 @@ func (s *session) attached(w wantedEndpoint) (Local, bool) {
 // sameEndpoint says how an attached endpoint differs from the one asked for.
 func sameEndpoint(l Local, w wantedEndpoint) error {
 	e := l.Endpoint
+	differs := ""
 	switch {
 	case e.Name != w.name:
-		return api.Errorf(api.KindConflict, "attach %s to %s: the sandbox is on it already, as %s", w.name, w.network.Name, e.Name).
-			WithHint("agentctl detach %s %s", w.network.Name, e.Name)
+		differs = "the sandbox is on it already, as " + e.Name
 	case w.addr.IsValid() && !slices.Contains(e.Addrs(), w.addr):
-		return api.Errorf(api.KindConflict, "attach %s to %s: already attached, with address %s", w.name, w.network.Name, l.Addrs[0].Addr()).
-			WithHint("agentctl detach %s %s", w.network.Name, e.Name)
+		differs = "already attached, with address " + l.Addrs[0].Addr().String()
+	case !w.mac.IsZero() && w.mac != e.MAC:
+		differs = "already attached, with hardware address " + e.MAC.String()
+	case slices.ContainsFunc(w.aliases, func(a string) bool { return !slices.Contains(e.Aliases, a) }):
+		differs = "already attached, with " + or(strings.Join(e.Aliases, ", "), "no other name")
+	default:
+		return nil
 	}
-	return nil
+	return api.Errorf(api.KindConflict, "%s", differs).WithHint("agentctl detach %s %s", w.network.Name, e.Name)
 }
 
 // attach does the three steps for an endpoint that is not there yet.
@@ -264,10 +298,14 @@ func (s *session) newLocal(w wantedEndpoint, id discovery.EndpointID, addr netip
 	l := Local{
 		Endpoint: discovery.Endpoint{
 			ID: id, Network: w.network.ID, MAC: w.mac, Seq: seq,
-			Name: w.name, Aliases: w.aliases, Runtime: "netns",
+			Name: w.name, Aliases: w.aliases, Runtime: w.runtime,
 		},
-		Sandbox: w.sandbox, Cookie: w.cookie, Ifname: w.ifname,
-		Resolv: w.netns, Addrs: []netip.Prefix{addr}, NoDefault: w.noRoute || w.network.Internal, Created: time.Now().UTC(),
+		Sandbox: w.sandbox, Cookie: w.cookie, Ifname: w.ifname, Container: w.container,
+		Addrs: []netip.Prefix{addr}, NoDefault: w.noRoute || w.network.Internal, NoRoute: w.noRoute,
+		Labels: w.labels, Created: time.Now().UTC(),
+	}
+	if w.container == "" {
+		l.Resolv = w.netns // a runtime writes its containers' resolv.conf
 	}
 	if addr.Addr().Is4() {
 		l.Endpoint.IPv4 = addr.Addr()
@@ -277,19 +315,9 @@ func (s *session) newLocal(w wantedEndpoint, id discovery.EndpointID, addr netip
 	if l.Endpoint.MAC.IsZero() {
 		l.Endpoint.MAC = endpointMAC(w.network.VNI, addr.Addr())
 	}
-	taken := map[string]bool{}
 	for _, o := range s.journal.all() {
-		if o.Cookie != w.cookie {
-			continue
-		}
-		taken[o.Ifname] = true
 		// One default route for each sandbox: the first network's.
-		l.NoDefault = l.NoDefault || !o.NoDefault
-	}
-	for i := 0; l.Ifname == ""; i++ {
-		if name := fmt.Sprintf("eth%d", i); !taken[name] {
-			l.Ifname = name
-		}
+		l.NoDefault = l.NoDefault || o.Cookie == w.cookie && !o.NoDefault
 	}
 	return l
 }

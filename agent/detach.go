@@ -97,6 +97,7 @@ func (s *session) elsewhere(n discovery.Network, id string) error {
 func (s *session) detach(ctx context.Context, l Local) error {
 	defer s.working(l.Endpoint.ID)()
 	s.carry(l.Endpoint.Network)
+	s.moveDefault(ctx, l)
 	// The journal comes first: an interface that it does not name is swept, so
 	// a crash in between leaves nothing.
 	if err := s.journal.remove(l.Endpoint.ID); err != nil {

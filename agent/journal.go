@@ -22,8 +22,11 @@ type Local struct {
 	Sandbox   string             `json:"sandbox,omitempty"` // path of the network namespace; empty: the host itself
 	Cookie    uint64             `json:"cookie,omitempty"`  // the namespace's, SO_NETNS_COOKIE: a namespace made again under one path is another
 	Ifname    string             `json:"ifname,omitempty"`
-	Addrs     []netip.Prefix     `json:"addrs"` // with the length of the subnet
+	Container string             `json:"container,omitempty"` // the runtime's id; empty for a bare namespace
+	Addrs     []netip.Prefix     `json:"addrs"`               // with the length of the subnet
 	NoDefault bool               `json:"no_default,omitempty"`
+	NoRoute   bool               `json:"no_route,omitempty"` // the user wants no default route through it, also when it could have it
+	Labels    map[string]string  `json:"labels,omitempty"`
 	Resolv    string             `json:"resolv,omitempty"` // name of the namespace whose resolv.conf we wrote
 	Created   time.Time          `json:"created"`
 }

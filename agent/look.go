@@ -196,7 +196,7 @@ func (s *session) endpoints() []api.Endpoint {
 			e.Address = withLength(n, addrs[0])
 		}
 		if l, ok := s.journal.get(r.ID); ok && r.Host == v.Self {
-			e.Sandbox, e.Interface = l.Sandbox, l.Ifname
+			e.Sandbox, e.Interface, e.Container, e.Labels = l.Sandbox, l.Ifname, l.Container, l.Labels
 		}
 		out = append(out, e)
 	}

@@ -63,6 +63,7 @@ type session struct {
 	kept          bool       // the membership is on the disk
 	locks         keyedLocks // by sandbox: one request at a time for each
 	wake          chan struct{}
+	connectors    map[string]connector // by runtime
 
 	mu         sync.Mutex
 	networks   []discovery.Network               // of the pool, as last delivered; sorted by VNI

@@ -70,6 +70,21 @@ func (c *Client) NetworkRemove(ctx context.Context, nameOrID string, force bool)
 	return c.call(ctx, http.MethodDelete, path, nil, nil)
 }
 
+// NetworkPrune is POST /v1/prune.
+func (c *Client) NetworkPrune(ctx context.Context, r PruneRequest) (PruneResult, error) {
+	return ask[PruneResult](ctx, c, http.MethodPost, "/v1/prune", r)
+}
+
+// Connect is POST /v1/connect.
+func (c *Client) Connect(ctx context.Context, r ConnectRequest) (Attachment, error) {
+	return ask[Attachment](ctx, c, http.MethodPost, "/v1/connect", r)
+}
+
+// Disconnect is POST /v1/disconnect.
+func (c *Client) Disconnect(ctx context.Context, r DisconnectRequest) error {
+	return c.call(ctx, http.MethodPost, "/v1/disconnect", r, nil)
+}
+
 // Attach is POST /v1/endpoints.
 func (c *Client) Attach(ctx context.Context, r AttachRequest) (Attachment, error) {
 	return ask[Attachment](ctx, c, http.MethodPost, "/v1/endpoints", r)
@@ -82,6 +97,17 @@ func (c *Client) Detach(ctx context.Context, network, nameOrID string) error {
 		return err
 	}
 	return c.call(ctx, http.MethodDelete, path, nil, nil)
+}
+
+// DetachContainer is DELETE /v1/networks/{network}/containers/{container}.
+func (c *Client) DetachContainer(ctx context.Context, ref ContainerRef) error {
+	path, err := join("/v1/networks", ref.Network, "containers", ref.Container)
+	if err != nil {
+		return err
+	}
+	v := url.Values{}
+	set(v, "ifname", ref.Ifname)
+	return c.call(ctx, http.MethodDelete, withQuery(path, v), nil, nil)
 }
 
 // Endpoints is GET /v1/endpoints.

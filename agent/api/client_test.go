@@ -46,6 +46,15 @@ var calls = []struct {
 	{"network remove by force", []any{"blue", true}, func(ctx context.Context, s api.Service) (any, error) { return nil, s.NetworkRemove(ctx, "blue", true) }},
 	{"attach", attachWeb, func(ctx context.Context, s api.Service) (any, error) { return s.Attach(ctx, attachWeb) }},
 	{"detach", []string{"blue", "web"}, func(ctx context.Context, s api.Service) (any, error) { return nil, s.Detach(ctx, "blue", "web") }},
+	{"detach a container", attachedContainer, func(ctx context.Context, s api.Service) (any, error) {
+		return nil, s.DetachContainer(ctx, attachedContainer)
+	}},
+	{"detach a container from every interface", api.ContainerRef{Network: "blue", Container: "c1"}, func(ctx context.Context, s api.Service) (any, error) {
+		return nil, s.DetachContainer(ctx, api.ContainerRef{Network: "blue", Container: "c1"})
+	}},
+	{"network prune", pruneOld, func(ctx context.Context, s api.Service) (any, error) { return s.NetworkPrune(ctx, pruneOld) }},
+	{"connect", connectWeb, func(ctx context.Context, s api.Service) (any, error) { return s.Connect(ctx, connectWeb) }},
+	{"disconnect", disconnectWeb, func(ctx context.Context, s api.Service) (any, error) { return nil, s.Disconnect(ctx, disconnectWeb) }},
 	{"endpoints", api.EndpointFilter{}, func(ctx context.Context, s api.Service) (any, error) { return s.Endpoints(ctx, api.EndpointFilter{}) }},
 	{"endpoints of a network and a host", api.EndpointFilter{Network: "blue", Host: "host1", All: true}, func(ctx context.Context, s api.Service) (any, error) {
 		return s.Endpoints(ctx, api.EndpointFilter{Network: "blue", Host: "host1", All: true})
@@ -62,7 +71,11 @@ var (
 		IPRanges: []string{"10.64.1.0/24"}, AuxAddresses: map[string]string{"router": "10.64.0.254"}, Internal: true,
 		Labels: map[string]string{"team": "a"}, Options: map[string]string{"mtu": "1400"}, Driver: "weft"}
 	attachWeb = api.AttachRequest{Network: "blue", Netns: "web", PID: 7, Name: "web", Aliases: []string{"www"}, IP: "10.64.0.5",
-		MAC: "0e:00:0a:40:00:05", Ifname: "net0", NoDefaultRoute: true}
+		MAC: "0e:00:0a:40:00:05", Ifname: "net0", NoDefaultRoute: true, Runtime: "podman", Container: "c1", Labels: map[string]string{"team": "a"}}
+	connectWeb        = api.ConnectRequest{Network: "red", Container: "web", Aliases: []string{"www"}, IP: "10.64.16.5", MAC: "0e:01:0a:40:10:05"}
+	disconnectWeb     = api.DisconnectRequest{Network: "red", Container: "web", Force: true}
+	pruneOld          = api.PruneRequest{Until: "24h", Labels: []string{"team=a"}, NotLabels: []string{"keep"}}
+	attachedContainer = api.ContainerRef{Network: "blue", Container: "c1", Ifname: "net0"}
 )
 
 func TestClientIsTheServiceBehindTheSocket(t *testing.T) {
@@ -264,7 +277,8 @@ func TestEmptyNamesNeverLeaveTheClient(t *testing.T) {
 	c := api.NewClient(serve(t, f))
 	_, e1 := c.Network(t.Context(), "")
 	_, e2 := c.Endpoint(t.Context(), "")
-	for _, err := range []error{e1, e2, c.NetworkRemove(t.Context(), "", true), c.Detach(t.Context(), "blue", ""), c.Detach(t.Context(), "", "web")} {
+	e3 := c.DetachContainer(t.Context(), api.ContainerRef{Network: "blue"})
+	for _, err := range []error{e1, e2, e3, c.NetworkRemove(t.Context(), "", true), c.Detach(t.Context(), "blue", ""), c.Detach(t.Context(), "", "web")} {
 		if api.KindOf(err) != api.KindMisuse {
 			t.Errorf("err = %v, want misuse", err)
 		}

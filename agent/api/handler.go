@@ -72,6 +72,12 @@ func routes(s Service) []route {
 		})},
 		{"DELETE", "/v1/networks/{network}", remove(removeNetwork(s))},
 
+		{"POST", "/v1/prune", act(http.StatusOK, s.NetworkPrune)},
+		{"POST", "/v1/connect", post(s.Connect)},
+		{"POST", "/v1/disconnect", act(http.StatusNoContent, func(ctx context.Context, r DisconnectRequest) (struct{}, error) {
+			return struct{}{}, s.Disconnect(ctx, r)
+		})},
+
 		{"GET", "/v1/endpoints", get(endpoints(s))},
 		{"POST", "/v1/endpoints", post(s.Attach)},
 		{"GET", "/v1/endpoints/{endpoint}", get(func(ctx context.Context, r *http.Request) (Endpoint, error) {
@@ -80,6 +86,7 @@ func routes(s Service) []route {
 		{"DELETE", "/v1/networks/{network}/endpoints/{endpoint}", remove(func(ctx context.Context, r *http.Request) error {
 			return s.Detach(ctx, r.PathValue("network"), r.PathValue("endpoint"))
 		})},
+		{"DELETE", "/v1/networks/{network}/containers/{container}", remove(detachContainer(s))},
 
 		{"GET", "/v1/dns/query", get(query(s))},
 	}
@@ -118,6 +125,18 @@ func removeNetwork(s Service) func(context.Context, *http.Request) error {
 			return err
 		}
 		return s.NetworkRemove(ctx, r.PathValue("network"), force)
+	}
+}
+
+func detachContainer(s Service) func(context.Context, *http.Request) error {
+	return func(ctx context.Context, r *http.Request) error {
+		p, err := parameters(r, "ifname")
+		if err != nil {
+			return err
+		}
+		return s.DetachContainer(ctx, ContainerRef{
+			Network: r.PathValue("network"), Container: r.PathValue("container"), Ifname: p.Get("ifname"),
+		})
 	}
 }
 

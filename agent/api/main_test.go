@@ -108,6 +108,21 @@ func (f *fake) NetworkRemove(_ context.Context, n string, force bool) error {
 	return f.err
 }
 
+func (f *fake) NetworkPrune(_ context.Context, r api.PruneRequest) (api.PruneResult, error) {
+	f.last = r
+	return api.PruneResult{Deleted: []string{"blue"}, Failures: []api.Error{{Kind: api.KindTimeout, Message: "network prune: red: a host holds addresses", Hint: "agentctl members"}}}, f.err
+}
+
+func (f *fake) Connect(_ context.Context, r api.ConnectRequest) (api.Attachment, error) {
+	f.last = r
+	return api.Attachment{ID: "e2", Name: r.Container, Network: r.Network, Address: "10.64.16.5/20", MAC: "0e:01:0a:40:10:05", MTU: 1450, Interface: "eth1"}, f.err
+}
+
+func (f *fake) Disconnect(_ context.Context, r api.DisconnectRequest) error {
+	f.last = r
+	return f.err
+}
+
 func (f *fake) Attach(_ context.Context, r api.AttachRequest) (api.Attachment, error) {
 	f.last = r
 	return api.Attachment{ID: "e1", Name: r.Name, Network: r.Network, Address: "10.64.0.5/20", Gateway: "10.64.0.1", MAC: "0e:00:0a:40:00:05",
@@ -119,9 +134,14 @@ func (f *fake) Detach(_ context.Context, n, e string) error {
 	return f.err
 }
 
+func (f *fake) DetachContainer(_ context.Context, c api.ContainerRef) error {
+	f.last = c
+	return f.err
+}
+
 func endpoint(name string) api.Endpoint {
 	return api.Endpoint{ID: "e1", Name: name, Network: "blue", Address: "10.64.0.5/20", MAC: "0e:00:0a:40:00:05", Host: "host1",
-		Status: "live", Runtime: "netns", Sandbox: "/run/netns/web", Interface: "eth0"}
+		Status: "live", Runtime: "netns", Sandbox: "/run/netns/web", Interface: "eth0", Container: "c1", Labels: map[string]string{"team": "a"}}
 }
 
 func (f *fake) Endpoints(_ context.Context, filter api.EndpointFilter) ([]api.Endpoint, error) {

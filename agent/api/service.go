@@ -19,9 +19,15 @@ type Service interface {
 	Networks(ctx context.Context) ([]Network, error)
 	Network(ctx context.Context, nameOrID string) (Network, error)
 	NetworkRemove(ctx context.Context, nameOrID string, force bool) error
+	NetworkPrune(ctx context.Context, r PruneRequest) (PruneResult, error)
+	Connect(ctx context.Context, r ConnectRequest) (Attachment, error)
+	Disconnect(ctx context.Context, r DisconnectRequest) error
 
 	Attach(ctx context.Context, r AttachRequest) (Attachment, error)
 	Detach(ctx context.Context, network, nameOrID string) error
+	// DetachContainer is nil when the container, its network or this host's
+	// membership is gone: a runtime repeats it until it is.
+	DetachContainer(ctx context.Context, c ContainerRef) error
 	Endpoints(ctx context.Context, f EndpointFilter) ([]Endpoint, error)
 	Endpoint(ctx context.Context, nameOrID string) (Endpoint, error)
 

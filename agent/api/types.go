@@ -198,9 +198,54 @@ type AttachRequest struct {
 	MAC            string   `json:"mac,omitempty"`
 	Ifname         string   `json:"ifname,omitempty"` // eth0 when empty
 	NoDefaultRoute bool     `json:"no_default_route,omitempty"`
+	// Labels stay on this host: other members do not see them.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Of a container runtime's plugin only: who asks, and the runtime's id of
+	// the container, by which DetachContainer finds the endpoint again.
+	Runtime   string `json:"runtime,omitempty"` // cni, podman, containerd; netns when empty
+	Container string `json:"container,omitempty"`
 }
 
-// Attachment answers attach.
+// ContainerRef names an endpoint as a container runtime does. An interface name
+// is needed where a container is on a network twice.
+type ContainerRef struct {
+	Network   string
+	Container string // the runtime's id
+	Ifname    string // empty: every interface of the container
+}
+
+// ConnectRequest puts a container of this host on one more network, under the
+// name that it has.
+type ConnectRequest struct {
+	Network   string   `json:"network"`
+	Container string   `json:"container"` // endpoint name or id, or the runtime's id, or the beginning of an id
+	Aliases   []string `json:"aliases,omitempty"`
+	IP        string   `json:"ip,omitempty"`
+	MAC       string   `json:"mac,omitempty"`
+}
+
+// DisconnectRequest takes a container of this host off a network.
+type DisconnectRequest struct {
+	Network   string `json:"network"`
+	Container string `json:"container"`       // as in ConnectRequest
+	Force     bool   `json:"force,omitempty"` // one that is not on the network is no error
+}
+
+// PruneRequest removes the networks that no endpoint of any host is on,
+// suspended ones counted. Empty fields select all of them.
+type PruneRequest struct {
+	Until     string   `json:"until,omitempty"`      // made before: a duration ("24h") back from now, or a date and time
+	Labels    []string `json:"labels,omitempty"`     // with all of these: KEY or KEY=VALUE
+	NotLabels []string `json:"not_labels,omitempty"` // with none of these
+}
+
+// PruneResult answers prune.
+type PruneResult struct {
+	Deleted  []string `json:"deleted"`            // names
+	Failures []Error  `json:"failures,omitempty"` // of networks that could not be removed
+}
+
+// Attachment answers attach and connect.
 type Attachment struct {
 	ID        string   `json:"id"`
 	Name      string   `json:"name"`
@@ -227,8 +272,10 @@ type Endpoint struct {
 	Status  string   `json:"status"` // live, suspended, pending
 	Runtime string   `json:"runtime"`
 	// Of local endpoints only.
-	Sandbox   string `json:"sandbox,omitempty"`
-	Interface string `json:"interface,omitempty"`
+	Sandbox   string            `json:"sandbox,omitempty"`
+	Interface string            `json:"interface,omitempty"`
+	Container string            `json:"container,omitempty"` // the runtime's id
+	Labels    map[string]string `json:"labels,omitempty"`
 }
 
 // EndpointFilter selects endpoints; empty fields select all.

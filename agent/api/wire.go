@@ -28,6 +28,11 @@ func get[T any](call func(context.Context, *http.Request) (T, error)) http.Handl
 
 // post serves a call that takes a body and makes something.
 func post[Req, Res any](call func(context.Context, Req) (Res, error)) http.HandlerFunc {
+	return act(http.StatusCreated, call)
+}
+
+// act serves a call that takes a body; code is the status of its success.
+func act[Req, Res any](code int, call func(context.Context, Req) (Res, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		req, err := decode[Req](w, r)
 		if err != nil {
@@ -35,7 +40,7 @@ func post[Req, Res any](call func(context.Context, Req) (Res, error)) http.Handl
 			return
 		}
 		res, err := call(r.Context(), req)
-		finish(w, http.StatusCreated, res, err)
+		finish(w, code, res, err)
 	}
 }
 
@@ -59,6 +64,10 @@ func finish(w http.ResponseWriter, code int, v any, err error) {
 }
 
 func reply(w http.ResponseWriter, code int, v any) {
+	if code == http.StatusNoContent {
+		w.WriteHeader(code)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	encoder(w).Encode(withoutNulls(v))

@@ -66,6 +66,12 @@ func endpointsOf(network string) lister {
 	}
 }
 
+// containerNames are those of this host.
+func containerNames(ctx context.Context, agent api.Service) ([]string, error) {
+	list, err := containers(ctx, agent)
+	return mapped(list, func(c container) string { return c.Name }), err
+}
+
 // mapped is the name of each value, sorted, each once.
 func mapped[T any](list []T, name func(T) string) []string {
 	var names []string
@@ -99,6 +105,17 @@ func (a *app) completeFirst(list lister) cobra.CompletionFunc {
 		}
 		return a.complete(list)(cmd, args, word)
 	}
+}
+
+// completeConnect offers networks, then the containers of this host.
+func (a *app) completeConnect(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	switch len(args) {
+	case 0:
+		return a.complete(networkNames)(cmd, args, word)
+	case 1:
+		return a.complete(containerNames)(cmd, args, word)
+	}
+	return nil, cobra.ShellCompDirectiveNoFileComp
 }
 
 // completeDetach offers networks, then the endpoints on the one given.

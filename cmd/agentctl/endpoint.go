@@ -17,8 +17,9 @@ import (
 func newAttach(a *app) *cobra.Command {
 	var r api.AttachRequest
 	var out output
+	var labels []string
 	cmd := &cobra.Command{
-		Use:   "attach NETWORK (--netns NAME|PATH | --pid PID) --name NAME [--alias NAME]... [--ip IP] [--mac MAC] [--ifname NAME] [--no-default-route]",
+		Use:   "attach NETWORK (--netns NAME|PATH | --pid PID) --name NAME [--alias NAME]... [--ip IP] [--mac MAC] [--ifname NAME] [--no-default-route] [--label KEY=VALUE]...",
 		Short: "Put an interface on a network into a network namespace",
 		Long: `Put an interface on a network into a network namespace, under a name that the
 network's other endpoints resolve.
@@ -32,7 +33,7 @@ what to write.`,
 			if err := out.check(cmd); err != nil {
 				return err
 			}
-			r.Network = args[0]
+			r.Network, r.Labels = args[0], labelMap(labels)
 			if err := checkAttach(cmd, r); err != nil {
 				return err
 			}
@@ -58,6 +59,7 @@ what to write.`,
 	f.StringVar(&r.MAC, "mac", "", "this `MAC` address (default derived from the IP)")
 	f.StringVar(&r.Ifname, "ifname", "", "the interface's `NAME` in the namespace (default eth0)")
 	f.BoolVar(&r.NoDefaultRoute, "no-default-route", false, "route only the subnet through the interface")
+	f.StringArrayVar(&labels, "label", nil, "note `KEY=VALUE` on the endpoint, on this host alone")
 	out.addFlags(cmd, "table")
 	return cmd
 }
@@ -104,15 +106,25 @@ func newEndpoint(a *app) *cobra.Command {
 func newEndpointList(a *app) *cobra.Command {
 	var filter api.EndpointFilter
 	var out output
+	var filters []string
 	cmd := &cobra.Command{
-		Use:     "ls [--network NAME] [--host NAME] [--all]",
+		Use:     "ls [--network NAME] [--host NAME] [--all] [--filter KEY=VALUE]...",
 		Aliases: []string{"list"},
 		Short:   "Show the endpoints of all hosts",
-		Long:    "Show the endpoints of all hosts.\n\nThose of dead hosts are suspended and shown with --all.",
+		Long: `Show the endpoints of all hosts.
+
+Those of dead hosts are suspended and shown with --all. Filters are name=REGEXP,
+id=REGEXP, network=NAME, host=NAME, runtime=NAME, status=STATUS, label=KEY and
+label=KEY=VALUE; only the endpoints of this host have labels. Of one key any
+value will do, of label all are wanted, as of different keys.`,
 		Example: "  agentctl endpoint ls --network backend",
 		Args:    wants(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := out.check(cmd); err != nil {
+				return err
+			}
+			keep, err := filterOf(cmd, filters, endpointMatchers)
+			if err != nil {
 				return err
 			}
 			return a.call(cmd, shortCall, func(ctx context.Context, agent api.Service) error {
@@ -120,6 +132,7 @@ func newEndpointList(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				list = slices.DeleteFunc(list, func(e api.Endpoint) bool { return !keep(e) })
 				slices.SortFunc(list, func(x, y api.Endpoint) int {
 					return cmp.Or(cmp.Compare(x.Network, y.Network), cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID))
 				})
@@ -130,6 +143,8 @@ func newEndpointList(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&filter.Network, "network", "", "only those of the network `NAME`")
 	cmd.Flags().StringVar(&filter.Host, "host", "", "only those of the host `NAME`")
 	cmd.Flags().BoolVar(&filter.All, "all", false, "those of dead hosts too")
+	cmd.Flags().StringArrayVarP(&filters, "filter", "f", nil, "only those with `KEY=VALUE`")
+	cmd.RegisterFlagCompletionFunc("filter", filterKeys(endpointMatchers))
 	cmd.RegisterFlagCompletionFunc("network", a.complete(networkNames))
 	cmd.RegisterFlagCompletionFunc("host", a.complete(memberNames))
 	out.addFlags(cmd, "table")
@@ -178,6 +193,7 @@ func showEndpointsWhole(w io.Writer, list []api.Endpoint) {
 		for _, row := range [][2]string{
 			{"id", e.ID}, {"name", e.Name}, {"aliases", strings.Join(e.Aliases, ", ")}, {"network", e.Network}, {"address", e.Address},
 			{"mac", e.MAC}, {"host", e.Host}, {"status", e.Status}, {"runtime", e.Runtime}, {"sandbox", e.Sandbox}, {"interface", e.Interface},
+			{"container", e.Container}, {"labels", labelWords(e.Labels)},
 		} {
 			line(w, row[0], row[1])
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -35,7 +36,7 @@ func newCluster() *cluster {
 	c.endpoints = []api.Endpoint{
 		{ID: "e2e2e2e2e2e2e2e2", Name: "web", Network: "blue", Address: "10.64.0.6/20", MAC: "0e:00:0a:40:00:06", Host: "host2", Status: "suspended", Runtime: "docker"},
 		{ID: "e1e1e1e1e1e1e1e1", Name: "db", Aliases: []string{"postgres"}, Network: "blue", Address: "10.64.0.5/20", MAC: "0e:00:0a:40:00:05",
-			Host: "host1", Status: "live", Runtime: "netns", Sandbox: "/run/netns/db", Interface: "eth0"},
+			Host: "host1", Status: "live", Runtime: "netns", Sandbox: "/run/netns/db", Interface: "eth0", Labels: map[string]string{"team": "shop", "x": ""}},
 	}
 	return c
 }
@@ -211,6 +212,52 @@ func (c *cluster) NetworkRemove(_ context.Context, name string, force bool) erro
 	return nil
 }
 
+func (c *cluster) NetworkPrune(_ context.Context, r api.PruneRequest) (api.PruneResult, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r.Until == "never" {
+		return api.PruneResult{}, api.Errorf(api.KindMisuse, "network prune: until=never is no time")
+	}
+	res := api.PruneResult{Deleted: []string{}}
+	c.networks = slices.DeleteFunc(c.networks, func(n api.Network) bool {
+		wanted := !slices.ContainsFunc(c.endpoints, func(e api.Endpoint) bool { return e.Network == n.Name })
+		for _, l := range r.Labels {
+			_, has := n.Labels[l]
+			wanted = wanted && has
+		}
+		for _, l := range r.NotLabels {
+			_, has := n.Labels[l]
+			wanted = wanted && !has
+		}
+		if wanted && n.Name == "stuck" {
+			res.Failures = append(res.Failures, api.Error{Kind: api.KindTimeout, Message: "network prune: network rm stuck: a host still holds addresses of it", Hint: "agentctl members"})
+			return false
+		}
+		if wanted {
+			res.Deleted = append(res.Deleted, n.Name)
+		}
+		return wanted
+	})
+	return res, nil
+}
+
+func (c *cluster) Connect(_ context.Context, r api.ConnectRequest) (api.Attachment, error) {
+	if r.Container != "db" {
+		return api.Attachment{}, api.Errorf(api.KindNotFound, "network connect %s %s: no container %[2]s on the networks of this host", r.Network, r.Container).
+			WithHint("agentctl ps")
+	}
+	return api.Attachment{ID: "e4e4e4e4e4e4e4e4", Name: r.Container, Network: r.Network, Address: cmp.Or(r.IP, "10.64.16.5") + "/20", DNS: []string{"10.64.16.1"},
+		Search: append([]string{"red.weft.internal"}, r.Aliases...), MAC: cmp.Or(r.MAC, "0e:01:0a:40:10:05"), MTU: 1450, Interface: "eth1",
+		Notices: []string{"another member has not seen it yet"}}, nil
+}
+
+func (c *cluster) Disconnect(_ context.Context, r api.DisconnectRequest) error {
+	if r.Network != "blue" && !r.Force {
+		return api.Errorf(api.KindNotFound, "network disconnect %s %s: %[2]s is not on that network", r.Network, r.Container)
+	}
+	return nil
+}
+
 func (c *cluster) Attach(_ context.Context, r api.AttachRequest) (api.Attachment, error) {
 	switch {
 	case r.IP == "10.64.0.6":
@@ -224,6 +271,8 @@ func (c *cluster) Attach(_ context.Context, r api.AttachRequest) (api.Attachment
 }
 
 func (c *cluster) Detach(context.Context, string, string) error { return nil }
+
+func (c *cluster) DetachContainer(context.Context, api.ContainerRef) error { return nil }
 
 func (c *cluster) Endpoints(ctx context.Context, f api.EndpointFilter) ([]api.Endpoint, error) {
 	unlock, err := c.enter(ctx)

@@ -17,7 +17,8 @@ import (
 func newNetwork(a *app) *cobra.Command {
 	cmd := group("network COMMAND", "Make, show and remove networks",
 		"Make, show and remove networks, in Docker's words.", "  agentctl network ls",
-		newNetworkCreate(a), newNetworkList(a), newNetworkInspect(a), newNetworkRemove(a))
+		newNetworkCreate(a), newNetworkList(a), newNetworkInspect(a), newNetworkRemove(a), newNetworkPrune(a),
+		newNetworkConnect(a), newNetworkDisconnect(a))
 	cmd.Aliases = []string{"net"}
 	return cmd
 }
@@ -32,15 +33,17 @@ func newNetworkList(a *app) *cobra.Command {
 		Short:   "Show the networks of the cluster",
 		Long: `Show the networks of the cluster.
 
-Filters are name=PART, id=PREFIX, driver=NAME, scope=NAME, label=KEY and
-label=KEY=VALUE.`,
+Filters are name=REGEXP, id=REGEXP, label=KEY, label=KEY=VALUE, driver=NAME,
+scope=NAME, type=custom, internal=true and dangling=true, which is without
+endpoints. Of one key any value will do, of label all are wanted, as of
+different keys.`,
 		Example: "  agentctl network ls --filter label=team=shop",
 		Args:    wants(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := out.check(cmd); err != nil {
 				return err
 			}
-			keep, err := networkFilter(cmd, filters)
+			keep, err := filterOf(cmd, filters, networkMatchers)
 			if err != nil {
 				return err
 			}
@@ -61,6 +64,7 @@ label=KEY=VALUE.`,
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "show ids alone")
 	cmd.Flags().BoolVar(&whole, "no-trunc", false, "show whole ids")
 	cmd.Flags().StringArrayVarP(&filters, "filter", "f", nil, "show only networks with `KEY=VALUE`")
+	cmd.RegisterFlagCompletionFunc("filter", filterKeys(networkMatchers))
 	out.addFlags(cmd, "table")
 	return cmd
 }
@@ -95,40 +99,6 @@ func subnets(n api.Network) string {
 		list = append(list, c.Subnet)
 	}
 	return strings.Join(list, ",")
-}
-
-// networkFilter returns the condition that filters describe, in Docker's way:
-// different keys must all hold, of one key any value.
-func networkFilter(cmd *cobra.Command, filters []string) (func(api.Network) bool, error) {
-	byKey := map[string][]string{}
-	for _, f := range filters {
-		key, value, ok := strings.Cut(f, "=")
-		if _, known := matchers[key]; !ok || !known {
-			return nil, misuse(cmd, "--filter %s: want name=, id=, driver=, scope= or label=", f)
-		}
-		byKey[key] = append(byKey[key], value)
-	}
-	return func(n api.Network) bool {
-		for key, values := range byKey {
-			if !slices.ContainsFunc(values, func(v string) bool { return matchers[key](n, v) }) {
-				return false
-			}
-		}
-		return true
-	}, nil
-}
-
-// matchers is the keys of --filter.
-var matchers = map[string]func(api.Network, string) bool{
-	"name":   func(n api.Network, v string) bool { return strings.Contains(n.Name, v) },
-	"id":     func(n api.Network, v string) bool { return strings.HasPrefix(n.ID, v) },
-	"driver": func(n api.Network, v string) bool { return n.Driver == v },
-	"scope":  func(n api.Network, v string) bool { return n.Scope == v },
-	"label": func(n api.Network, v string) bool {
-		key, want, hasValue := strings.Cut(v, "=")
-		got, ok := n.Labels[key]
-		return ok && (!hasValue || got == want)
-	},
 }
 
 func newNetworkInspect(a *app) *cobra.Command {

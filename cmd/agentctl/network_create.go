@@ -83,11 +83,7 @@ func (f *createFlags) fill(cmd *cobra.Command, r *api.NetworkCreateRequest) erro
 	if r.Options, err = pairs(f.options); err != nil {
 		return misuse(cmd, "-o %v, want KEY=VALUE: -o is a driver option here, the form of the answer is --format", err)
 	}
-	r.Labels = map[string]string{}
-	for _, l := range f.labels { // Docker takes a label without a value
-		key, value, _ := strings.Cut(l, "=")
-		r.Labels[key] = value
-	}
+	r.Labels = labelMap(f.labels)
 	return nil
 }
 

@@ -39,7 +39,7 @@ degraded, 2 misuse, 3 agent unreachable, 4 not found, 5 conflict or in use,
 	root.PersistentFlags().DurationVar(&a.timeout, "timeout", 0, "give up after this `DURATION`, such as 10s or 2m (default by command, 30s for most)")
 	root.AddCommand(
 		newInit(a), newJoin(a), newLeave(a), newMembers(a), newStatus(a),
-		newNetwork(a), newAttach(a), newDetach(a), newEndpoint(a),
+		newNetwork(a), newAttach(a), newDetach(a), newEndpoint(a), newPS(a),
 		newDNS(a), newFabric(a), newVersion(a), newCompletion(a),
 	)
 	root.SetHelpCommand(newHelp())

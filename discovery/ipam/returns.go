@@ -24,13 +24,14 @@ type giveback struct {
 // isBlock reports whether a block goes back, else an address does.
 func (g *giveback) isBlock() bool { return g.what.Block.IsValid() }
 
-// intend writes down that w is about to be got, and must be given back if
-// nothing comes of it. The network is written with it: a request that was on
-// its way when the agent was killed may reach the pool after the return did, and
-// only a network that is known is looked at again.
+// intend writes down that an address of nw is about to be got, and must be
+// given back if nothing comes of it. The network is written with it: a request
+// that is still under way when this process dies may reach the pool after the
+// next process gave the address back, and only its readings of the network find
+// that.
 func (m *Manager) intend(nw *network, w returnRecord) (*giveback, error) {
-	m.mu.Lock()
 	w.Network = nw.id()
+	m.mu.Lock()
 	g := m.newGiveback(w)
 	g.busy, g.tried = true, true
 	m.mu.Unlock()

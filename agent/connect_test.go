@@ -1,0 +1,285 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/discovery"
+)
+
+// connected is a pair of hosts with the networks blue and red, and the
+// container web of a runtime on blue.
+func connected(t *testing.T) (one, two *flowHost) {
+	t.Helper()
+	one, two = pair(t)
+	if _, err := one.NetworkCreate(t.Context(), api.NetworkCreateRequest{Name: "red"}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := one.Attach(t.Context(), api.AttachRequest{Network: "blue", Netns: "/run/sandbox/0", Name: "web", Ifname: "eth0",
+		Runtime: "podman", Container: "C0FFEE0001", Labels: map[string]string{"team": "shop"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return one, two
+}
+
+func TestFlowConnectAndDisconnect(t *testing.T) {
+	one, two := connected(t)
+	a, err := one.Connect(t.Context(), api.ConnectRequest{Network: "red", Container: "c0ffee", Aliases: []string{"www"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Name != "web" || a.Interface != "eth1" || a.Gateway != "" {
+		t.Errorf("got %+v, want web at eth1 without a default route", a)
+	}
+	e, err := one.Endpoint(t.Context(), a.ID)
+	if err != nil || e.Container != "C0FFEE0001" || e.Runtime != "podman" || e.Labels["team"] != "shop" || !slices.Contains(e.Aliases, "www") {
+		t.Errorf("the connected endpoint is %+v, %v", e, err)
+	}
+	again, err := one.Connect(t.Context(), api.ConnectRequest{Network: "red", Container: "web", Aliases: []string{"www"}})
+	if err != nil || again.ID != a.ID {
+		t.Errorf("connected again: %+v, %v, want the same", again, err)
+	}
+	_, err = one.Connect(t.Context(), api.ConnectRequest{Network: "red", Container: "web", Aliases: []string{"shop"}})
+	if api.KindOf(err) != api.KindConflict || !strings.Contains(err.Error(), "network connect red web: already attached, with www") {
+		t.Errorf("connected again with another alias: %v", err)
+	}
+
+	for range 2 { // the second is a repetition, which only -f takes
+		err = one.Disconnect(t.Context(), api.DisconnectRequest{Network: "red", Container: "web"})
+		if err != nil {
+			break
+		}
+	}
+	if api.KindOf(err) != api.KindNotFound || !strings.Contains(err.Error(), "network disconnect red web: web is not on that network") {
+		t.Errorf("disconnected twice: %v", err)
+	}
+	if err := one.Disconnect(t.Context(), api.DisconnectRequest{Network: "red", Container: "web", Force: true}); err != nil {
+		t.Errorf("disconnected twice by force: %v", err)
+	}
+	if err := one.Disconnect(t.Context(), api.DisconnectRequest{Network: "blue", Container: "web"}); err != nil {
+		t.Errorf("the last network: %v", err)
+	}
+	two.eventually("web is gone", func() error {
+		if all, err := two.Endpoints(t.Context(), api.EndpointFilter{}); err != nil || len(all) > 0 {
+			return fmt.Errorf("%v, %v", all, err)
+		}
+		return nil
+	})
+}
+
+func TestFlowConnectOfWhatIsNotHere(t *testing.T) {
+	one, two := connected(t)
+	two.eventually("web and red are known", func() error {
+		_, e1 := two.Endpoint(t.Context(), "web")
+		_, e2 := two.Network(t.Context(), "red")
+		return errors.Join(e1, e2)
+	})
+	if _, err := one.Attach(t.Context(), api.AttachRequest{Network: "blue", Netns: "/run/sandbox/1", Name: "web"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name          string
+		host          *flowHost
+		network, what string
+		kind          api.Kind
+		message, hint string
+	}{
+		{"a container that nobody knows", one, "red", "absent", api.KindNotFound, "no container absent on the networks of this host", "agentctl attach NETWORK --pid PID --name absent"},
+		{"one of another host", two, "red", "web", api.KindConflict, "it is on host host1", "run the same command there"},
+		{"the runtime's id of one of another host", two, "red", "c0ffee0001", api.KindNotFound, "no container", "agentctl ps"},
+		{"two of one name", one, "red", "web", api.KindConflict, "more than one container of this host is web", "give an id: "},
+		{"an unknown network", one, "green", "web", api.KindNotFound, "no network green", "agentctl network ls"},
+		{"the empty name", one, "red", "", api.KindNotFound, "no container", "agentctl ps"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := tt.host.Connect(t.Context(), api.ConnectRequest{Network: tt.network, Container: tt.what})
+			e, ok := errors.AsType[*api.Error](err)
+			if !ok || e.Kind != tt.kind || !strings.Contains(e.Message, tt.message) || !strings.Contains(e.Hint, tt.hint) {
+				t.Errorf("got %#v, want %s with %q and hint %q", err, tt.kind, tt.message, tt.hint)
+			}
+		})
+	}
+}
+
+func TestFlowConnectOfAVanishedSandbox(t *testing.T) {
+	one, _ := connected(t)
+	one.kernel.RemoveSandbox("/run/sandbox/0")
+	one.kernel.AddSandbox("/run/sandbox/0", 9) // the same path, another namespace
+	_, err := one.Connect(t.Context(), api.ConnectRequest{Network: "red", Container: "web"})
+	if api.KindOf(err) != api.KindNotFound {
+		t.Errorf("got %v, want not-found: the container is gone", err)
+	}
+}
+
+// engine is a runtime that has to be asked.
+type engine struct {
+	has   string
+	asked []any
+}
+
+func (e *engine) Connect(_ context.Context, r api.ConnectRequest) (api.Attachment, error) {
+	e.asked = append(e.asked, r)
+	return api.Attachment{Name: "asked"}, e.find(r.Container)
+}
+
+func (e *engine) Disconnect(_ context.Context, r api.DisconnectRequest) error {
+	e.asked = append(e.asked, r)
+	return e.find(r.Container)
+}
+
+func (e *engine) find(name string) error {
+	if name != e.has {
+		return api.Errorf(api.KindNotFound, "No such container: %s", name)
+	}
+	return nil
+}
+
+func TestRuntimeThatHasToBeAsked(t *testing.T) {
+	e := &engine{has: "abc"}
+	j := &journal{locals: map[discovery.EndpointID]Local{}}
+	for i, l := range []Local{
+		{Endpoint: discovery.Endpoint{ID: discovery.EndpointID{1}, Name: "shop", Runtime: "docker"}, Container: "abc"},
+		{Endpoint: discovery.Endpoint{ID: discovery.EndpointID{2}, Name: "web", Runtime: "netns"}, Cookie: 7},
+		{Endpoint: discovery.Endpoint{ID: discovery.EndpointID{3}, Name: "host1", Runtime: runtimeHost}},
+	} {
+		l.Created = time.Unix(int64(i), 0)
+		j.locals[l.Endpoint.ID] = l
+	}
+	s := &session{journal: j}
+	if _, _, err := s.container("shop"); api.KindOf(err) != api.KindConflict || !strings.Contains(err.Error(), "container of docker") {
+		t.Errorf("without an engine: %v", err)
+	}
+	s.connectors = map[string]connector{"docker": e}
+	for name, wantAsk := range map[string]bool{"shop": true, "ab": true, "unknown": true, "web": false, "host1": true} {
+		l, ask, err := s.container(name)
+		if err != nil || (ask != nil) != wantAsk {
+			t.Errorf("%s: %+v, asked %v, %v; want asked %v", name, l, ask != nil, err, wantAsk)
+		}
+	}
+	if err := unknownToRuntime("x", e.find("x")); api.KindOf(err) != api.KindNotFound || !strings.Contains(err.Error(), "on the networks of this host") {
+		t.Errorf("a container that the engine lacks: %v", err)
+	}
+}
+
+func TestMatchingPrefersWholeIDsThenNames(t *testing.T) {
+	l := func(id byte, name, container string) Local {
+		return Local{Endpoint: discovery.Endpoint{ID: discovery.EndpointID{id}, Name: name}, Container: container}
+	}
+	all := []Local{l(0xab, "web", "dead01"), l(0xac, "ab", "dead02"), l(0xad, "dead01", "beef")}
+	for word, want := range map[string][]string{
+		"dead01": {"web"}, "ab": {"ab"}, "dead": {"web", "ab"}, "be": {"dead01"}, "ad": {"dead01"}, "x": nil, "": nil,
+		"ab00000000000000": {"web"},
+	} {
+		var got []string
+		for _, l := range matching(all, word) {
+			got = append(got, l.Endpoint.Name)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q means %v, want %v", word, got, want)
+		}
+	}
+}
+
+func TestFlowPruneKeepsWhatIsUsedOrSpared(t *testing.T) {
+	one, two := connected(t) // web is on blue, red is empty
+	for name, label := range map[string]string{"old": "", "kept": "keep", "mine": "team"} {
+		r := api.NetworkCreateRequest{Name: name}
+		if label != "" {
+			r.Labels = map[string]string{label: "1"}
+		}
+		if _, err := one.NetworkCreate(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	prune := func(r api.PruneRequest, want ...string) {
+		t.Helper()
+		got, err := two.NetworkPrune(t.Context(), r)
+		slices.Sort(got.Deleted)
+		if err != nil || len(got.Failures) > 0 || !slices.Equal(got.Deleted, want) {
+			t.Errorf("prune %+v: %+v, %v, want %v", r, got, err, want)
+		}
+	}
+	two.eventually("every network and web are known", func() error {
+		all, err := two.Networks(t.Context())
+		if err == nil && len(all) != 5 {
+			err = fmt.Errorf("%d networks", len(all))
+		}
+		_, e := two.Endpoint(t.Context(), "web")
+		return errors.Join(err, e)
+	})
+	prune(api.PruneRequest{Until: "24h"})
+	prune(api.PruneRequest{Labels: []string{"team=2"}})
+	prune(api.PruneRequest{Labels: []string{"team"}}, "mine")
+	one.stop() // web is suspended, and still keeps blue
+	two.eventually("web is suspended", func() error {
+		e, err := two.Endpoint(t.Context(), "web")
+		if err == nil && e.Status != "suspended" {
+			err = errors.New(e.Status)
+		}
+		return err
+	})
+	prune(api.PruneRequest{NotLabels: []string{"keep"}}, "old", "red")
+	prune(api.PruneRequest{}, "kept")
+	if _, err := two.Network(t.Context(), "blue"); err != nil {
+		t.Errorf("blue: %v", err)
+	}
+}
+
+func TestUntilReadsWhatDockerReads(t *testing.T) {
+	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	for s, want := range map[string]time.Time{
+		"24h":                  now.Add(-24 * time.Hour),
+		"1h30m":                now.Add(-90 * time.Minute),
+		"1769860800":           time.Unix(1769860800, 0),
+		"1769860800.5":         time.UnixMilli(1769860800500),
+		"2026-01-30T12:00:00Z": time.Date(2026, 1, 30, 12, 0, 0, 0, time.UTC),
+		"2026-01-30T12:00:00":  time.Date(2026, 1, 30, 12, 0, 0, 0, time.Local),
+		"2026-01-30T12:00":     time.Date(2026, 1, 30, 12, 0, 0, 0, time.Local),
+		"2026-01-30":           time.Date(2026, 1, 30, 0, 0, 0, 0, time.Local),
+	} {
+		if got, err := parseUntil(s, now); err != nil || !got.Equal(want) {
+			t.Errorf("until=%s is %v, %v, want %v", s, got, err, want)
+		}
+	}
+	if _, err := parseUntil("yesterday", now); api.KindOf(err) != api.KindMisuse {
+		t.Errorf("until=yesterday: %v, want misuse", err)
+	}
+}
+
+func TestDefaultRouteGoesToTheFirstNetworkThatMayHaveIt(t *testing.T) {
+	network := func(id byte, name string, internal bool) discovery.Network {
+		return discovery.Network{ID: discovery.NetworkID{id}, Name: name, Internal: internal}
+	}
+	on := func(id byte, cookie uint64, has, unwanted bool) Local {
+		return Local{Endpoint: discovery.Endpoint{ID: discovery.EndpointID{id}, Network: discovery.NetworkID{id}}, Cookie: cookie, NoDefault: !has, NoRoute: unwanted}
+	}
+	s := &session{networks: []discovery.Network{network(1, "going", false), network(2, "web", false), network(3, "back", false), network(4, "a-inner", true)}}
+	for name, tt := range map[string]struct {
+		others []Local
+		want   string
+	}{
+		"the first by name":         {[]Local{on(2, 7, false, false), on(3, 7, false, false)}, "back"},
+		"not an internal one":       {[]Local{on(2, 7, false, false), on(4, 7, false, false)}, "web"},
+		"not against the user":      {[]Local{on(2, 7, false, false), on(3, 7, false, true)}, "web"},
+		"not when another has it":   {[]Local{on(2, 7, true, false), on(3, 7, false, false)}, ""},
+		"not to another sandbox":    {[]Local{on(3, 8, false, false)}, ""},
+		"not to an unknown network": {[]Local{on(9, 7, false, false)}, ""},
+		"nobody else":               {nil, ""},
+	} {
+		going := on(1, 7, true, false)
+		s.journal = &journal{locals: map[discovery.EndpointID]Local{going.Endpoint.ID: going}}
+		for _, l := range tt.others {
+			s.journal.locals[l.Endpoint.ID] = l
+		}
+		if _, n, _ := s.nextDefault(going); n.Name != tt.want {
+			t.Errorf("%s: got %q, want %q", name, n.Name, tt.want)
+		}
+	}
+}
