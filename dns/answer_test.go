@@ -202,6 +202,8 @@ func TestAnswer(t *testing.T) {
 
 		// Addresses.
 		{"blue", "10.2.0.192.in-addr.arpa", "PTR", "NOERROR web.blue.weft.internal."},
+		{"blue", "192.0.2.10", "PTR", "NOERROR web.blue.weft.internal."},
+		{"both", "2001:db8::6", "ptr", "NOERROR six.v6.weft.internal."},
 		{"green", "10.2.0.192.in-addr.arpa", "PTR", "NXDOMAIN soa 2.0.192.in-addr.arpa."},
 		{"both", "11.2.0.192.in-addr.arpa", "PTR", "NOERROR web.green.weft.internal."},
 		{"blue", "10.2.0.192.in-addr.arpa", "A", "NOERROR soa 2.0.192.in-addr.arpa."},
