@@ -26,7 +26,7 @@ func (a *Agent) Init(ctx context.Context, r api.InitRequest, progress func(strin
 	defer done()
 	if s := a.member(); s != nil {
 		return api.InitResult{}, api.Errorf(api.KindConflict, "init: %s is a member of cluster %s already", s.host.Name, s.cluster.ID).
-			WithHint("agentctl members; to start anew: agentctl leave")
+			WithHint("agentctl members\nagentctl leave # to start anew")
 	}
 	cluster, err := a.newCluster(r)
 	if err != nil {

@@ -104,7 +104,7 @@ func (a *app) token(cmd *cobra.Command, file string) (string, error) {
 	if file != "" {
 		b, err := a.read(file)
 		if err != nil {
-			return "", fileError(cmd, err).WithHint("copy the token file from the host that ran agentctl init")
+			return "", fileError(cmd, err).WithHint("agentctl join ADDRESS --token-file FILE # a copy of the file that agentctl init named")
 		}
 		text, from = string(b), file
 	}
@@ -153,15 +153,19 @@ detaches them.`,
 			case r.Force && (r.Wait || r.Purge):
 				return misuse(cmd, "--force excludes --wait and --purge: a dead host does neither")
 			}
-			limit := longCall
+			limit, progress, wait := longCall, a.progress, waiting{app: a}
 			if r.Wait {
-				limit = endless
+				limit, progress = endless, wait.progress
 			}
 			return a.call(cmd, limit, func(ctx context.Context, agent api.Service) error {
-				if err := agent.Leave(ctx, r, a.progress); err != nil {
+				err := agent.Leave(ctx, r, progress)
+				if api.KindOf(err) == api.KindTimeout && wait.last != "" {
+					return api.Errorf(api.KindTimeout, "leave --wait: gave up %s", wait.last).WithHint("agentctl leave --purge # detaches what runs here")
+				}
+				if err != nil {
 					return err
 				}
-				_, err := fmt.Fprintln(a.out, left(r.Name))
+				_, err = fmt.Fprintln(a.out, left(r.Name))
 				return err
 			})
 		},
