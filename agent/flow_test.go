@@ -98,7 +98,7 @@ func (h *flowHost) start() {
 func (h *flowHost) parts(log *slog.Logger) Parts {
 	return Parts{
 		Names: &h.names, Host: flowMachine{},
-		OpenOverlay: func() (Overlay, error) { return flowKernel{overlay.New(h.kernel, log), h}, nil },
+		OpenOverlay: func() (Overlay, error) { return flowKernel{overlay.New(h.kernel, "weft", log), h}, nil },
 		OpenPool: func(_ StoreConfig, _, cluster string) (Pool, EmbeddedStore, error) {
 			p, err := opened[Pool](pool.New(pool.Config{HTTPClient: h.store.Client(), Cluster: cluster, Log: log}))
 			return p, nil, err
