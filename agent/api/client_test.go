@@ -194,8 +194,8 @@ func TestNoAgent(t *testing.T) {
 	dead := filepath.Join(dir, "dead.sock")
 	leaveDeadSocket(t, dead)
 	for name, tt := range map[string]struct{ socket, hint string }{
-		"no socket":              {filepath.Join(dir, "agentd.sock"), "start it: agentd --run-dir " + dir},
-		"socket of a dead agent": {dead, "start it: agentd --run-dir " + dir},
+		"no socket":              {filepath.Join(dir, "agentd.sock"), "agentd --run-dir " + dir},
+		"socket of a dead agent": {dead, "agentd --run-dir " + dir},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := api.NewClient(tt.socket).Status(t.Context())
