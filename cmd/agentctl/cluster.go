@@ -20,13 +20,14 @@ func newInit(a *app) *cobra.Command {
 	var r api.InitRequest
 	var out output
 	cmd := &cobra.Command{
-		Use:   "init [--consul URL] [--pool CIDR] [--domain NAME] [--adopt]",
+		Use:   "init [--consul URL] [--pool CIDR] [--domain NAME] [--tunnel-port PORT] [--profile lan|wan] [--adopt]",
 		Short: "Make this host the first member of a new cluster",
 		Long: `Make this host the first member of a new cluster, and print the command that
 joins the next host.
 
 Without --consul networks and addresses are kept in a store of this machine,
-which other machines cannot join.`,
+which other machines cannot join. Domain, pool, ports and profile are the same
+on all hosts; what is not given is as agentd of this host was told.`,
 		Example: "  agentctl init --consul http://192.0.2.10:8500",
 		Args:    wants(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -45,6 +46,10 @@ which other machines cannot join.`,
 	cmd.Flags().StringVar(&r.Consul, "consul", "", "`URL` of the Consul that keeps networks and addresses")
 	cmd.Flags().StringVar(&r.Pool, "pool", "", "take automatic subnets from this `CIDR` (default 10.64.0.0/10)")
 	cmd.Flags().StringVar(&r.Domain, "domain", "", "the `NAME` below which endpoints are found (default weft.internal)")
+	cmd.Flags().Uint16Var(&r.GossipPort, "gossip-port", 0, "members talk on this `PORT`, tcp and udp (default 4798)")
+	cmd.Flags().Uint16Var(&r.TunnelPort, "tunnel-port", 0, "packets of endpoints go to this `PORT`, udp (default 4799)")
+	cmd.Flags().Uint16Var(&r.WireGuardPort, "wireguard-port", 0, "encrypted ones go to this `PORT`, udp (default 51871)")
+	cmd.Flags().StringVar(&r.Profile, "profile", "", "how soon a silent host is dead, a `PROFILE`: lan or wan (default lan)")
 	cmd.Flags().BoolVar(&r.Adopt, "adopt", false, "take over a store whose hosts are all gone, networks and all")
 	out.addFlags(cmd, "table")
 	return cmd
