@@ -225,7 +225,7 @@ func (a *Agent) requireMember() (*session, error) {
 		return s, nil
 	}
 	return nil, api.Errorf(api.KindFailed, "%s is not a member of a cluster", a.cfg.Name).
-		WithHint("agentctl init, or agentctl join ADDRESS --token-file FILE")
+		WithHint(notMember)
 }
 
 // Version implements api.Service.

@@ -90,7 +90,7 @@ func (s *session) checkAttach(ctx context.Context, r api.AttachRequest) (wantedE
 	}
 	if !validLabel(w.name) {
 		return w, api.Errorf(api.KindMisuse, "%q is no DNS label: letters, digits, - and _, at most 63", r.Name).
-			WithHint("choose another --name, such as web-1")
+			WithHint("agentctl attach --help # a --name such as web-1")
 	}
 	for _, alias := range r.Aliases {
 		if !validLabel(alias) {
@@ -189,7 +189,7 @@ func (s *session) checkSandbox(ctx context.Context, r api.AttachRequest, w *want
 	}
 	if own, err := s.overlay.Identify(ctx, "/proc/self/ns/net"); err == nil && own == w.cookie {
 		return api.Errorf(api.KindMisuse, "%s is the host's own namespace", w.sandbox).
-			WithHint("agentctl network create --help: -o host_access=full lets the host reach every endpoint")
+			WithHint("agentctl network create NAME -o host_access=full # lets the host reach every endpoint")
 	}
 	return nil
 }

@@ -97,7 +97,7 @@ func (s *session) abandon() {
 func (s *session) meta() pool.Meta {
 	return pool.Meta{
 		Schema: schema, ClusterID: s.cluster.ID, CreatedBy: s.host.Name, Domain: s.cluster.Domain, Pool: s.cluster.Pool,
-		TunnelPort: s.cluster.TunnelPort, GossipPort: s.cluster.GossipPort, WGPort: s.cfg.Ports.WireGuard,
+		TunnelPort: s.cluster.TunnelPort, GossipPort: s.cluster.GossipPort, WGPort: s.cluster.WireGuardPort,
 		Profile: s.cluster.Profile, StoreID: s.cluster.Store, Created: time.Now().UTC(),
 	}
 }
@@ -105,7 +105,7 @@ func (s *session) meta() pool.Meta {
 // takeMeta lets the cluster's record win over this host's configuration.
 func (s *session) takeMeta(m pool.Meta) {
 	s.cluster.ID, s.cluster.Domain, s.cluster.Pool, s.cluster.Profile = m.ClusterID, m.Domain, m.Pool, m.Profile
-	s.cluster.TunnelPort = m.TunnelPort
+	s.cluster.TunnelPort, s.cluster.WireGuardPort = m.TunnelPort, m.WGPort
 	s.cfg.adopt(s.cluster, s.log)
 }
 

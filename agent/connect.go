@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -154,12 +155,12 @@ func matching(all []Local, word string) []Local {
 
 // oneSandbox wants all that was found to be of one container.
 func oneSandbox(name string, found []Local) ([]Local, error) {
-	var ids []string
+	var hints []string
 	for _, l := range found {
-		ids = append(ids, l.Endpoint.ID.String())
+		hints = append(hints, fmt.Sprintf("agentctl endpoint inspect %s", l.Endpoint.ID))
 		if l.Cookie != found[0].Cookie || l.Container != found[0].Container {
 			return nil, api.Errorf(api.KindConflict, "more than one container of this host is %s", name).
-				WithHint("give an id: %s", strings.Join(ids, ", "))
+				WithHint("%s", strings.Join(hints, "\n"))
 		}
 	}
 	return found, nil
@@ -169,7 +170,7 @@ func oneSandbox(name string, found []Local) ([]Local, error) {
 func (s *session) noContainer(name string) error {
 	for _, e := range s.endpoints() {
 		if e.Host != s.host.Name && (e.ID == name || e.Name == strings.ToLower(name)) {
-			return api.Errorf(api.KindConflict, "it is on host %s", e.Host).WithHint("run the same command there")
+			return api.Errorf(api.KindConflict, "it is on host %s", e.Host).WithHint("agentctl ps # on %s", e.Host)
 		}
 	}
 	return notHere(name)

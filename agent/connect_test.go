@@ -92,9 +92,9 @@ func TestFlowConnectOfWhatIsNotHere(t *testing.T) {
 		message, hint string
 	}{
 		{"a container that nobody knows", one, "red", "absent", api.KindNotFound, "no container absent on the networks of this host", "agentctl attach NETWORK --pid PID --name absent"},
-		{"one of another host", two, "red", "web", api.KindConflict, "it is on host host1", "run the same command there"},
+		{"one of another host", two, "red", "web", api.KindConflict, "it is on host host1", "agentctl ps # on host1"},
 		{"the runtime's id of one of another host", two, "red", "c0ffee0001", api.KindNotFound, "no container", "agentctl ps"},
-		{"two of one name", one, "red", "web", api.KindConflict, "more than one container of this host is web", "give an id: "},
+		{"two of one name", one, "red", "web", api.KindConflict, "more than one container of this host is web", "agentctl endpoint inspect "},
 		{"an unknown network", one, "green", "web", api.KindNotFound, "no network green", "agentctl network ls"},
 		{"the empty name", one, "red", "", api.KindNotFound, "no container", "agentctl ps"},
 	} {

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -76,12 +77,12 @@ func (s *session) ownEndpoint(n discovery.Network, nameOrID string) (Local, erro
 	case 0:
 		return Local{}, s.elsewhere(n, want)
 	}
-	ids := make([]string, len(found))
+	hints := make([]string, len(found))
 	for i, l := range found {
-		ids[i] = l.Endpoint.ID.String()
+		hints[i] = fmt.Sprintf("agentctl detach %s %s # %s", n.Name, l.Endpoint.ID, l.Addrs[0].Addr())
 	}
 	return Local{}, api.Errorf(api.KindConflict, "detach %s from %s: %d endpoints of this host have that name", nameOrID, n.Name, len(found)).
-		WithHint("agentctl detach %s ID, where ID is one of %s", n.Name, strings.Join(ids, " "))
+		WithHint("%s", strings.Join(hints, "\n"))
 }
 
 // elsewhere says on which host an endpoint id lives that is not ours.
@@ -90,7 +91,7 @@ func (s *session) elsewhere(n discovery.Network, id string) error {
 	for _, r := range v.Endpoints {
 		if r.Network == n.ID && r.ID.String() == id && r.Host != v.Self {
 			return api.Errorf(api.KindConflict, "detach %s from %s: it is on host %s", id, n.Name, memberName(v, r.Host)).
-				WithHint("run the same command there")
+				WithHint("agentctl detach %s %s # on %s", n.Name, id, memberName(v, r.Host))
 		}
 	}
 	return nil

@@ -15,9 +15,12 @@ import (
 	"github.com/weft-net/weft/overlay"
 )
 
+// notMember is the hint of a host that is in no cluster.
+const notMember = "agentctl init\nagentctl join ADDRESS --token-file FILE"
+
 // noNetwork is the error of every request that names an unknown network.
 func noNetwork(name string) error {
-	return api.Errorf(api.KindNotFound, "no network %s", name).WithHint("agentctl network ls; agentctl network create %s", name)
+	return api.Errorf(api.KindNotFound, "no network %s", name).WithHint("agentctl network ls")
 }
 
 // explain turns an error of the parts into the one that the user reads: what
@@ -48,31 +51,31 @@ var remedies = []struct {
 	kind api.Kind
 	hint string
 }{
-	{pool.ErrPermission, api.KindPermission, "give the agent a Consul token that may write the prefix: consul.token_file in agentd.yaml"},
-	{pool.ErrUnavailable, api.KindFailed, "agentctl status shows the store; what is attached goes on, try again when it answers"},
-	{discovery.ErrStoreAway, api.KindFailed, "agentctl status shows the store; what is attached goes on, try again when it answers"},
-	{discovery.ErrFull, api.KindConflict, "detach what is not needed, or make a larger network: agentctl network create --subnet"},
-	{ipam.ErrReserved, api.KindConflict, "agentctl network inspect shows what the network keeps for itself"},
+	{pool.ErrPermission, api.KindPermission, "agentd config print-default # consul.token_file: an ACL token that may write the prefix"},
+	{pool.ErrUnavailable, api.KindFailed, "agentctl status --wait # what is attached goes on; try again when the store answers"},
+	{discovery.ErrStoreAway, api.KindFailed, "agentctl status --wait # what is attached goes on; try again when the store answers"},
+	{discovery.ErrFull, api.KindConflict, "agentctl network create NAME --subnet CIDR # a larger one; or detach what is not needed"},
+	{ipam.ErrReserved, api.KindConflict, "agentctl network inspect NETWORK # shows what the network keeps for itself"},
 	{ipam.ErrDeleting, api.KindConflict, "agentctl network ls"},
 	{pool.ErrDeleting, api.KindConflict, "agentctl network ls"},
-	{pool.ErrNotFound, api.KindNotFound, "agentctl members; agentctl network ls"},
+	{pool.ErrNotFound, api.KindNotFound, "agentctl members\nagentctl network ls"},
 	{pool.ErrInvalid, api.KindMisuse, "agentctl network create --help"},
 	{pool.ErrExists, api.KindConflict, "agentctl network ls"},
 	{pool.ErrForgotten, api.KindConflict, "agentctl join ADDRESS --token-file FILE --replace"},
-	{pool.ErrNoCluster, api.KindConflict, "agentctl init makes one"},
-	{ErrConfig, api.KindMisuse, "agentd config print-default shows every key with its form"},
-	{errDataDirTaken, api.KindConflict, "stop the other agent, or give this one a --data-dir and --run-dir of its own"},
-	{errOtherMachine, api.KindConflict, "several machines share a Consul: on the first host agentctl init --consul http://ADDRESS:8500 (README, Two real hosts)"},
-	{gossip.ErrWrongKey, api.KindConflict, "take the token of agentctl init on a host of that cluster"},
-	{gossip.ErrOtherCluster, api.KindConflict, "take the token of agentctl init on a host of that cluster"},
-	{gossip.ErrUnreachable, api.KindFailed, "open the gossip port in the firewall, tcp and udp, in both directions"},
-	{syscall.EADDRINUSE, api.KindConflict, "ss -lntup shows who has the port; gossip_port and tunnel_port in agentd.yaml choose another"},
-	{syscall.EADDRNOTAVAIL, api.KindMisuse, "give an address of this host: agentd --advertise"},
-	{overlay.ErrIfnameTaken, api.KindConflict, "choose another name: --ifname"},
-	{overlay.ErrPortTaken, api.KindConflict, "ss -lunp shows who has the port; tunnel_port in agentd.yaml chooses another"},
-	{overlay.ErrTooManyPorts, api.KindConflict, "attach it on another host"},
-	{ipam.ErrOutside, api.KindMisuse, "agentctl network inspect shows the subnet"},
-	{os.ErrPermission, api.KindPermission, "run agentd as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN"},
+	{pool.ErrNoCluster, api.KindConflict, "agentctl init"},
+	{ErrConfig, api.KindMisuse, "agentd config print-default # shows every key with its form"},
+	{errDataDirTaken, api.KindConflict, "agentd --data-dir DIR --run-dir DIR # of its own; or stop the other agent"},
+	{errOtherMachine, api.KindConflict, "agentctl init --consul http://ADDRESS:8500 # on the first host: several machines share a Consul"},
+	{gossip.ErrWrongKey, api.KindConflict, "agentctl join ADDRESS --token-file FILE # with the token that agentctl init left on a host of that cluster"},
+	{gossip.ErrOtherCluster, api.KindConflict, "agentctl join ADDRESS --token-file FILE # with the token that agentctl init left on a host of that cluster"},
+	{gossip.ErrUnreachable, api.KindFailed, "nft list ruleset # on both hosts: the gossip port must pass, tcp and udp, in both directions"},
+	{syscall.EADDRINUSE, api.KindConflict, "ss -lntup # shows who has the port; gossip_port and tunnel_port in agentd.yaml choose another"},
+	{syscall.EADDRNOTAVAIL, api.KindMisuse, "agentd --advertise ADDRESS # one of this host"},
+	{overlay.ErrIfnameTaken, api.KindConflict, "agentctl attach --help # --ifname chooses another name"},
+	{overlay.ErrPortTaken, api.KindConflict, "ss -lunp # shows who has the port; tunnel_port in agentd.yaml chooses another"},
+	{overlay.ErrTooManyPorts, api.KindConflict, "agentctl members # attach it on another host"},
+	{ipam.ErrOutside, api.KindMisuse, "agentctl network inspect NETWORK # shows the subnet"},
+	{os.ErrPermission, api.KindPermission, "sudo agentd # or with CAP_NET_ADMIN and CAP_SYS_ADMIN"},
 	{context.DeadlineExceeded, api.KindTimeout, "agentctl status"},
 }
 
@@ -84,20 +87,20 @@ func (s *session) explain(what string, err error) error {
 	}
 	v := s.directory.View()
 	if e, ok := errors.AsType[*pool.OverlapError](err); ok && e.Next.IsValid() {
-		return api.Errorf(api.KindConflict, "%s: %v", what, err).WithHint("the next free one is --subnet %s", e.Next)
+		return api.Errorf(api.KindConflict, "%s: %v", what, err).WithHint("%s --subnet %s # the next free one", "agentctl "+what, e.Next)
 	}
 	if _, ok := errors.AsType[*ipam.TakenError](err); ok {
-		return api.Errorf(api.KindConflict, "%s: %v", what, err).WithHint("choose another --ip, or none; agentctl endpoint ls")
+		return api.Errorf(api.KindConflict, "%s: %v", what, err).WithHint("agentctl endpoint ls # shows who has it: choose another --ip, or none")
 	}
 	if e, ok := errors.AsType[*ipam.AwayError](err); ok {
-		return api.Errorf(api.KindConflict, "%s: %v", what, err).WithHint("if that host is gone for good: agentctl leave --force %s", e.HostName)
+		return api.Errorf(api.KindConflict, "%s: %v", what, err).WithHint("agentctl leave --force %s # if that host is gone for good", e.HostName)
 	}
 	if e, ok := errors.AsType[*discovery.TakenError](err); ok {
 		return api.Errorf(api.KindConflict, "%s: %s is held by host %s", what, e.Addr, memberName(v, e.Host)).WithHint("agentctl endpoint ls")
 	}
 	if e, ok := errors.AsType[*pool.NameTakenError](err); ok {
 		return api.Errorf(api.KindConflict, "%s: the name %s belongs to the host at %s", what, e.Holder.Name, e.Holder.VTEP).
-			WithHint("choose another (agentd --name); if that host is dead: agentctl join … --replace")
+			WithHint("agentctl join ADDRESS --token-file FILE --replace # if that host is dead\nagentd --name NAME # another one, if it is not")
 	}
 	if e, ok := errors.AsType[*pool.ExistsError](err); ok {
 		return s.existing(what, e)
@@ -113,8 +116,8 @@ func (s *session) existing(what string, e *pool.ExistsError) error {
 	}
 	if len(names) == 0 {
 		return api.Errorf(api.KindConflict, "%s: the store holds cluster %s, without hosts", what, e.Meta.ClusterID).
-			WithHint("agentctl init --adopt takes it over, networks and all")
+			WithHint("agentctl init --adopt # takes it over, networks and all")
 	}
 	return api.Errorf(api.KindConflict, "%s: the store holds cluster %s of %s", what, e.Meta.ClusterID, strings.Join(names, ", ")).
-		WithHint("agentctl join %s --token-file FILE, with the token of %s", e.Hosts[0].VTEP, e.Hosts[0].Name)
+		WithHint("agentctl join %s --token-file FILE # with the token of %s", e.Hosts[0].VTEP, e.Hosts[0].Name)
 }

@@ -28,21 +28,22 @@ type hostFile struct {
 // clusterFile is cluster.json: which cluster this host is a member of, and the
 // settings that all members share.
 type clusterFile struct {
-	Schema     int              `json:"schema"`
-	ID         string           `json:"id"` // 32 hex digits
-	Keys       [][]byte         `json:"keys"`
-	Domain     string           `json:"domain"`
-	Pool       netip.Prefix     `json:"pool"`
-	Profile    string           `json:"profile"`
-	GossipPort uint16           `json:"gossip_port"`
-	TunnelPort uint16           `json:"tunnel_port"`
-	Consul     string           `json:"consul,omitempty"` // URL; empty: the embedded store
-	Prefix     string           `json:"prefix"`
-	CA         []byte           `json:"ca,omitempty"`
-	Store      string           `json:"store,omitempty"`     // id of the embedded store
-	Peers      []netip.AddrPort `json:"peers,omitempty"`     // given to join
-	Forgotten  string           `json:"forgotten,omitempty"` // who took this host out
-	Cloned     bool             `json:"cloned,omitempty"`    // another agent runs under this id
+	Schema        int              `json:"schema"`
+	ID            string           `json:"id"` // 32 hex digits
+	Keys          [][]byte         `json:"keys"`
+	Domain        string           `json:"domain"`
+	Pool          netip.Prefix     `json:"pool"`
+	Profile       string           `json:"profile"`
+	GossipPort    uint16           `json:"gossip_port"`
+	TunnelPort    uint16           `json:"tunnel_port"`
+	WireGuardPort uint16           `json:"wireguard_port,omitempty"` // 0: written before the cluster shared it
+	Consul        string           `json:"consul,omitempty"`         // URL; empty: the embedded store
+	Prefix        string           `json:"prefix"`
+	CA            []byte           `json:"ca,omitempty"`
+	Store         string           `json:"store,omitempty"`     // id of the embedded store
+	Peers         []netip.AddrPort `json:"peers,omitempty"`     // given to join
+	Forgotten     string           `json:"forgotten,omitempty"` // who took this host out
+	Cloned        bool             `json:"cloned,omitempty"`    // another agent runs under this id
 }
 
 // dataDir is the directory of everything that survives a restart.

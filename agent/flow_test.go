@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -103,7 +104,7 @@ func (h *flowHost) start() {
 func (h *flowHost) parts(log *slog.Logger) Parts {
 	return Parts{
 		Names: &h.names, Host: flowMachine{},
-		OpenOverlay: func() (Overlay, error) { return flowKernel{overlay.New(h.kernel, log), h}, h.noKernel },
+		OpenOverlay: func() (Overlay, error) { return flowKernel{overlay.New(h.kernel, "weft", log), h}, h.noKernel },
 		OpenPool: func(_ StoreConfig, _, cluster string) (Pool, EmbeddedStore, error) {
 			p, err := opened[Pool](pool.New(pool.Config{HTTPClient: h.store.Client(), Cluster: cluster, Log: log}))
 			return p, nil, err
@@ -242,6 +243,38 @@ func pair(t *testing.T) (one, two *flowHost) {
 	}
 	two.eventually("the network is known", func() error { _, err := two.Network(t.Context(), "blue"); return err })
 	return one, two
+}
+
+// What all hosts share is given to init, and wins over every host's own.
+func TestFlowInitDecidesForAll(t *testing.T) {
+	f := newFlow(t)
+	one, two := f.host(1), f.host(2)
+	if _, err := one.Init(t.Context(), api.InitRequest{TunnelPort: 4798}, nil); api.KindOf(err) != api.KindMisuse {
+		t.Errorf("a port twice: %v, want misuse", err)
+	}
+	if _, err := one.Init(t.Context(), api.InitRequest{Profile: "moon"}, nil); api.KindOf(err) != api.KindMisuse {
+		t.Errorf("an unknown profile: %v, want misuse", err)
+	}
+	made, err := one.Init(t.Context(), api.InitRequest{GossipPort: 5798, TunnelPort: 5799, WireGuardPort: 5871, Profile: "wan"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := two.Join(t.Context(), api.JoinRequest{Addresses: []string{"192.0.2.1"}, Token: readToken(t, made.TokenFile)}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range []*flowHost{one, two} {
+		text, err := os.ReadFile(filepath.Join(h.dir, "cluster.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got clusterFile
+		if err := json.Unmarshal(text, &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.GossipPort != 5798 || got.TunnelPort != 5799 || got.WireGuardPort != 5871 || got.Profile != "wan" {
+			t.Errorf("%s keeps %s", h.name, text)
+		}
+	}
 }
 
 func TestFlowFromAttachToDetach(t *testing.T) {

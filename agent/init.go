@@ -26,7 +26,7 @@ func (a *Agent) Init(ctx context.Context, r api.InitRequest, progress func(strin
 	defer done()
 	if s := a.member(); s != nil {
 		return api.InitResult{}, api.Errorf(api.KindConflict, "init: %s is a member of cluster %s already", s.host.Name, s.cluster.ID).
-			WithHint("agentctl members; to start anew: agentctl leave")
+			WithHint("agentctl members\nagentctl leave # to start anew")
 	}
 	cluster, err := a.newCluster(r)
 	if err != nil {
@@ -62,8 +62,7 @@ func (a *Agent) Init(ctx context.Context, r api.InitRequest, progress func(strin
 // newCluster checks an init request and makes the cluster's identity.
 func (a *Agent) newCluster(r api.InitRequest) (clusterFile, error) {
 	c := clusterFile{
-		Schema: schema, Keys: [][]byte{make([]byte, 32)}, Domain: a.cfg.Domain, Pool: a.cfg.Pool, Profile: a.cfg.Profile,
-		GossipPort: a.cfg.Ports.Gossip, TunnelPort: a.cfg.Ports.Tunnel,
+		Schema: schema, Keys: [][]byte{make([]byte, 32)},
 		Consul: or(r.Consul, a.cfg.Store.Consul), Prefix: a.cfg.Store.Prefix,
 	}
 	var id [16]byte
@@ -71,6 +70,12 @@ func (a *Agent) newCluster(r api.InitRequest) (clusterFile, error) {
 	_, _ = rand.Read(c.Keys[0])
 	c.ID = hex.EncodeToString(id[:])
 	changed := a.cfg
+	changed.Profile = or(r.Profile, a.cfg.Profile)
+	changed.Ports = PortConfig{
+		Gossip:    or(r.GossipPort, a.cfg.Ports.Gossip),
+		Tunnel:    or(r.TunnelPort, a.cfg.Ports.Tunnel),
+		WireGuard: or(r.WireGuardPort, a.cfg.Ports.WireGuard),
+	}
 	if r.Domain != "" {
 		changed.Domain = strings.ToLower(strings.Trim(r.Domain, "."))
 	}
@@ -84,7 +89,8 @@ func (a *Agent) newCluster(r api.InitRequest) (clusterFile, error) {
 	if err := changed.Check(); err != nil {
 		return c, api.Errorf(api.KindMisuse, "init: %v", err)
 	}
-	c.Domain, c.Pool = changed.Domain, changed.Pool
+	c.Domain, c.Pool, c.Profile = changed.Domain, changed.Pool, changed.Profile
+	c.GossipPort, c.TunnelPort, c.WireGuardPort = changed.Ports.Gossip, changed.Ports.Tunnel, changed.Ports.WireGuard
 	if c.Consul != "" {
 		var err error
 		if c.CA, err = readCA(a.cfg.Store.CAFile); err != nil {

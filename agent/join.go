@@ -23,7 +23,7 @@ func (a *Agent) Join(ctx context.Context, r api.JoinRequest, progress func(strin
 	t, err := parseToken(r.Token)
 	if err != nil {
 		return api.JoinResult{}, api.Errorf(api.KindMisuse, "join: %v", err).
-			WithHint("copy the whole file that agentctl init named, mode 0600")
+			WithHint("agentctl join ADDRESS --token-file FILE # the whole file that agentctl init named")
 	}
 	peers, err := peerAddrs(r.Addresses, t.GossipPort)
 	if err != nil {
@@ -77,10 +77,10 @@ func (s *session) joinedAlready(t token) (api.JoinResult, error) {
 	}
 	if why := s.forgottenBy(); why != "" {
 		return api.JoinResult{}, api.Errorf(api.KindConflict, "join: %s was taken out of cluster %s: %s", s.host.Name, s.cluster.ID, why).
-			WithHint("agentctl join ADDRESS --token-file FILE --replace detaches what runs here and joins as a new host")
+			WithHint("agentctl join ADDRESS --token-file FILE --replace # detaches what runs here, and joins as a new host")
 	}
 	return api.JoinResult{}, api.Errorf(api.KindConflict, "join: %s is a member of cluster %s", s.host.Name, s.cluster.ID).
-		WithHint("agentctl leave --purge, then join again")
+		WithHint("agentctl leave --purge\nagentctl join ADDRESS --token-file FILE")
 }
 
 func peerAddrs(in []string, port uint16) ([]netip.AddrPort, error) {
@@ -103,7 +103,7 @@ func (a *Agent) tokenCluster(t token, r api.JoinRequest, peers []netip.AddrPort)
 		Schema: schema, ID: t.Cluster, Keys: [][]byte{t.Key}, GossipPort: t.GossipPort, Peers: peers,
 		Consul: or(r.Consul, t.Consul), Prefix: or(t.Prefix, a.cfg.Store.Prefix), CA: t.CA, Store: t.Store,
 		// Until the store was asked; takeMeta puts in what the cluster has.
-		Domain: a.cfg.Domain, Pool: a.cfg.Pool, Profile: t.Profile, TunnelPort: a.cfg.Ports.Tunnel,
+		Domain: a.cfg.Domain, Pool: a.cfg.Pool, Profile: t.Profile, TunnelPort: a.cfg.Ports.Tunnel, WireGuardPort: a.cfg.Ports.WireGuard,
 	}
 }
 
@@ -158,7 +158,7 @@ func (s *session) replace(ctx context.Context, progress func(string)) error {
 		// At our own address only the host that we replace can have been.
 		if h.VTEP != s.cfg.Advertise && gossipAnswers(h.Gossip) {
 			return api.Errorf(api.KindConflict, "host %s is alive at %s: its name cannot be taken", h.Name, h.Gossip.Addr()).
-				WithHint("choose another name: agentd --name")
+				WithHint("agentd --name NAME # another one")
 		}
 		progress("fencing the host that had the name " + h.Name)
 		old, err := s.pool.Fence(ctx, h.Name, s.host.Name)

@@ -145,7 +145,7 @@ func (s *session) vacate(ctx context.Context, r api.LeaveRequest, progress func(
 			}
 		case !r.Wait:
 			return api.Errorf(api.KindConflict, "endpoints run here: %s", strings.Join(left, ", ")).
-				WithHint("agentctl leave --wait until they are gone, or agentctl leave --purge to detach them")
+				WithHint("agentctl leave --wait # until they are gone\nagentctl leave --purge # detaches them")
 		default:
 			progress("waiting for " + strings.Join(left, ", "))
 			select {
@@ -164,7 +164,7 @@ func (s *session) remove(ctx context.Context, name string, progress func(string)
 	name = strings.ToLower(name)
 	for _, m := range s.directory.View().Members {
 		if m.Name == name && (m.Status == discovery.StatusAlive || m.Status == discovery.StatusSuspect) {
-			return api.Errorf(api.KindConflict, "%s is alive at %s", name, m.Gossip.Addr()).WithHint("on %s: agentctl leave", name)
+			return api.Errorf(api.KindConflict, "%s is alive at %s", name, m.Gossip.Addr()).WithHint("agentctl leave # on %s", name)
 		}
 	}
 	progress("fencing " + name)

@@ -25,7 +25,7 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 	s := a.member()
 	if s == nil {
 		st.Checks = append(st.Checks, api.Check{Name: "membership", State: api.CheckFail, Detail: "this host is not a member of a cluster",
-			Hint: "agentctl init, or agentctl join ADDRESS --token-file FILE"})
+			Hint: notMember})
 		return st, nil
 	}
 	st.Cluster = s.cluster.ID
@@ -51,7 +51,7 @@ func (s *session) checkMembership() api.Check {
 	c := api.Check{Name: "membership", State: api.CheckOK}
 	if why := s.forgottenBy(); why != "" {
 		c.State, c.Detail = api.CheckFail, "this host was taken out of the cluster: "+why
-		c.Hint = "agentctl leave --purge, then agentctl join ADDRESS --token-file FILE"
+		c.Hint = "agentctl leave --purge\nagentctl join ADDRESS --token-file FILE"
 		return c
 	}
 	alive, total := 0, 0
@@ -70,7 +70,7 @@ func (s *session) checkMembership() api.Check {
 	c.Detail = fmt.Sprintf("%d of %d members alive", alive, total)
 	if len(missing) > 0 {
 		c.State, c.Detail = api.CheckWarn, c.Detail+": "+strings.Join(missing, ", ")
-		c.Hint = "a host that is gone for good: agentctl leave --force NAME"
+		c.Hint = "agentctl leave --force NAME # if it is gone for good"
 	}
 	return c
 }
@@ -79,7 +79,7 @@ func (s *session) checkStore(context.Context) api.Check {
 	c := api.Check{Name: "store", State: api.CheckOK, Detail: strings.TrimSpace(inWords(s.cfg.Store))}
 	if err := s.pool.Healthy(); err != nil {
 		c.State, c.Detail = api.CheckFail, c.Detail+": "+err.Error()
-		c.Hint = "what is attached goes on; new networks and blocks wait"
+		c.Hint = "agentctl status --wait # what is attached goes on; new networks and blocks wait"
 	}
 	return c
 }
@@ -97,7 +97,7 @@ func (s *session) checkTable() api.Check {
 	switch {
 	case len(beaten) > 0:
 		c.State, c.Detail = api.CheckFail, "addresses claimed twice, not programmed: "+strings.Join(beaten, ", ")
-		c.Hint = "detach one of each"
+		c.Hint = "agentctl endpoint ls # detach one of each"
 	case !s.snapshot().Complete:
 		c.State, c.Detail = api.CheckWarn, c.Detail+", not every member was read yet"
 	}
@@ -110,7 +110,7 @@ func (s *session) checkKernel() api.Check {
 	defer s.mu.Unlock()
 	if s.passErr != nil {
 		c.State, c.Detail = api.CheckFail, s.passErr.Error()
-		c.Hint = "retried at the next change and every minute; the log has the first of each kind"
+		c.Hint = "agentctl status --wait # retried at the next change and every minute; the log has the first of each kind"
 	}
 	return c
 }
@@ -123,7 +123,7 @@ func (s *session) checkDNS() api.Check {
 	}
 	if len(all) > 0 {
 		c.State, c.Detail = api.CheckFail, strings.Join(all, "; ")
-		c.Hint = "traffic works; names are answered again when the port is free"
+		c.Hint = "ss -lntup # traffic works; names are answered again when the port is free"
 	}
 	return c
 }
@@ -240,12 +240,12 @@ func (s *session) oneEndpoint(nameOrID string) (api.Endpoint, error) {
 	case 0:
 		return api.Endpoint{}, api.Errorf(api.KindNotFound, "no endpoint %s", nameOrID).WithHint("agentctl endpoint ls")
 	}
-	var ids []string
+	var hints []string
 	for _, e := range found {
-		ids = append(ids, fmt.Sprintf("%s (%s on %s)", e.ID, e.Network, e.Host))
+		hints = append(hints, fmt.Sprintf("agentctl endpoint inspect %s # on %s of %s", e.ID, e.Network, e.Host))
 	}
 	return api.Endpoint{}, api.Errorf(api.KindConflict, "%d endpoints have the name %s", len(found), nameOrID).
-		WithHint("give an id: %s", strings.Join(ids, ", "))
+		WithHint("%s", strings.Join(hints, "\n"))
 }
 
 // Query implements api.Service: the answer that the endpoint, or the host,
@@ -257,7 +257,7 @@ func (a *Agent) Query(ctx context.Context, q api.DNSQuery) (api.DNSAnswer, error
 	}
 	scope := dns.Scope{Host: true}
 	if q.From != "" {
-		if scope, err = s.scopeOf(q.From); err != nil {
+		if scope, err = s.scopeOf(q); err != nil {
 			return api.DNSAnswer{}, err
 		}
 	}
@@ -272,20 +272,32 @@ func (a *Agent) Query(ctx context.Context, q api.DNSQuery) (api.DNSAnswer, error
 	}, nil
 }
 
-// scopeOf is the scope of an endpoint of this host.
-func (s *session) scopeOf(nameOrID string) (dns.Scope, error) {
-	e, err := s.oneEndpoint(nameOrID)
-	if err != nil {
-		return dns.Scope{}, err
+// scopeOf is what q.From, an endpoint of this host by name or id, sees. Of
+// endpoints that share the name only those of other sandboxes would see other
+// names.
+func (s *session) scopeOf(q api.DNSQuery) (dns.Scope, error) {
+	here := matching(s.journal.all(), strings.ToLower(q.From))
+	if len(here) == 0 {
+		e, err := s.oneEndpoint(q.From)
+		if err != nil {
+			return dns.Scope{}, err
+		}
+		return dns.Scope{}, api.Errorf(api.KindConflict, "endpoint %s is on host %s", q.From, e.Host).
+			WithHint("agentctl dns query %s %s --from %s # on %s", q.Name, q.Type, q.From, e.Host)
 	}
-	var id discovery.EndpointID
-	if err := id.UnmarshalText([]byte(e.ID)); err != nil {
-		return dns.Scope{}, err
+	var hints []string
+	other := false
+	for _, l := range here {
+		other = other || l.Cookie != here[0].Cookie
+		hints = append(hints, fmt.Sprintf("agentctl dns query %s %s --from %s # %s", q.Name, q.Type, l.Endpoint.ID, l.Sandbox))
 	}
-	l, ok := s.journal.get(id)
-	n, known := s.network(l.Endpoint.Network.String())
-	if !ok || !known {
-		return dns.Scope{}, api.Errorf(api.KindConflict, "endpoint %s is on host %s", nameOrID, e.Host).WithHint("run the same command there")
+	n, known := s.network(here[0].Endpoint.Network.String())
+	switch {
+	case other:
+		return dns.Scope{}, api.Errorf(api.KindConflict, "%d endpoints of this host have the name %s", len(here), q.From).
+			WithHint("%s", strings.Join(hints, "\n"))
+	case !known:
+		return dns.Scope{}, noNetwork(here[0].Endpoint.Network.String())
 	}
-	return dns.Scope{Client: dns.Client{Device: overlay.GatewayName(n.VNI), Addr: l.Addrs[0].Addr()}}, nil
+	return dns.Scope{Client: dns.Client{Device: overlay.GatewayName(n.VNI), Addr: here[0].Addrs[0].Addr()}}, nil
 }

@@ -254,7 +254,7 @@ func (a *Agent) NetworkRemove(ctx context.Context, nameOrID string, force bool) 
 	v := s.directory.View()
 	if users := endpointsOn(v, n.ID); len(users) > 0 && !force {
 		return api.Errorf(api.KindConflict, "%s: in use by %s", what, strings.Join(users, ", ")).
-			WithHint("agentctl network rm -f %s detaches them", n.Name)
+			WithHint("agentctl network rm -f %s # detaches them", n.Name)
 	}
 	if n, err = s.pool.DeleteNetwork(ctx, n.Name, s.host.Name, force); err != nil {
 		return s.explain(what, err)
@@ -300,10 +300,10 @@ func (s *session) awaitDeleted(ctx context.Context, n discovery.Network) error {
 		case <-ctx.Done():
 			if users := endpointsOn(s.directory.View(), n.ID); len(users) > 0 {
 				return api.Errorf(api.KindConflict, "marked as deleting, but in use by %s", strings.Join(users, ", ")).
-					WithHint("agentctl network rm -f %s detaches them", n.Name)
+					WithHint("agentctl network rm -f %s # detaches them", n.Name)
 			}
 			return api.Errorf(api.KindTimeout, "marked as deleting, but a host still holds addresses of it").
-				WithHint("agentctl members: a dead host's are freed by agentctl leave --force NAME")
+				WithHint("agentctl members\nagentctl leave --force NAME # frees what a dead host holds")
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -201,7 +201,7 @@ func (s *session) checkTunnel(ctx context.Context, progress func(string)) error 
 	slices.Sort(blocked)
 	if len(blocked) > 0 && len(blocked) == len(members) {
 		return api.Errorf(api.KindFailed, "%s", strings.Join(blocked, "; ")).
-			WithHint("open %d/udp in the firewalls of both hosts", s.cfg.Ports.Tunnel)
+			WithHint("nft list ruleset # on both hosts: %d/udp must pass in both directions", s.cfg.Ports.Tunnel)
 	}
 	for _, why := range blocked {
 		progress("warning: " + why)

@@ -178,8 +178,10 @@ func (c *Config) adopt(cluster clusterFile, log *slog.Logger) {
 	differ("profile", c.Profile, cluster.Profile)
 	differ("gossip_port", c.Ports.Gossip, cluster.GossipPort)
 	differ("tunnel_port", c.Ports.Tunnel, cluster.TunnelPort)
+	wireguard := or(cluster.WireGuardPort, c.Ports.WireGuard)
+	differ("wireguard_port", c.Ports.WireGuard, wireguard)
 	c.Domain, c.Pool, c.Profile = cluster.Domain, cluster.Pool, cluster.Profile
-	c.Ports.Gossip, c.Ports.Tunnel = cluster.GossipPort, cluster.TunnelPort
+	c.Ports = PortConfig{Gossip: cluster.GossipPort, Tunnel: cluster.TunnelPort, WireGuard: wireguard}
 	c.Store.Consul, c.Store.Prefix = cluster.Consul, cluster.Prefix
 }
 

@@ -49,10 +49,10 @@ func TestHostsOnEveryStore(t *testing.T) {
 	}
 }
 
-// settling is how long members may need to agree when all of them were killed a
-// moment ago: a message to one that was just then away is repeated after a
-// second. How fast it goes otherwise is measured in names_hosts_test.go.
-const settling = 3 * time.Second
+// settling is how long members may need to agree, also when all of them were
+// killed a moment ago: what one that was just then away did not hear is repeated
+// after 150 ms. How fast it goes otherwise is measured in names_hosts_test.go.
+const settling = time.Second
 
 // comeAndGo attaches an endpoint on each host, looks at it from all, and takes
 // it away.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/docker"
@@ -62,7 +63,7 @@ func openKernel(cfg Config, log *slog.Logger) (Overlay, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kernel: %w", err)
 	}
-	return kernelSide{overlay.New(k, log), k}, nil
+	return kernelSide{overlay.New(k, filepath.Base(cfg.Fabric), log), k}, nil
 }
 
 // Clean and Identify are the overlay's, not the bare kernel's.

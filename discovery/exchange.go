@@ -41,7 +41,7 @@ type Exchange struct {
 	Stats ExchangeStats
 
 	rand        *rand.Rand
-	slow        time.Duration // stretches the digest period
+	slow        time.Duration // stretches the periods of digests and pulls
 	sent        Version
 	out         []Packet
 	wants       map[Short]*want

@@ -242,6 +242,34 @@ func TestTableConvergesWhenEveryDeltaIsLost(t *testing.T) {
 	t.Logf("10 hosts, every delta lost: worst of 20 runs %v", worst)
 }
 
+// An agent that is being restarted does not hear the pull; who else is asked
+// answers before anybody notices.
+func TestPullThatNobodyHeardIsRepeatedSoon(t *testing.T) {
+	c := discoverytest.New(start, 1)
+	nodes := startHosts(t, c, 3, 5)
+	await(t, c, 20*time.Second, "start", c.Converged)
+	var delta, pull bool // lost
+	c.SetFaults(discoverytest.Faults{Drop: func(_, to discovery.HostID, k discovery.Kind) bool {
+		switch {
+		case k == discovery.KindDelta && !delta && to == hostID(1):
+			delta = true
+			return true
+		case k == discovery.KindPull && !pull:
+			pull = true
+			return true
+		}
+		return false
+	}})
+	nodes[0].Announce([]discovery.Endpoint{endpoint(0, 98)}, nil)
+	c.Step(5 * discoverytest.Tick)
+	nodes[0].Announce([]discovery.Endpoint{endpoint(0, 99)}, nil)
+	took := await(t, c, 300*time.Millisecond, "a pull that was lost", c.Converged)
+	if !delta || !pull {
+		t.Fatalf("lost a delta: %v, lost a pull: %v; want both", delta, pull)
+	}
+	t.Logf("equal %v after the announcement", took)
+}
+
 func TestUpdatesSurviveLossAtAwkwardSizes(t *testing.T) {
 	for _, n := range []int{5, 9, 10, 30} {
 		for _, loss := range []float64{0, 0.2} {

@@ -9,9 +9,9 @@ import (
 
 const (
 	gapWait      = 50 * time.Millisecond  // for a reordered delta to arrive
-	pullRetry    = 500 * time.Millisecond // for the answer to a pull, more each time
-	pullPatience = 4                      // times that at most
-	pullTries    = 12                     // then a later digest starts over
+	pullRetry    = 150 * time.Millisecond // for the answer to a pull, twice as long each time
+	pullPatience = time.Second            // at most
+	pullTries    = 20                     // then a later digest starts over
 	bulk         = 16                     // wants above which owners are not asked one by one
 	settledTime  = 30 * time.Second
 	spread       = 2    // members that a repaired host compares itself with
@@ -99,7 +99,7 @@ func (x *Exchange) pullDue(now time.Time) {
 		if w.tries++; w.tries > pullTries {
 			delete(x.wants, s)
 		}
-		w.at = now.Add(time.Duration(min(w.tries, pullPatience)) * pullRetry)
+		w.at = now.Add(x.slow * min(pullRetry<<(w.tries-1), pullPatience))
 		if ok {
 			e := PullEntry{Owner: s}
 			if o := x.lookup(s); o != nil && !w.whole {

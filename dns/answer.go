@@ -83,9 +83,7 @@ func (v *view) member(name string) (hit, bool) {
 	return h, true
 }
 
-// bare finds a name that was asked for without the domain. What is not found
-// is not denied: "dev" and "host" are networks here and top level domains
-// elsewhere.
+// bare finds a name that was asked for without the domain.
 func (v *view) bare(name string, s *scope) (hit, bool) {
 	first, _ := cutLast(name)
 	if first == "" || name[0] == '_' {
@@ -99,10 +97,16 @@ func (v *view) bare(name string, s *scope) (hit, bool) {
 	return v.qualified(name, s)
 }
 
-// foreign answers for names that are not ours.
+// foreign answers for names that are not ours. What ends with the name of one
+// of our networks is: nobody else is told which endpoints are looked for, and
+// no resolver elsewhere can answer in their place.
 func (v *view) foreign(name string, s *scope) answer {
-	if single, _ := cutLast(name); single == "" && name != "" && !v.forward {
+	first, last := cutLast(name)
+	if first == "" && name != "" && !v.forward {
 		return v.missing("")
+	}
+	if first != "" && v.byName[last] != nil {
+		return v.missing(last)
 	}
 	if s.confined {
 		return answer{rcode: miekg.RcodeRefused, ede: miekg.ExtendedErrorCodeNotAuthoritative, reason: "internal network"}

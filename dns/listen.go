@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
@@ -131,7 +132,7 @@ func (s *Server) bind(key listenKey, d devices, who *holders) {
 	if err != nil {
 		s.failed[key] = err
 		if before == nil || before.Error() != err.Error() {
-			s.log.Warn("dns not listening", "err", describe(key, err, who))
+			s.log.Log(s.ctx, severity(err), "dns not listening", "err", describe(key, err, who))
 		}
 		return
 	}
@@ -140,6 +141,16 @@ func (s *Server) bind(key listenKey, d devices, who *holders) {
 		delete(s.failed, key)
 		s.log.Info("dns listening", "addr", key.addr, "dev", key.device)
 	}
+}
+
+// severity is the level at which a failure to listen is logged. That a device
+// is not there is ordinary for the moment in which its network comes or goes;
+// should it stay away, Problems says so.
+func severity(err error) slog.Level {
+	if errors.Is(err, unix.ENODEV) {
+		return slog.LevelDebug
+	}
+	return slog.LevelWarn
 }
 
 func (s *Server) open(key listenKey, d devices) (*listener, error) {

@@ -26,7 +26,8 @@ type Answer struct {
 }
 
 // Resolve answers as the listeners would, upstream resolvers included. qtype is
-// a type's mnemonic in any case, "" is A. An error means that the question
+// a type's mnemonic in any case, "" is A; of an address PTR is asked in its
+// reverse form. An error means that the question
 // could not be asked, or ctx ended; any answer, SERVFAIL too, is no error.
 func (s *Server) Resolve(ctx context.Context, name, qtype string, scope Scope) (Answer, error) {
 	q, err := newQuery(name, qtype)
@@ -55,6 +56,9 @@ func newQuery(name, qtype string) (*query, error) {
 	}
 	if !known {
 		return nil, fmt.Errorf("resolve %s: unknown type %q", name, qtype)
+	}
+	if reverse, err := miekg.ReverseAddr(name); err == nil && t == miekg.TypePTR {
+		name = reverse
 	}
 	if _, ok := miekg.IsDomainName(name); !ok {
 		return nil, fmt.Errorf("resolve %q: not a domain name", name)

@@ -1,11 +1,13 @@
 package dns
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -287,7 +289,8 @@ func eventually(t testing.TB, within time.Duration, ok func() bool) {
 }
 
 func TestMissingDeviceIsAProblem(t *testing.T) {
-	s := New(Config{Port: 5353})
+	var out lockedBuffer
+	s := New(Config{Port: 5353, Log: slog.New(slog.NewTextHandler(&out, nil))})
 	run(t, s)
 	s.Set(testZone()) // its devices do not exist
 	problems := s.Problems()
@@ -298,6 +301,27 @@ func TestMissingDeviceIsAProblem(t *testing.T) {
 	if problems := s.Problems(); len(problems) > 0 {
 		t.Errorf("of networks that are gone: %q", problems)
 	}
+	if out.String() != "" { // ordinary while a network comes or goes
+		t.Errorf("logged %s", out.String())
+	}
+}
+
+// lockedBuffer is a log that the server and the test share.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }
 
 func TestProcSockets(t *testing.T) {

@@ -46,18 +46,20 @@ type Kernel interface {
 type ObjectError struct {
 	Object   Object
 	Deleting bool
-	Err      error // the kernel's word
+	Err      error  // the kernel's word
+	Fabric   string // its namespace in the command; empty: weft
 }
 
 // Error is the command and what the kernel said to it.
 func (e *ObjectError) Error() string {
-	return fmt.Sprintf("%s: %v", Command(e.Object, e.Deleting), e.Err)
+	return fmt.Sprintf("%s: %v", named(Command(e.Object, e.Deleting), e.Fabric), e.Err)
 }
 
 // Unwrap returns the kernel's error.
 func (e *ObjectError) Unwrap() error { return e.Err }
 
-// Command is what an operator would type to put or delete the object.
+// Command is what an operator would type to put or delete the object where the
+// fabric namespace has its usual name, weft.
 func Command(o Object, deleting bool) string {
 	if !deleting {
 		return o.String()
@@ -66,6 +68,16 @@ func Command(o Object, deleting bool) string {
 		return d.Deletion()
 	}
 	return "undo " + o.String()
+}
+
+// named is a Command where the fabric namespace has another name.
+func named(command, fabric string) string {
+	if fabric == "" || fabric == "weft" {
+		return command
+	}
+	return strings.NewReplacer(
+		" -n weft ", " -n "+fabric+" ", " netns weft ", " netns "+fabric+" ", " netns exec weft ", " netns exec "+fabric+" ",
+	).Replace(command)
 }
 
 // failures joins the errors of one pass. A broken device may fail thousands of

@@ -14,6 +14,7 @@ import (
 type Overlay struct {
 	kernel Kernel
 	log    *slog.Logger
+	fabric string        // in the commands that are logged
 	failed chan struct{} // capacity 1: a Set left something undone
 
 	mu       sync.Mutex
@@ -30,9 +31,10 @@ type facts struct {
 	bridges []string // behind which only this host's own programs are
 }
 
-// New returns an Overlay that has not touched the kernel yet.
-func New(k Kernel, log *slog.Logger) *Overlay {
-	return &Overlay{kernel: k, log: log, failed: make(chan struct{}, 1), attached: map[string]Endpoint{}}
+// New returns an Overlay that has not touched the kernel yet. fabric is what the
+// fabric namespace is called in the commands that are logged and in errors.
+func New(k Kernel, fabric string, log *slog.Logger) *Overlay {
+	return &Overlay{kernel: k, log: log, fabric: fabric, failed: make(chan struct{}, 1), attached: map[string]Endpoint{}}
 }
 
 // Set makes the kernel carry s and returns when the difference is programmed.

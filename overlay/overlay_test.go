@@ -1,6 +1,7 @@
 package overlay_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -27,7 +28,7 @@ var vtep = netip.MustParseAddr("192.0.2.1")
 
 func newOverlay() (*overlaytest.Kernel, *overlay.Overlay) {
 	k := overlaytest.New()
-	return k, overlay.New(k, slog.New(slog.DiscardHandler))
+	return k, overlay.New(k, "weft", slog.New(slog.DiscardHandler))
 }
 
 func TestStatesInAnyOrder(t *testing.T) {
@@ -75,6 +76,29 @@ func state(t *testing.T, name string) overlay.State {
 	}
 	t.Fatalf("no state is named %q", name)
 	return overlay.State{}
+}
+
+// What is logged and what fails is a command as an operator types it here.
+func TestCommandsNameTheFabric(t *testing.T) {
+	var out bytes.Buffer
+	k := overlaytest.New()
+	o := overlay.New(k, "lab-1", slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	states := overlaytest.States(vtep)
+	if err := o.Set(t.Context(), states[len(states)-1].State); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(out.String(), " -n weft ") || strings.Contains(out.String(), "netns weft ") || strings.Contains(out.String(), "exec weft ") {
+		t.Errorf("logged:\n%s", &out)
+	}
+	for _, want := range []string{"ip -n lab-1 ", "netns lab-1 ", "ip netns exec lab-1 nft", "inet weft"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not logged:\n%s", want, &out)
+		}
+	}
+	failed := &overlay.ObjectError{Object: overlay.NFTable{Place: overlay.Fabric, Family: "bridge", Name: "weft"}, Deleting: true, Err: syscall.EPERM, Fabric: "lab-1"}
+	if got, want := failed.Error(), "ip netns exec lab-1 nft delete table bridge weft: operation not permitted"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }
 
 func TestFailingObjectIsNamedAndRetriedAlone(t *testing.T) {
@@ -163,7 +187,7 @@ func TestIncompleteStateSweepsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := k.String()
-	restarted := overlay.New(k, slog.New(slog.DiscardHandler))
+	restarted := overlay.New(k, "weft", slog.New(slog.DiscardHandler))
 	s := state(t, "member of no network")
 	s.Complete = false
 	if err := restarted.Set(t.Context(), s); err != nil {

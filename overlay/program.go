@@ -102,6 +102,7 @@ func (p *program) collect(err error) map[Key]*ObjectError {
 	}
 	failed, rest := objectErrors(err)
 	for _, e := range failed {
+		e.Fabric = p.fabric
 		p.failures = append(p.failures, e)
 	}
 	slices.SortFunc(p.failures, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
@@ -120,7 +121,7 @@ func (p *program) trace(group []Object, deleting bool) {
 		return
 	}
 	for _, o := range group[:min(len(group), traced)] {
-		p.log.Debug("kernel command", "command", Command(o, deleting))
+		p.log.Debug("kernel command", "command", named(Command(o, deleting), p.fabric))
 	}
 	if more := len(group) - traced; more > 0 {
 		p.log.Debug("kernel commands of the same kind", "more", more)

@@ -127,7 +127,7 @@ func (c *Client) away(how string) *Error {
 	if c.socket == DefaultSocket {
 		return e.WithHint("systemctl start agentd")
 	}
-	return e.WithHint("start it: agentd --run-dir %s", filepath.Dir(c.socket))
+	return e.WithHint("agentd --run-dir %s", filepath.Dir(c.socket))
 }
 
 // reason is the kernel's own text at the bottom of err.

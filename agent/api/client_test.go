@@ -25,9 +25,11 @@ var calls = []struct {
 }{
 	{"status", nil, func(ctx context.Context, s api.Service) (any, error) { return s.Status(ctx) }},
 	{"version", nil, func(ctx context.Context, s api.Service) (any, error) { return s.Version(ctx) }},
-	{"init", api.InitRequest{Consul: "http://192.0.2.10:8500", Pool: "10.96.0.0/12", Domain: "example.com", Adopt: true},
+	{"init", api.InitRequest{Consul: "http://192.0.2.10:8500", Pool: "10.96.0.0/12", Domain: "example.com", Adopt: true,
+		GossipPort: 5798, TunnelPort: 5799, WireGuardPort: 5871, Profile: "wan"},
 		func(ctx context.Context, s api.Service) (any, error) {
-			return s.Init(ctx, api.InitRequest{Consul: "http://192.0.2.10:8500", Pool: "10.96.0.0/12", Domain: "example.com", Adopt: true}, ignore)
+			return s.Init(ctx, api.InitRequest{Consul: "http://192.0.2.10:8500", Pool: "10.96.0.0/12", Domain: "example.com", Adopt: true,
+				GossipPort: 5798, TunnelPort: 5799, WireGuardPort: 5871, Profile: "wan"}, ignore)
 		}},
 	{"join", api.JoinRequest{Addresses: []string{"192.0.2.1"}, Token: "weft1.x", Consul: "http://192.0.2.10:8500", Replace: true},
 		func(ctx context.Context, s api.Service) (any, error) {
@@ -194,8 +196,8 @@ func TestNoAgent(t *testing.T) {
 	dead := filepath.Join(dir, "dead.sock")
 	leaveDeadSocket(t, dead)
 	for name, tt := range map[string]struct{ socket, hint string }{
-		"no socket":              {filepath.Join(dir, "agentd.sock"), "start it: agentd --run-dir " + dir},
-		"socket of a dead agent": {dead, "start it: agentd --run-dir " + dir},
+		"no socket":              {filepath.Join(dir, "agentd.sock"), "agentd --run-dir " + dir},
+		"socket of a dead agent": {dead, "agentd --run-dir " + dir},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := api.NewClient(tt.socket).Status(t.Context())

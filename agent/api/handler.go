@@ -35,7 +35,7 @@ func calls(s Service) http.Handler {
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		failAs(w, http.StatusNotFound, Errorf(KindMisuse, "%s %s: this agent has no such call", r.Method, r.URL.Path).
-			WithHint("see /v1/openapi.yaml"))
+			WithHint("agentctl version # the agent may be older"))
 	})
 	return mux
 }

@@ -40,7 +40,7 @@ func restrict(next http.Handler) http.Handler {
 
 // notPermitted is the error of whoever may not use the socket.
 func notPermitted(message string) *Error {
-	return Errorf(KindPermission, "%s", message).WithHint("run as root, or join the group: usermod -aG %s USER", Group)
+	return Errorf(KindPermission, "%s", message).WithHint("sudo usermod -aG %s USER # or run the command as root", Group)
 }
 
 // peer is the process at the other end of a connection, as the kernel knew it

@@ -168,7 +168,7 @@ func TestRefusalNamesTheRemedy(t *testing.T) {
 	needsRoot(t)
 	for _, mode := range []os.FileMode{0o660, 0o666} { // refused by the kernel, and by the agent
 		got := asUser(t, teamSocket(t, &fake{}, mode), nobody)
-		if want := "hint: run as root, or join the group: usermod -aG weft USER"; !strings.HasSuffix(got[2], want) {
+		if want := "hint: sudo usermod -aG weft USER # or run the command as root"; !strings.HasSuffix(got[2], want) {
 			t.Errorf("mode %o: %q", mode, got[2])
 		}
 	}

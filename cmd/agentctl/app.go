@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -76,11 +77,32 @@ func (a *app) agent() *api.Client {
 }
 
 // progress shows the steps of a long call to a person who waits for it: on
-// stderr, and only when that is a terminal.
+// stderr, and only when that is a terminal. A warning is for everybody.
 func (a *app) progress(step string) {
-	if isTerminal(a.err) {
+	if why, ok := strings.CutPrefix(step, "warning: "); ok {
+		a.notice("warning", "%s", why)
+	} else if isTerminal(a.err) {
 		fmt.Fprintln(a.err, oneLine(step))
 	}
+}
+
+// waiting is progress for who asked to wait: what holds him up is shown in a
+// script's log too, each state once. last is the newest.
+type waiting struct {
+	app  *app
+	last string
+}
+
+func (w *waiting) progress(step string) {
+	if step == w.last {
+		return
+	}
+	w.last = step
+	if strings.HasPrefix(step, "warning: ") {
+		w.app.progress(step)
+		return
+	}
+	fmt.Fprintln(w.app.err, oneLine(step))
 }
 
 // notice tells what is worth knowing beside the answer.

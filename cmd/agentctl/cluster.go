@@ -20,13 +20,14 @@ func newInit(a *app) *cobra.Command {
 	var r api.InitRequest
 	var out output
 	cmd := &cobra.Command{
-		Use:   "init [--consul URL] [--pool CIDR] [--domain NAME] [--adopt]",
+		Use:   "init [--consul URL] [--pool CIDR] [--domain NAME] [--tunnel-port PORT] [--profile lan|wan] [--adopt]",
 		Short: "Make this host the first member of a new cluster",
 		Long: `Make this host the first member of a new cluster, and print the command that
 joins the next host.
 
 Without --consul networks and addresses are kept in a store of this machine,
-which other machines cannot join.`,
+which other machines cannot join. Domain, pool, ports and profile are the same
+on all hosts; what is not given is as agentd of this host was told.`,
 		Example: "  agentctl init --consul http://192.0.2.10:8500",
 		Args:    wants(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -45,6 +46,10 @@ which other machines cannot join.`,
 	cmd.Flags().StringVar(&r.Consul, "consul", "", "`URL` of the Consul that keeps networks and addresses")
 	cmd.Flags().StringVar(&r.Pool, "pool", "", "take automatic subnets from this `CIDR` (default 10.64.0.0/10)")
 	cmd.Flags().StringVar(&r.Domain, "domain", "", "the `NAME` below which endpoints are found (default weft.internal)")
+	cmd.Flags().Uint16Var(&r.GossipPort, "gossip-port", 0, "members talk on this `PORT`, tcp and udp (default 4798)")
+	cmd.Flags().Uint16Var(&r.TunnelPort, "tunnel-port", 0, "packets of endpoints go to this `PORT`, udp (default 4799)")
+	cmd.Flags().Uint16Var(&r.WireGuardPort, "wireguard-port", 0, "encrypted ones go to this `PORT`, udp (default 51871)")
+	cmd.Flags().StringVar(&r.Profile, "profile", "", "how soon a silent host is dead, a `PROFILE`: lan or wan (default lan)")
 	cmd.Flags().BoolVar(&r.Adopt, "adopt", false, "take over a store whose hosts are all gone, networks and all")
 	out.addFlags(cmd, "table")
 	return cmd
@@ -104,7 +109,7 @@ func (a *app) token(cmd *cobra.Command, file string) (string, error) {
 	if file != "" {
 		b, err := a.read(file)
 		if err != nil {
-			return "", fileError(cmd, err).WithHint("copy the token file from the host that ran agentctl init")
+			return "", fileError(cmd, err).WithHint("agentctl join ADDRESS --token-file FILE # a copy of the file that agentctl init named")
 		}
 		text, from = string(b), file
 	}
@@ -153,15 +158,19 @@ detaches them.`,
 			case r.Force && (r.Wait || r.Purge):
 				return misuse(cmd, "--force excludes --wait and --purge: a dead host does neither")
 			}
-			limit := longCall
+			limit, progress, wait := longCall, a.progress, waiting{app: a}
 			if r.Wait {
-				limit = endless
+				limit, progress = endless, wait.progress
 			}
 			return a.call(cmd, limit, func(ctx context.Context, agent api.Service) error {
-				if err := agent.Leave(ctx, r, a.progress); err != nil {
+				err := agent.Leave(ctx, r, progress)
+				if api.KindOf(err) == api.KindTimeout && wait.last != "" {
+					return api.Errorf(api.KindTimeout, "leave --wait: gave up %s", wait.last).WithHint("agentctl leave --purge # detaches what runs here")
+				}
+				if err != nil {
 					return err
 				}
-				_, err := fmt.Fprintln(a.out, left(r.Name))
+				_, err = fmt.Fprintln(a.out, left(r.Name))
 				return err
 			})
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -19,22 +20,20 @@ func newDNSQuery(a *app) *cobra.Command {
 	var q api.DNSQuery
 	var out output
 	cmd := &cobra.Command{
-		Use:   "query NAME [TYPE] [--from ENDPOINT]",
+		Use:   "query NAME|IP [TYPE] [--from ENDPOINT]",
 		Short: "Resolve a name as an endpoint or as this host",
 		Long: `Resolve a name as the endpoint of --from would, else as this host; exits 4 when
 there is no record.
 
-TYPE is A when it is left out, or AAAA, PTR, SRV and so on.`,
+TYPE is A when it is left out, or AAAA, PTR, SRV and so on. Of an address the
+name is asked for.`,
 		Example: "  agentctl dns query web --from db",
 		Args:    wants(1, 2, "a NAME and a TYPE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := out.check(cmd); err != nil {
 				return err
 			}
-			q.Name, q.Type = args[0], "A"
-			if len(args) > 1 {
-				q.Type = strings.ToUpper(args[1])
-			}
+			q.Name, q.Type = args[0], queryType(args)
 			return a.call(cmd, shortCall, func(ctx context.Context, agent api.Service) error {
 				res, err := agent.Query(ctx, q)
 				if err != nil {
@@ -52,6 +51,18 @@ TYPE is A when it is left out, or AAAA, PTR, SRV and so on.`,
 	cmd.RegisterFlagCompletionFunc("from", a.complete(endpointNames))
 	out.addFlags(cmd, "table")
 	return cmd
+}
+
+// queryType is the type that was asked for: of an address its name, else an
+// address.
+func queryType(args []string) string {
+	if len(args) > 1 {
+		return strings.ToUpper(args[1])
+	}
+	if _, err := netip.ParseAddr(args[0]); err == nil {
+		return "PTR"
+	}
+	return "A"
 }
 
 // showRecords splits records in presentation format (RFC 1035, section 5.1)

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -159,30 +158,14 @@ func showEndpoints(w io.Writer, list []api.Endpoint) {
 }
 
 func newEndpointInspect(a *app) *cobra.Command {
-	var out output
-	cmd := &cobra.Command{
-		Use:     "inspect NAME|ID...",
-		Aliases: []string{"show"},
-		Short:   "Show all about endpoints",
-		Long:    "Show all about endpoints.\n\n" + inspectForm,
-		Example: "  agentctl endpoint inspect web --format '{{.Address}}'",
-		Args:    wants(1, -1, "the NAME or ID of an endpoint"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := out.check(cmd); err != nil {
-				return err
-			}
-			return a.call(cmd, shortCall, func(ctx context.Context, agent api.Service) error {
-				list, err := each(args, func(name string) (api.Endpoint, error) { return agent.Endpoint(ctx, name) })
-				if len(list) == 0 {
-					return err
-				}
-				return errors.Join(out.print(a.out, list, func(w io.Writer) { showEndpointsWhole(w, list) }), err)
-			})
-		},
+	return inspect(a, &cobra.Command{
+		Use:               "inspect NAME|ID...",
+		Short:             "Show all about endpoints",
+		Long:              "Show all about endpoints.",
+		Example:           "  agentctl endpoint inspect web --format '{{.Address}}'",
+		Args:              wants(1, -1, "the NAME or ID of an endpoint"),
 		ValidArgsFunction: a.complete(endpointNames),
-	}
-	a.inspectFlags(cmd, &out)
-	return cmd
+	}, api.Service.Endpoint, showEndpointsWhole)
 }
 
 func showEndpointsWhole(w io.Writer, list []api.Endpoint) {

@@ -41,12 +41,21 @@ func (a *app) report(cmd *cobra.Command, err error) int {
 		fmt.Fprintf(a.err, "example: %s\n", example)
 	}
 	for hint := range strings.Lines(cmp.Or(e.Hint, nextCommand(cmd, e.Kind))) {
-		fmt.Fprintf(a.err, "hint: %s\n", oneLine(hint))
+		fmt.Fprintf(a.err, "hint: %s\n", a.typeable(oneLine(hint)))
 	}
 	if code, ok := exitCode[e.Kind]; ok {
 		return code
 	}
 	return 1 // a kind of a newer agent
+}
+
+// typeable gives a command of ours the --socket that this one was given.
+func (a *app) typeable(hint string) string {
+	rest, ours := strings.CutPrefix(hint, "agentctl ")
+	if !ours || a.socket == "" {
+		return hint
+	}
+	return "agentctl --socket " + a.socket + " " + rest
 }
 
 // nextCommand is the hint of an error that has none of its own.

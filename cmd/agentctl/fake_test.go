@@ -80,7 +80,7 @@ func (c *cluster) Status(ctx context.Context) (api.Status, error) {
 			api.Check{Name: "store", State: api.CheckWarn, Detail: "away for 12s", Hint: "systemctl start consul"})
 	case "not-a-member":
 		s.Cluster, s.Checks = "", []api.Check{{Name: "membership", State: api.CheckFail, Detail: "this host is in no cluster",
-			Hint: "agentctl init, or agentctl join ADDRESS --token-file FILE"}}
+			Hint: "agentctl init\nagentctl join ADDRESS --token-file FILE"}}
 	case "docker":
 		s.State = "ok"
 		s.Checks = append(s.Checks, api.Check{Name: "docker-dns", State: api.CheckOK, Detail: "what containers ask the host's resolvers is redirected"})
@@ -116,6 +116,9 @@ func (c *cluster) Join(_ context.Context, r api.JoinRequest, progress func(strin
 	if r.Addresses[0] == "192.0.2.9" {
 		return api.JoinResult{}, api.Errorf(api.KindTimeout, "join 192.0.2.9: port 4798/udp is blocked there")
 	}
+	if r.Addresses[0] == "192.0.2.7" {
+		progress("warning: host3: 4799/udp is blocked there")
+	}
 	return api.JoinResult{Cluster: "0a1b2c3d", Members: []string{"host2", "host3"}}, nil
 }
 
@@ -126,6 +129,7 @@ func (c *cluster) Leave(ctx context.Context, r api.LeaveRequest, progress func(s
 	case r.Force || r.Purge:
 		return nil
 	case r.Wait:
+		progress("waiting for db on blue")
 		progress("waiting for db on blue")
 		<-ctx.Done()
 		return ctx.Err()
@@ -302,6 +306,8 @@ func (c *cluster) Endpoint(_ context.Context, name string) (api.Endpoint, error)
 
 func (c *cluster) Query(_ context.Context, q api.DNSQuery) (api.DNSAnswer, error) {
 	switch {
+	case q.Name == "10.64.0.6" && q.Type == "PTR":
+		return api.DNSAnswer{Rcode: "NOERROR", Answer: []string{"6.0.64.10.in-addr.arpa.\t5\tIN\tPTR\tweb.blue.weft.internal."}, Values: []string{"web.blue.weft.internal."}}, nil
 	case q.Name == "web" && q.Type == "A":
 		return api.DNSAnswer{Rcode: "NOERROR", Answer: []string{"web.blue.weft.internal.\t5\tIN\tA\t10.64.0.6"}, Values: []string{"10.64.0.6"}, Took: 0.02}, nil
 	case q.Name == "web":

@@ -2,6 +2,12 @@ package main
 
 import (
 	"bytes"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode"
@@ -71,6 +77,98 @@ func TestExamplesWork(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A hint is a command as it is typed, each line one; what # begins is for people.
+func TestHintsAreCommands(t *testing.T) {
+	programs := []string{"agentctl", "agentd", "ip", "nft", "ss", "sudo", "systemctl", "journalctl"}
+	for _, hint := range hintsOf(t, "../../agent", "../../agent/api", ".") {
+		for l := range strings.Lines(hint) {
+			l, _, _ = strings.Cut(strings.TrimSpace(l), " #")
+			words := strings.Fields(l)
+			if len(words) == 0 || !slices.Contains(programs, words[0]) {
+				t.Errorf("hint %q begins with no program", hint)
+				continue
+			}
+			if words[0] != "agentctl" || strings.HasSuffix(l, "--help") {
+				continue
+			}
+			found, rest, err := testRoot().Find(words[1:])
+			if err == nil {
+				err = found.ParseFlags(rest)
+			}
+			if err == nil {
+				err = found.ValidateArgs(found.Flags().Args())
+			}
+			if err != nil {
+				t.Errorf("hint %q: %v", l, err)
+			}
+		}
+	}
+}
+
+// hintsOf is every hint that stands in the sources of the directories, with
+// values in place of its verbs. Those that are made up of parts are left out.
+func hintsOf(t *testing.T, dirs ...string) []string {
+	t.Helper()
+	var hints []string
+	add := func(e ast.Expr) {
+		lit, ok := e.(*ast.BasicLit)
+		if !ok {
+			return
+		}
+		text, err := strconv.Unquote(lit.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(text, "%s") {
+			hints = append(hints, strings.NewReplacer("%s", "x", "%d", "1", "--pid PID", "--pid 1").Replace(text))
+		}
+	}
+	for _, dir := range dirs {
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(parsed, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.CallExpr: // WithHint("…")
+					if f, ok := n.Fun.(*ast.SelectorExpr); ok && f.Sel.Name == "WithHint" {
+						add(n.Args[0])
+					}
+				case *ast.KeyValueExpr: // Hint: "…"
+					if key, ok := n.Key.(*ast.Ident); ok && key.Name == "Hint" {
+						add(n.Value)
+					}
+				case *ast.AssignStmt: // c.Hint = "…"
+					for i, left := range n.Lhs {
+						if f, ok := left.(*ast.SelectorExpr); ok && f.Sel.Name == "Hint" && i < len(n.Rhs) {
+							add(n.Rhs[i])
+						}
+					}
+				case *ast.CompositeLit: // a row of remedies
+					if len(n.Elts) == 3 {
+						if kind, ok := n.Elts[1].(*ast.SelectorExpr); ok && strings.HasPrefix(kind.Sel.Name, "Kind") {
+							add(n.Elts[2])
+						}
+					}
+				}
+				return true
+			})
+		}
+	}
+	if len(hints) < 50 {
+		t.Fatalf("found %d hints, want all", len(hints))
+	}
+	return hints
 }
 
 func TestFlagsSayWhatTheyTake(t *testing.T) {

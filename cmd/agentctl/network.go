@@ -102,44 +102,39 @@ func subnets(n api.Network) string {
 }
 
 func newNetworkInspect(a *app) *cobra.Command {
-	var out output
-	cmd := &cobra.Command{
-		Use:     "inspect NAME...",
-		Aliases: []string{"show"},
-		Short:   "Show all about networks, with the endpoints of all hosts",
-		Long:    "Show all about networks, with the endpoints of all hosts.\n\nNAME is a name or an id. " + inspectForm,
-		Example: "  agentctl network inspect backend --format '{{.VNI}}'",
-		Args:    wants(1, -1, "the NAME of a network"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := out.check(cmd); err != nil {
-				return err
-			}
-			return a.call(cmd, shortCall, func(ctx context.Context, agent api.Service) error {
-				list, err := each(args, func(name string) (api.Network, error) { return agent.Network(ctx, name) })
-				if len(list) == 0 {
-					return err
-				}
-				return errors.Join(out.print(a.out, list, func(w io.Writer) { showWhole(w, list) }), err)
-			})
-		},
+	return inspect(a, &cobra.Command{
+		Use:               "inspect NAME...",
+		Short:             "Show all about networks, with the endpoints of all hosts",
+		Long:              "Show all about networks, with the endpoints of all hosts.\n\nNAME is a name or an id. " + inspectForm,
+		Example:           "  agentctl network inspect backend --format '{{.VNI}}'",
+		Args:              wants(1, -1, "the NAME of a network"),
 		ValidArgsFunction: a.complete(networkNames),
-	}
-	a.inspectFlags(cmd, &out)
-	return cmd
+	}, api.Service.Network, showWhole)
 }
 
-// inspectForm tells of the default that inspectFlags sets.
-const inspectForm = "The answer is a table on a terminal and JSON in a pipe."
+// inspectForm tells those who are used to docker inspect.
+const inspectForm = "-o json answers as docker inspect does."
 
-// inspectFlags gives cmd the flags of an inspect. What reads it from a pipe
-// expects JSON, as from docker inspect, whose -f it has too.
-func (a *app) inspectFlags(cmd *cobra.Command, out *output) {
-	form := "json"
-	if isTerminal(a.out) {
-		form = "table"
+// inspect makes cmd show all about each of its arguments. It has the -f of
+// docker inspect.
+func inspect[T any](a *app, cmd *cobra.Command, ask func(api.Service, context.Context, string) (T, error), show func(io.Writer, []T)) *cobra.Command {
+	var out output
+	cmd.Aliases = []string{"show"}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := out.check(cmd); err != nil {
+			return err
+		}
+		return a.call(cmd, shortCall, func(ctx context.Context, agent api.Service) error {
+			list, err := each(args, func(name string) (T, error) { return ask(agent, ctx, name) })
+			if len(list) == 0 {
+				return err
+			}
+			return errors.Join(out.print(a.out, list, func(w io.Writer) { show(w, list) }), err)
+		})
 	}
-	out.addOutput(cmd, form)
+	out.addOutput(cmd, "table")
 	out.addFormat(cmd, "f")
+	return cmd
 }
 
 // each asks for every name. It goes on after a failure, and returns what it got

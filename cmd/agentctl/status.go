@@ -58,7 +58,7 @@ func (a *app) waitStatus(agent api.Service, ctx context.Context) (api.Status, er
 	tick := time.NewTicker(a.poll)
 	defer tick.Stop()
 	var last api.Status
-	away := "the agent does not answer"
+	away, wait := "the agent does not answer", waiting{app: a}
 	for {
 		st, err := agent.Status(ctx)
 		switch kind := api.KindOf(err); {
@@ -69,7 +69,7 @@ func (a *app) waitStatus(agent api.Service, ctx context.Context) (api.Status, er
 		case kind != api.KindUnreachable && kind != api.KindTimeout:
 			return last, err
 		}
-		a.progress(away)
+		wait.progress(away)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

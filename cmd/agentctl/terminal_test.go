@@ -82,16 +82,28 @@ func TestProgressIsForTerminals(t *testing.T) {
 	}
 }
 
-func TestInspectIsATableOnATerminal(t *testing.T) {
+// A script's log shall say what held it up, and once.
+func TestWaitingIsForEverybody(t *testing.T) {
 	ag := newAgent(t)
-	for _, args := range [][]string{{"network", "inspect", "blue"}, {"endpoint", "inspect", "db"}} {
-		tty, screen := terminal(t)
-		if code := run(args, strings.NewReader(""), tty, &bytes.Buffer{}, socketOnly(ag.socket)); code != 0 {
-			t.Fatalf("%v: exit %d", args, code)
-		}
-		if got := readUntil(t, screen, "10.64.0.5/20"); strings.ContainsAny(got, "{[") {
-			t.Errorf("%v: terminal shows %q", args, got)
-		}
+	var stderr bytes.Buffer
+	if code := run([]string{"leave", "--wait", "--timeout", "300ms"}, strings.NewReader(""), &bytes.Buffer{}, &stderr, socketOnly(ag.socket)); code != 6 {
+		t.Errorf("exit %d, want 6", code)
+	}
+	want := "waiting for db on blue\nagentctl: leave --wait: gave up waiting for db on blue\nhint: agentctl leave --purge # detaches what runs here\n"
+	if stderr.String() != want {
+		t.Errorf("a pipe gets %q, want %q", &stderr, want)
+	}
+}
+
+func TestWarningsAreForEverybody(t *testing.T) {
+	ag := newAgent(t)
+	var stderr bytes.Buffer
+	args := []string{"join", "192.0.2.7", "--token-file", "-"}
+	if code := run(args, strings.NewReader("weft1.good"), &bytes.Buffer{}, &stderr, socketOnly(ag.socket)); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	if want := "agentctl: warning: host3: 4799/udp is blocked there\n"; stderr.String() != want {
+		t.Errorf("a pipe gets %q, want %q", &stderr, want)
 	}
 }
 

@@ -11,10 +11,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/weft-net/weft/agent"
 	"github.com/weft-net/weft/cmd/manpage"
@@ -55,7 +57,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	_, _ = fmt.Fprintf(stderr, "agentd: %v\n", err)
 	if hint := agent.Hint(err); hint != "" {
-		_, _ = fmt.Fprintf(stderr, "hint: %s\n", hint)
+		for line := range strings.Lines(hint) {
+			_, _ = fmt.Fprintf(stderr, "hint: %s\n", strings.TrimSpace(line))
+		}
 	}
 	switch {
 	case errors.As(err, new(misuse)):
@@ -67,7 +71,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func command(stderr io.Writer) *cobra.Command {
-	var file string
 	flags := map[string]*string{}
 	root := &cobra.Command{
 		Use:   "agentd [--config FILE] [--KEY VALUE]…",
@@ -81,9 +84,9 @@ func command(stderr io.Writer) *cobra.Command {
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
-	root.PersistentFlags().StringVar(&file, "config", "", "`FILE` in YAML; agentd config print-default shows every key")
+	file := keyFlag(root.PersistentFlags(), agent.Key{Flag: "config", Value: "FILE", Usage: "in YAML; agentd config print-default shows every key"})
 	for _, k := range agent.Keys() {
-		flags[k.Flag] = root.PersistentFlags().String(k.Flag, "", "`"+k.Value+"` "+k.Usage)
+		flags[k.Flag] = keyFlag(root.PersistentFlags(), k)
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misuse{err} })
 	load := func() (agent.Config, error) {
@@ -93,7 +96,7 @@ func command(stderr io.Writer) *cobra.Command {
 				given[name] = *v
 			}
 		}
-		cfg, err := agent.Load(file, given)
+		cfg, err := agent.Load(*file, given)
 		if err != nil {
 			return cfg, misuse{err}
 		}
@@ -104,9 +107,34 @@ func command(stderr io.Writer) *cobra.Command {
 	return root
 }
 
+// keyFlag is a flag whose help has what it takes once, before its usage: pflag
+// would repeat the word in the usage.
+func keyFlag(flags *pflag.FlagSet, k agent.Key) *string {
+	v := &keyValue{takes: k.Value}
+	flags.Var(v, k.Flag, k.Usage)
+	return &v.text
+}
+
+// keyValue implements pflag.Value.
+type keyValue struct{ text, takes string }
+
+func (v *keyValue) String() string     { return v.text }
+func (v *keyValue) Set(s string) error { v.text = s; return nil }
+func (v *keyValue) Type() string       { return v.takes }
+
+func oneFile(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return misuse{fmt.Errorf("%s: want one FILE, got %d", verb(cmd), len(args))}
+	}
+	return nil
+}
+
+// verb is the command without the program: "config check".
+func verb(cmd *cobra.Command) string { return strings.TrimPrefix(cmd.CommandPath(), "agentd ") }
+
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return misuse{fmt.Errorf("%s: unknown argument %q", cmd.CommandPath(), args[0])}
+		return misuse{fmt.Errorf("%s: unknown argument %q", verb(cmd), args[0])}
 	}
 	return nil
 }
@@ -197,7 +225,7 @@ func configCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	config.AddCommand(
 		&cobra.Command{
-			Use: "check FILE", Short: "Say what is wrong with a configuration file", Args: cobra.ExactArgs(1),
+			Use: "check FILE", Short: "Say what is wrong with a configuration file", Args: oneFile,
 			Example: "  agentd config check /etc/weft/agentd.yaml",
 			RunE: func(cmd *cobra.Command, args []string) error {
 				if _, err := agent.Load(args[0], nil); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -35,6 +36,7 @@ func TestCommandLine(t *testing.T) {
 		{"an unknown flag", []string{"--colour", "red"}, 2, "", []string{"agentd: ", "--colour", "hint: "}},
 		{"an unknown command", []string{"dance"}, 2, "", []string{"agentd: ", `"dance"`, "hint: "}},
 		{"a bad value", []string{"--gossip-port", "many"}, 2, "", []string{"--gossip-port", `"many"`, "hint: "}},
+		{"config check without a file", []string{"config", "check"}, 2, "", []string{"agentd: config check: want one FILE, got 0", "hint: "}},
 		{"a command of a later release", []string{"wireguard"}, 2, "", []string{"agentd: ", "hint: "}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -62,6 +64,9 @@ func TestHelpNamesEveryKey(t *testing.T) {
 	for _, k := range agent.Keys() {
 		if !strings.Contains(out.String(), "--"+k.Flag+" ") {
 			t.Errorf("--%s is not in the help", k.Flag)
+		}
+		if line := regexp.MustCompile("(?m)^ +--" + k.Flag + " .*$").FindString(out.String()); strings.Count(line, k.Value) != 1 || !strings.HasSuffix(line, k.Usage) {
+			t.Errorf("the help says %q, want %s once", line, k.Value)
 		}
 	}
 }

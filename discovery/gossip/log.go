@@ -6,6 +6,7 @@ import (
 	"log"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,16 +61,49 @@ var levels = []struct {
 	{"[ERROR] memberlist: ", slog.LevelWarn},
 }
 
+// ordinary begins the lines that memberlist warns with whenever a host stops,
+// starts, is slow or was replaced. That a member is away is told by View, and
+// by us.
+var ordinary = []string{
+	"Refuting ", // somebody thought us dead, and is told better
+	"Got ping for unexpected node",
+	"ignoring alive message for",
+	"Leave but we're not in the node map",
+	"Failed fallback TCP ping",
+	"Failed to send ", // a ping, gossip, an ack
+	"Failed to forward ack",
+	"Push/Pull with ",
+}
+
+// hangups end the lines about a connection that its other end gave up: a probe
+// of the port, or a host that stops.
+var hangups = []string{"EOF", "connection reset by peer", "broken pipe"}
+
 func levelOf(line []byte) (slog.Level, []byte) {
 	if bytes.Contains(line, []byte(net.ErrClosed.Error())) {
 		return slog.LevelDebug, line // we are shutting down
 	}
 	for _, l := range levels {
 		if rest, ok := bytes.CutPrefix(line, []byte(l.prefix)); ok {
-			return l.level, rest
+			return min(l.level, levelOfText(string(rest))), rest
 		}
 	}
 	return slog.LevelDebug, line
+}
+
+func levelOfText(text string) slog.Level {
+	for _, begin := range ordinary {
+		if strings.HasPrefix(text, begin) {
+			return slog.LevelDebug
+		}
+	}
+	why, _, _ := strings.Cut(text, " from=")
+	for _, end := range hangups {
+		if strings.HasSuffix(why, end) {
+			return slog.LevelDebug
+		}
+	}
+	return slog.LevelWarn
 }
 
 // pass reports whether the line is to be logged, and how many alike were not

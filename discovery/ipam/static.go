@@ -200,7 +200,7 @@ func (m *Manager) reservedBy(ctx context.Context, nw *network, a netip.Addr, hos
 // to be given back.
 func (m *Manager) conclude(nw *network, h *holding, g *giveback, err error) error {
 	if err == nil {
-		err = m.disk.commit(putNetwork(nw.spec()), putAddress(nw.id(), h.addr, h.record()), deleteReturn(g.number))
+		err = m.disk.commit(putAddress(nw.id(), h.addr, h.record()), deleteReturn(g.number))
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

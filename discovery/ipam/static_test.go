@@ -3,6 +3,7 @@ package ipam
 import (
 	"errors"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -308,6 +309,45 @@ func TestReservationThatItsHostForgotIsCleared(t *testing.T) {
 		w.set(func() { delete(w.dead, a.id) })
 		if got := mustLease(t, b, n, owner(2), want.String()); got != want {
 			t.Errorf("its host is alive and forgot it: got %s", got)
+		}
+	})
+}
+
+// A request that is on its way when the agent is killed may reach the pool after
+// the next agent has given back what it found written down.
+func TestReservationThatArrivesAfterTheKillIsGivenBack(t *testing.T) {
+	dir := t.TempDir()
+	bubble(t, 1, func(t *testing.T, w *world) {
+		h, n, want := w.hosts[0], blue(t, "192.0.2.0/24"), netip.MustParseAddr("192.0.2.200")
+		asked := 0 // there and back for the block of the address, then there with the reservation
+		w.pool.set(func() {
+			w.pool.delay = func() time.Duration {
+				if asked++; asked == 3 {
+					return 3 * time.Second
+				}
+				return 0
+			}
+		})
+		m, over := h.m, make(chan struct{})
+		go func() {
+			defer close(over)
+			if l, err := m.Lease(t.Context(), n, owner(1), want, false); err == nil {
+				t.Errorf("the killed agent got %s", l.Addr)
+			}
+		}()
+		time.Sleep(time.Second)
+		old := h.kill(filepath.Join(dir, "killed.db"))
+		<-over
+		if err := old.Close(); err != nil {
+			t.Error(err)
+		}
+		if len(w.pool.heldAddrs()) != 1 {
+			t.Fatal("the late reservation did not arrive")
+		}
+		time.Sleep(rereadTime + time.Second)
+		synctest.Wait()
+		if left := w.pool.heldAddrs(); len(left) > 0 {
+			t.Errorf("leaked in the pool: %v", left)
 		}
 	})
 }

@@ -82,7 +82,7 @@ func (h *host) open(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.k, h.o = k, overlay.New(k, slog.New(slog.DiscardHandler))
+	h.k, h.o = k, overlay.New(k, "weft", slog.New(slog.DiscardHandler))
 	t.Cleanup(func() {
 		if err := k.Clean(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)

@@ -17,7 +17,7 @@ import (
 func filterOf(t testing.TB, s overlay.State) []overlay.Object {
 	t.Helper()
 	k := overlaytest.New()
-	must(t, overlay.New(k, discard).Set(t.Context(), s))
+	must(t, overlay.New(k, "weft", discard).Set(t.Context(), s))
 	all, err := k.List(t.Context())
 	must(t, err)
 	var filter []overlay.Object

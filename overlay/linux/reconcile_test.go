@@ -55,7 +55,7 @@ func TestRestartedAgentAdoptsWithoutTouching(t *testing.T) {
 	must(t, err)
 	defer second.Close()
 	stop := h.monitor(t)
-	o := overlay.New(second, slog.New(slog.DiscardHandler))
+	o := overlay.New(second, "weft", slog.New(slog.DiscardHandler))
 	must(t, o.Set(t.Context(), s))
 	if seen := stop(); len(seen) > 0 {
 		t.Errorf("the restarted agent changed the kernel: %q", seen)

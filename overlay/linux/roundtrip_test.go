@@ -45,7 +45,7 @@ func (h *host) roundTrip(t *testing.T, o overlay.Object) {
 			t.Fatalf("deleted but listed: %s", overlay.Command(o, true))
 		}
 	}
-	restarted := overlay.New(h.k, slog.New(slog.DiscardHandler))
+	restarted := overlay.New(h.k, "weft", slog.New(slog.DiscardHandler))
 	must(t, restarted.Set(t.Context(), h.state(t, "one of them moved here")))
 }
 

@@ -19,11 +19,11 @@ func Walk(t *testing.T, states []NamedState, rounds int, open func(t *testing.T)
 	for i, s := range states {
 		t.Run("fresh/"+s.Name, func(t *testing.T) {
 			k := open(t)
-			want[i] = step(t, k, overlay.New(k, slog.New(slog.DiscardHandler)), s.State)
+			want[i] = step(t, k, overlay.New(k, "weft", slog.New(slog.DiscardHandler)), s.State)
 		})
 	}
 	k := open(t)
-	o := overlay.New(k, slog.New(slog.DiscardHandler))
+	o := overlay.New(k, "weft", slog.New(slog.DiscardHandler))
 	from := "nothing"
 	for round := range rounds + 1 {
 		order := rand.Perm(len(states))
