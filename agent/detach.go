@@ -193,6 +193,7 @@ func (s *session) mend(ctx context.Context, id discovery.EndpointID) {
 			s.log.Warn("endpoint lost its interface and cannot get it back", "endpoint", id, "err", err)
 			return
 		}
+		s.restoreResolv(l) // agentd cleanup takes it away with the interface
 		s.log.Info("endpoint repaired", "endpoint", id, "name", l.Endpoint.Name, "network", n.Name)
 		s.poke()
 	case err == nil && cookie == l.Cookie:

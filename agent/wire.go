@@ -110,8 +110,9 @@ func MakeFabric(cfg Config) error {
 	return nil
 }
 
-// Cleanup removes everything of ours from this host's kernel. The data
-// directory is kept; a running agent is an error.
+// Cleanup removes everything of ours from this host's kernel, and the resolv.conf
+// files of named namespaces. The data directory is kept; a running agent is an
+// error.
 func Cleanup(ctx context.Context, cfg Config, log *slog.Logger) error {
 	dir, err := openDataDir(cfg.DataDir)
 	if err != nil {
@@ -122,7 +123,7 @@ func Cleanup(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("cleanup: %w", err)
 	}
-	return errors.Join(k.Clean(ctx), k.Close())
+	return errors.Join(k.Clean(ctx), k.Close(), cleanResolv(dir))
 }
 
 // Hint is the next command to type after an error of the daemon itself.
