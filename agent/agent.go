@@ -113,15 +113,30 @@ func (a *Agent) listen() (net.Listener, error) {
 	return api.ListenUnix(a.cfg.Socket())
 }
 
-// resume makes this host the member that its data directory says it is.
+// resume makes this host the member that its data directory says it is, or that
+// an init was about to make it.
 func (a *Agent) resume(ctx context.Context) error {
-	var cluster clusterFile
-	err := a.dir.read("cluster.json", &cluster)
-	if errors.Is(err, os.ErrNotExist) {
-		a.log.Info("not a member yet: agentctl init or agentctl join", "member", a.cfg.Name, "addr", a.cfg.Advertise)
-		return nil
+	if _, err := os.Stat(a.dir.file("cluster.json")); !errors.Is(err, os.ErrNotExist) {
+		return a.resumeMember()
 	}
-	if err != nil {
+	finished, err := a.finishInit(ctx)
+	switch {
+	case err != nil:
+		a.log.Warn("not a member: agentctl init tries again", "err", err)
+	case finished:
+		a.log.Info("an init that was cut short is finished", "token_file", a.dir.file(tokenFile))
+		_, err = a.resumeInit()
+		return err
+	default:
+		a.log.Info("not a member yet: agentctl init or agentctl join", "member", a.cfg.Name, "addr", a.cfg.Advertise)
+	}
+	return nil
+}
+
+// resumeMember begins the membership that is on the disk.
+func (a *Agent) resumeMember() error {
+	var cluster clusterFile
+	if err := a.dir.read("cluster.json", &cluster); err != nil {
 		return err
 	}
 	host, err := a.startHost()

@@ -43,6 +43,7 @@ func (a *Agent) Attach(ctx context.Context, r api.AttachRequest) (api.Attachment
 	if err != nil {
 		return api.Attachment{}, s.explain(what, err)
 	}
+	s.clearStale(ctx, w)
 	unlock := s.locks.lock(w.cookie)
 	defer unlock()
 	if l, ok := s.attached(w); ok {
@@ -91,7 +92,7 @@ func (s *session) checkAttach(ctx context.Context, r api.AttachRequest) (wantedE
 	slices.Sort(w.aliases)
 	w.aliases = slices.Compact(w.aliases)
 	var ok bool
-	if w.network, ok = s.network(r.Network); !ok {
+	if w.network, ok = s.findNetwork(ctx, r.Network); !ok {
 		return w, noNetwork(r.Network)
 	}
 	if w.network.State == discovery.NetworkDeleting {
@@ -178,18 +179,31 @@ func (s *session) attached(w wantedEndpoint) (Local, bool) {
 	return Local{}, false
 }
 
-// sameEndpoint says how an attached endpoint differs from the one asked for.
+// sameEndpoint says how an attached endpoint differs from the one asked for. An
+// address that was not asked for may be any.
 func sameEndpoint(l Local, w wantedEndpoint) error {
 	e := l.Endpoint
+	how := ""
 	switch {
 	case e.Name != w.name:
-		return api.Errorf(api.KindConflict, "attach %s to %s: the sandbox is on it already, as %s", w.name, w.network.Name, e.Name).
-			WithHint("agentctl detach %s %s", w.network.Name, e.Name)
+		how = "as " + e.Name
 	case w.addr.IsValid() && !slices.Contains(e.Addrs(), w.addr):
-		return api.Errorf(api.KindConflict, "attach %s to %s: already attached, with address %s", w.name, w.network.Name, l.Addrs[0].Addr()).
-			WithHint("agentctl detach %s %s", w.network.Name, e.Name)
+		how = fmt.Sprintf("with address %s", l.Addrs[0].Addr())
+	case !w.mac.IsZero() && e.MAC != w.mac:
+		how = fmt.Sprintf("with --mac %s", e.MAC)
+	case !slices.Equal(e.Aliases, w.aliases) && len(e.Aliases) == 0:
+		how = "without --alias"
+	case !slices.Equal(e.Aliases, w.aliases):
+		how = "with --alias " + strings.Join(e.Aliases, " --alias ")
+	case l.NoRoute && !w.noRoute:
+		how = "with --no-default-route"
+	case w.noRoute && !l.NoDefault:
+		how = "without --no-default-route"
+	default:
+		return nil
 	}
-	return nil
+	return api.Errorf(api.KindConflict, "attach %s to %s: the sandbox is on it already, %s", w.name, w.network.Name, how).
+		WithHint("agentctl detach %s %s", w.network.Name, e.Name)
 }
 
 // attach does the three steps for an endpoint that is not there yet.
@@ -266,7 +280,7 @@ func (s *session) newLocal(w wantedEndpoint, id discovery.EndpointID, addr netip
 			ID: id, Network: w.network.ID, MAC: w.mac, Seq: seq,
 			Name: w.name, Aliases: w.aliases, Runtime: "netns",
 		},
-		Sandbox: w.sandbox, Cookie: w.cookie, Ifname: w.ifname,
+		Sandbox: w.sandbox, Cookie: w.cookie, Boot: s.machine.BootID(), Ifname: w.ifname, NoRoute: w.noRoute,
 		Resolv: w.netns, Addrs: []netip.Prefix{addr}, NoDefault: w.noRoute || w.network.Internal, Created: time.Now().UTC(),
 	}
 	if addr.Addr().Is4() {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -228,12 +229,30 @@ func (c Config) Check() error {
 	case c.Advertise.IsValid() && (c.Advertise.IsUnspecified() || c.Advertise.IsMulticast()):
 		return fmt.Errorf("advertise: %s is no address of one host", c.Advertise)
 	}
+	if err := checkConsul(c.Store.Consul); err != nil {
+		return fmt.Errorf("consul.url: %w", err)
+	}
 	for _, label := range strings.Split(c.Domain, ".") {
 		if !validLabel(label) {
 			return fmt.Errorf("domain: %q is no DNS label in %q", label, c.Domain)
 		}
 	}
 	return nil
+}
+
+// checkConsul says what is wrong with the address of a Consul; an empty one is
+// none.
+func checkConsul(address string) error {
+	u, err := url.Parse(address)
+	switch {
+	case address == "":
+		return nil
+	case err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "":
+		return nil
+	case err == nil && u.Scheme == "unix" && strings.HasPrefix(u.Path, "/"):
+		return nil
+	}
+	return fmt.Errorf("%q is no URL such as http://192.0.2.10:8500", address)
 }
 
 // Socket is the path of the API socket.

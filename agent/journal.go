@@ -21,10 +21,12 @@ type Local struct {
 	Endpoint  discovery.Endpoint `json:"endpoint"`
 	Sandbox   string             `json:"sandbox,omitempty"` // path of the network namespace; empty: the host itself
 	Cookie    uint64             `json:"cookie,omitempty"`  // the namespace's, SO_NETNS_COOKIE: a namespace made again under one path is another
+	Boot      string             `json:"boot,omitempty"`    // of the machine when the cookie was read: another boot counts cookies anew
 	Ifname    string             `json:"ifname,omitempty"`
 	Addrs     []netip.Prefix     `json:"addrs"` // with the length of the subnet
 	NoDefault bool               `json:"no_default,omitempty"`
-	Resolv    string             `json:"resolv,omitempty"` // name of the namespace whose resolv.conf we wrote
+	NoRoute   bool               `json:"no_route,omitempty"` // NoDefault was asked for
+	Resolv    string             `json:"resolv,omitempty"`   // name of the namespace whose resolv.conf we wrote
 	Created   time.Time          `json:"created"`
 }
 

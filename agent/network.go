@@ -63,7 +63,25 @@ func (s *session) checkNetwork(r api.NetworkCreateRequest) (pool.NetworkSpec, []
 	if err := readOptions(r.Options, &spec); err != nil {
 		return spec, nil, err
 	}
-	return spec, publicSubnets(r.Subnets), nil
+	return spec, append(publicSubnets(r.Subnets), s.tooLarge(spec.MTU)...), nil
+}
+
+// tooLarge warns of an MTU whose packets a member's underlay does not pass. It is
+// no error: the underlay may be about to change.
+func (s *session) tooLarge(mtu int) []string {
+	var smallest discovery.Member
+	for _, m := range s.directory.View().Members {
+		if m.Header.MTU != 0 && m.Header.Flags&discovery.FlagGone == 0 && (smallest.Header.MTU == 0 || m.Header.MTU < smallest.Header.MTU) {
+			smallest = m
+		}
+	}
+	underlay := int(smallest.Header.MTU)
+	largest := underlay - overhead(s.cfg.Advertise)
+	if underlay == 0 || mtu <= largest {
+		return nil
+	}
+	return []string{fmt.Sprintf("-o mtu=%d: the underlay of host %s passes %d bytes, so larger packets than %d are lost: -o mtu=%d is the largest that works",
+		mtu, smallest.Name, underlay, largest, largest)}
 }
 
 // publicSubnets warns of subnets that somebody else owns on the internet. What
@@ -161,12 +179,12 @@ func (a *Agent) Networks(context.Context) ([]api.Network, error) {
 }
 
 // Network implements api.Service.
-func (a *Agent) Network(_ context.Context, nameOrID string) (api.Network, error) {
+func (a *Agent) Network(ctx context.Context, nameOrID string) (api.Network, error) {
 	s, err := a.requireMember()
 	if err != nil {
 		return api.Network{}, err
 	}
-	n, ok := s.network(nameOrID)
+	n, ok := s.findNetwork(ctx, nameOrID)
 	if !ok {
 		return api.Network{}, noNetwork(nameOrID)
 	}
@@ -230,12 +248,16 @@ func withLength(n discovery.Network, a netip.Addr) string {
 }
 
 func memberName(v discovery.View, id discovery.HostID) string {
-	for _, m := range v.Members {
-		if m.ID == id {
-			return m.Name
-		}
+	return or(memberOf(v, id).Name, id.String())
+}
+
+// memberOf is the member of that id, a zero one when it is not known.
+func memberOf(v discovery.View, id discovery.HostID) discovery.Member {
+	i := slices.IndexFunc(v.Members, func(m discovery.Member) bool { return m.ID == id })
+	if i < 0 {
+		return discovery.Member{}
 	}
-	return id.String()
+	return v.Members[i]
 }
 
 // NetworkRemove implements api.Service: refused while an endpoint is on the
@@ -245,7 +267,7 @@ func (a *Agent) NetworkRemove(ctx context.Context, nameOrID string, force bool) 
 	if err != nil {
 		return err
 	}
-	n, ok := s.network(nameOrID)
+	n, ok := s.findNetwork(ctx, nameOrID)
 	if !ok {
 		return noNetwork(nameOrID)
 	}
@@ -259,16 +281,56 @@ func (a *Agent) NetworkRemove(ctx context.Context, nameOrID string, force bool) 
 		return s.explain(what, err)
 	}
 	if force {
-		for _, m := range v.Members {
-			if m.Status == discovery.StatusDead {
-				err = errors.Join(err, s.pool.FreeNetworkHeld(ctx, n, m.ID))
-			}
-		}
-		if err != nil {
+		if err := s.freeAbsent(ctx, n); err != nil {
 			return s.explain(what, err)
 		}
 	}
 	return s.explain(what, s.awaitDeleted(ctx, n))
+}
+
+// freeAbsent gives back what hosts hold of a network that is being deleted when
+// they cannot do it themselves: everybody but the members whose agents run, hosts
+// that nobody knows any more among them. The addresses are nobody's again, and
+// that harms no one: they go with the network, whose VNI is not given out again.
+// An agent that is down leaves a kernel that still carries the network; it sees
+// the tombstone when it is back and removes it (leaveDeleted).
+func (s *session) freeAbsent(ctx context.Context, n discovery.Network) error {
+	holders, err := s.holders(ctx, n)
+	if err != nil {
+		return err
+	}
+	for _, m := range s.directory.View().Members {
+		if m.Status == discovery.StatusAlive || m.Status == discovery.StatusSuspect {
+			delete(holders, m.ID)
+		}
+	}
+	var errs []error
+	for id := range holders {
+		errs = append(errs, s.pool.FreeNetworkHeld(ctx, n, id))
+	}
+	return errors.Join(errs...)
+}
+
+// holders are the hosts that have blocks or reserved addresses of a network.
+func (s *session) holders(ctx context.Context, n discovery.Network) (map[discovery.HostID]bool, error) {
+	out := map[discovery.HostID]bool{}
+	blocks, err := s.pool.Blocks(ctx, n.ID)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range blocks {
+		out[b.Host] = true
+	}
+	for _, sub := range n.Subnets {
+		reserved, err := s.pool.Reserved(ctx, n.ID, sub.CIDR)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range reserved {
+			out[r.Host] = true
+		}
+	}
+	return out, nil
 }
 
 // endpointsOn lists who uses a network, as "name on host". A host's own address
@@ -302,7 +364,7 @@ func (s *session) awaitDeleted(ctx context.Context, n discovery.Network) error {
 					WithHint("agentctl network rm -f %s detaches them", n.Name)
 			}
 			return api.Errorf(api.KindTimeout, "marked as deleting, but a host still holds addresses of it").
-				WithHint("agentctl members: a dead host's are freed by agentctl leave --force NAME")
+				WithHint("agentctl network rm -f %s frees those of hosts that are away", n.Name)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

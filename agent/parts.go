@@ -85,6 +85,7 @@ type Pool interface {
 	Register(ctx context.Context, h pool.Host) error
 	Unregister(ctx context.Context, self discovery.HostID, name string) error
 	Fence(ctx context.Context, name, by string) (pool.Host, error)
+	FenceLost(ctx context.Context, id discovery.HostID, name, by string) error
 	FreeHeld(ctx context.Context, id discovery.HostID) (blocks, addrs int, err error)
 	CreateNetwork(ctx context.Context, spec pool.NetworkSpec) (discovery.Network, error)
 	DeleteNetwork(ctx context.Context, name, by string, force bool) (discovery.Network, error)
@@ -111,6 +112,8 @@ type Host interface {
 	DefaultAddr() (netip.Addr, error)
 	// Routes are the subnets that this host reaches without us.
 	Routes() ([]netip.Prefix, error)
+	// BootID tells this start of the machine from any other; empty: unknown.
+	BootID() string
 	// FabricPath is the path of the namespace with the bridges.
 	FabricPath() string
 }

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"os"
+	"strings"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/discovery/gossip"
@@ -101,6 +103,14 @@ func (host) Privileged() error                { return linux.Privileged() }
 func (host) DefaultAddr() (netip.Addr, error) { return linux.DefaultAddr() }
 func (host) Routes() ([]netip.Prefix, error)  { return linux.LocalRoutes() }
 func (h host) FabricPath() string             { return h.fabric }
+
+func (host) BootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
 
 // MakeFabric makes the fabric namespace, if it is not there.
 func MakeFabric(cfg Config) error {

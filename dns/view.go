@@ -33,6 +33,7 @@ type source struct {
 type scope struct {
 	first    *index // searched before networks; may be nil
 	networks []*index
+	client   bool // an endpoint, not the host itself
 	// confined askers are on internal networks only: nothing of theirs may
 	// leave this host.
 	confined bool
@@ -90,7 +91,7 @@ func (v *view) addHost() {
 }
 
 func (v *view) clientScope(c Client) *scope {
-	s := &scope{confined: true}
+	s := &scope{client: true, confined: true}
 	for _, name := range c.Networks {
 		if x := v.byName[fold(name)]; x != nil {
 			s.networks = append(s.networks, x)
