@@ -35,6 +35,7 @@ type flow struct {
 	store   *embedded.Store
 	file    string
 	wire    *wire
+	odd     func(Pool) Pool // changes the pools that are opened from now on; may be nil
 }
 
 // flowHost is one of its hosts, with a kernel that outlives the agent.
@@ -46,6 +47,7 @@ type flowHost struct {
 	kernel *overlaytest.Kernel
 	names  flowNames
 	dir    string
+	boot   string // of its machine
 	stop   func()
 }
 
@@ -97,10 +99,13 @@ func (h *flowHost) start() {
 
 func (h *flowHost) parts(log *slog.Logger) Parts {
 	return Parts{
-		Names: &h.names, Host: flowMachine{},
+		Names: &h.names, Host: flowMachine{h},
 		OpenOverlay: func() (Overlay, error) { return flowKernel{overlay.New(h.kernel, log), h}, nil },
 		OpenPool: func(_ StoreConfig, _, cluster string) (Pool, EmbeddedStore, error) {
 			p, err := opened[Pool](pool.New(pool.Config{HTTPClient: h.store.Client(), Cluster: cluster, Log: log}))
+			if h.odd != nil {
+				p = h.odd(p)
+			}
 			return p, nil, err
 		},
 		OpenDirectory: func(c gossip.Config) (Directory, error) {
@@ -151,7 +156,7 @@ func (k flowKernel) OpenProbe(vni uint32) (Probe, error) {
 	return nil, errors.New("no device yet")
 }
 
-type flowMachine struct{}
+type flowMachine struct{ h *flowHost }
 
 func (flowMachine) Privileged() error { return nil }
 func (flowMachine) DefaultAddr() (netip.Addr, error) {
@@ -159,6 +164,7 @@ func (flowMachine) DefaultAddr() (netip.Addr, error) {
 }
 func (flowMachine) Routes() ([]netip.Prefix, error) { return nil, nil }
 func (flowMachine) FabricPath() string              { return "/run/netns/weft" }
+func (m flowMachine) BootID() string                { return "boot " + m.h.boot }
 
 // flowNames keeps the newest zone.
 type flowNames struct {

@@ -1,0 +1,365 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/pool"
+)
+
+// oddPool is a pool with some of its methods replaced.
+type oddPool struct {
+	Pool
+	watch func(ctx context.Context, deliver func(pool.Contents)) error
+	init  func(ctx context.Context, m pool.Meta, h pool.Host) error
+}
+
+func (p oddPool) Watch(ctx context.Context, deliver func(pool.Contents)) error {
+	if p.watch == nil {
+		return p.Pool.Watch(ctx, deliver)
+	}
+	return p.watch(ctx, deliver)
+}
+
+func (p oddPool) Init(ctx context.Context, m pool.Meta, h pool.Host) error {
+	if p.init == nil {
+		return p.Pool.Init(ctx, m, h)
+	}
+	return p.init(ctx, m, h)
+}
+
+// deaf makes a pool whose watch shows nothing.
+func deaf(p Pool) Pool {
+	return oddPool{Pool: p, watch: func(ctx context.Context, _ func(pool.Contents)) error { <-ctx.Done(); return nil }}
+}
+
+func wantKind(t *testing.T, err error, k api.Kind, part string) {
+	t.Helper()
+	if api.KindOf(err) != k || err == nil || !strings.Contains(err.Error(), part) {
+		t.Errorf("got %v, want %s with %q", err, k, part)
+	}
+}
+
+// A network that another host made a moment ago is found although the watch has
+// not shown it yet.
+func TestFlowNetworkThatWasNotHeardOfYet(t *testing.T) {
+	f := newFlow(t)
+	one := f.host(1)
+	made, err := one.Init(t.Context(), api.InitRequest{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.odd = deaf
+	two := f.host(2)
+	if _, err := two.Join(t.Context(), api.JoinRequest{Addresses: []string{"192.0.2.1"}, Token: readToken(t, made.TokenFile)}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"Red", "green", "blue"} {
+		if _, err := one.NetworkCreate(t.Context(), api.NetworkCreateRequest{Name: name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := two.Attach(t.Context(), api.AttachRequest{Network: "BLUE", Netns: "/run/sandbox/0", Name: "web"}); err != nil {
+		t.Errorf("attach: %v", err)
+	}
+	if _, err := two.Network(t.Context(), "Red"); err != nil {
+		t.Errorf("inspect: %v", err)
+	}
+	_, err = two.Network(t.Context(), "nowhere")
+	wantKind(t, err, api.KindNotFound, "no network nowhere")
+	if err := one.NetworkRemove(t.Context(), "GREEN", false); err != nil {
+		t.Errorf("rm by another case: %v", err)
+	}
+}
+
+func TestFlowDetachNamesTheHostOfAnEndpoint(t *testing.T) {
+	one, two := pair(t)
+	far, err := two.Attach(t.Context(), api.AttachRequest{Network: "blue", Netns: "/run/sandbox/0", Name: "far"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one.eventually("far is known", func() error { _, err := one.Endpoint(t.Context(), "far"); return err })
+	for _, name := range []string{"far", far.ID, far.ID[:8]} {
+		err := one.Detach(t.Context(), "blue", name)
+		wantKind(t, err, api.KindConflict, "is on host host2")
+		if e, ok := errors.AsType[*api.Error](err); !ok || e.Hint != "ssh 192.0.2.2 agentctl detach blue "+name {
+			t.Errorf("%s: got %+v, want the command as its hint", name, e)
+		}
+	}
+	if err := one.Detach(t.Context(), "blue", "nobody"); err != nil {
+		t.Errorf("what is nowhere: %v", err)
+	}
+	if err := two.Detach(t.Context(), "blue", far.ID[:8]); err != nil {
+		t.Error(err)
+	}
+	if all, err := two.Endpoints(t.Context(), api.EndpointFilter{}); err != nil || len(all) != 0 {
+		t.Errorf("by the start of its id it was not detached: %v, %v", all, err)
+	}
+	_, err = one.Endpoints(t.Context(), api.EndpointFilter{Host: "nope"})
+	wantKind(t, err, api.KindNotFound, "no host nope")
+	_, err = one.Endpoints(t.Context(), api.EndpointFilter{Network: "nope"})
+	wantKind(t, err, api.KindNotFound, "no network nope")
+}
+
+func TestFlowAttachedAgainOtherwise(t *testing.T) {
+	one, _ := pair(t)
+	first := api.AttachRequest{Network: "blue", Netns: "/run/sandbox/0", Name: "web", Aliases: []string{"www", "api"}, MAC: "0e:00:00:00:00:05"}
+	a, err := one.Attach(t.Context(), first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := first
+	again.Aliases, again.MAC = []string{"API", "www", "api"}, ""
+	if b, err := one.Attach(t.Context(), again); err != nil || b.ID != a.ID {
+		t.Errorf("the same in other words: got %+v, %v", b, err)
+	}
+	for how, change := range map[string]func(*api.AttachRequest){
+		"as web":                       func(r *api.AttachRequest) { r.Name = "db" },
+		"with address 10.64":           func(r *api.AttachRequest) { r.IP = "10.64.9.9" },
+		"with --mac 0e:00:00:00:00:05": func(r *api.AttachRequest) { r.MAC = "0e:00:00:00:00:06" },
+		"with --alias api --alias www": func(r *api.AttachRequest) { r.Aliases = nil },
+		"without --no-default-route":   func(r *api.AttachRequest) { r.NoDefaultRoute = true },
+	} {
+		other := first
+		change(&other)
+		_, err := one.Attach(t.Context(), other)
+		wantKind(t, err, api.KindConflict, how)
+	}
+}
+
+// A namespace that is made again under its path is attached at once, with what
+// the one before it had.
+func TestFlowNamespaceMadeAgainAtOnce(t *testing.T) {
+	one, _ := pair(t)
+	r := api.AttachRequest{Network: "blue", Netns: "/run/sandbox/0", Name: "web", IP: "10.64.3.3"}
+	for cookie := range uint64(5) {
+		if _, err := one.Attach(t.Context(), r); err != nil {
+			t.Fatalf("namespace %d: %v", cookie, err)
+		}
+		if all, err := one.Endpoints(t.Context(), api.EndpointFilter{}); err != nil || len(all) != 1 {
+			t.Fatalf("namespace %d: %v, %v", cookie, all, err)
+		}
+		one.kernel.RemoveSandbox("/run/sandbox/0")
+		one.kernel.AddSandbox("/run/sandbox/0", 50+cookie)
+	}
+	// The address goes to another path as well.
+	r.Netns = "/run/sandbox/1"
+	if _, err := one.Attach(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// After a reboot a namespace may have the cookie of another that was.
+func TestFlowCookieOfAnotherBoot(t *testing.T) {
+	one, _ := pair(t)
+	if _, err := one.Attach(t.Context(), api.AttachRequest{Network: "blue", Netns: "/run/sandbox/0", Name: "web"}); err != nil {
+		t.Fatal(err)
+	}
+	one.stop()
+	one.boot = "another"
+	one.kernel.RemoveSandbox("/run/sandbox/0")
+	one.kernel.AddSandbox("/run/sandbox/0", 100) // the same path and cookie
+	one.start()
+	if all, err := one.Endpoints(t.Context(), api.EndpointFilter{All: true}); err != nil || len(all) != 0 {
+		t.Errorf("the endpoint of the boot before: %+v, %v", all, err)
+	}
+}
+
+// An agent that is killed when the store has the cluster and the disk has not
+// finishes it at its next start, or at the next init.
+func TestFlowInitThatWasCutShort(t *testing.T) {
+	for _, restart := range []bool{true, false} {
+		t.Run(fmt.Sprintf("restart %t", restart), func(t *testing.T) {
+			f := newFlow(t)
+			f.odd = func(p Pool) Pool {
+				return oddPool{Pool: p, init: func(ctx context.Context, m pool.Meta, h pool.Host) error {
+					return errors.Join(p.Init(ctx, m, h), fmt.Errorf("no answer: %w", pool.ErrUnavailable))
+				}}
+			}
+			one := f.host(1)
+			if _, err := one.Init(t.Context(), api.InitRequest{}, nil); err == nil {
+				t.Fatal("init did not fail")
+			}
+			f.odd = nil
+			if restart {
+				one.stop()
+				one.start()
+			} else if _, err := one.Init(t.Context(), api.InitRequest{}, nil); err != nil {
+				t.Fatal(err)
+			}
+			two := f.host(2)
+			tok := readToken(t, filepath.Join(one.dir, tokenFile))
+			if _, err := two.Join(t.Context(), api.JoinRequest{Addresses: []string{"192.0.2.1"}, Token: tok}, nil); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Stat(filepath.Join(one.dir, pendingName)); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%s stays: %v", pendingName, err)
+			}
+		})
+	}
+}
+
+// An init that never reached the store is forgotten, and the next one is a new
+// one.
+func TestFlowInitThatNeverReachedTheStore(t *testing.T) {
+	f := newFlow(t)
+	f.odd = func(p Pool) Pool {
+		return oddPool{Pool: p, init: func(context.Context, pool.Meta, pool.Host) error { return pool.ErrUnavailable }}
+	}
+	one := f.host(1)
+	_, err := one.Init(t.Context(), api.InitRequest{}, nil)
+	wantKind(t, err, api.KindFailed, "init: ")
+	one.stop()
+	f.odd = nil
+	one.start()
+	if st, err := one.Status(t.Context()); err != nil || st.State != "not-a-member" {
+		t.Errorf("got %+v, %v", st, err)
+	}
+	if _, err := one.Init(t.Context(), api.InitRequest{}, nil); err != nil {
+		t.Error(err)
+	}
+	_, err = one.Init(t.Context(), api.InitRequest{Consul: "foo"}, nil)
+	wantKind(t, err, api.KindConflict, "member")
+	_, err = f.host(3).Init(t.Context(), api.InitRequest{Consul: "foo"}, nil)
+	wantKind(t, err, api.KindMisuse, `--consul "foo" is no URL`)
+}
+
+// What a replaced host held is freed although the join that fenced it was killed.
+func TestFlowReplacedHostIsFreedAfterAKill(t *testing.T) {
+	one, two := pair(t)
+	p, h, n := two.lostHolder("ghost")
+	if err := os.WriteFile(filepath.Join(one.dir, unfreedName), fmt.Appendf(nil, `{"schema":1,"hosts":[%q]}`, h.ID), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	one.stop()
+	one.start()
+	one.eventually("its block is free", func() error {
+		all, err := p.Blocks(t.Context(), n.ID)
+		if err == nil && len(all) > 0 {
+			err = fmt.Errorf("%+v", all)
+		}
+		return err
+	})
+	one.eventually("and it is not tried again", func() error {
+		_, err := os.Stat(filepath.Join(one.dir, unfreedName))
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		return errors.New("unfreed.json stays")
+	})
+}
+
+// rm -f frees what hosts hold that nobody knows any more.
+func TestFlowNetworkHeldByAHostThatIsUnknown(t *testing.T) {
+	one, two := pair(t)
+	two.lostHolder("ghost")
+	if err := one.NetworkRemove(t.Context(), "blue", true); err != nil {
+		t.Fatal(err)
+	}
+	_, err := one.Network(t.Context(), "blue")
+	wantKind(t, err, api.KindNotFound, "blue")
+}
+
+// lostHolder makes a host that was fenced and still holds a block of blue.
+func (h *flowHost) lostHolder(name string) (*pool.Pool, pool.Host, discovery.Network) {
+	h.t.Helper()
+	ctx := h.t.Context()
+	p, err := pool.New(pool.Config{HTTPClient: h.store.Client()})
+	must := func(err error) {
+		h.t.Helper()
+		if err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	must(err)
+	gone := pool.Host{ID: discovery.HostID{0xee}, Name: name, Nonce: 1, VTEP: netip.MustParseAddr("192.0.2.77"),
+		Gossip: netip.MustParseAddrPort("192.0.2.77:4798")}
+	must(p.Register(ctx, gone))
+	all, err := p.Networks(ctx)
+	must(err)
+	_, err = p.ClaimBlock(ctx, all[0], gone.ID, 1, false, nil)
+	must(err)
+	_, err = p.Fence(ctx, name, "test")
+	must(err)
+	return p, gone, all[0]
+}
+
+// wipe deletes every key of the store.
+func (f *flow) wipe() {
+	f.t.Helper()
+	r, err := http.NewRequestWithContext(f.t.Context(), http.MethodDelete, "http://store/v1/kv/?recurse", http.NoBody)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	resp, err := f.store.Client().Do(r)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		f.t.Fatalf("wipe: %s", resp.Status)
+	}
+}
+
+// A host that was away when the store was wiped has no record there; it is
+// removed all the same.
+func TestFlowDeadHostWithoutARecord(t *testing.T) {
+	one, two := pair(t)
+	if _, err := two.Attach(t.Context(), api.AttachRequest{Network: "blue", Netns: "/run/sandbox/0", Name: "web"}); err != nil {
+		t.Fatal(err)
+	}
+	two.stop()
+	one.wipe()
+	one.eventually("it is dead", func() error {
+		all, err := one.Members(t.Context())
+		if err != nil || len(all) != 2 || all[1].Status != "dead" {
+			err = fmt.Errorf("%+v, %v", all, err)
+		}
+		return err
+	})
+	one.eventually("the record of host1 is back", func() error { return one.Leave(t.Context(), api.LeaveRequest{Name: "host2", Force: true}, nil) })
+	all, err := one.Members(t.Context())
+	if err != nil || len(all) != 1 {
+		t.Errorf("members: %+v, %v, want host1 alone", all, err)
+	}
+	if err := one.Leave(t.Context(), api.LeaveRequest{Name: "host2", Force: true}, nil); err != nil {
+		t.Errorf("again: %v", err)
+	}
+	wantKind(t, one.Leave(t.Context(), api.LeaveRequest{Name: "nobody", Force: true}, nil), api.KindNotFound, "nobody")
+}
+
+func TestMemberRows(t *testing.T) {
+	left := discovery.Header{Flags: discovery.FlagGone}
+	rows := memberRows([]discovery.Member{
+		{Name: "h1", Status: discovery.StatusAlive, Gossip: netip.MustParseAddrPort("192.0.2.1:4798")},
+		{Name: "h2", Status: discovery.StatusDead, Header: discovery.Header{VTEP: netip.MustParseAddr("192.0.2.2")}},
+		{Name: "h3", Status: discovery.StatusLeft, Header: left},
+		{Name: "h4", Status: discovery.StatusDead},
+	})
+	got := ""
+	for _, r := range rows {
+		got += r.Name + "=" + r.Address + " "
+	}
+	if got != "h1=192.0.2.1 h2=192.0.2.2 h4= " {
+		t.Errorf("got %q: h3 never was a member, and an address is one or empty", got)
+	}
+}
+
+func TestNetworkThatIsTooLargeForTheUnderlay(t *testing.T) {
+	one, _ := pair(t)
+	for mtu, want := range map[string]string{"1450": "", "9000": "1500 bytes"} {
+		r, err := one.NetworkCreate(t.Context(), api.NetworkCreateRequest{Name: "mtu" + mtu, Options: map[string]string{"mtu": mtu}})
+		if err != nil || (want == "") != (len(r.Warnings) == 0) || !strings.Contains(strings.Join(r.Warnings, ""), want) {
+			t.Errorf("mtu %s: warnings %q, %v, want %q", mtu, r.Warnings, err, want)
+		}
+	}
+}
