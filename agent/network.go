@@ -455,7 +455,10 @@ func (s *session) reassert(ctx context.Context) {
 	if !lost && !errors.Is(s.pool.Healthy(), pool.ErrNoCluster) {
 		return
 	}
-	if err := s.pool.Reassert(ctx, s.meta(), s.poolHost(), s.networkList(), s.leases.Held()); err != nil {
+	err := errors.Join(
+		s.pool.Reassert(ctx, s.meta(), s.poolHost(), s.networkList(), s.leases.Held()),
+		s.pool.ReassertAddrs(ctx, s.poolHost(), s.networkList(), s.leases.HeldAddrs()))
+	if err != nil {
 		s.log.Warn("the store was wiped or restored and does not take everything back", "err", err)
 		return
 	}

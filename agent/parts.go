@@ -67,6 +67,8 @@ type Leases interface {
 	// Blocks are those in hand, for the header; Held as the pool knows them.
 	Blocks() []discovery.HeaderNetwork
 	Held() []discovery.Block
+	// HeldAddrs are the addresses that the pool records one by one.
+	HeldAddrs() []discovery.ReservedAddr
 	// Leases lists those that endpoints hold.
 	Leases() []ipam.Owned
 	Changes() <-chan struct{}
@@ -94,6 +96,7 @@ type Pool interface {
 	Networks(ctx context.Context) ([]discovery.Network, error)
 	Watch(ctx context.Context, deliver func(pool.Contents)) error
 	Reassert(ctx context.Context, m pool.Meta, h pool.Host, networks []discovery.Network, blocks []discovery.Block) error
+	ReassertAddrs(ctx context.Context, h pool.Host, networks []discovery.Network, addrs []discovery.ReservedAddr) error
 	Healthy() error
 }
 

@@ -23,6 +23,9 @@ func consulBinary(t testing.TB) string {
 	return path
 }
 
+// ConsulURL is where the lab's Consul answers.
+func (l *Lab) ConsulURL() string { return consulURL }
+
 // StartConsul starts a Consul server on the underlay and waits for its leader.
 // Its data outlives StopConsul.
 func (l *Lab) StartConsul() {

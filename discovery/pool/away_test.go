@@ -54,7 +54,10 @@ func calls(p *pool.Pool, c *cluster, n discovery.Network) map[string]func(contex
 		"TakeReserved": func(ctx context.Context) error { _, err := p.TakeReserved(ctx, n, a, c.one.ID, newID()); return err },
 		"Unreserve":    func(ctx context.Context) error { return p.Unreserve(ctx, n.ID, a, c.one.ID) },
 		"Reserved":     func(ctx context.Context) error { _, err := p.Reserved(ctx, n.ID, b.Prefix); return err },
-		"Reassert":     func(ctx context.Context) error { return p.Reassert(ctx, c.meta, c.one, nil, []pool.Block{b}) },
+		"ReassertAddrs": func(ctx context.Context) error {
+			return p.ReassertAddrs(ctx, c.one, []discovery.Network{n}, []discovery.ReservedAddr{{Network: n.ID, Addr: a, Seq: 1}})
+		},
+		"Reassert": func(ctx context.Context) error { return p.Reassert(ctx, c.meta, c.one, nil, []pool.Block{b}) },
 	}
 }
 
