@@ -29,6 +29,7 @@ type Agent struct {
 	parts Parts
 	nonce uint64 // of this start
 
+	move   sync.RWMutex  // held while the membership is begun under another address
 	change chan struct{} // held by init, join and leave: one at a time
 	broken chan error    // why the session ended that nobody stopped
 
@@ -61,10 +62,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.mu.Lock()
 	a.dir = dir
 	a.mu.Unlock()
-	if !a.cfg.Advertise.IsValid() {
-		if a.cfg.Advertise, err = a.parts.Host.DefaultAddr(); err != nil {
+	pinned := a.cfg.Advertise.IsValid()
+	if !pinned {
+		addr, err := a.parts.Host.DefaultAddr()
+		if err != nil {
 			return fmt.Errorf("advertise: no default route to take the address from: give --advertise: %w", err)
 		}
+		a.setAdvertise(addr)
 	}
 	socket, err := a.listen()
 	if err != nil {
@@ -77,8 +81,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.resume(ctx); err != nil {
 		return err
 	}
+	if !pinned {
+		group.Go(func() error { return a.follow(ctx) })
+	}
 	group.Go(func() error {
 		err := api.Serve(ctx, socket, a, a.log) // calls under way end first
+		a.move.RLock()
+		defer a.move.RUnlock()
 		if s := a.member(); s != nil {
 			s.stop()
 		}
@@ -128,7 +137,7 @@ func (a *Agent) resume(ctx context.Context) error {
 		_, err = a.resumeInit()
 		return err
 	default:
-		a.log.Info("not a member yet: agentctl init or agentctl join", "member", a.cfg.Name, "addr", a.cfg.Advertise)
+		a.log.Info("not a member yet: agentctl init or agentctl join", "member", a.cfg.Name, "addr", a.config().Advertise)
 	}
 	return nil
 }
@@ -149,7 +158,7 @@ func (a *Agent) resumeMember() error {
 	}
 	s.kept = true
 	a.begin(s)
-	a.log.Info("member again", "member", host.Name, "incarnation", host.Incarnation, "addr", a.cfg.Advertise)
+	a.log.Info("member again", "member", host.Name, "incarnation", host.Incarnation, "addr", s.cfg.Advertise)
 	return nil
 }
 
@@ -196,6 +205,8 @@ func (a *Agent) member() *session {
 
 // requireMember is member for requests that make no sense without one.
 func (a *Agent) requireMember() (*session, error) {
+	a.move.RLock()
+	defer a.move.RUnlock()
 	if s := a.member(); s != nil {
 		return s, nil
 	}

@@ -227,3 +227,56 @@ func TestHostsNameOnANetworkWithFullAccess(t *testing.T) {
 		t.Errorf("from green: %v", err)
 	}
 }
+
+// An agent that was not told its address follows it when it changes: local
+// traffic goes on, and within 8 s that with other hosts does too.
+func TestAgentFollowsItsAddress(t *testing.T) {
+	t.Parallel()
+	l := agenttest.NewLab(t, agenttest.Config{})
+	moved := l.Host(2)
+	moved.Follow = true
+	for _, h := range l.Hosts {
+		h.Start()
+	}
+	l.Host(1).Init()
+	for _, h := range l.Hosts[1:] {
+		h.Join(l.Host(1))
+	}
+	l.Host(1).CreateNetwork("blue")
+	from := observers(t, l, "blue")
+	_, near := moved.Endpoint("blue", "near")
+	pid := moved.PID()
+	local := from[1].StartPing(near.Addr())
+	start := time.Now()
+	moved.Move(netip.MustParseAddr("192.0.2.102"))
+	for _, pair := range [][2]int{{0, 1}, {1, 0}, {1, 2}, {2, 1}} {
+		agenttest.Eventually(t, 8*time.Second-time.Since(start), "the hosts reach each other", func() error {
+			return from[pair[0]].PingOnce(from[pair[1]].addr)
+		})
+	}
+	t.Logf("the others reach it after %v", time.Since(start))
+	for _, h := range l.Hosts {
+		agenttest.Eventually(t, 8*time.Second-time.Since(start), h.Name+" sees it at the new address", func() error {
+			if m := h.Members()["h2"]; m.Address != moved.Addr.String() || m.Status != "alive" {
+				return fmt.Errorf("%+v", m)
+			}
+			return nil
+		})
+	}
+	local.AssertNoLoss(time.Since(start))
+	if !moved.Running() || moved.PID() != pid {
+		t.Error("the agent was started again")
+	}
+	_, late := moved.Endpoint("blue", "late")
+	agenttest.Eventually(t, 2*time.Second, "what is attached afterwards is reached", func() error { return from[0].PingOnce(late.Addr()) })
+
+	// One that was told its address says that it is gone.
+	pinned := l.Host(3)
+	pinned.Move(netip.MustParseAddr("192.0.2.103"))
+	agenttest.Eventually(t, 5*time.Second, "status says so", func() error {
+		if r := pinned.Ctl("status"); r.Code != 1 || !strings.Contains(r.Stdout, "no device of this host has its address 192.0.2.3") {
+			return fmt.Errorf("%s", r)
+		}
+		return nil
+	})
+}

@@ -102,7 +102,7 @@ func (a *Agent) newCluster(r api.InitRequest) (clusterFile, error) {
 	_, _ = rand.Read(id[:])
 	_, _ = rand.Read(c.Keys[0])
 	c.ID = hex.EncodeToString(id[:])
-	changed := a.cfg
+	changed := a.config()
 	if r.Domain != "" {
 		changed.Domain = strings.ToLower(strings.Trim(r.Domain, "."))
 	}

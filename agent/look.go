@@ -19,10 +19,12 @@ import (
 // what to do about it.
 func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 	st := api.Status{
-		State: "not-a-member", Name: a.cfg.Name, Version: Version, Address: a.cfg.Advertise.String(),
+		State: "not-a-member", Name: a.cfg.Name, Version: Version, Address: a.config().Advertise.String(),
 		Fabric: a.parts.Host.FabricPath(), PID: os.Getpid(), Checks: []api.Check{},
 	}
+	a.move.RLock()
 	s := a.member()
+	a.move.RUnlock()
 	if s == nil {
 		st.Checks = append(st.Checks, api.Check{Name: "membership", State: api.CheckFail, Detail: "this host is not a member of a cluster",
 			Hint: "agentctl init, or agentctl join ADDRESS --token-file FILE"})
@@ -49,6 +51,11 @@ func (s *session) checkMembership() api.Check {
 	if why := s.forgottenBy(); why != "" {
 		c.State, c.Detail = api.CheckFail, "this host was taken out of the cluster: "+why
 		c.Hint = "agentctl leave --purge, then agentctl join ADDRESS --token-file FILE"
+		return c
+	}
+	if why := s.addressGone(); why != "" {
+		c.State, c.Detail = api.CheckFail, why
+		c.Hint = "ip addr; without advertise in agentd.yaml the agent follows the default route"
 		return c
 	}
 	alive, total := 0, 0

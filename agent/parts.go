@@ -113,6 +113,8 @@ type Host interface {
 	Privileged() error
 	// DefaultAddr is the source address of the default route.
 	DefaultAddr() (netip.Addr, error)
+	// HasAddr reports whether a device of the host has the address.
+	HasAddr(a netip.Addr) (bool, error)
 	// Routes are the subnets that this host reaches without us.
 	Routes() ([]netip.Prefix, error)
 	// BootID tells this start of the machine from any other; empty: unknown.

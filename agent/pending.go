@@ -52,7 +52,7 @@ func (a *Agent) finishInit(ctx context.Context) (done bool, err error) {
 		}
 		return false, err
 	}
-	cfg := a.cfg
+	cfg := a.config()
 	cfg.adopt(p.Cluster, a.log)
 	meta, registered, err := a.registeredIn(ctx, cfg.Store, p.Host)
 	if err != nil {

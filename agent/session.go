@@ -88,7 +88,7 @@ type session struct {
 // opened.
 func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session, err error) {
 	s = &session{
-		cfg: a.cfg, log: a.log, cluster: cluster, host: host, nonce: a.nonce, data: a.dir,
+		cfg: a.config(), log: a.log, cluster: cluster, host: host, nonce: a.nonce, data: a.dir,
 		names: a.parts.Names, machine: a.parts.Host, probes: &prober{self: host.ID},
 		wake: make(chan struct{}, 1), started: time.Now(), used: map[discovery.NetworkID]time.Time{}, attaching: map[discovery.EndpointID]bool{},
 	}
