@@ -280,3 +280,20 @@ func TestAgentFollowsItsAddress(t *testing.T) {
 		return nil
 	})
 }
+
+// A cluster that all hosts have left is taken over with its networks, and others
+// join the host that did.
+func TestAdoptedClusterIsJoined(t *testing.T) {
+	t.Parallel()
+	l := agenttest.NewCluster(t, agenttest.Config{Hosts: 2})
+	one, two := l.Host(1), l.Host(2)
+	one.CreateNetwork("blue")
+	two.MustCtl("leave")
+	one.MustCtl("leave")
+	wantError(t, two.Ctl("init"), 5)
+	two.MustCtl("init", "--adopt")
+	one.Join(two)
+	web, _ := one.Endpoint("blue", "web")
+	_, far := two.Endpoint("blue", "far")
+	agenttest.Eventually(t, 5*time.Second, "they reach each other", func() error { return web.PingOnce(far.Addr()) })
+}

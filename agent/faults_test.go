@@ -4,16 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pool"
+	"github.com/weft-net/weft/dns"
 )
 
 // oddPool is a pool with some of its methods replaced.
@@ -361,5 +364,24 @@ func TestNetworkThatIsTooLargeForTheUnderlay(t *testing.T) {
 		if err != nil || (want == "") != (len(r.Warnings) == 0) || !strings.Contains(strings.Join(r.Warnings, ""), want) {
 			t.Errorf("mtu %s: warnings %q, %v, want %q", mtu, r.Warnings, err, want)
 		}
+	}
+}
+
+func TestNamesThatAreNotServedAreSaidOnce(t *testing.T) {
+	long := strings.Repeat("x", 64)
+	z := dns.Zone{Networks: []dns.Network{{Name: "blue", Names: []dns.Name{
+		{Name: "web", Aliases: []string{"a b"}}, {Name: long}, {Name: "db.primary"},
+	}}}}
+	all := unservable(z)
+	if want := []string{"a b on blue", long + " on blue"}; !slices.Equal(all, want) {
+		t.Errorf("got %q, want %q", all, want)
+	}
+	var log strings.Builder
+	n := notes{log: slog.New(slog.NewTextHandler(&log, nil)), unnamed: map[string]bool{}}
+	for range 3 {
+		n.names(all)
+	}
+	if lines := strings.Count(log.String(), "\n"); lines != 2 {
+		t.Errorf("%d lines, want 2:\n%s", lines, &log)
 	}
 }

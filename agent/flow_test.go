@@ -114,7 +114,7 @@ func (h *flowHost) parts(log *slog.Logger) Parts {
 			if err != nil {
 				return nil, err
 			}
-			h.wire.sockets[probeMAC(c.Self)] = make(chan frame, 1000)
+			h.wire.add(probeMAC(c.Self))
 			return flowNode{n, c.Save}, nil
 		},
 		OpenLeases: func(c ipam.Config) (Leases, error) { return opened[Leases](ipam.New(c)) },

@@ -66,36 +66,6 @@ func (s *session) checkNetwork(r api.NetworkCreateRequest) (pool.NetworkSpec, []
 	return spec, append(publicSubnets(r.Subnets), s.tooLarge(spec.MTU)...), nil
 }
 
-// tooLarge warns of an MTU whose packets a member's underlay does not pass. It is
-// no error: the underlay may be about to change.
-func (s *session) tooLarge(mtu int) []string {
-	var smallest discovery.Member
-	for _, m := range s.directory.View().Members {
-		if m.Header.MTU != 0 && m.Header.Flags&discovery.FlagGone == 0 && (smallest.Header.MTU == 0 || m.Header.MTU < smallest.Header.MTU) {
-			smallest = m
-		}
-	}
-	underlay := int(smallest.Header.MTU)
-	largest := underlay - overhead(s.cfg.Advertise)
-	if underlay == 0 || mtu <= largest {
-		return nil
-	}
-	return []string{fmt.Sprintf("-o mtu=%d: the underlay of host %s passes %d bytes, so larger packets than %d are lost: -o mtu=%d is the largest that works",
-		mtu, smallest.Name, underlay, largest, largest)}
-}
-
-// publicSubnets warns of subnets that somebody else owns on the internet. What
-// is no subnet at all is refused by the pool.
-func publicSubnets(subnets []string) []string {
-	var warnings []string
-	for _, s := range subnets {
-		if p, err := netip.ParsePrefix(s); err == nil && !private(p) {
-			warnings = append(warnings, fmt.Sprintf("%s is neither private nor for documentation: its real owner cannot be reached from this network", p))
-		}
-	}
-	return warnings
-}
-
 // readOptions reads the driver options that this release has.
 func readOptions(options map[string]string, spec *pool.NetworkSpec) error {
 	for _, k := range slices.Sorted(maps.Keys(options)) {
@@ -117,18 +87,6 @@ func readOptions(options map[string]string, spec *pool.NetworkSpec) error {
 		spec.Options[k] = v
 	}
 	return nil
-}
-
-// privateNets are RFC 1918, RFC 6598, RFC 3927, RFC 2544 and the documentation
-// ranges of RFC 5737.
-var privateNets = []netip.Prefix{
-	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
-	netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("198.18.0.0/15"),
-	netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("203.0.113.0/24"),
-}
-
-func private(p netip.Prefix) bool {
-	return slices.ContainsFunc(privateNets, func(q netip.Prefix) bool { return q.Contains(p.Addr()) && q.Bits() <= p.Bits() })
 }
 
 // avoidEverywhere is what no automatic subnet may overlap, with the host it
@@ -286,51 +244,6 @@ func (a *Agent) NetworkRemove(ctx context.Context, nameOrID string, force bool) 
 		}
 	}
 	return s.explain(what, s.awaitDeleted(ctx, n))
-}
-
-// freeAbsent gives back what hosts hold of a network that is being deleted when
-// they cannot do it themselves: everybody but the members whose agents run, hosts
-// that nobody knows any more among them. The addresses are nobody's again, and
-// that harms no one: they go with the network, whose VNI is not given out again.
-// An agent that is down leaves a kernel that still carries the network; it sees
-// the tombstone when it is back and removes it (leaveDeleted).
-func (s *session) freeAbsent(ctx context.Context, n discovery.Network) error {
-	holders, err := s.holders(ctx, n)
-	if err != nil {
-		return err
-	}
-	for _, m := range s.directory.View().Members {
-		if m.Status == discovery.StatusAlive || m.Status == discovery.StatusSuspect {
-			delete(holders, m.ID)
-		}
-	}
-	var errs []error
-	for id := range holders {
-		errs = append(errs, s.pool.FreeNetworkHeld(ctx, n, id))
-	}
-	return errors.Join(errs...)
-}
-
-// holders are the hosts that have blocks or reserved addresses of a network.
-func (s *session) holders(ctx context.Context, n discovery.Network) (map[discovery.HostID]bool, error) {
-	out := map[discovery.HostID]bool{}
-	blocks, err := s.pool.Blocks(ctx, n.ID)
-	if err != nil {
-		return nil, err
-	}
-	for _, b := range blocks {
-		out[b.Host] = true
-	}
-	for _, sub := range n.Subnets {
-		reserved, err := s.pool.Reserved(ctx, n.ID, sub.CIDR)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range reserved {
-			out[r.Host] = true
-		}
-	}
-	return out, nil
 }
 
 // endpointsOn lists who uses a network, as "name on host". A host's own address
