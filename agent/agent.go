@@ -30,6 +30,7 @@ type Agent struct {
 	nonce uint64 // of this start
 
 	docker Docker        // nil: none
+	move   sync.RWMutex  // held while the membership is begun under another address
 	change chan struct{} // held by init, join and leave: one at a time
 	broken chan error    // why the session ended that nobody stopped
 	ready  chan struct{} // closed by Run
@@ -67,10 +68,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.mu.Lock()
 	a.dir = dir
 	a.mu.Unlock()
-	if !a.cfg.Advertise.IsValid() {
-		if a.cfg.Advertise, err = a.parts.Host.DefaultAddr(); err != nil {
+	pinned := a.cfg.Advertise.IsValid()
+	if !pinned {
+		addr, err := a.parts.Host.DefaultAddr()
+		if err != nil {
 			return fmt.Errorf("advertise: no default route to take the address from: give --advertise: %w", err)
 		}
+		a.setAdvertise(addr)
 	}
 	socket, err := a.listen()
 	if err != nil {
@@ -84,6 +88,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	close(a.ready)
+	if !pinned {
+		group.Go(func() error { return a.follow(ctx) })
+	}
 	served := make(chan struct{}) // Docker has its last answer
 	group.Go(func() error {
 		defer close(served)
@@ -95,6 +102,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error {
 		err := api.Serve(ctx, socket, a, a.log) // calls under way end first
 		<-served
+		a.move.RLock()
+		defer a.move.RUnlock()
 		if s := a.member(); s != nil {
 			s.stop()
 		}
@@ -153,15 +162,30 @@ func (a *Agent) listen() (net.Listener, error) {
 	return api.ListenUnix(a.cfg.Socket())
 }
 
-// resume makes this host the member that its data directory says it is.
+// resume makes this host the member that its data directory says it is, or that
+// an init was about to make it.
 func (a *Agent) resume(ctx context.Context) error {
-	var cluster clusterFile
-	err := a.dir.read("cluster.json", &cluster)
-	if errors.Is(err, os.ErrNotExist) {
-		a.log.Info("not a member yet: agentctl init or agentctl join", "member", a.cfg.Name, "addr", a.cfg.Advertise)
-		return nil
+	if _, err := os.Stat(a.dir.file("cluster.json")); !errors.Is(err, os.ErrNotExist) {
+		return a.resumeMember()
 	}
-	if err != nil {
+	finished, err := a.finishInit(ctx)
+	switch {
+	case err != nil:
+		a.log.Warn("not a member: agentctl init tries again", "err", err)
+	case finished:
+		a.log.Info("an init that was cut short is finished", "token_file", a.dir.file(tokenFile))
+		_, err = a.resumeInit()
+		return err
+	default:
+		a.log.Info("not a member yet: agentctl init or agentctl join", "member", a.cfg.Name, "addr", a.config().Advertise)
+	}
+	return nil
+}
+
+// resumeMember begins the membership that is on the disk.
+func (a *Agent) resumeMember() error {
+	var cluster clusterFile
+	if err := a.dir.read("cluster.json", &cluster); err != nil {
 		return err
 	}
 	host, err := a.startHost()
@@ -174,7 +198,7 @@ func (a *Agent) resume(ctx context.Context) error {
 	}
 	s.kept = true
 	a.begin(s)
-	a.log.Info("member again", "member", host.Name, "incarnation", host.Incarnation, "addr", a.cfg.Advertise)
+	a.log.Info("member again", "member", host.Name, "incarnation", host.Incarnation, "addr", s.cfg.Advertise)
 	return nil
 }
 
@@ -221,6 +245,8 @@ func (a *Agent) member() *session {
 
 // requireMember is member for requests that make no sense without one.
 func (a *Agent) requireMember() (*session, error) {
+	a.move.RLock()
+	defer a.move.RUnlock()
 	if s := a.member(); s != nil {
 		return s, nil
 	}

@@ -47,6 +47,7 @@ func (a *Agent) Attach(ctx context.Context, r api.AttachRequest) (api.Attachment
 	if err != nil {
 		return api.Attachment{}, s.explain(what, err)
 	}
+	s.clearStale(ctx, w)
 	s.detachEarlier(ctx, w)
 	out, err := s.attachOnce(ctx, w)
 	return out, s.explain(what+" to "+w.network.Name, err)
@@ -104,7 +105,7 @@ func (s *session) checkAttach(ctx context.Context, r api.AttachRequest) (wantedE
 		return w, err
 	}
 	var ok bool
-	if w.network, ok = s.network(r.Network); !ok {
+	if w.network, ok = s.findNetwork(ctx, r.Network); !ok {
 		return w, noNetwork(r.Network)
 	}
 	if w.network.State == discovery.NetworkDeleting {
@@ -207,23 +208,31 @@ func (s *session) attached(w wantedEndpoint) (Local, bool) {
 	return Local{}, false
 }
 
-// sameEndpoint says how an attached endpoint differs from the one asked for.
+// sameEndpoint says how an attached endpoint differs from the one asked for. An
+// address that was not asked for may be any.
 func sameEndpoint(l Local, w wantedEndpoint) error {
 	e := l.Endpoint
-	differs := ""
+	how := ""
 	switch {
 	case e.Name != w.name:
-		differs = "the sandbox is on it already, as " + e.Name
+		how = "as " + e.Name
 	case w.addr.IsValid() && !slices.Contains(e.Addrs(), w.addr):
-		differs = "already attached, with address " + l.Addrs[0].Addr().String()
-	case !w.mac.IsZero() && w.mac != e.MAC:
-		differs = "already attached, with hardware address " + e.MAC.String()
-	case slices.ContainsFunc(w.aliases, func(a string) bool { return !slices.Contains(e.Aliases, a) }):
-		differs = "already attached, with " + or(strings.Join(e.Aliases, ", "), "no other name")
+		how = fmt.Sprintf("with address %s", l.Addrs[0].Addr())
+	case !w.mac.IsZero() && e.MAC != w.mac:
+		how = fmt.Sprintf("with --mac %s", e.MAC)
+	case !slices.Equal(e.Aliases, w.aliases) && len(e.Aliases) == 0:
+		how = "without --alias"
+	case !slices.Equal(e.Aliases, w.aliases):
+		how = "with --alias " + strings.Join(e.Aliases, " --alias ")
+	case l.NoRoute && !w.noRoute:
+		how = "with --no-default-route"
+	case w.noRoute && !l.NoDefault:
+		how = "without --no-default-route"
 	default:
 		return nil
 	}
-	return api.Errorf(api.KindConflict, "%s", differs).WithHint("agentctl detach %s %s", w.network.Name, e.Name)
+	return api.Errorf(api.KindConflict, "the sandbox is on it already, %s", how).
+		WithHint("agentctl detach %s %s", w.network.Name, e.Name)
 }
 
 // attach does the three steps for an endpoint that is not there yet.
@@ -302,7 +311,7 @@ func (s *session) newLocal(w wantedEndpoint, id discovery.EndpointID, addr netip
 			ID: id, Network: w.network.ID, MAC: w.mac, Seq: seq,
 			Name: w.name, Aliases: w.aliases, Runtime: w.runtime,
 		},
-		Sandbox: w.sandbox, Cookie: w.cookie, Ifname: w.ifname, Container: w.container,
+		Sandbox: w.sandbox, Cookie: w.cookie, Boot: s.machine.BootID(), Ifname: w.ifname, Container: w.container,
 		Addrs: []netip.Prefix{addr}, NoDefault: w.noRoute || w.network.Internal, NoRoute: w.noRoute,
 		Labels: w.labels, Created: time.Now().UTC(),
 	}

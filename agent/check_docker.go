@@ -13,7 +13,7 @@ import (
 func (s *session) checkDocker(ctx context.Context) []api.Check {
 	facts, err := setup.Look(ctx, setup.Paths{Socket: s.cfg.Docker.Socket, File: setup.File, ResolvConf: s.cfg.DNS.ResolvConf})
 	if err != nil {
-		return []api.Check{{Name: checkDockerName, State: api.CheckWarn, Detail: err.Error(), Hint: "dockerd does not start with it either"}}
+		return []api.Check{{Name: checkDockerName, State: api.CheckWarn, Detail: err.Error(), Hint: "journalctl -u docker # it does not start with that file either"}}
 	}
 	if facts.Version == "" && !facts.Listed() {
 		return nil
@@ -42,7 +42,7 @@ func dockerCheck(f setup.Facts, cfg DNSConfig, used bool) api.Check {
 	}
 	c.Hint = "agentctl docker setup"
 	if f.Listed() {
-		c.Hint = "set dns_address to auto in agentd.yaml and restart agentd, or agentctl docker setup --undo"
+		c.Hint = "agentctl docker setup --undo # or dns_address: auto in agentd.yaml"
 	}
 	return c
 }

@@ -60,10 +60,7 @@ func (s *session) awaitStore(ctx context.Context) (id string, err error) {
 
 // commit makes the membership last: from here on a restart resumes it.
 func (a *Agent) commit(s *session) error {
-	if err := a.dir.write("host.json", s.host); err != nil {
-		return err
-	}
-	if err := a.dir.write("cluster.json", s.cluster); err != nil {
+	if err := a.keep(s.host, s.cluster); err != nil {
 		return err
 	}
 	s.kept = true
@@ -104,9 +101,13 @@ func (s *session) meta() pool.Meta {
 
 // takeMeta lets the cluster's record win over this host's configuration.
 func (s *session) takeMeta(m pool.Meta) {
-	s.cluster.ID, s.cluster.Domain, s.cluster.Pool, s.cluster.Profile = m.ClusterID, m.Domain, m.Pool, m.Profile
-	s.cluster.TunnelPort, s.cluster.WireGuardPort = m.TunnelPort, m.WGPort
+	s.cluster.take(m)
 	s.cfg.adopt(s.cluster, s.log)
+}
+
+// take puts in what the cluster's record says.
+func (c *clusterFile) take(m pool.Meta) {
+	c.ID, c.Domain, c.Pool, c.Profile, c.TunnelPort = m.ClusterID, m.Domain, m.Pool, m.Profile, m.TunnelPort
 }
 
 // poolHost is this host's record in the pool.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -288,6 +289,9 @@ func (c Config) Check() error {
 	if d := c.conflistDir(); d != "" && !filepath.IsAbs(d) {
 		return fmt.Errorf("cni_conf_dir: %q is no absolute path", d)
 	}
+	if err := checkConsul(c.Store.Consul); err != nil {
+		return fmt.Errorf("consul.url: %w", err)
+	}
 	for _, label := range strings.Split(c.Domain, ".") {
 		if !validLabel(label) {
 			return fmt.Errorf("domain: %q is no DNS label in %q", label, c.Domain)
@@ -307,6 +311,21 @@ func (c Config) conflistDir() string {
 		return "/etc/cni/net.d"
 	}
 	return c.CNIConf
+}
+
+// checkConsul says what is wrong with the address of a Consul; an empty one is
+// none.
+func checkConsul(address string) error {
+	u, err := url.Parse(address)
+	switch {
+	case address == "":
+		return nil
+	case err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "":
+		return nil
+	case err == nil && u.Scheme == "unix" && strings.HasPrefix(u.Path, "/"):
+		return nil
+	}
+	return fmt.Errorf("%q is no URL such as http://192.0.2.10:8500", address)
 }
 
 // Socket is the path of the API socket.

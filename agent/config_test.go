@@ -90,15 +90,44 @@ func TestEveryKeyIsAFlag(t *testing.T) {
 	}
 }
 
-func TestReloadNamesTheKeyThatNeedsARestart(t *testing.T) {
+func TestReloadNamesTheKeysThatNeedARestart(t *testing.T) {
 	running := Default()
 	next := running
 	next.LogLevel = -4
 	if err := running.Reload(next); err != nil {
 		t.Errorf("a changed log level: %v", err)
 	}
-	next.Domain = "example.com"
-	if err := running.Reload(next); !errors.Is(err, ErrReload) || !strings.Contains(err.Error(), "domain") {
-		t.Errorf("a changed domain: got %v", err)
+	other := map[string]string{
+		"name": "other", "advertise": "192.0.2.9", "consul": "http://192.0.2.10:8500", "domain": "example.com", "pool": "10.0.0.0/8",
+		"gossip-port": "1", "tunnel-port": "1", "wireguard-port": "1", "profile": "wan", "avoid": "10.1.0.0/16",
+		"log-format": "json", "dns-ttl": "1s", "dns-upstreams": "192.0.2.53", "dns-forward-single-label": "false", "dns-dead-grace": "2s",
+	}
+	file := strings.NewReplacer("consul-ca-file", "consul.ca_file", "consul-", "consul.", "dns-", "dns.")
+	for _, k := range Keys() {
+		if k.Flag == "log-level" {
+			continue
+		}
+		next, err := Load("", map[string]string{k.Flag: or(other[k.Flag], "/elsewhere")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := strings.ReplaceAll(file.Replace(k.Flag), "-", "_")
+		if want == "consul" {
+			want = "consul.url"
+		}
+		if err := running.Reload(next); !errors.Is(err, ErrReload) || !strings.HasPrefix(err.Error(), "reload: "+want+":") {
+			t.Errorf("a changed %s: got %v, want it to name %s", k.Flag, err, want)
+		}
+	}
+}
+
+func TestConsulIsAURL(t *testing.T) {
+	for address, ok := range map[string]bool{
+		"": true, "http://192.0.2.10:8500": true, "https://consul.example.com": true, "unix:///run/consul.sock": true,
+		"foo": false, "192.0.2.10:8500": false, "http://": false, "ftp://192.0.2.10": false, "unix://consul.sock": false,
+	} {
+		if err := checkConsul(address); (err == nil) != ok {
+			t.Errorf("%q: got %v, want it accepted: %t", address, err, ok)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +46,7 @@ func (a *Agent) Detach(ctx context.Context, network, nameOrID string) error {
 
 // wasDeleted reports whether a network of that name or id was deleted.
 func (s *session) wasDeleted(nameOrID string) bool {
+	nameOrID = strings.ToLower(nameOrID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, by := range s.deleted {
@@ -55,11 +57,11 @@ func (s *session) wasDeleted(nameOrID string) bool {
 	return false
 }
 
-// ownEndpoint finds an endpoint of this host by id or name; a zero Local when
-// there is none. An id that another host holds is an error that names it.
+// ownEndpoint finds an endpoint of this host by name, id or the start of an id; a
+// zero Local when there is none. One of another host is an error that names it.
 func (s *session) ownEndpoint(n discovery.Network, nameOrID string) (Local, error) {
 	want := strings.ToLower(nameOrID)
-	var found []Local
+	var found, begin []Local
 	for _, l := range s.journal.all() {
 		if l.Endpoint.Network != n.ID || l.ofHost() {
 			continue
@@ -70,6 +72,12 @@ func (s *session) ownEndpoint(n discovery.Network, nameOrID string) (Local, erro
 		if l.Endpoint.Name == want {
 			found = append(found, l)
 		}
+		if startsID(l.Endpoint.ID, want) {
+			begin = append(begin, l)
+		}
+	}
+	if len(found) == 0 {
+		found = begin
 	}
 	switch len(found) {
 	case 1:
@@ -85,14 +93,24 @@ func (s *session) ownEndpoint(n discovery.Network, nameOrID string) (Local, erro
 		WithHint("%s", strings.Join(hints, "\n"))
 }
 
-// elsewhere says on which host an endpoint id lives that is not ours.
-func (s *session) elsewhere(n discovery.Network, id string) error {
+// startsID reports whether text is the start of an id, of at least four digits.
+func startsID(id discovery.EndpointID, text string) bool {
+	return len(text) >= 4 && strings.HasPrefix(id.String(), text)
+}
+
+// elsewhere says on which host an endpoint lives that is not ours.
+func (s *session) elsewhere(n discovery.Network, nameOrID string) error {
 	v := s.directory.View()
 	for _, r := range v.Endpoints {
-		if r.Network == n.ID && r.ID.String() == id && r.Host != v.Self {
-			return api.Errorf(api.KindConflict, "detach %s from %s: it is on host %s", id, n.Name, memberName(v, r.Host)).
-				WithHint("agentctl detach %s %s # on %s", n.Name, id, memberName(v, r.Host))
+		if r.Network != n.ID || r.Host == v.Self || r.Name != nameOrID && !startsID(r.ID, nameOrID) {
+			continue
 		}
+		m := memberOf(v, r.Host)
+		err := api.Errorf(api.KindConflict, "detach %s from %s: %s is on host %s", nameOrID, n.Name, nameOrID, memberName(v, r.Host))
+		if m.Status == discovery.StatusDead {
+			return err.WithHint("agentctl leave --force %s # if that host is gone for good", memberName(v, r.Host))
+		}
+		return err.WithHint("ssh %s agentctl detach %s %s", m.Header.VTEP, n.Name, nameOrID)
 	}
 	return nil
 }
@@ -194,21 +212,72 @@ func (s *session) mend(ctx context.Context, id discovery.EndpointID) {
 		return
 	}
 	n, known := s.network(l.Endpoint.Network.String())
-	cookie, err := s.overlay.Identify(ctx, l.Sandbox)
+	gone, err := s.vanished(ctx, l)
 	switch {
-	case err == nil && cookie == l.Cookie && known:
+	case err == nil && !gone && known:
 		if err := s.overlay.Attach(ctx, s.link(n, l)); err != nil {
 			s.log.Warn("endpoint lost its interface and cannot get it back", "endpoint", id, "err", err)
 			return
 		}
+		s.restoreResolv(l) // agentd cleanup takes it away with the interface
 		s.log.Info("endpoint repaired", "endpoint", id, "name", l.Endpoint.Name, "network", n.Name)
 		s.poke()
-	case err == nil && cookie == l.Cookie:
-	case err == nil || errors.Is(err, os.ErrNotExist):
+	case gone:
 		if err := s.detach(ctx, l); err != nil {
 			s.log.Warn("endpoint of a vanished sandbox not removed", "endpoint", id, "err", err)
 			return
 		}
 		s.log.Info("endpoint removed: its sandbox is gone", "endpoint", id, "name", l.Endpoint.Name, "addr", l.Addrs[0].Addr())
+	}
+}
+
+// vanished reports whether an endpoint's sandbox is no more: nothing is at its
+// path, another namespace is, or the machine was started again since.
+func (s *session) vanished(ctx context.Context, l Local) (bool, error) {
+	if l.Boot != "" && l.Boot != s.machine.BootID() {
+		return true, nil
+	}
+	cookie, err := s.overlay.Identify(ctx, l.Sandbox)
+	if errors.Is(err, os.ErrNotExist) {
+		return true, nil
+	}
+	return err == nil && cookie != l.Cookie, err
+}
+
+// clearStale removes endpoints of this host that are in the way of a request and
+// whose sandbox is no more: a namespace that is made again at once is attached
+// before the sweep has seen that the first one went.
+func (s *session) clearStale(ctx context.Context, w wantedEndpoint) {
+	for _, l := range s.journal.all() {
+		again := l.Sandbox == w.sandbox && l.Cookie != w.cookie
+		holds := w.addr.IsValid() && l.Endpoint.Network == w.network.ID && slices.Contains(l.Endpoint.Addrs(), w.addr)
+		if l.Sandbox == "" || !again && !holds {
+			continue
+		}
+		if gone, err := s.vanished(ctx, l); err == nil && gone && s.unplugged(ctx, l.Endpoint.ID) {
+			s.mend(ctx, l.Endpoint.ID)
+		}
+	}
+}
+
+// teardown is how long the kernel may take to remove the interfaces of a
+// namespace that was deleted. One that a process holds keeps them for longer: it
+// lives, without a name.
+const teardown = time.Second
+
+// unplugged waits until an endpoint has no interface any more.
+func (s *session) unplugged(ctx context.Context, id discovery.EndpointID) bool {
+	ctx, cancel := context.WithTimeout(ctx, teardown)
+	defer cancel()
+	for {
+		there, err := s.overlay.Attached(ctx)
+		if err == nil && !slices.Contains(there, id.String()) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 }

@@ -57,42 +57,38 @@ func TestDataDirFiles(t *testing.T) {
 	}
 }
 
-func TestResolvConfIsKeptAsideAndRestored(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "ns", "resolv.conf")
-	ours := []byte(resolvMark + "1\nnameserver 10.64.0.1\n")
-	write := func() {
+func TestResolvConfIsKeptElsewhereAndRestored(t *testing.T) {
+	dir := t.TempDir()
+	f := resolvFiles{etc: filepath.Join(dir, "etc"), kept: filepath.Join(dir, "data", "resolv")}
+	path := f.path("ns")
+	do := func(err error) {
 		t.Helper()
-		if err := keepResolv(path); err != nil {
-			t.Fatal(err)
-		}
-		if err := replaceFile(path, ours, 0o644); err != nil {
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	write()
-	if err := takeBackResolv(path); err != nil {
-		t.Fatal(err)
-	}
+	ours := []byte(resolvMark + "1\nnameserver 10.64.0.1\n")
+	do(f.write("ns", ours))
+	do(f.takeBack("ns"))
 	if _, err := os.Stat(filepath.Dir(path)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("nothing was there before, but the directory stays: %v", err)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
+	do(os.MkdirAll(filepath.Dir(path), 0o755))
+	do(os.WriteFile(path, []byte("nameserver 192.0.2.53\n"), 0o644))
+	do(f.write("ns", ours))
+	do(f.write("ns", ours)) // our own file is replaced, not kept
+	// ip-netns(8) binds every file of the directory over one of /etc.
+	if all, err := os.ReadDir(filepath.Dir(path)); err != nil || len(all) != 1 {
+		t.Errorf("the namespace's directory holds %v (%v), want resolv.conf alone", all, err)
 	}
-	if err := os.WriteFile(path, []byte("nameserver 192.0.2.53\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	write()
-	write() // our own file is replaced, not kept
-	if err := takeBackResolv(path); err != nil {
-		t.Fatal(err)
-	}
+	do(f.takeBack("ns"))
 	if got, err := os.ReadFile(path); err != nil || string(got) != "nameserver 192.0.2.53\n" {
 		t.Errorf("got %q, %v, want the user's file", got, err)
 	}
-	if err := takeBackResolv(path); err != nil {
-		t.Fatal(err)
+	if _, err := os.Stat(f.kept); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the copy stays: %v", err)
 	}
+	do(f.takeBack("ns"))
 	if _, err := os.Stat(path); err != nil {
 		t.Errorf("the user's file was removed: %v", err)
 	}

@@ -37,6 +37,7 @@ type flow struct {
 	store   *embedded.Store
 	file    string
 	wire    *wire
+	odd     func(Pool) Pool // changes the pools that are opened from now on; may be nil
 }
 
 // flowHost is one of its hosts, with a kernel that outlives the agent.
@@ -48,6 +49,7 @@ type flowHost struct {
 	kernel   *overlaytest.Kernel
 	names    flowNames
 	dir      string
+	boot     string // of its machine
 	agent    *Agent
 	noKernel error                         // of opening it
 	hang     atomic.Pointer[chan struct{}] // passes wait until it is closed
@@ -103,10 +105,13 @@ func (h *flowHost) start() {
 
 func (h *flowHost) parts(log *slog.Logger) Parts {
 	return Parts{
-		Names: &h.names, Host: flowMachine{},
+		Names: &h.names, Host: flowMachine{h},
 		OpenOverlay: func() (Overlay, error) { return flowKernel{overlay.New(h.kernel, "weft", log), h}, h.noKernel },
 		OpenPool: func(_ StoreConfig, _, cluster string) (Pool, EmbeddedStore, error) {
 			p, err := opened[Pool](pool.New(pool.Config{HTTPClient: h.store.Client(), Cluster: cluster, Log: log}))
+			if h.odd != nil {
+				p = h.odd(p)
+			}
 			return p, nil, err
 		},
 		OpenDirectory: func(c gossip.Config) (Directory, error) {
@@ -115,7 +120,7 @@ func (h *flowHost) parts(log *slog.Logger) Parts {
 			if err != nil {
 				return nil, err
 			}
-			h.wire.sockets[probeMAC(c.Self)] = make(chan frame, 1000)
+			h.wire.add(probeMAC(c.Self))
 			return flowNode{n, c.Save}, nil
 		},
 		OpenLeases: func(c ipam.Config) (Leases, error) { return opened[Leases](ipam.New(c)) },
@@ -165,14 +170,16 @@ func (k flowKernel) OpenProbe(vni uint32) (Probe, error) {
 	return nil, errors.New("no device yet")
 }
 
-type flowMachine struct{}
+type flowMachine struct{ h *flowHost }
 
 func (flowMachine) Privileged() error { return nil }
 func (flowMachine) DefaultAddr() (netip.Addr, error) {
 	return netip.Addr{}, errors.New("no default route")
 }
-func (flowMachine) Routes() ([]netip.Prefix, error) { return nil, nil }
-func (flowMachine) FabricPath() string              { return "/run/netns/weft" }
+func (flowMachine) HasAddr(netip.Addr) (bool, error) { return true, nil }
+func (flowMachine) Routes() ([]netip.Prefix, error)  { return nil, nil }
+func (flowMachine) FabricPath() string               { return "/run/netns/weft" }
+func (m flowMachine) BootID() string                 { return "boot " + m.h.boot }
 
 // flowNames keeps the newest zone.
 type flowNames struct {

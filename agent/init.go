@@ -32,6 +32,15 @@ func (a *Agent) Init(ctx context.Context, r api.InitRequest, progress func(strin
 	if err != nil {
 		return api.InitResult{}, err
 	}
+	finished, err := a.finishInit(ctx)
+	if err != nil {
+		return api.InitResult{}, api.Errorf(api.KindFailed, "init: %v", err).
+			WithHint("agentctl init, when the store answers; to give the earlier one up: rm %s", a.dir.file(pendingName))
+	}
+	if finished {
+		progress("finishing an earlier init")
+		return a.resumeInit()
+	}
 	store := a.cfg.Store
 	store.Consul, store.Prefix = cluster.Consul, cluster.Prefix
 	progress("opening the store" + inWords(store))
@@ -41,22 +50,45 @@ func (a *Agent) Init(ctx context.Context, r api.InitRequest, progress func(strin
 	}
 	defer s.abandon()
 	progress("writing the cluster's record")
+	if err := a.begun(s); err != nil {
+		return api.InitResult{}, explain("init", err)
+	}
 	if r.Adopt {
-		meta, err := s.pool.Adopt(ctx, s.meta(), s.poolHost())
-		if err != nil {
-			return api.InitResult{}, s.explain("init --adopt", err)
-		}
-		s.takeMeta(meta)
-		if err := s.readNetworks(ctx); err != nil {
-			return api.InitResult{}, s.explain("init --adopt", err)
-		}
-	} else if err := s.pool.Init(ctx, s.meta(), s.poolHost()); err != nil {
+		return a.adopt(ctx, s)
+	}
+	if err := s.pool.Init(ctx, s.meta(), s.poolHost()); err != nil {
+		a.notBegun(err)
 		return api.InitResult{}, s.explain("init", err)
 	}
 	if err := a.commit(s); err != nil {
 		return api.InitResult{}, errors.Join(explain("init", err), s.pool.Unregister(ctx, s.host.ID, s.host.Name))
 	}
 	return a.initResult(s)
+}
+
+// adopt takes over a cluster that every host has left. Its id is known only now,
+// and gossip was opened under another one: the membership is begun anew.
+func (a *Agent) adopt(ctx context.Context, s *session) (api.InitResult, error) {
+	meta, err := s.pool.Adopt(ctx, s.meta(), s.poolHost())
+	if err != nil {
+		a.notBegun(err)
+		return api.InitResult{}, s.explain("init --adopt", err)
+	}
+	s.cluster.take(meta)
+	if err := a.keep(s.host, s.cluster); err != nil {
+		return api.InitResult{}, errors.Join(explain("init --adopt", err), s.pool.Unregister(ctx, s.host.ID, s.host.Name))
+	}
+	s.abandon()
+	s.kept = true
+	return a.resumeInit()
+}
+
+// resumeInit begins the membership that an init has put on the disk.
+func (a *Agent) resumeInit() (api.InitResult, error) {
+	if err := a.resumeMember(); err != nil {
+		return api.InitResult{}, explain("init", err)
+	}
+	return a.initResult(a.member())
 }
 
 // newCluster checks an init request and makes the cluster's identity.
@@ -69,7 +101,7 @@ func (a *Agent) newCluster(r api.InitRequest) (clusterFile, error) {
 	_, _ = rand.Read(id[:])
 	_, _ = rand.Read(c.Keys[0])
 	c.ID = hex.EncodeToString(id[:])
-	changed := a.cfg
+	changed := a.config()
 	changed.Profile = or(r.Profile, a.cfg.Profile)
 	changed.Ports = PortConfig{
 		Gossip:    or(r.GossipPort, a.cfg.Ports.Gossip),
@@ -93,6 +125,9 @@ func (a *Agent) newCluster(r api.InitRequest) (clusterFile, error) {
 	c.GossipPort, c.TunnelPort, c.WireGuardPort = changed.Ports.Gossip, changed.Ports.Tunnel, changed.Ports.WireGuard
 	if c.Consul != "" {
 		var err error
+		if err = checkConsul(c.Consul); err != nil {
+			return c, api.Errorf(api.KindMisuse, "init: --consul %v", err).WithHint("agentctl init --consul http://192.0.2.10:8500")
+		}
 		if c.CA, err = readCA(a.cfg.Store.CAFile); err != nil {
 			return c, err
 		}

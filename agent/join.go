@@ -29,6 +29,10 @@ func (a *Agent) Join(ctx context.Context, r api.JoinRequest, progress func(strin
 	if err != nil {
 		return api.JoinResult{}, err
 	}
+	if err := checkConsul(r.Consul); err != nil {
+		return api.JoinResult{}, api.Errorf(api.KindMisuse, "join: --consul %v", err).
+			WithHint("agentctl join %s --token-file FILE --consul http://192.0.2.10:8500", r.Addresses[0])
+	}
 	cluster := a.tokenCluster(t, r, peers)
 	if s := a.member(); s != nil {
 		if s.forgottenBy() == "" || !r.Replace {
@@ -47,7 +51,7 @@ func (a *Agent) Join(ctx context.Context, r api.JoinRequest, progress func(strin
 		return api.JoinResult{}, explain("join", err)
 	}
 	defer s.abandon()
-	if err := s.enter(ctx, r.Replace, progress); err != nil {
+	if err := s.enter(ctx, r.Replace, peers, progress); err != nil {
 		return api.JoinResult{}, s.explain("join", err)
 	}
 	out := api.JoinResult{Cluster: cluster.ID}
@@ -127,7 +131,7 @@ func (a *Agent) checkMachine(c clusterFile) error {
 }
 
 // enter registers this host in the pool: its name is its own from then on.
-func (s *session) enter(ctx context.Context, replace bool, progress func(string)) error {
+func (s *session) enter(ctx context.Context, replace bool, peers []netip.AddrPort, progress func(string)) error {
 	meta, err := s.pool.Meta(ctx)
 	if err != nil {
 		return err
@@ -137,67 +141,12 @@ func (s *session) enter(ctx context.Context, replace bool, progress func(string)
 	}
 	s.takeMeta(meta)
 	if replace {
-		if err := s.replace(ctx, progress); err != nil {
+		if err := s.replace(ctx, peers, progress); err != nil {
 			return err
 		}
 	}
 	progress("registering " + s.host.Name)
 	return s.pool.Register(ctx, s.poolHost())
-}
-
-// replace fences the dead host whose name this one takes.
-func (s *session) replace(ctx context.Context, progress func(string)) error {
-	hosts, err := s.pool.Hosts(ctx)
-	if err != nil {
-		return err
-	}
-	for _, h := range hosts {
-		if h.Name != s.host.Name {
-			continue
-		}
-		// At our own address only the host that we replace can have been.
-		if h.VTEP != s.cfg.Advertise && gossipAnswers(h.Gossip) {
-			return api.Errorf(api.KindConflict, "host %s is alive at %s: its name cannot be taken", h.Name, h.Gossip.Addr()).
-				WithHint("agentd --name NAME # another one")
-		}
-		progress("fencing the host that had the name " + h.Name)
-		old, err := s.pool.Fence(ctx, h.Name, s.host.Name)
-		s.replaced = old.ID
-		return err
-	}
-	return nil
-}
-
-// freeReplaced gives back what the host held whose name this one took, once
-// every member knows that it is gone.
-func (s *session) freeReplaced(ctx context.Context, progress func(string)) {
-	if s.replaced.IsZero() {
-		return
-	}
-	progress("freeing what the replaced host held")
-	s.directory.Forget([]discovery.HostID{s.replaced})
-	s.awaitFence(ctx, s.replaced)
-	if _, _, err := s.pool.FreeHeld(ctx, s.replaced); err != nil {
-		s.log.Warn("what the replaced host held is not free yet, tried again every minute", "err", err)
-		s.mu.Lock()
-		s.unfreed = s.replaced
-		s.mu.Unlock()
-	}
-}
-
-// freeAgain tries once more to free what a replaced host held.
-func (s *session) freeAgain(ctx context.Context) {
-	s.mu.Lock()
-	id := s.unfreed
-	s.mu.Unlock()
-	if id.IsZero() {
-		return
-	}
-	if _, _, err := s.pool.FreeHeld(ctx, id); err == nil {
-		s.mu.Lock()
-		s.unfreed = discovery.HostID{}
-		s.mu.Unlock()
-	}
 }
 
 // meet joins the gossip, finds out whether the tunnel works, and returns the

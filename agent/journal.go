@@ -24,6 +24,7 @@ type Local struct {
 	Docker    *DockerLocal       `json:"docker,omitempty"`    // of a container of Docker's
 	Sandbox   string             `json:"sandbox,omitempty"`   // path of the network namespace; empty: the host itself, or Docker's business
 	Cookie    uint64             `json:"cookie,omitempty"`    // the namespace's, SO_NETNS_COOKIE: a namespace made again under one path is another
+	Boot      string             `json:"boot,omitempty"`      // of the machine when the cookie was read: another boot counts cookies anew
 	Ifname    string             `json:"ifname,omitempty"`
 	Addrs     []netip.Prefix     `json:"addrs"` // with the length of the subnet
 	NoDefault bool               `json:"no_default,omitempty"`

@@ -107,20 +107,40 @@ func Load(path string, flags map[string]string) (Config, error) {
 // ErrReload is wrapped when a reload finds a changed key that needs a restart.
 var ErrReload = errors.New("a change of it needs a restart")
 
-// Reload says whether a running agent may take next over cfg: only the log
-// level differs. The error names the first other key.
+// Reload says whether a running agent may take next over c: only the log level
+// differs. The error names the other keys that do, as the file has them.
 func (c Config) Reload(next Config) error {
-	next.LogLevel = c.LogLevel
-	if !next.Advertise.IsValid() {
-		next.Advertise = c.Advertise
-	}
-	a, b := reflect.ValueOf(c), reflect.ValueOf(next)
-	for i := range a.NumField() {
-		if !reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
-			return fmt.Errorf("reload: %s: %w", strings.ToLower(a.Type().Field(i).Name), ErrReload)
+	var keys []string
+	running, wanted := c.values(), next.values()
+	for i, v := range running {
+		if !reflect.DeepEqual(v.value, wanted[i].value) {
+			keys = append(keys, v.key)
 		}
 	}
+	if len(keys) > 0 {
+		return fmt.Errorf("reload: %s: %w", strings.Join(keys, ", "), ErrReload)
+	}
 	return nil
+}
+
+type keyValue struct {
+	key   string
+	value any
+}
+
+// values are the settings that need a restart, by their keys in the file.
+func (c Config) values() []keyValue {
+	return []keyValue{
+		{"name", c.Name}, {"advertise", c.Advertise}, {"run_dir", c.RunDir}, {"data_dir", c.DataDir}, {"fabric", c.Fabric},
+		{"log_format", c.LogFormat},
+		{"consul.url", c.Store.Consul}, {"consul.prefix", c.Store.Prefix},
+		{"consul.token_file", c.Store.TokenFile}, {"consul.ca_file", c.Store.CAFile}, {"embedded_store", c.Store.Embedded},
+		{"domain", c.Domain}, {"pool", c.Pool},
+		{"gossip_port", c.Ports.Gossip}, {"tunnel_port", c.Ports.Tunnel}, {"wireguard_port", c.Ports.WireGuard},
+		{"profile", c.Profile}, {"avoid", c.Avoid},
+		{"dns.ttl", c.DNS.TTL}, {"dns.upstreams", c.DNS.Upstreams}, {"dns.resolv_conf", c.DNS.ResolvConf},
+		{"dns.forward_single_label", c.DNS.ForwardSingle}, {"dns.dead_grace", c.Grace},
+	}
 }
 
 // readRaw decodes a file strictly; an empty one is the default configuration.

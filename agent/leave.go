@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -74,6 +75,7 @@ func (s *session) giveBack(ctx context.Context, r api.LeaveRequest, progress fun
 	if err := errors.Join(s.vacate(ctx, api.LeaveRequest{Purge: r.Purge}, progress), s.detachAll(ctx)); err != nil {
 		return err
 	}
+	s.freeAgain(ctx)
 	for _, h := range s.leases.Blocks() {
 		if err := s.leases.Drop(h.ID); err != nil {
 			return err
@@ -100,7 +102,7 @@ func (a *Agent) end(ctx context.Context, s *session) error {
 	s.conflists.set(nil, true)
 	err := s.overlay.Clean(ctx)
 	s.close()
-	return errors.Join(err, a.dir.remove("cluster.json", "host.json", "leases.db", "view.db", tokenFile, "consul-ca.pem"))
+	return errors.Join(err, a.dir.remove("cluster.json", "host.json", unfreedName, pendingName, "leases.db", "view.db", tokenFile, "consul-ca.pem"))
 }
 
 // dismiss ends a membership that the cluster has ended already. What still runs
@@ -159,35 +161,73 @@ func (s *session) vacate(ctx context.Context, r api.LeaveRequest, progress func(
 
 // remove takes a dead host out: first the fence, so that it cannot come back
 // with what is given away; then, when every member knows, what it held. It is
-// safe to repeat.
-func (s *session) remove(ctx context.Context, name string, progress func(string)) error {
-	name = strings.ToLower(name)
-	for _, m := range s.directory.View().Members {
-		if m.Name == name && (m.Status == discovery.StatusAlive || m.Status == discovery.StatusSuspect) {
-			return api.Errorf(api.KindConflict, "%s is alive at %s", name, m.Gossip.Addr()).WithHint("agentctl leave # on %s", name)
-		}
+// safe to repeat. A host is given by name, or by its id, since a dead one may
+// share its name with a living one.
+func (s *session) remove(ctx context.Context, nameOrID string, progress func(string)) error {
+	name := strings.ToLower(nameOrID)
+	lost, err := s.deadMembers(name)
+	if err != nil {
+		return err
 	}
 	progress("fencing " + name)
-	h, err := s.pool.Fence(ctx, name, s.host.Name)
+	ids, err := s.fence(ctx, name, lost)
 	if err != nil {
 		return err
 	}
-	s.directory.Forget([]discovery.HostID{h.ID})
+	s.directory.Forget(ids)
 	progress("waiting until every member knows")
-	s.awaitFence(ctx, h.ID)
+	s.awaitFence(ctx, ids)
 	progress("freeing what " + name + " held")
-	blocks, addrs, err := s.pool.FreeHeld(ctx, h.ID)
-	if err != nil {
-		return err
+	for _, id := range ids {
+		blocks, addrs, err := s.pool.FreeHeld(ctx, id)
+		if err != nil {
+			return err
+		}
+		s.log.Info("host removed", "member", name, "id", id, "blocks", blocks, "addrs", addrs)
 	}
-	s.log.Info("host removed", "member", name, "blocks", blocks, "addrs", addrs)
 	s.poke()
 	return nil
 }
 
-// awaitFence waits until every alive member acknowledges the fence, at most
+// deadMembers are those that gossip knows under a name or an id. A living one is
+// an error.
+func (s *session) deadMembers(nameOrID string) (dead []discovery.Member, err error) {
+	for _, m := range s.directory.View().Members {
+		switch {
+		case m.Name != nameOrID && m.ID.String() != nameOrID || m.Status == discovery.StatusLeft:
+		case m.Status == discovery.StatusAlive || m.Status == discovery.StatusSuspect:
+			err = api.Errorf(api.KindConflict, "%s is alive at %s", m.Name, m.Gossip.Addr()).WithHint("agentctl leave # on %s", m.Name)
+		default:
+			dead = append(dead, m)
+		}
+	}
+	if err != nil && len(dead) > 0 {
+		err = api.Errorf(api.KindConflict, "a living host has the name %s as well", nameOrID).
+			WithHint("agentctl leave --force %s # removes the dead one", dead[0].ID)
+	}
+	return dead, err
+}
+
+// fence removes those that gossip calls dead from the pool, by id: their record
+// may have been lost with a wiped store, and their name be another's by now. A
+// host that gossip does not know is found by its name there.
+func (s *session) fence(ctx context.Context, name string, dead []discovery.Member) (ids []discovery.HostID, err error) {
+	for _, m := range dead {
+		if err := s.pool.FenceLost(ctx, m.ID, m.Name, s.host.Name); err != nil {
+			return nil, err
+		}
+		ids = append(ids, m.ID)
+	}
+	if len(ids) > 0 {
+		return ids, nil
+	}
+	h, err := s.pool.Fence(ctx, name, s.host.Name)
+	return []discovery.HostID{h.ID}, err
+}
+
+// awaitFence waits until every alive member acknowledges the fences, at most
 // 10 s: one that does not answer learns of it from the pool.
-func (s *session) awaitFence(ctx context.Context, id discovery.HostID) {
+func (s *session) awaitFence(ctx context.Context, ids []discovery.HostID) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for {
@@ -200,7 +240,7 @@ func (s *session) awaitFence(ctx context.Context, id discovery.HostID) {
 		}
 		waiting := 0
 		for _, m := range v.Members {
-			if m.ID != id && m.Status == discovery.StatusAlive && m.Header.GoneHash != own {
+			if !slices.Contains(ids, m.ID) && m.Status == discovery.StatusAlive && m.Header.GoneHash != own {
 				waiting++
 			}
 		}
@@ -216,20 +256,15 @@ func (s *session) awaitFence(ctx context.Context, id discovery.HostID) {
 	}
 }
 
-// gossipAnswers reports whether an agent answers on a gossip address. Refused
-// means a living kernel without an agent: its name may be taken.
+// gossipAnswers reports whether a kernel answers on a gossip address: with an
+// agent, or without one by refusing. Its containers may run in either case.
 func gossipAnswers(a netip.AddrPort) bool {
 	c, err := net.DialTimeout("tcp", a.String(), 2*time.Second)
 	if err != nil {
-		return !errors.Is(err, syscall.ECONNREFUSED) && !isTimeout(err) && !errors.Is(err, syscall.EHOSTUNREACH)
+		return errors.Is(err, syscall.ECONNREFUSED)
 	}
 	_ = c.Close()
 	return true
-}
-
-func isTimeout(err error) bool {
-	var n net.Error
-	return errors.As(err, &n) && n.Timeout()
 }
 
 // forgottenBy says who took this host out of the cluster; empty: nobody.

@@ -19,10 +19,12 @@ import (
 // what to do about it.
 func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 	st := api.Status{
-		State: "not-a-member", Name: a.cfg.Name, Version: Version, Address: a.cfg.Advertise.String(),
+		State: "not-a-member", Name: a.cfg.Name, Version: Version, Address: a.config().Advertise.String(),
 		Fabric: a.parts.Host.FabricPath(), PID: os.Getpid(), Checks: []api.Check{},
 	}
+	a.move.RLock()
 	s := a.member()
+	a.move.RUnlock()
 	if s == nil {
 		st.Checks = append(st.Checks, api.Check{Name: "membership", State: api.CheckFail, Detail: "this host is not a member of a cluster",
 			Hint: notMember})
@@ -54,6 +56,11 @@ func (s *session) checkMembership() api.Check {
 		c.Hint = "agentctl leave --purge\nagentctl join ADDRESS --token-file FILE"
 		return c
 	}
+	if why := s.addressGone(); why != "" {
+		c.State, c.Detail = api.CheckFail, why
+		c.Hint = "ip addr; without advertise in agentd.yaml the agent follows the default route"
+		return c
+	}
 	alive, total := 0, 0
 	var missing []string
 	for _, m := range s.directory.View().Members {
@@ -78,7 +85,7 @@ func (s *session) checkMembership() api.Check {
 func (s *session) checkStore(context.Context) api.Check {
 	c := api.Check{Name: "store", State: api.CheckOK, Detail: strings.TrimSpace(inWords(s.cfg.Store))}
 	if err := s.pool.Healthy(); err != nil {
-		c.State, c.Detail = api.CheckFail, c.Detail+": "+err.Error()
+		c.State, c.Detail = api.CheckFail, err.Error()
 		c.Hint = "agentctl status --wait # what is attached goes on; new networks and blocks wait"
 	}
 	return c
@@ -117,6 +124,10 @@ func (s *session) checkKernel() api.Check {
 
 func (s *session) checkDNS() api.Check {
 	c := api.Check{Name: "dns", State: api.CheckOK, Detail: "answering"}
+	if names := s.unnamed(); len(names) > 0 {
+		c.State, c.Detail = api.CheckWarn, "answering, but these are no names that DNS can carry: "+strings.Join(names, ", ")
+		c.Hint = "agentctl network connect NETWORK CONTAINER --alias NAME # one of letters, digits, - and _, at most 63"
+	}
 	var all []string
 	for _, err := range s.names.Problems() {
 		all = append(all, err.Error())
@@ -134,36 +145,53 @@ func (a *Agent) Members(context.Context) ([]api.Member, error) {
 	if err != nil {
 		return nil, err
 	}
-	members := s.directory.View().Members
+	return memberRows(s.directory.View().Members), nil
+}
+
+// memberRows lists the members. One that has left is not shown when its name is
+// in use again, nor when gossip never reached it: its join failed, and only a
+// goodbye went round.
+func memberRows(members []discovery.Member) []api.Member {
 	here := map[string]bool{}
 	for _, m := range members {
 		here[m.Name] = here[m.Name] || m.Status != discovery.StatusLeft
 	}
 	out := []api.Member{}
 	for _, m := range members {
-		if m.Status == discovery.StatusLeft && here[m.Name] {
-			continue // it came back, or another host has its name now
+		if m.Status == discovery.StatusLeft && (here[m.Name] || !m.Gossip.IsValid()) {
+			continue
 		}
-		out = append(out, api.Member{
-			Name: m.Name, ID: m.ID.String(), Address: m.Gossip.Addr().String(), Status: m.Status.String(),
+		row := api.Member{
+			Name: m.Name, ID: m.ID.String(), Status: m.Status.String(),
 			Version: m.Version, RTT: float64(m.RTT.Microseconds()) / 1000,
-		})
+		}
+		if a := or(m.Gossip.Addr(), m.Header.VTEP); a.IsValid() {
+			row.Address = a.String()
+		}
+		out = append(out, row)
 	}
-	return out, nil
+	return out
 }
 
 // Endpoints implements api.Service.
-func (a *Agent) Endpoints(_ context.Context, f api.EndpointFilter) ([]api.Endpoint, error) {
+func (a *Agent) Endpoints(ctx context.Context, f api.EndpointFilter) ([]api.Endpoint, error) {
 	s, err := a.requireMember()
 	if err != nil {
 		return nil, err
 	}
 	if f.Network != "" {
-		n, ok := s.network(f.Network)
+		n, ok := s.findNetwork(ctx, f.Network)
 		if !ok {
 			return nil, noNetwork(f.Network)
 		}
 		f.Network = n.Name
+	}
+	if f.Host != "" {
+		host := strings.ToLower(f.Host)
+		if !slices.ContainsFunc(s.directory.View().Members, func(m discovery.Member) bool { return m.Name == host }) {
+			return nil, api.Errorf(api.KindNotFound, "no host %s", f.Host).WithHint("agentctl members")
+		}
+		f.Host = host
 	}
 	out := []api.Endpoint{}
 	for _, e := range s.endpoints() {
@@ -221,11 +249,11 @@ func (a *Agent) Endpoint(_ context.Context, nameOrID string) (api.Endpoint, erro
 	return s.oneEndpoint(nameOrID)
 }
 
-// oneEndpoint finds an endpoint of any host by id, or by a name that only one
-// has.
+// oneEndpoint finds an endpoint of any host by id, or by a name or the start of
+// an id that only one has.
 func (s *session) oneEndpoint(nameOrID string) (api.Endpoint, error) {
 	want := strings.ToLower(nameOrID)
-	var found []api.Endpoint
+	var found, begin []api.Endpoint
 	for _, e := range s.endpoints() {
 		if e.ID == want {
 			return e, nil
@@ -233,6 +261,12 @@ func (s *session) oneEndpoint(nameOrID string) (api.Endpoint, error) {
 		if e.Name == want {
 			found = append(found, e)
 		}
+		if len(want) >= 4 && strings.HasPrefix(e.ID, want) {
+			begin = append(begin, e)
+		}
+	}
+	if len(found) == 0 {
+		found = begin
 	}
 	switch len(found) {
 	case 1:

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/weft-net/weft/discovery"
@@ -43,7 +44,7 @@ func (s *session) pass(ctx context.Context) {
 	if err != nil && ctx.Err() == nil && (s.passErr == nil || s.passErr.Error() != err.Error()) {
 		s.log.Warn("kernel not as wanted, will be retried", "err", err)
 	}
-	s.passErr = err
+	s.passErr, s.zone = err, zone
 	s.carried = own.Carried
 	s.mu.Unlock()
 	for _, w := range waiters {
@@ -279,36 +280,25 @@ func (s *session) deliver(c pool.Contents) {
 	s.poke()
 }
 
-// housekeep does what depends on time or on others: it finishes deletions,
-// leases the host's own addresses, refreshes the header and re-asserts what a
-// wiped store lost.
-func (s *session) housekeep(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for n := 0; ; n++ {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		s.finishDeletions(ctx)
-		s.leaveDeleted(ctx)
-		s.freeUnclaimed(ctx, time.Now())
-		s.hostAddresses(ctx)
-		s.lookAsking()
-		if n%10 == 0 {
-			s.directory.SetHeader(s.describe)
-			s.reassert(ctx)
-		}
-		if n%60 == 0 {
-			s.freeAgain(ctx)
-		}
+// findNetwork is network for a request: before a name is called unknown the store
+// is asked, once, since another host may have made the network a moment ago.
+func (s *session) findNetwork(ctx context.Context, nameOrID string) (discovery.Network, bool) {
+	n, ok := s.network(nameOrID)
+	if ok || s.pool.Healthy() != nil {
+		return n, ok
 	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := s.readNetworks(ctx); err != nil {
+		return n, false
+	}
+	return s.network(nameOrID)
 }
 
 // network finds a network by name, id or the start of an id of at least four
 // digits.
 func (s *session) network(nameOrID string) (discovery.Network, bool) {
+	nameOrID = strings.ToLower(nameOrID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, n := range s.networks {

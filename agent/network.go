@@ -64,19 +64,7 @@ func (s *session) checkNetwork(r api.NetworkCreateRequest) (pool.NetworkSpec, []
 	if err := readOptions(r.Options, &spec); err != nil {
 		return spec, nil, err
 	}
-	return spec, publicSubnets(r.Subnets), nil
-}
-
-// publicSubnets warns of subnets that somebody else owns on the internet. What
-// is no subnet at all is refused by the pool.
-func publicSubnets(subnets []string) []string {
-	var warnings []string
-	for _, s := range subnets {
-		if p, err := netip.ParsePrefix(s); err == nil && !private(p) {
-			warnings = append(warnings, fmt.Sprintf("%s is neither private nor for documentation: its real owner cannot be reached from this network", p))
-		}
-	}
-	return warnings
+	return spec, append(publicSubnets(r.Subnets), s.tooLarge(spec.MTU)...), nil
 }
 
 // readOptions reads the driver options that this release has.
@@ -100,18 +88,6 @@ func readOptions(options map[string]string, spec *pool.NetworkSpec) error {
 		spec.Options[k] = v
 	}
 	return nil
-}
-
-// privateNets are RFC 1918, RFC 6598, RFC 3927, RFC 2544 and the documentation
-// ranges of RFC 5737.
-var privateNets = []netip.Prefix{
-	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
-	netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("198.18.0.0/15"),
-	netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("203.0.113.0/24"),
-}
-
-func private(p netip.Prefix) bool {
-	return slices.ContainsFunc(privateNets, func(q netip.Prefix) bool { return q.Contains(p.Addr()) && q.Bits() <= p.Bits() })
 }
 
 // avoidEverywhere is what no automatic subnet may overlap, with the host it
@@ -162,12 +138,12 @@ func (a *Agent) Networks(context.Context) ([]api.Network, error) {
 }
 
 // Network implements api.Service.
-func (a *Agent) Network(_ context.Context, nameOrID string) (api.Network, error) {
+func (a *Agent) Network(ctx context.Context, nameOrID string) (api.Network, error) {
 	s, err := a.requireMember()
 	if err != nil {
 		return api.Network{}, err
 	}
-	n, ok := s.network(nameOrID)
+	n, ok := s.findNetwork(ctx, nameOrID)
 	if !ok {
 		return api.Network{}, noNetwork(nameOrID)
 	}
@@ -231,12 +207,16 @@ func withLength(n discovery.Network, a netip.Addr) string {
 }
 
 func memberName(v discovery.View, id discovery.HostID) string {
-	for _, m := range v.Members {
-		if m.ID == id {
-			return m.Name
-		}
+	return or(memberOf(v, id).Name, id.String())
+}
+
+// memberOf is the member of that id, a zero one when it is not known.
+func memberOf(v discovery.View, id discovery.HostID) discovery.Member {
+	i := slices.IndexFunc(v.Members, func(m discovery.Member) bool { return m.ID == id })
+	if i < 0 {
+		return discovery.Member{}
 	}
-	return id.String()
+	return v.Members[i]
 }
 
 // NetworkRemove implements api.Service: refused while an endpoint is on the
@@ -246,7 +226,7 @@ func (a *Agent) NetworkRemove(ctx context.Context, nameOrID string, force bool) 
 	if err != nil {
 		return err
 	}
-	n, ok := s.network(nameOrID)
+	n, ok := s.findNetwork(ctx, nameOrID)
 	if !ok {
 		return noNetwork(nameOrID)
 	}
@@ -260,12 +240,7 @@ func (a *Agent) NetworkRemove(ctx context.Context, nameOrID string, force bool) 
 		return s.explain(what, err)
 	}
 	if force {
-		for _, m := range v.Members {
-			if m.Status == discovery.StatusDead {
-				err = errors.Join(err, s.pool.FreeNetworkHeld(ctx, n, m.ID))
-			}
-		}
-		if err != nil {
+		if err := s.freeAbsent(ctx, n); err != nil {
 			return s.explain(what, err)
 		}
 	}
@@ -303,7 +278,7 @@ func (s *session) awaitDeleted(ctx context.Context, n discovery.Network) error {
 					WithHint("agentctl network rm -f %s # detaches them", n.Name)
 			}
 			return api.Errorf(api.KindTimeout, "marked as deleting, but a host still holds addresses of it").
-				WithHint("agentctl members\nagentctl leave --force NAME # frees what a dead host holds")
+				WithHint("agentctl network rm -f %s # frees those of hosts that are away", n.Name)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -394,7 +369,10 @@ func (s *session) reassert(ctx context.Context) {
 	if !lost && !errors.Is(s.pool.Healthy(), pool.ErrNoCluster) {
 		return
 	}
-	if err := s.pool.Reassert(ctx, s.meta(), s.poolHost(), s.networkList(), s.leases.Held()); err != nil {
+	err := errors.Join(
+		s.pool.Reassert(ctx, s.meta(), s.poolHost(), s.networkList(), s.leases.Held()),
+		s.pool.ReassertAddrs(ctx, s.poolHost(), s.networkList(), s.leases.HeldAddrs()))
+	if err != nil {
 		s.log.Warn("the store was wiped or restored and does not take everything back", "err", err)
 		return
 	}

@@ -69,6 +69,8 @@ type Leases interface {
 	// Blocks are those in hand, for the header; Held as the pool knows them.
 	Blocks() []discovery.HeaderNetwork
 	Held() []discovery.Block
+	// HeldAddrs are the addresses that the pool records one by one.
+	HeldAddrs() []discovery.ReservedAddr
 	// Leases lists those that endpoints hold.
 	Leases() []ipam.Owned
 	Changes() <-chan struct{}
@@ -87,6 +89,7 @@ type Pool interface {
 	Register(ctx context.Context, h pool.Host) error
 	Unregister(ctx context.Context, self discovery.HostID, name string) error
 	Fence(ctx context.Context, name, by string) (pool.Host, error)
+	FenceLost(ctx context.Context, id discovery.HostID, name, by string) error
 	FreeHeld(ctx context.Context, id discovery.HostID) (blocks, addrs int, err error)
 	CreateNetwork(ctx context.Context, spec pool.NetworkSpec) (discovery.Network, error)
 	DeleteNetwork(ctx context.Context, name, by string, force bool) (discovery.Network, error)
@@ -95,6 +98,7 @@ type Pool interface {
 	Networks(ctx context.Context) ([]discovery.Network, error)
 	Watch(ctx context.Context, deliver func(pool.Contents)) error
 	Reassert(ctx context.Context, m pool.Meta, h pool.Host, networks []discovery.Network, blocks []discovery.Block) error
+	ReassertAddrs(ctx context.Context, h pool.Host, networks []discovery.Network, addrs []discovery.ReservedAddr) error
 	Healthy() error
 }
 
@@ -111,8 +115,12 @@ type Host interface {
 	Privileged() error
 	// DefaultAddr is the source address of the default route.
 	DefaultAddr() (netip.Addr, error)
+	// HasAddr reports whether a device of the host has the address.
+	HasAddr(a netip.Addr) (bool, error)
 	// Routes are the subnets that this host reaches without us.
 	Routes() ([]netip.Prefix, error)
+	// BootID tells this start of the machine from any other; empty: unknown.
+	BootID() string
 	// FabricPath is the path of the namespace with the bridges.
 	FabricPath() string
 }

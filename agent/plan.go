@@ -233,6 +233,11 @@ func (p planner) names(n discovery.Network) dns.Network {
 			SRV:     services(r.SRV),
 			Unready: r.Health == discovery.HealthStarting || r.Health == discovery.HealthUnhealthy,
 		})
+		if r.Runtime == runtimeHost {
+			for _, a := range r.Addrs() {
+				out.Hosts = append(out.Hosts, dns.Host{Name: r.Name, Addr: a})
+			}
+		}
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 // wire joins probe sockets by address; blocked ones receive nothing.
 type wire struct {
+	mu      sync.Mutex
 	sockets map[overlay.MAC]chan frame
 	blocked map[overlay.MAC]bool
 }
@@ -28,8 +30,21 @@ type wireSocket struct {
 	self overlay.MAC
 }
 
+// socket returns the channel of an address, nil when there is none.
+func (w *wire) socket(a overlay.MAC) chan frame {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.sockets[a]
+}
+
+func (w *wire) add(a overlay.MAC) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sockets[a] = make(chan frame, 1000)
+}
+
 func (s wireSocket) Send(to overlay.MAC, payload []byte) error {
-	if c, ok := s.sockets[to]; ok && !s.blocked[to] {
+	if c := s.socket(to); c != nil && !s.blocked[to] {
 		c <- frame{s.self, slices.Clone(payload)}
 	}
 	return nil
@@ -37,7 +52,7 @@ func (s wireSocket) Send(to overlay.MAC, payload []byte) error {
 
 func (s wireSocket) Receive(ctx context.Context, buf []byte) (int, overlay.MAC, error) {
 	select {
-	case f := <-s.sockets[s.self]:
+	case f := <-s.socket(s.self):
 		return copy(buf, f.payload), f.from, nil
 	case <-ctx.Done():
 		return 0, overlay.MAC{}, ctx.Err()

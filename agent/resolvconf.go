@@ -20,15 +20,71 @@ const netnsEtc = "/etc/netns"
 // user's.
 const resolvMark = "# weft: endpoint "
 
-// keptSuffix is appended to a resolv.conf that was there before ours.
-const keptSuffix = ".before-weft"
+// resolvFiles are the resolv.conf files of named namespaces, and what was there
+// before ours. The latter are kept elsewhere: ip-netns(8) binds every file of
+// the namespace's directory over its namesake in /etc, and complains of one that
+// has none.
+type resolvFiles struct {
+	etc  string // holds NAME/resolv.conf
+	kept string // holds NAME: the file that was there before
+}
+
+func newResolvFiles(dataDir string) resolvFiles {
+	return resolvFiles{etc: netnsEtc, kept: filepath.Join(dataDir, "resolv")}
+}
+
+func (f resolvFiles) path(netns string) string { return filepath.Join(f.etc, netns, "resolv.conf") }
+
+// write puts our file in the place of one that is the user's, of which it keeps
+// a copy.
+func (f resolvFiles) write(netns string, b []byte) error {
+	path := f.path(netns)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	old, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
+		return err
+	case !bytes.HasPrefix(old, []byte(resolvMark)):
+		if err := os.MkdirAll(f.kept, 0o700); err != nil {
+			return err
+		}
+		if err := replaceFile(filepath.Join(f.kept, netns), old, 0o644); err != nil {
+			return err
+		}
+	}
+	return replaceFile(path, b, 0o644)
+}
+
+// takeBack removes our file and restores the one that was there before. A file
+// that is the user's is left alone.
+func (f resolvFiles) takeBack(netns string) error {
+	path, kept := f.path(netns), filepath.Join(f.kept, netns)
+	now, err := os.ReadFile(path)
+	if err != nil || !bytes.HasPrefix(now, []byte(resolvMark)) {
+		return nil
+	}
+	old, err := os.ReadFile(kept)
+	switch {
+	case err == nil:
+		err = errors.Join(replaceFile(path, old, 0o644), os.Remove(kept))
+	case errors.Is(err, os.ErrNotExist):
+		err = os.Remove(path)
+	}
+	// Empty directories are ours as well.
+	_ = os.Remove(filepath.Dir(path))
+	_ = os.Remove(f.kept)
+	return err
+}
 
 // renderResolv gives a named namespace the resolver of the networks that its
 // endpoints are on, so that `ip netns exec NAME …` resolves names at once; the
 // one with the default route is asked. A file that is not ours is kept aside,
 // and comes back with the last endpoint.
 func (s *session) renderResolv(netns string) error {
-	path := filepath.Join(netnsEtc, netns, "resolv.conf")
+	files := newResolvFiles(s.cfg.DataDir)
 	var on []Local
 	for _, l := range s.journal.all() {
 		if l.Resolv == netns {
@@ -36,7 +92,7 @@ func (s *session) renderResolv(netns string) error {
 		}
 	}
 	if len(on) == 0 {
-		return takeBackResolv(path)
+		return files.takeBack(netns)
 	}
 	slices.SortStableFunc(on, func(a, b Local) int { return a.Created.Compare(b.Created) })
 	first, ok := s.network(on[0].Endpoint.Network.String())
@@ -56,46 +112,11 @@ func (s *session) renderResolv(netns string) error {
 	// (musl asks all at once and takes the first answer).
 	fmt.Fprintf(&b, "nameserver %s\n", first.Subnets[0].Gateway)
 	fmt.Fprintf(&b, "search %s\noptions ndots:1\n", strings.Join(slices.Compact(search), " "))
-	if err := keepResolv(path); err != nil {
-		return err
-	}
-	return replaceFile(path, b.Bytes(), 0o644)
+	return files.write(netns, b.Bytes())
 }
 
-// keepResolv moves a file that is not ours out of the way, once.
-func keepResolv(path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	old, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) || err == nil && bytes.HasPrefix(old, []byte(resolvMark)) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(path, path+keptSuffix)
-}
-
-// takeBackResolv removes our file and restores the one that was there before.
-func takeBackResolv(path string) error {
-	old, err := os.ReadFile(path)
-	if err != nil || !bytes.HasPrefix(old, []byte(resolvMark)) {
-		return nil
-	}
-	if err := os.Remove(path); err != nil {
-		return err
-	}
-	err = os.Rename(path+keptSuffix, path)
-	if errors.Is(err, os.ErrNotExist) {
-		// Nothing was there before; an empty directory is ours as well.
-		_ = os.Remove(filepath.Dir(path))
-		return nil
-	}
-	return err
-}
-
-// restoreResolv rewrites the namespace's file after one of its endpoints went.
+// restoreResolv rewrites the namespace's file after one of its endpoints went,
+// or came back.
 func (s *session) restoreResolv(l Local) {
 	if l.Resolv == "" {
 		return
@@ -103,6 +124,30 @@ func (s *session) restoreResolv(l Local) {
 	if err := s.renderResolv(l.Resolv); err != nil {
 		s.log.Warn("resolv.conf of the namespace not restored", "netns", l.Resolv, "err", err)
 	}
+}
+
+// cleanResolv takes back every file that the journal of a data directory names,
+// for a host without a running agent.
+func cleanResolv(dir *dataDir) error {
+	if _, err := os.Stat(dir.file("leases.db")); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	db, err := openBolt(dir.file("leases.db"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	j, err := openJournal(db)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, l := range j.all() {
+		if l.Resolv != "" {
+			errs = append(errs, newResolvFiles(dir.path).takeBack(l.Resolv))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // resolvers are the nameservers of a resolv.conf(5); none when it cannot be

@@ -3,11 +3,9 @@ package agent
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -21,6 +19,7 @@ import (
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
 	"github.com/weft-net/weft/discovery/pool"
+	"github.com/weft-net/weft/dns"
 )
 
 // linger is how long a network's devices stay after its last local endpoint
@@ -59,8 +58,7 @@ type session struct {
 	directoryRuns bool
 	probesRun     bool
 	stopLeases    atomic.Pointer[context.CancelFunc]
-	stopping      atomic.Bool      // by halt: not by a task that failed
-	replaced      discovery.HostID // whose name join took
+	stopping      atomic.Bool // by halt: not by a task that failed
 	started       time.Time
 	kept          bool       // the membership is on the disk
 	locks         keyedLocks // by sandbox: one request at a time for each
@@ -74,7 +72,7 @@ type session struct {
 	absent     map[discovery.NetworkID]time.Time // shown before, and since then neither listed nor deleted
 	listed     map[discovery.NetworkID]bool      // of them, those that the watch has shown
 	carried    map[discovery.NetworkID]bool      // by the last pass
-	unfreed    discovery.HostID                  // a replaced host whose blocks are still to be freed
+	unfreed    []discovery.HostID                // hosts whose name this one took, whose blocks are still to be freed
 	leaving    bool
 	complete   bool // everything was read once
 	read       bool // delivered since this agent started
@@ -85,6 +83,7 @@ type session struct {
 	attaching  map[discovery.EndpointID]bool
 	waiters    []chan error       // of settle
 	passErr    error              // of the last pass
+	zone       dns.Zone           // of the last pass
 	forgotten  string             // who took this host out, and when
 	registered []discovery.HostID // the pool's hosts; nil: not read since this agent started
 
@@ -100,7 +99,7 @@ type session struct {
 // opened.
 func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session, err error) {
 	s = &session{
-		cfg: a.cfg, log: a.log, cluster: cluster, host: host, nonce: a.nonce, data: a.dir,
+		cfg: a.config(), log: a.log, cluster: cluster, host: host, nonce: a.nonce, data: a.dir,
 		names: a.parts.Names, machine: a.parts.Host, probes: &prober{self: host.ID},
 		conflists: newConflists(a.cfg, a.log),
 		wake:      make(chan struct{}, 1), unplug: make(chan struct{}, 1), started: time.Now(), used: map[discovery.NetworkID]time.Time{}, attaching: map[discovery.EndpointID]bool{},
@@ -108,6 +107,9 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 	s.cfg.adopt(cluster, a.log)
 	s.forgotten = cluster.Forgotten
 	s.resolvers, s.bridged = map[string][]netip.Addr{}, map[discovery.EndpointID][]netip.Addr{}
+	if s.unfreed, err = a.dir.unfreed(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	s.group, s.ctx = errgroup.WithContext(ctx)
@@ -316,11 +318,11 @@ func (s *session) prune() error {
 		if l.ofHost() || l.Docker != nil || slices.Contains(plugged, l.Endpoint.ID.String()) {
 			continue
 		}
-		cookie, err := s.overlay.Identify(ctx, l.Sandbox)
-		if err == nil && cookie == l.Cookie {
+		gone, err := s.vanished(ctx, l)
+		if err == nil && !gone {
 			continue
 		}
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err != nil {
 			s.log.Warn("cannot tell whether the sandbox is there, keeping the endpoint", "endpoint", l.Endpoint.ID, "sandbox", l.Sandbox, "err", err)
 			continue
 		}

@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/docker"
@@ -118,6 +120,16 @@ func (host) DefaultAddr() (netip.Addr, error) { return linux.DefaultAddr() }
 func (host) Routes() ([]netip.Prefix, error)  { return linux.LocalRoutes() }
 func (h host) FabricPath() string             { return h.fabric }
 
+func (host) HasAddr(a netip.Addr) (bool, error) { return linux.HasAddr(a) }
+
+func (host) BootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
 // MakeFabric makes the fabric namespace, if it is not there.
 func MakeFabric(cfg Config) error {
 	if err := linux.MakeFabric(linux.FabricPath(cfg.Fabric)); err != nil {
@@ -126,8 +138,9 @@ func MakeFabric(cfg Config) error {
 	return nil
 }
 
-// Cleanup removes everything of ours from this host's kernel. The data
-// directory is kept; a running agent is an error.
+// Cleanup removes everything of ours from this host's kernel, and the resolv.conf
+// files of named namespaces. The data directory is kept; a running agent is an
+// error.
 func Cleanup(ctx context.Context, cfg Config, log *slog.Logger) error {
 	dir, err := openDataDir(cfg.DataDir)
 	if err != nil {
@@ -139,7 +152,7 @@ func Cleanup(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("cleanup: %w", err)
 	}
-	return errors.Join(k.Clean(ctx), k.Close())
+	return errors.Join(k.Clean(ctx), k.Close(), cleanResolv(dir))
 }
 
 // Hint is the next command to type after an error of the daemon itself.

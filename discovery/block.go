@@ -31,6 +31,13 @@ type Reservation struct {
 	Seq  uint64 // of the claim: +1 at each change of holder
 }
 
+// ReservedAddr is an address that the pool records for a host by itself.
+type ReservedAddr struct {
+	Network NetworkID
+	Addr    netip.Addr
+	Seq     uint64 // as Reservation's
+}
+
 // ErrFull is wrapped when a network has no free block or address left.
 var ErrFull = errors.New("no free address")
 

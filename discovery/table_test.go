@@ -42,7 +42,7 @@ func TestNamesOfADownMember(t *testing.T) {
 		{"dead after the grace", 0, 10 * time.Second, discovery.StatusDead, 10 * time.Second, discovery.EndpointSuspended, true},
 		{"back soon", discovery.FlagBackSoon, 0, discovery.StatusDead, 59 * time.Second, discovery.EndpointSuspended, false},
 		{"back soon, but it was not", discovery.FlagBackSoon, 0, discovery.StatusDead, time.Minute, discovery.EndpointSuspended, true},
-		{"its kernel answers", 0, 0, discovery.StatusAgentDown, time.Hour, discovery.EndpointSuspended, false},
+		{"its kernel answers", 0, 0, discovery.StatusAgentDown, time.Hour, discovery.EndpointLive, false},
 		{"left without a last version", 0, 0, discovery.StatusLeft, 0, discovery.EndpointSuspended, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -93,8 +93,8 @@ func (t *Table) recordStatus(o *owner, e entry, alone bool) EndpointStatus {
 	switch {
 	case o == t.own && e.ver > t.shown && !alone:
 		return EndpointPending
-	case o.status.down():
-		return EndpointSuspended
+	case o.status == StatusDead || o.status == StatusLeft:
+		return EndpointSuspended // with its agent down alone a host goes on to carry it
 	}
 	return EndpointLive
 }

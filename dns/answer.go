@@ -60,7 +60,7 @@ func (v *view) own(rest string, q question, s *scope) answer {
 func (v *view) qualified(rest string, s *scope) (hit, bool) {
 	name, last := cutLast(rest)
 	if last == "host" {
-		return v.member(name)
+		return v.member(name, s)
 	}
 	x := v.byName[last]
 	if !s.sees(x) {
@@ -72,15 +72,35 @@ func (v *view) qualified(rest string, s *scope) (hit, bool) {
 	return x.lookup(name)
 }
 
-// member finds <name>.host; host itself exists and holds nothing.
-func (v *view) member(name string) (hit, bool) {
+// member finds <name>.host; host itself exists and holds nothing. An endpoint is
+// given the host's address on a network that both are on: it may have no way to
+// the underlay.
+func (v *view) member(name string, s *scope) (hit, bool) {
 	addrs, ok := v.hosts[name]
+	if s.client {
+		for _, x := range s.networks {
+			if on := hostAddrsOn(x.Network, name); len(on) > 0 {
+				addrs, ok = on, true
+				break
+			}
+		}
+	}
 	if !ok {
 		return hit{}, name == ""
 	}
 	var h hit
 	h.v4, h.v6 = addresses([]Name{{Addrs: addrs}})
 	return h, true
+}
+
+// hostAddrsOn are the addresses that a host has on a network.
+func hostAddrsOn(n Network, name string) (addrs []netip.Addr) {
+	for _, h := range n.Hosts {
+		if fold(h.Name) == name {
+			addrs = append(addrs, h.Addr)
+		}
+	}
+	return addrs
 }
 
 // bare finds a name that was asked for without the domain.

@@ -285,6 +285,25 @@ func TestNamesThatDNSCannotCarryAreNotServed(t *testing.T) {
 	}
 }
 
+// An endpoint is given a host's address on a network that both are on, whoever
+// else asks its underlay address.
+func TestHostOnANetwork(t *testing.T) {
+	s := lonely(t, func(_ *Config, z *Zone) {
+		z.Networks[0].Hosts = []Host{{"Node1", addrs("192.0.2.200")[0]}, {"node3", addrs("192.0.2.203")[0]}}
+	})
+	for _, tt := range []struct{ from, name, want string }{
+		{"blue", "node1.host", "NOERROR 192.0.2.200"},
+		{"blue", "node3.host.weft.internal", "NOERROR 192.0.2.203"},
+		{"green", "node1.host", "NOERROR 203.0.113.1"},
+		{"green", "node3.host.weft.internal", "NXDOMAIN soa weft.internal."},
+		{"host", "node1.host", "NOERROR 203.0.113.1"},
+	} {
+		if got := ask(t, s, tt.from, tt.name, "A"); got != tt.want {
+			t.Errorf("%s asks for %s: got %s, want %s", tt.from, tt.name, got, tt.want)
+		}
+	}
+}
+
 func TestAddressesAreRotated(t *testing.T) {
 	s := lonely(t, func(_ *Config, z *Zone) {
 		z.Networks[0].Names = []Name{

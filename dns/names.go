@@ -45,6 +45,11 @@ const maxLabel = 63
 // behind it (255 bytes in all).
 const maxRelative = 150
 
+// Servable reports whether an endpoint's name or alias can be asked for: labels of
+// letters, digits, "-" and "_", at most 63 bytes each. What cannot is left out of
+// every answer.
+func Servable(name string) bool { return servable(fold(name)) }
+
 // servable reports whether a name can be a key: labels of letters, digits, "-"
 // and "_". Others cannot be asked for by the libc of any container.
 func servable(name string) bool {

@@ -36,10 +36,10 @@ type source struct {
 type scope struct {
 	first    *index // searched before networks; may be nil
 	networks []*index
+	client   bool // an endpoint, not the host itself
 	// confined askers are on internal networks only: nothing of theirs may
 	// leave this host.
 	confined bool
-	client   bool // an endpoint, and not the host
 }
 
 // newView indexes z, sharing with old, the view before it, what is equal.
@@ -106,7 +106,7 @@ func (v *view) addHost() {
 }
 
 func (v *view) clientScope(c Client) *scope {
-	s := &scope{confined: true, client: true}
+	s := &scope{client: true, confined: true}
 	for _, name := range c.Networks {
 		if x := v.byName[fold(name)]; x != nil {
 			s.networks = append(s.networks, x)

@@ -12,7 +12,7 @@ type Zone struct {
 	// NXDOMAIN, because a resolver asks again only after the former.
 	Complete bool
 	Networks []Network // sorted by name
-	Hosts    []Host    // sorted by name; answered under host.<Domain>
+	Hosts    []Host    // underlay addresses, sorted by name; answered under host.<Domain>
 	Clients  []Client  // who may ask on which device
 	// Address of this host that any program on it may ask, port 53; zero: none.
 	// It is listened on without a device and, over UDP, on each network's.
@@ -38,6 +38,9 @@ type Network struct {
 	// the network's names.
 	HostAccess bool
 	Names      []Name
+	// Hosts are the members that have an address of their own on the network:
+	// its endpoints are given that one for <name>.host.<domain>.
+	Hosts []Host
 }
 
 // Name is one endpoint's names and addresses. Several endpoints may share one:
@@ -58,7 +61,7 @@ type SRV struct {
 	Port              uint16
 }
 
-// Host is a member's underlay address under <name>.host.<domain>.
+// Host is a member's address under <name>.host.<domain>.
 type Host struct {
 	Name string
 	Addr netip.Addr

@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// ConsulURL is where the lab's Consul answers.
+func (l *Lab) ConsulURL() string { return consulURL }
+
 // StartConsul starts a Consul server on the underlay and waits for its leader.
 // Its data outlives StopConsul.
 func (l *Lab) StartConsul() {

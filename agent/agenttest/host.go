@@ -20,6 +20,7 @@ type Host struct {
 	Addr   netip.Addr
 	Dir    string   // run and data directory of the agent
 	More   []string // flags that the agent gets besides
+	Follow bool     // the agent is not told its address: it takes that of the default route
 
 	lab   *Lab
 	agent *process
@@ -44,7 +45,6 @@ func (h *Host) Socket() string { return filepath.Join(h.Dir, "run", "agentd.sock
 func (h *Host) Flags() []string {
 	flags := []string{
 		"--name", h.Name,
-		"--advertise", h.Addr.String(),
 		"--run-dir", filepath.Join(h.Dir, "run"),
 		"--data-dir", filepath.Join(h.Dir, "data"),
 		"--fabric", string(h.Fabric),
@@ -52,6 +52,9 @@ func (h *Host) Flags() []string {
 		"--docker-socket", filepath.Join(h.dockerDir(), "docker.sock"),
 		"--docker-plugin-socket", filepath.Join(h.dockerDir(), "weft.sock"),
 		"--log-level", "debug",
+	}
+	if !h.Follow {
+		flags = append(flags, "--advertise", h.Addr.String())
 	}
 	if h.lab.cfg.Store == Embedded {
 		flags = append(flags, "--embedded-store", h.lab.StoreSocket())
@@ -68,6 +71,16 @@ func (l *Lab) StoreSocket() string { return filepath.Join(l.Dir, "store.sock") }
 // Agentd is the command line of the agent inside the host, with more flags.
 func (h *Host) Agentd(args ...string) []string {
 	return h.NS.Enter(append([]string{filepath.Join(Programs(h.lab.t), "agentd")}, args...)...)
+}
+
+// Move gives the host another address in the place of the one it has.
+func (h *Host) Move(to netip.Addr) {
+	h.lab.t.Helper()
+	h.NS.batch(h.lab.t,
+		"addr del "+h.Addr.String()+"/24 dev eth0",
+		"addr add "+to.String()+"/24 dev eth0",
+		"route add default via "+routerAddr.String())
+	h.Addr = to
 }
 
 // Launch starts the agent. It does not wait for it.

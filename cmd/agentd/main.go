@@ -207,7 +207,8 @@ func fabricCommand(load func() (agent.Config, error)) *cobra.Command {
 func cleanupCommand(load func() (agent.Config, error), stderr io.Writer) *cobra.Command {
 	return &cobra.Command{
 		Use: "cleanup", Short: "Remove everything of weft's from this host's kernel", Args: noArgs,
-		Long: "cleanup removes links, rules and the fabric namespace from a host without a running agent.\n" +
+		Long: "cleanup removes links, rules, the fabric namespace and the resolv.conf files of named namespaces\n" +
+			"from a host without a running agent.\n" +
 			"The data directory is kept: an agent that is started again is a member again.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := load()

@@ -215,8 +215,8 @@ func TestDeadAgentOnALivingKernelKeepsItsNames(t *testing.T) {
 	})
 	t.Logf("detected after %v", took)
 	r, ok := nodes[0].record(endpoint(2, 1).ID)
-	if !ok || r.Hidden || r.Status != discovery.EndpointSuspended {
-		t.Errorf("record %v, hidden %v, status %v; want suspended and not hidden", ok, r.Hidden, r.Status)
+	if !ok || r.Hidden || r.Status != discovery.EndpointLive {
+		t.Errorf("record %v, hidden %v, status %v; want live and not hidden", ok, r.Hidden, r.Status)
 	}
 }
 

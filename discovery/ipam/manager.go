@@ -201,6 +201,22 @@ func (m *Manager) Held() []discovery.Block {
 	return out
 }
 
+// HeldAddrs returns the leased addresses that the pool records one by one, for a
+// pool that was wiped too, in no order.
+func (m *Manager) HeldAddrs() []discovery.ReservedAddr {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []discovery.ReservedAddr
+	for id, nw := range m.nets {
+		for _, h := range nw.owners {
+			if h.reserved && h.busy == nil && h.back == nil {
+				out = append(out, discovery.ReservedAddr{Network: id, Addr: h.addr, Seq: h.seq})
+			}
+		}
+	}
+	return out
+}
+
 // Leases returns every lease, in no order: what stands here without an
 // endpoint of that id has leaked and is for Free.
 func (m *Manager) Leases() []Owned {

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -31,6 +32,7 @@ func calls(p *pool.Pool, c *cluster, n discovery.Network) map[string]func(contex
 		"Register":   func(ctx context.Context) error { return p.Register(ctx, host("x", 9)) },
 		"Unregister": func(ctx context.Context) error { return p.Unregister(ctx, c.one.ID, "one") },
 		"Fence":      func(ctx context.Context) error { _, err := p.Fence(ctx, "one", "x"); return err },
+		"FenceLost":  func(ctx context.Context) error { return p.FenceLost(ctx, newID(), "x", "y") },
 		"FreeHeld":   func(ctx context.Context) error { _, _, err := p.FreeHeld(ctx, c.one.ID); return err },
 		"Networks":   func(ctx context.Context) error { _, err := p.Networks(ctx); return err },
 		"Create": func(ctx context.Context) error {
@@ -52,7 +54,10 @@ func calls(p *pool.Pool, c *cluster, n discovery.Network) map[string]func(contex
 		"TakeReserved": func(ctx context.Context) error { _, err := p.TakeReserved(ctx, n, a, c.one.ID, newID()); return err },
 		"Unreserve":    func(ctx context.Context) error { return p.Unreserve(ctx, n.ID, a, c.one.ID) },
 		"Reserved":     func(ctx context.Context) error { _, err := p.Reserved(ctx, n.ID, b.Prefix); return err },
-		"Reassert":     func(ctx context.Context) error { return p.Reassert(ctx, c.meta, c.one, nil, []pool.Block{b}) },
+		"ReassertAddrs": func(ctx context.Context) error {
+			return p.ReassertAddrs(ctx, c.one, []discovery.Network{n}, []discovery.ReservedAddr{{Network: n.ID, Addr: a, Seq: 1}})
+		},
+		"Reassert": func(ctx context.Context) error { return p.Reassert(ctx, c.meta, c.one, nil, []pool.Block{b}) },
 	}
 }
 
@@ -67,6 +72,9 @@ func allFail(t *testing.T, p *pool.Pool, c *cluster, n discovery.Network, want e
 			err := call(t.Context())
 			if !errors.Is(err, want) {
 				t.Errorf("%s: got %v, want %v", name, err, want)
+			}
+			if text := fmt.Sprint(err); strings.Contains(text, "/v1/kv") {
+				t.Errorf("%s: the error shows the request: %s", name, text)
 			}
 			if took := time.Since(start); took > 6*time.Second {
 				t.Errorf("%s took %v, want 5 s at most", name, took)

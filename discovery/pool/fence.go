@@ -56,7 +56,42 @@ func (p *Pool) fence(ctx context.Context, name, by string) (Host, bool, error) {
 	return h, out.ok(), err
 }
 
-// fenced finds the host of that name that was removed last.
+// FenceLost removes for ever a host that the store may have lost the record of:
+// a wiped store knows only those that registered again. Another host that has
+// the name by now keeps it.
+func (p *Pool) FenceLost(ctx context.Context, id discovery.HostID, name, by string) error {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	for {
+		done, err := p.fenceLost(ctx, id, name, by)
+		if err != nil {
+			return fmt.Errorf("remove host %s: %w", name, err)
+		}
+		if done {
+			return nil
+		}
+	}
+}
+
+// fenceLost tries once; not done: something changed meanwhile.
+func (p *Pool) fenceLost(ctx context.Context, id discovery.HostID, name, by string) (bool, error) {
+	gone, err := p.lookup(ctx, goneKey(id))
+	if err != nil || gone != nil {
+		return gone != nil, err
+	}
+	steps := ops(cas(goneKey(id), 0, encode(goneValue{Name: name, By: by, At: time.Now().UTC()})), del(hostKey(id)))
+	kv, err := p.lookup(ctx, nameKey(name))
+	if err != nil {
+		return false, err
+	}
+	if kv != nil && string(kv.Value) == id.String() {
+		steps = append(steps, drop(nameKey(name), kv.ModifyIndex))
+	}
+	out, err := p.commit(ctx, steps...)
+	return out.ok(), err
+}
+
+// fenced finds the host of that name, or id, that was removed last.
 func (p *Pool) fenced(ctx context.Context, name string) (h Host, err error) {
 	pairs, err := p.list(ctx, folderGone)
 	if err != nil {
@@ -72,8 +107,8 @@ func (p *Pool) fenced(ctx context.Context, name string) (h Host, err error) {
 		if err := decode(kv, &v); err != nil {
 			return h, err
 		}
-		if v.Name == name && (h.ID.IsZero() || v.At.After(last.At)) {
-			h, last = Host{ID: id, Name: name}, v
+		if (v.Name == name || id.String() == name) && (h.ID.IsZero() || v.At.After(last.At)) {
+			h, last = Host{ID: id, Name: v.Name}, v
 		}
 	}
 	if h.ID.IsZero() {

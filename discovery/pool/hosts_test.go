@@ -141,6 +141,7 @@ func TestHosts(t *testing.T) {
 		t.Run("a restarted host replaces its entry and keeps what is not ours", func(t *testing.T) { reregister(t, s) })
 		t.Run("a cloned host is told of the other", func(t *testing.T) { cloned(t, s) })
 		t.Run("a removed host is refused for ever", func(t *testing.T) { fenced(t, s) })
+		t.Run("a host without a record is fenced by its id", func(t *testing.T) { fencedWithoutARecord(t, s) })
 		t.Run("what a removed host held is freed in the second step", func(t *testing.T) { freed(t, s) })
 		t.Run("a host that leaves gives back everything", func(t *testing.T) { left(t, s) })
 	})
@@ -223,6 +224,29 @@ func fenced(t *testing.T, s store) {
 	}
 	if err := c.open(t, nil).Register(t.Context(), host("two", 3)); err != nil {
 		t.Errorf("its name for another host: %v", err)
+	}
+}
+
+// A host whose record a wiped store has lost is removed by its id, and another
+// host of its name stays.
+func fencedWithoutARecord(t *testing.T, s store) {
+	c := newCluster(t, s)
+	_, heir := c.member(t, "two", 2)
+	lost := host("two", 3)
+	for range 2 {
+		if err := c.first.FenceLost(t.Context(), lost.ID, lost.Name, "root@one"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := c.first.FreeHeld(t.Context(), lost.ID); err != nil {
+		t.Errorf("free what it held: %v", err)
+	}
+	if err := c.open(t, nil).Register(t.Context(), lost); !errors.Is(err, pool.ErrForgotten) {
+		t.Errorf("it registers again: got %v, want ErrForgotten", err)
+	}
+	hosts, err := c.first.Hosts(t.Context())
+	if err != nil || len(hosts) != 2 || hosts[1].ID != heir.ID {
+		t.Errorf("hosts %v (%v), want one and the heir of the name", hosts, err)
 	}
 }
 

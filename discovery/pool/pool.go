@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -46,6 +47,7 @@ type Config struct {
 type Pool struct {
 	client    *api.Client
 	transport *http.Client
+	where     string // for people
 	prefix    string
 	tokenFile string
 	log       *slog.Logger
@@ -73,6 +75,7 @@ func New(cfg Config) (*Pool, error) {
 	if tokenFile == "" && cfg.Token == "" {
 		tokenFile = os.Getenv(api.HTTPTokenFileEnvName)
 	}
+	at := where(cfg, conf.Address)
 	hc, err := httpClient(cfg, conf)
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", conf.Address, err)
@@ -82,7 +85,7 @@ func New(cfg Config) (*Pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", conf.Address, err)
 	}
-	p := &Pool{client: client, transport: hc, prefix: cfg.Prefix, tokenFile: tokenFile, cluster: cfg.Cluster, log: cfg.Log}
+	p := &Pool{client: client, transport: hc, where: at, prefix: cfg.Prefix, tokenFile: tokenFile, cluster: cfg.Cluster, log: cfg.Log}
 	if p.prefix == "" {
 		p.prefix = DefaultPrefix
 	}
@@ -90,6 +93,17 @@ func New(cfg Config) (*Pool, error) {
 		p.log = slog.Default()
 	}
 	return p, nil
+}
+
+// where names the store in errors.
+func where(cfg Config, address string) string {
+	if cfg.HTTPClient != nil {
+		return "built-in store"
+	}
+	if u, err := url.Parse(address); err == nil {
+		address = u.Redacted()
+	}
+	return "Consul at " + address
 }
 
 // httpClient is the client that conf asks for, with every answer judged once.
@@ -130,9 +144,13 @@ func (p *Pool) Healthy() error {
 	return p.metaErr
 }
 
-// note records whether the store answered a call, and passes err on. An
-// operation that lost a race has been answered.
+// note records whether the store answered a call, and passes err on, with the
+// store's address in the place of the request's. An operation that lost a race
+// has been answered.
 func (p *Pool) note(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = fmt.Errorf("%s: %w", p.where, e.Err)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if errors.Is(err, context.Canceled) {

@@ -161,3 +161,42 @@ func (p *Pool) reassertBlock(ctx context.Context, claim *api.KVTxnOp, b Block) e
 	}
 	return nil
 }
+
+// ReassertAddrs puts back the addresses that were recorded for this host one by
+// one, after Reassert has put back their networks. It only ever adds: the error
+// joins one *TakenError for each that is another host's by now.
+func (p *Pool) ReassertAddrs(ctx context.Context, h Host, networks []discovery.Network, addrs []discovery.ReservedAddr) error {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	var lost []error
+	for _, n := range networks {
+		mine := slices.DeleteFunc(slices.Clone(addrs), func(a discovery.ReservedAddr) bool { return a.Network != n.ID })
+		for _, a := range mine {
+			err := p.reassertAddr(ctx, h, n, a)
+			if errors.Is(err, ErrNotFound) || errors.Is(err, ErrDeleting) {
+				break // the network was deleted: nothing of it is to come back
+			}
+			if err != nil {
+				lost = append(lost, fmt.Errorf("reassert %s: %w", a.Addr, err))
+			}
+		}
+	}
+	return errors.Join(lost...)
+}
+
+func (p *Pool) reassertAddr(ctx context.Context, h Host, n discovery.Network, a discovery.ReservedAddr) error {
+	for {
+		guards, err := p.guards(ctx, n, h.ID)
+		if err != nil {
+			return err
+		}
+		out, err := p.commit(ctx, append(guards, cas(ipKey(n.ID, a.Addr), 0, encode(ipValue{Host: h.ID, Seq: a.Seq})))...)
+		switch {
+		case err != nil || out.ok():
+			return err
+		case out.failed[2]:
+			_, err := p.reservedFor(ctx, n.ID, a.Addr, h.ID)
+			return err
+		}
+	}
+}

@@ -39,7 +39,7 @@ func (p *Pool) try(ctx context.Context, fn func(q *api.QueryOptions) error) (tri
 		if err == nil {
 			err = fn((&api.QueryOptions{Token: token}).WithContext(ctx))
 		}
-		if p.note(err) == nil || !errors.Is(err, ErrUnavailable) {
+		if err = p.note(err); err == nil || !errors.Is(err, ErrUnavailable) {
 			return tries, err
 		}
 		select {

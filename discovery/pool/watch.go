@@ -196,7 +196,7 @@ func (p *Pool) blocking(ctx context.Context, folder string, above uint64) (pairs
 	if err == nil && qm.ResultsFilteredByACLs {
 		err = ErrPermission
 	}
-	if p.note(err) != nil {
+	if err = p.note(err); err != nil {
 		return nil, 0, false, err
 	}
 	return p.relative(pairs), qm.LastIndex, time.Since(start) < wait, nil

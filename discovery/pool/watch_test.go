@@ -2,7 +2,9 @@ package pool_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -201,6 +203,43 @@ func wiped(t *testing.T, s store) {
 	if n := c.network(t, "new"); n.VNI <= nets[1].VNI || n.Subnets[0].CIDR.Overlaps(nets[0].Subnets[0].CIDR) {
 		t.Errorf("a new network is %v, beside %v", n, nets)
 	}
+}
+
+// Addresses that were recorded one by one come back as well, and those that
+// another host has by now stay its.
+func TestReassertAddrs(t *testing.T) {
+	stores(t, func(t *testing.T, s store) {
+		c := newCluster(t, s)
+		p, two := c.member(t, "two", 2)
+		n := c.network(t, "blue", "10.80.0.0/16")
+		mine := discovery.ReservedAddr{Network: n.ID, Addr: netip.MustParseAddr("10.80.0.7"), Seq: 3}
+		gone := discovery.ReservedAddr{Network: newNet(), Addr: mine.Addr, Seq: 1}
+		c.wipe(t)
+		if err := c.first.Reassert(t.Context(), c.meta, c.one, []discovery.Network{n}, nil); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := c.first.ReassertAddrs(t.Context(), c.one, []discovery.Network{n}, []discovery.ReservedAddr{mine, gone}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := c.first.Reserved(t.Context(), n.ID, n.Subnets[0].CIDR)
+		if err != nil || len(got) != 1 || got[mine.Addr] != (discovery.Reservation{Host: c.one.ID, Seq: 3}) {
+			t.Errorf("got %v (%v), want %v of host one", got, err, mine)
+		}
+		if err := p.Reassert(t.Context(), c.meta, two, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		err = p.ReassertAddrs(t.Context(), two, []discovery.Network{n}, []discovery.ReservedAddr{mine})
+		if taken, ok := errors.AsType[*pool.TakenError](err); !ok || taken.Host != c.one.ID {
+			t.Errorf("another host's address: got %v, want a TakenError", err)
+		}
+	})
+}
+
+func newNet() (id discovery.NetworkID) {
+	_, _ = rand.Read(id[:])
+	return id
 }
 
 func TestReassertRefuses(t *testing.T) {

@@ -137,6 +137,17 @@ func localBridges(all []link) (names []string) {
 // here is the namespace of the caller.
 func here() (*space, error) { return openSpace("/proc/thread-self/ns/net") }
 
+// HasAddr reports whether a device of the caller's namespace has the address.
+func HasAddr(addr netip.Addr) (bool, error) {
+	s, err := here()
+	if err != nil {
+		return false, err
+	}
+	defer s.close()
+	addrs, err := s.addresses()
+	return slices.ContainsFunc(addrs, func(a address) bool { return a.prefix.Addr() == addr }), err
+}
+
 // DefaultAddr returns the source address of the default route, IPv4 before
 // IPv6. The error is os.ErrNotExist when there is no such route.
 func DefaultAddr() (netip.Addr, error) {

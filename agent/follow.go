@@ -1,0 +1,108 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+)
+
+// follow keeps up with the host's address when the configuration names none: once
+// no device has the one in use and the default route has another, the membership
+// is begun anew under that, as by a restart, with the kernel left as it is. It
+// returns when ctx ends, or when the membership cannot be begun again.
+func (a *Agent) follow(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		next, changed := a.otherAddr()
+		if !changed {
+			continue
+		}
+		// An init, join or leave under way ends first, and then we look again.
+		done, err := a.exclusively("follow the address")
+		if err != nil {
+			continue
+		}
+		err = a.moveTo(ctx, next)
+		done()
+		if err != nil {
+			return fmt.Errorf("follow the address of the default route: %w", err)
+		}
+	}
+}
+
+// otherAddr is the address that the default route has now, when the one in use is
+// gone. One that is still there is kept: a second default route, of a VPN say, is
+// no reason to move.
+func (a *Agent) otherAddr() (netip.Addr, bool) {
+	now := a.config().Advertise
+	if has, err := a.parts.Host.HasAddr(now); err != nil || has {
+		return now, false
+	}
+	next, err := a.parts.Host.DefaultAddr()
+	return next, err == nil && next != now
+}
+
+// moveTries bounds how often a membership is begun again: the address may change
+// once more meanwhile.
+const moveTries = 5
+
+// moveTo begins the membership anew under another address. Requests that come
+// meanwhile wait.
+func (a *Agent) moveTo(ctx context.Context, next netip.Addr) error {
+	a.move.Lock()
+	defer a.move.Unlock()
+	old := a.member()
+	if old != nil {
+		old.stop()
+	}
+	for try := 1; ; try++ {
+		a.setAdvertise(next)
+		a.log.Info("the host has another address", "addr", next)
+		if old == nil {
+			return nil
+		}
+		err := a.resumeMember()
+		if err == nil || try == moveTries {
+			return err
+		}
+		a.log.Warn("not a member under the new address yet", "addr", next, "err", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+		if addr, err := a.parts.Host.DefaultAddr(); err == nil {
+			next = addr
+		}
+	}
+}
+
+// config is the configuration with the address that is in use.
+func (a *Agent) config() Config {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cfg
+}
+
+func (a *Agent) setAdvertise(addr netip.Addr) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.cfg.Advertise = addr
+}
+
+// addressGone says in words that no device has this host's address.
+func (s *session) addressGone() string {
+	if _, _, err := s.overlay.Underlay(s.cfg.Advertise); errors.Is(err, os.ErrNotExist) {
+		return fmt.Sprintf("no device of this host has its address %s", s.cfg.Advertise)
+	}
+	return ""
+}
