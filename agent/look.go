@@ -126,7 +126,7 @@ func (s *session) checkDNS() api.Check {
 	c := api.Check{Name: "dns", State: api.CheckOK, Detail: "answering"}
 	if names := s.unnamed(); len(names) > 0 {
 		c.State, c.Detail = api.CheckWarn, "answering, but these are no names that DNS can carry: "+strings.Join(names, ", ")
-		c.Hint = "agentctl network connect NETWORK CONTAINER --alias NAME # one of letters, digits, - and _, at most 63"
+		c.Hint = "agentctl endpoint ls # give them an alias of letters, digits, - and _, at most 63"
 	}
 	var all []string
 	for _, err := range s.names.Problems() {
