@@ -71,7 +71,7 @@ func newFlow(t *testing.T) *flow {
 // host adds a host with a few sandboxes and starts its agent.
 func (f *flow) host(n byte) *flowHost {
 	h := &flowHost{flow: f, name: fmt.Sprintf("host%d", n), addr: netip.AddrFrom4([4]byte{192, 0, 2, n}), kernel: overlaytest.New(), dir: f.t.TempDir()}
-	h.kernel.AddSandbox("/proc/self/ns/net", 1)
+	h.kernel.AddSandbox("/proc/thread-self/ns/net", 1)
 	for i := range uint64(5) {
 		h.kernel.AddSandbox(fmt.Sprintf("/run/sandbox/%d", i), 100*uint64(n)+i)
 	}

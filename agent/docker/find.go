@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -32,18 +33,31 @@ func find(socket string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("who serves %s: %w", socket, err)
 	}
-	theirs, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", pid))
-	if err != nil {
-		return false, fmt.Errorf("%s: %w: %w", socket, errElsewhere, err)
+	shared, err := sharesNetwork(pid)
+	if err == nil && !shared {
+		err = fmt.Errorf("%s: %w", socket, errElsewhere)
 	}
-	ours, err := os.Stat("/proc/self/ns/net")
+	return shared, err
+}
+
+// sharesNetwork reports whether a process is in our network namespace. Single
+// threads of an engine, and of ours, visit others for a while or for good, the
+// first one too: so it is ours that this thread says, and theirs that any does.
+func sharesNetwork(pid int32) (bool, error) {
+	ours, err := os.Stat("/proc/thread-self/ns/net")
 	if err != nil {
 		return false, err
 	}
-	if !os.SameFile(theirs, ours) {
-		return false, fmt.Errorf("%s: %w", socket, errElsewhere)
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/ns/net", pid))
+	if err != nil {
+		return false, err
 	}
-	return true, nil
+	for _, t := range threads {
+		if theirs, err := os.Stat(t); err == nil && os.SameFile(theirs, ours) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // peer is the process that began to listen (SO_PEERCRED, unix(7)).
