@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -169,15 +170,20 @@ func BenchmarkHostsThroughput(b *testing.B) {
 
 var sockperfMedian = regexp.MustCompile(`percentile 50\.000 = +([0-9.]+)`)
 
-func BenchmarkHostsRoundTrip(b *testing.B) {
+func BenchmarkHostsRoundTrip(b *testing.B) { roundTrip(b, "UDP") }
+
+func BenchmarkHostsRoundTripTCP(b *testing.B) { roundTrip(b, "TCP", "--tcp") }
+
+func roundTrip(b *testing.B, protocol string, flags ...string) {
 	agenttest.Need(b, "sockperf")
-	compare(b, "UDP round trip between two hosts", "us",
+	sockperf := func(command string, p path, more ...string) []string {
+		return slices.Concat([]string{"sockperf", command, "-i", p.addr.String(), "-p", "11111"}, flags, more)
+	}
+	compare(b, protocol+" round trip between two hosts", "us",
 		agenttest.Bound{Against: "by hand, the same rules", Ratio: 1.05},
 		meter{
-			server: func(p path) []string { return []string{"sockperf", "server", "-i", p.addr.String(), "-p", "11111"} },
-			client: func(p path) []string {
-				return []string{"sockperf", "ping-pong", "-i", p.addr.String(), "-p", "11111", "-t", "1", "--full-rtt"}
-			},
+			server: func(p path) []string { return sockperf("server", p) },
+			client: func(p path) []string { return sockperf("ping-pong", p, "-t", "1", "--full-rtt") },
 			figure: func(output string) (float64, error) {
 				m := sockperfMedian.FindStringSubmatch(output)
 				if m == nil {

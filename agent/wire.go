@@ -157,7 +157,7 @@ func Cleanup(ctx context.Context, cfg Config, log *slog.Logger) error {
 
 // Hint is the next command to type after an error of the daemon itself.
 func Hint(err error) string {
-	if e, ok := explain("agentd", err).(*api.Error); ok && e.Hint != "" {
+	if e, ok := errors.AsType[*api.Error](explain("agentd", err)); ok && e.Hint != "" {
 		return e.Hint
 	}
 	return "agentd --help"

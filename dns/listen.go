@@ -65,7 +65,7 @@ type listener struct {
 
 func (l *listener) end() {
 	l.stop()
-	l.close() // its error is that it was closed before
+	_ = l.close() // its error is that it was closed before
 }
 
 // listen makes the sockets those of the view. What is bound and still wanted is

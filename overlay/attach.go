@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// ErrNoNetwork: no State that names the endpoint's network has been set.
+// ErrNoNetwork is that of an endpoint whose network no State has named.
 var ErrNoNetwork = errors.New("network is not on this host")
 
 // Attach makes the endpoint's link and lets its packets through: when it

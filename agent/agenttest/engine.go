@@ -60,8 +60,10 @@ func (h *Host) NewEngine() *Engine {
 	return e
 }
 
-// Socket is where the daemon answers; PluginSocket where it looks for weft.
-func (e *Engine) Socket() string       { return filepath.Join(e.Dir, "docker.sock") }
+// Socket is where the daemon answers.
+func (e *Engine) Socket() string { return filepath.Join(e.Dir, "docker.sock") }
+
+// PluginSocket is where the daemon looks for weft.
 func (e *Engine) PluginSocket() string { return filepath.Join(e.Dir, "weft.sock") }
 
 // ResolvConf writes the host's resolv.conf, as the daemon sees it from its next
@@ -122,9 +124,11 @@ func (e *Engine) AwaitAPI() {
 	})
 }
 
-// Stop ends the daemon as a service manager does, Kill as kill -9 does. With
-// live-restore its containers go on.
+// Stop ends the daemon as a service manager does. With live-restore its
+// containers go on.
 func (e *Engine) Stop() { e.end(syscall.SIGTERM) }
+
+// Kill ends it as kill -9 does.
 func (e *Engine) Kill() { e.end(syscall.SIGKILL) }
 
 func (e *Engine) end(s syscall.Signal) {

@@ -76,7 +76,7 @@ func (f *rowFormat) print(w io.Writer, list []any) error {
 		b.WriteByte('\n')
 	}
 	if f.header != nil {
-		return columns(w, func(w io.Writer) { w.Write(b.Bytes()) })
+		return columns(w, func(w io.Writer) { _, _ = w.Write(b.Bytes()) })
 	}
 	_, err := w.Write(b.Bytes())
 	return err

@@ -54,6 +54,8 @@ than --timeout (default 1m).`,
 
 // waitStatus asks until the state is ok or can never become it, and returns the
 // last state. An agent that does not answer may be about to start.
+//
+//nolint:revive // the order is that of the method expression api.Service.Status
 func (a *app) waitStatus(agent api.Service, ctx context.Context) (api.Status, error) {
 	tick := time.NewTicker(a.poll)
 	defer tick.Stop()

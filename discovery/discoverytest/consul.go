@@ -201,8 +201,10 @@ func (c *Consul) Kill() {
 	<-c.done
 }
 
-// Pause stops the server without ending it; Resume lets it go on.
-func (c *Consul) Pause()  { c.proc.Signal(syscall.SIGSTOP) }
+// Pause stops the server without ending it.
+func (c *Consul) Pause() { c.proc.Signal(syscall.SIGSTOP) }
+
+// Resume lets it go on.
 func (c *Consul) Resume() { c.proc.Signal(syscall.SIGCONT) }
 
 // NewToken makes a token with the given rules.

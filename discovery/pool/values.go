@@ -90,7 +90,7 @@ func rewrite(old []byte, v any) []byte {
 	if json.Unmarshal(old, &fields) != nil || fields == nil {
 		return encode(v)
 	}
-	json.Unmarshal(encode(v), &ours)
+	_ = json.Unmarshal(encode(v), &ours) // what we have just written
 	maps.Copy(fields, ours)
 	return encode(fields)
 }

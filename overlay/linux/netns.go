@@ -48,6 +48,7 @@ func openNetns(path string) (*os.File, error) {
 		return nil, err
 	}
 	var st unix.Statfs_t
+	//nolint:unconvert // the field is 32 bits wide on some machines
 	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil || int64(st.Type) != nsfsMagic {
 		return nil, errors.Join(&fs.PathError{Op: "open network namespace", Path: path, Err: fs.ErrNotExist}, f.Close())
 	}

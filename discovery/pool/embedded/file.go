@@ -183,7 +183,7 @@ func each(b *bbolt.Bucket, prefix string, fn func(k, v []byte)) {
 
 // tombstones counts them; 0 when the file is closed.
 func (f *file) tombstones() (n int) {
-	f.View(func(tx *bbolt.Tx) error {
+	_ = f.View(func(tx *bbolt.Tx) error {
 		n = tx.Bucket(bucketTombs).Stats().KeyN
 		return nil
 	})

@@ -57,7 +57,7 @@ func (s *Store) follow(ctx context.Context) {
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	conn.Read(make([]byte, 1)) // the holder never speaks first: this ends with it
+	_, _ = conn.Read(make([]byte, 1)) // the holder never speaks first: this ends with it
 	s.remote.CloseIdleConnections()
 }
 
