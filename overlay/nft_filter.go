@@ -32,6 +32,7 @@ func filterObjects(s State) []Object {
 		if n := &s.Networks[i]; !n.Probe {
 			f.gateway(n)
 			f.ports(n)
+			f.published(n)
 		}
 	}
 	return f.objects

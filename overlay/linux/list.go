@@ -149,6 +149,7 @@ const (
 	conf4RPFilter      = 7
 	conf4ARPAnnounce   = 17
 	conf4ARPIgnore     = 18
+	conf4RouteLocalnet = 25
 	conf6AcceptRA      = 3
 	conf6Disable       = 26
 )
@@ -165,6 +166,7 @@ func (l *listing) conf4(d *link) {
 		set("ipv4", "rp_filter", conf(d.conf4, conf4RPFilter))
 		set("ipv4", "arp_ignore", conf(d.conf4, conf4ARPIgnore))
 		set("ipv4", "arp_announce", conf(d.conf4, conf4ARPAnnounce))
+		set("ipv4", "route_localnet", conf(d.conf4, conf4RouteLocalnet))
 		set("ipv4", "send_redirects", conf(d.conf4, conf4SendRedirects))
 		set("ipv4", "forwarding", conf(d.conf4, conf4Forwarding))
 		set("ipv6", "accept_ra", conf(d.conf6, conf6AcceptRA))

@@ -210,7 +210,7 @@ func (s *nftSpace) dumpSets(d *nftDump) error {
 		elements, odd := decodeElements(s.place, set, raw)
 		d.elements = append(d.elements, elements...)
 		d.rules.sets = append(d.rules.sets, ruleSet{
-			name: set.Name, typ: set.KeyType.Name, interval: set.Interval, odd: oddities(set, odd),
+			name: set.Name, typ: set.KeyType.Name, data: set.DataType.Name, interval: set.Interval, odd: oddities(set, odd),
 		})
 	}
 	return nil
@@ -218,7 +218,8 @@ func (s *nftSpace) dumpSets(d *nftDump) error {
 
 // oddities says in what a set differs from all of ours.
 func oddities(set *nftables.Set, elements int) string {
-	plain := nftables.Set{Table: set.Table, ID: set.ID, Name: set.Name, Interval: set.Interval, KeyType: set.KeyType}
+	plain := nftables.Set{Table: set.Table, ID: set.ID, Name: set.Name, Interval: set.Interval, KeyType: set.KeyType,
+		IsMap: set.IsMap, DataType: set.DataType}
 	switch {
 	case *set != plain:
 		return "# with other flags"
