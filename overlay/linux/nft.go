@@ -74,6 +74,8 @@ type nftSpace struct {
 	mu   sync.Mutex // one transaction or list at a time
 	conn *nftables.Conn
 	sock *netlink.Conn // below conn
+
+	supplanted []overlay.NFElement // by the put under way
 }
 
 func openNFT(ns *os.File, place overlay.Place, table nftables.Table) (*nftSpace, error) {

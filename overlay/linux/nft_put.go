@@ -23,6 +23,8 @@ func (s *nftSpace) put(ctx context.Context, objects []overlay.Object) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	tables, elements := s.mine(objects)
+	added := publications(elements)
+	s.supplanted = nil
 	var errs []error
 	for _, t := range tables {
 		rest, err := s.install(t, elements)
@@ -36,14 +38,15 @@ func (s *nftSpace) put(ctx context.Context, objects []overlay.Object) error {
 		}
 		elements = rest
 	}
-	return errors.Join(append(errs, s.change(ctx, elements, adding))...)
+	errs = append(errs, s.change(ctx, elements, adding))
+	return errors.Join(append(errs, s.forget(added, publications(s.supplanted)))...)
 }
 
 func (s *nftSpace) delete(ctx context.Context, objects []overlay.Object) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	tables, elements := s.mine(objects)
-	errs := []error{s.change(ctx, elements, deleting)}
+	errs := []error{s.change(ctx, elements, deleting), s.forget(nil, publications(elements))}
 	for _, t := range tables {
 		// Adding it first makes it an absent table's deletion too.
 		s.conn.AddTable(&s.table)
@@ -291,6 +294,7 @@ func (s *nftSpace) supplant(set *nftables.Set, e overlay.NFElement) error {
 	if err := s.conn.SetDeleteElements(set, encodeAll(have, set.Interval)); err != nil {
 		return errors.Join(err, s.redial())
 	}
+	s.supplanted = append(s.supplanted, have...)
 	return s.send(set, encodeElement(e, set.Interval), adding)
 }
 
