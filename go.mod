@@ -3,6 +3,7 @@ module github.com/weft-net/weft
 go 1.26.7
 
 require (
+	github.com/coreos/go-iptables v0.8.0
 	github.com/getkin/kin-openapi v0.152.0
 	github.com/goccy/go-yaml v1.19.2
 	github.com/google/go-cmp v0.7.0

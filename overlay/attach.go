@@ -158,11 +158,11 @@ func (o *Overlay) portObjects(n *Network, p Port) []Object {
 	s := State{Cluster: o.state.Cluster, VTEP: o.state.VTEP, Port: o.state.Port}
 	s.Networks = []Network{none}
 	others := map[Object]bool{}
-	for _, w := range objects(s, nil) {
+	for _, w := range objects(s, surroundings{}) {
 		others[w] = true
 	}
 	s.Networks = []Network{one}
-	return slices.DeleteFunc(objects(s, nil), func(w Object) bool { return others[w] || w.Rank() == RankTable })
+	return slices.DeleteFunc(objects(s, surroundings{}), func(w Object) bool { return others[w] || w.Rank() == RankTable })
 }
 
 // remoteEntries are the entries that the kernel has for a port's addresses from

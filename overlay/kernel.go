@@ -32,6 +32,9 @@ type Kernel interface {
 	// Uplinks returns the devices through which packets of endpoints leave and
 	// reach the host: that of the default route and that of the VTEP.
 	Uplinks(ctx context.Context, vtep netip.Addr) ([]string, error)
+	// Guards returns the chains of other programs' packet filters in which
+	// forwarded packets may end.
+	Guards(ctx context.Context) ([]Guard, error)
 	// Changes signals that something may have changed. Signals are coalesced;
 	// the channel is closed when ctx ends.
 	Changes(ctx context.Context) <-chan struct{}

@@ -8,15 +8,22 @@ import (
 
 // objects is the desired state as kernel objects, in the order in which the
 // kernel needs them within each rank. It is pure: equal states give equal
-// objects. Uplinks are the devices through which endpoints reach the world.
-func objects(s State, uplinks []string) []Object {
+// objects.
+func objects(s State, around surroundings) []Object {
 	b := builder{cluster: s.Cluster, vtep: s.VTEP, port: s.Port, routed: map[netip.Prefix]bool{}}
 	b.objects = make([]Object, 0, sizeHint(s))
-	b.namespaces(s, uplinks)
+	b.namespaces(s, around.uplinks)
+	b.accepts(s, around.guards)
 	for _, n := range s.Networks {
 		b.network(n)
 	}
 	return append(b.objects, filterObjects(s)...)
+}
+
+// surroundings are what of the host's own configuration decides about objects.
+type surroundings struct {
+	uplinks []string // devices through which endpoints reach the world
+	guards  []Guard
 }
 
 func sizeHint(s State) int {

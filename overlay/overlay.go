@@ -21,7 +21,7 @@ type Overlay struct {
 	set      bool // state has been given
 	attached map[string]Endpoint
 	view     *view // nil: to be dumped
-	uplinks  []string
+	around   surroundings
 }
 
 // New returns an Overlay that has not touched the kernel yet.
@@ -134,14 +134,18 @@ func (o *Overlay) dump(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find the uplink: %w", err)
 	}
-	o.view, o.uplinks = newView(have), uplinks
+	guards, err := o.kernel.Guards(ctx)
+	if err != nil {
+		return fmt.Errorf("look for other packet filters: %w", err)
+	}
+	o.view, o.around = newView(have), surroundings{uplinks, guards}
 	return nil
 }
 
 // wanted is the State with what has been attached since. Objects of an endpoint
 // whose link is gone are left out: they come with the link.
 func (o *Overlay) wanted() []Object {
-	return slices.DeleteFunc(objects(o.merged(), o.uplinks), func(w Object) bool {
+	return slices.DeleteFunc(objects(o.merged(), o.around), func(w Object) bool {
 		dev, ok := DeviceOf(w)
 		return ok && dev.Place == Fabric && dev.Name[0] == 'k' && o.view.get(dev) == nil
 	})

@@ -21,6 +21,11 @@ func (k *Kernel) Clean(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("remove links: %w", err))
 		}
 	}
+	var l listing
+	errs = append(errs, k.listAccepts(&l))
+	for _, o := range l.objects {
+		errs = append(errs, k.deleteAccept(o.(overlay.Accept)))
+	}
 	if filters, err := k.nft.list(ctx); err != nil {
 		errs = append(errs, err)
 	} else {

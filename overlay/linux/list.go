@@ -13,7 +13,8 @@ import (
 	"github.com/weft-net/weft/overlay"
 )
 
-// List reads everything that could be ours: seven dumps, whatever their size.
+// List reads everything that could be ours: seven dumps, whatever their size,
+// and the rules of other filters, where there are any.
 func (k *Kernel) List(ctx context.Context) ([]overlay.Object, error) {
 	var l listing
 	for _, read := range []struct {
@@ -25,6 +26,7 @@ func (k *Kernel) List(ctx context.Context) ([]overlay.Object, error) {
 		{"routes", k.listRoutes},
 		{"entries", k.listEntries},
 		{"settings", k.listSysctls},
+		{"iptables", k.listAccepts},
 	} {
 		if err := read.do(&l); err != nil {
 			return nil, fmt.Errorf("list %s: %w", read.what, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -185,6 +186,15 @@ func (s *nftSpace) dump() (d nftDump, err error) {
 		return nftDump{}, nil
 	}
 	return d, err
+}
+
+// has looks for a table that may be another program's.
+func (s *nftSpace) has(table nftables.Table) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hurry()
+	tables, err := s.conn.ListTablesOfFamily(table.Family)
+	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == table.Name }), err
 }
 
 // find looks for the table.
