@@ -29,6 +29,7 @@ type wantedEndpoint struct {
 	mac     discovery.MAC
 	ifname  string // empty: the first free ethN
 	noRoute bool
+	ports   []portSpec
 }
 
 // Attach implements api.Service: lease, attach, announce; undone in reverse
@@ -106,9 +107,9 @@ func (s *session) checkAttach(ctx context.Context, r api.AttachRequest) (wantedE
 	return w, s.checkSandbox(ctx, r, &w)
 }
 
-// checkAddresses reads the address and the hardware address that the user asks
-// for.
-func (w *wantedEndpoint) checkAddresses(r api.AttachRequest) error {
+// checkAddresses reads the address, the hardware address and the ports that the
+// user asks for.
+func (w *wantedEndpoint) checkAddresses(r api.AttachRequest) (err error) {
 	if r.IP != "" {
 		ip, err := netip.ParseAddr(r.IP)
 		if err != nil {
@@ -128,7 +129,8 @@ func (w *wantedEndpoint) checkAddresses(r api.AttachRequest) error {
 			return api.Errorf(api.KindMisuse, "--mac %q is no unicast hardware address such as 0e:00:0a:40:00:05", r.MAC)
 		}
 	}
-	return nil
+	w.ports, err = parsePorts(r.Ports)
+	return err
 }
 
 // checkSandbox finds the namespace of the request.
@@ -189,7 +191,7 @@ func sameEndpoint(l Local, w wantedEndpoint) error {
 		return api.Errorf(api.KindConflict, "attach %s to %s: already attached, with address %s", w.name, w.network.Name, l.Addrs[0].Addr()).
 			WithHint("agentctl detach %s %s", w.network.Name, e.Name)
 	}
-	return nil
+	return samePorts(l, w.network.Name, w.ports)
 }
 
 // attach does the three steps for an endpoint that is not there yet.
@@ -216,6 +218,11 @@ func (s *session) attach(ctx context.Context, w wantedEndpoint) (l Local, err er
 	undo = append(undo, func() { _ = s.leases.Free(clean, w.network.ID, id) })
 
 	l = s.newLocal(w, id, lease.Addr, lease.Seq)
+	if l.Ports, err = s.reserve(w.network, l, w.ports); err != nil {
+		return Local{}, err
+	}
+	ports := l.Ports
+	undo = append(undo, func() { s.ports.release(ports) })
 	s.carry(w.network.ID)
 	if !s.programmed(w.network.ID) {
 		if err := s.settle(ctx); err != nil {
@@ -325,6 +332,7 @@ func (s *session) attachment(n discovery.Network, l Local) api.Attachment {
 	out := api.Attachment{
 		ID: l.Endpoint.ID.String(), Name: l.Endpoint.Name, Network: n.Name,
 		Address: l.Addrs[0].String(), MAC: l.Endpoint.MAC.String(), MTU: s.mtu(n), Interface: l.Ifname,
+		Ports:  portTexts(l.Ports),
 		Search: []string{n.Name + "." + s.cfg.Domain, s.cfg.Domain},
 	}
 	for _, sub := range n.Subnets {

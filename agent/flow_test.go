@@ -46,6 +46,7 @@ type flowHost struct {
 	kernel *overlaytest.Kernel
 	names  flowNames
 	dir    string
+	agent  *Agent
 	stop   func()
 }
 
@@ -79,6 +80,7 @@ func (h *flowHost) start() {
 	cfg.Store.Embedded = strings.TrimSuffix(h.file, ".db")
 	log := slog.New(slog.DiscardHandler)
 	a := Assemble(cfg, h.parts(log), log)
+	h.agent = a
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()

@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/overlay"
 )
 
 // Local is what only this host needs to know of one of its own endpoints. It is
@@ -26,6 +27,7 @@ type Local struct {
 	NoDefault bool               `json:"no_default,omitempty"`
 	Resolv    string             `json:"resolv,omitempty"` // name of the namespace whose resolv.conf we wrote
 	Created   time.Time          `json:"created"`
+	Ports     []overlay.Publish  `json:"ports,omitempty"` // of this host, that lead to the endpoint
 }
 
 // journal is the table of own endpoints: in memory for every reader, in

@@ -41,7 +41,7 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 }
 
 func (s *session) checks(ctx context.Context) []api.Check {
-	return []api.Check{s.checkMembership(), s.checkStore(ctx), s.checkTable(), s.checkKernel(), s.checkDNS()}
+	return []api.Check{s.checkMembership(), s.checkStore(ctx), s.checkTable(), s.checkKernel(), s.checkDNS(), s.checkPorts()}
 }
 
 func (s *session) checkMembership() api.Check {
@@ -196,7 +196,7 @@ func (s *session) endpoints() []api.Endpoint {
 			e.Address = withLength(n, addrs[0])
 		}
 		if l, ok := s.journal.get(r.ID); ok && r.Host == v.Self {
-			e.Sandbox, e.Interface = l.Sandbox, l.Ifname
+			e.Sandbox, e.Interface, e.Ports = l.Sandbox, l.Ifname, portTexts(l.Ports)
 		}
 		out = append(out, e)
 	}

@@ -296,6 +296,7 @@ func (s *session) housekeep(ctx context.Context) error {
 		if n%10 == 0 {
 			s.directory.SetHeader(s.describe)
 			s.reassert(ctx)
+			s.ports.retry()
 		}
 		if n%60 == 0 {
 			s.freeAgain(ctx)

@@ -47,6 +47,7 @@ type session struct {
 	directory Directory
 	leases    Leases
 	journal   *journal
+	ports     *hostPorts
 	view      viewDB
 	dbs       []*bbolt.DB
 
@@ -98,6 +99,7 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	s.group, s.ctx = errgroup.WithContext(ctx)
+	s.ports = newHostPorts(ctx)
 	defer func() {
 		if err != nil {
 			s.stop()
@@ -128,6 +130,7 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 	if err := s.prune(); err != nil {
 		return nil, err
 	}
+	s.ports.reclaim(s.journal.all()) // before another program does
 	if s.pool, s.store, err = a.openPool(s, fresh); err != nil {
 		return nil, err
 	}
@@ -393,6 +396,7 @@ func (s *session) halt() {
 }
 
 func (s *session) close() {
+	s.ports.close()
 	for _, db := range s.dbs {
 		_ = db.Close()
 	}

@@ -15,15 +15,18 @@ type Publish struct {
 	HostPort uint16     `json:"host_port"`
 	Addr     netip.Addr `json:"addr"` // of the endpoint, IPv4
 	Port     uint16     `json:"port"`
+	// Masquerade is for an endpoint without a default route, which could answer
+	// nobody: all its clients come from the gateway.
+	Masquerade bool `json:"masquerade,omitempty"`
 }
 
-// String is the notation of docker port: 80/tcp -> 0.0.0.0:8080.
+// String is the notation of docker ps: 0.0.0.0:8080->80/tcp.
 func (p Publish) String() string {
 	host := p.HostAddr
 	if !host.IsValid() {
 		host = netip.IPv4Unspecified()
 	}
-	return fmt.Sprintf("%d/%s -> %s:%d", p.Port, protocolName(p.Proto), host, p.HostPort)
+	return fmt.Sprintf("%s:%d->%d/%s", host, p.HostPort, p.Port, protocolName(p.Proto))
 }
 
 // Compare orders by host port, address and protocol.
@@ -48,7 +51,12 @@ func protocolName(proto uint8) string {
 // published are the elements of the maps by which the host's ports lead to
 // endpoints.
 func (f *filter) published(n *Network) {
+	masked := map[netip.Addr]bool{}
 	for _, p := range n.Published {
+		if p.Masquerade && !masked[p.Addr] {
+			masked[p.Addr] = true
+			f.add(NFElement{Place: Host, Set: "masked4", Addr: single(p.Addr)})
+		}
 		e := NFElement{Place: Host, Set: "pub4", Proto: p.Proto, Port: p.HostPort, ToAddr: p.Addr, ToPort: p.Port}
 		if p.HostAddr.IsValid() {
 			e.Set, e.Addr = "bound4", single(p.HostAddr)

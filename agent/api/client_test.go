@@ -62,7 +62,7 @@ var (
 		IPRanges: []string{"10.64.1.0/24"}, AuxAddresses: map[string]string{"router": "10.64.0.254"}, Internal: true,
 		Labels: map[string]string{"team": "a"}, Options: map[string]string{"mtu": "1400"}, Driver: "weft"}
 	attachWeb = api.AttachRequest{Network: "blue", Netns: "web", PID: 7, Name: "web", Aliases: []string{"www"}, IP: "10.64.0.5",
-		MAC: "0e:00:0a:40:00:05", Ifname: "net0", NoDefaultRoute: true}
+		MAC: "0e:00:0a:40:00:05", Ifname: "net0", NoDefaultRoute: true, Ports: []string{"8080:80"}}
 )
 
 func TestClientIsTheServiceBehindTheSocket(t *testing.T) {

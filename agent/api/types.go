@@ -198,6 +198,7 @@ type AttachRequest struct {
 	MAC            string   `json:"mac,omitempty"`
 	Ifname         string   `json:"ifname,omitempty"` // eth0 when empty
 	NoDefaultRoute bool     `json:"no_default_route,omitempty"`
+	Ports          []string `json:"ports,omitempty"` // to publish, as docker run -p: [IP:]8080:80[/udp]
 }
 
 // Attachment answers attach.
@@ -212,6 +213,7 @@ type Attachment struct {
 	MAC       string   `json:"mac"`
 	MTU       int      `json:"mtu"`
 	Interface string   `json:"interface"`
+	Ports     []string `json:"ports,omitempty"` // published, as docker ps: 0.0.0.0:8080->80/tcp
 	Notices   []string `json:"notices,omitempty"`
 }
 
@@ -227,8 +229,9 @@ type Endpoint struct {
 	Status  string   `json:"status"` // live, suspended, pending
 	Runtime string   `json:"runtime"`
 	// Of local endpoints only.
-	Sandbox   string `json:"sandbox,omitempty"`
-	Interface string `json:"interface,omitempty"`
+	Sandbox   string   `json:"sandbox,omitempty"`
+	Interface string   `json:"interface,omitempty"`
+	Ports     []string `json:"ports,omitempty"` // published, as in Attachment
 }
 
 // EndpointFilter selects endpoints; empty fields select all.
