@@ -33,7 +33,7 @@ type Kernel interface {
 	// reach the host: that of the default route and that of the VTEP.
 	Uplinks(ctx context.Context, vtep netip.Addr) ([]string, error)
 	// Guards returns the chains of other programs' packet filters in which
-	// forwarded packets may end.
+	// forwarded packets may end, as the last List found them.
 	Guards(ctx context.Context) ([]Guard, error)
 	// Changes signals that something may have changed. Signals are coalesced;
 	// the channel is closed when ctx ends.

@@ -18,48 +18,54 @@ import (
 // guardChains are the chains that can hold a rule of ours, the preferred first.
 var guardChains = []string{"DOCKER-USER", "FORWARD"}
 
-// guarding is what one family's filter of iptables(8) says of forwarded packets.
+// Guards returns the chains of iptables(8) that drop forwarded packets, or may,
+// as the last List found them: DOCKER-USER where there is one, else FORWARD if
+// its policy is to drop.
+func (k *Kernel) Guards(context.Context) ([]overlay.Guard, error) {
+	if g := k.guards.Load(); g != nil {
+		return *g, nil
+	}
+	return nil, nil
+}
+
+// listAccepts reads the guards and our rules in them. Programs are run only
+// where a filter of theirs exists; one that fails is no reason to leave the rest
+// of the kernel alone.
+func (k *Kernel) listAccepts(l *listing) error {
+	var g guarding
+	err := k.eachFilter(func(f *iptables.IPTables, v6 bool) error { return g.read(f, v6) })
+	if err != nil {
+		k.log.Warn("the host's own packet filter cannot be read", "err", err)
+		g = guarding{}
+	}
+	k.guards.Store(&g.guards)
+	l.objects = append(l.objects, g.accepts...)
+	return nil
+}
+
+// guarding is what the filters of iptables(8) say of forwarded packets.
 type guarding struct {
-	guards  []overlay.Guard // at most one
+	guards  []overlay.Guard // at most one a family
 	accepts []overlay.Object
 }
 
-// Guards returns the chains of iptables(8) that drop forwarded packets, or may:
-// DOCKER-USER where there is one, else FORWARD if its policy is to drop.
-// Programs are run only where a filter of theirs exists; without iptables there
-// is none.
-func (k *Kernel) Guards(context.Context) (guards []overlay.Guard, err error) {
-	err = k.eachFilter(func(f *iptables.IPTables, v6 bool) error {
-		g, err := readGuards(f, v6)
-		guards = append(guards, g.guards...)
-		return err
-	})
-	return guards, err
-}
-
-func (k *Kernel) listAccepts(l *listing) error {
-	return k.eachFilter(func(f *iptables.IPTables, v6 bool) error {
-		g, err := readGuards(f, v6)
-		l.objects = append(l.objects, g.accepts...)
-		return err
-	})
-}
-
-func readGuards(f *iptables.IPTables, v6 bool) (g guarding, err error) {
+func (g *guarding) read(f *iptables.IPTables, v6 bool) error {
+	found := false
 	for _, chain := range guardChains {
 		there, err := f.ChainExists("filter", chain)
 		if err != nil {
-			return g, err
+			return err
 		}
 		if !there {
 			continue
 		}
 		rules, err := f.List("filter", chain)
 		if err != nil {
-			return g, err
+			return err
 		}
 		guard := overlay.Guard{IPv6: v6, Chain: chain}
-		if len(g.guards) == 0 && (chain != "FORWARD" || slices.Contains(rules, "-P FORWARD DROP")) {
+		if !found && (chain != "FORWARD" || slices.Contains(rules, "-P FORWARD DROP")) {
+			found = true
 			g.guards = append(g.guards, guard)
 		}
 		for _, in := range []bool{false, true} {
@@ -69,7 +75,7 @@ func readGuards(f *iptables.IPTables, v6 bool) (g guarding, err error) {
 			}
 		}
 	}
-	return g, nil
+	return nil
 }
 
 func isAccept(rule string, a overlay.Accept) bool {

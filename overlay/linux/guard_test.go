@@ -2,7 +2,9 @@ package linux
 
 import (
 	"context"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -112,6 +114,8 @@ func TestNoGuardNoRule(t *testing.T) {
 		t.Errorf("tables: %s", tables)
 	}
 	sh(t, "ip netns exec %s iptables -A FORWARD -i eth9 -j DROP", h.ns)
+	_, err := h.k.List(t.Context())
+	must(t, err)
 	guards, err := h.k.Guards(t.Context())
 	must(t, err)
 	if len(guards) > 0 {
@@ -135,5 +139,27 @@ func TestRulesMoveToDocker(t *testing.T) {
 	inDocker, _ := h.accepted(t, "DOCKER-USER")
 	if len(inForward) != 0 || len(inDocker) != 2 {
 		t.Errorf("in FORWARD %q, in DOCKER-USER %q", inForward, inDocker)
+	}
+}
+
+// A broken program is no reason to leave the network without devices.
+func TestBrokenIPTables(t *testing.T) {
+	needIPTables(t)
+	h := newHost(t)
+	sh(t, "ip netns exec %s iptables -P FORWARD DROP", h.ns)
+	bin := t.TempDir()
+	for _, program := range []string{"iptables", "ip6tables"} {
+		must(t, os.WriteFile(filepath.Join(bin, program), []byte("#!/bin/sh\necho out of order >&2\nexit 3\n"), 0o755))
+	}
+	path := os.Getenv("PATH")
+	t.Setenv("PATH", bin+":"+path)
+	h.set(t, h.state(t, "one network"))
+	t.Setenv("PATH", path)
+	if rules, _ := h.accepted(t, "FORWARD"); len(rules) > 0 {
+		t.Errorf("rules: %q", rules)
+	}
+	must(t, overlay.New(h.k, discard).Set(t.Context(), h.state(t, "one network")))
+	if rules, _ := h.accepted(t, "FORWARD"); len(rules) != 2 {
+		t.Errorf("rules when it works again: %q", rules)
 	}
 }

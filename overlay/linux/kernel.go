@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -39,6 +40,7 @@ type Kernel struct {
 	host    *space
 	fabric  *space
 	nft     *nftTables
+	guards  atomic.Pointer[[]overlay.Guard] // that the last List found
 }
 
 var _ overlay.Kernel = (*Kernel)(nil)
