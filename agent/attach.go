@@ -29,6 +29,7 @@ type wantedEndpoint struct {
 	mac     discovery.MAC
 	ifname  string // empty: the first free ethN, until attachFree has found it
 	noRoute bool
+	ports   []portSpec
 	labels  map[string]string
 
 	runtime   string // who asks: "netns" is agentctl
@@ -58,6 +59,9 @@ func (a *Agent) Attach(ctx context.Context, r api.AttachRequest) (api.Attachment
 func (s *session) attachOnce(ctx context.Context, w wantedEndpoint) (api.Attachment, error) {
 	unlock := s.locks.lock(w.cookie)
 	defer unlock()
+	if w.container != "" && s.publishes(w) {
+		w.ports = nil // a runtime gives a container's ports with each of its networks
+	}
 	if l, ok := s.attached(w); ok {
 		return s.attachment(w.network, l), sameEndpoint(l, w)
 	}
@@ -136,9 +140,9 @@ func (w *wantedEndpoint) checkRuntime() error {
 	return nil
 }
 
-// checkAddresses reads the address and the hardware address that the user asks
-// for.
-func (w *wantedEndpoint) checkAddresses(r api.AttachRequest) error {
+// checkAddresses reads the address, the hardware address and the ports that the
+// user asks for.
+func (w *wantedEndpoint) checkAddresses(r api.AttachRequest) (err error) {
 	if r.IP != "" {
 		ip, err := netip.ParseAddr(r.IP)
 		if err != nil {
@@ -158,7 +162,8 @@ func (w *wantedEndpoint) checkAddresses(r api.AttachRequest) error {
 			return api.Errorf(api.KindMisuse, "--mac %q is no unicast hardware address such as 0e:00:0a:40:00:05", r.MAC)
 		}
 	}
-	return nil
+	w.ports, err = parsePorts(r.Ports)
+	return err
 }
 
 // checkSandbox finds the namespace of the request.
@@ -229,7 +234,7 @@ func sameEndpoint(l Local, w wantedEndpoint) error {
 	case w.noRoute && !l.NoDefault:
 		how = "without --no-default-route"
 	default:
-		return nil
+		return samePorts(l, w.network.Name, w.ports)
 	}
 	return api.Errorf(api.KindConflict, "the sandbox is on it already, %s", how).
 		WithHint("agentctl detach %s %s", w.network.Name, e.Name)
@@ -259,6 +264,11 @@ func (s *session) attach(ctx context.Context, w wantedEndpoint) (l Local, err er
 	undo = append(undo, func() { _ = s.leases.Free(clean, w.network.ID, id) })
 
 	l = s.newLocal(w, id, lease.Addr, lease.Seq)
+	if l.Ports, err = s.reserve(w.network, l, w.ports); err != nil {
+		return Local{}, err
+	}
+	ports := l.Ports
+	undo = append(undo, func() { s.ports.release(ports) })
 	s.carry(w.network.ID)
 	if !s.programmed(w.network.ID) {
 		if err := s.settle(ctx); err != nil {
@@ -364,6 +374,7 @@ func (s *session) attachment(n discovery.Network, l Local) api.Attachment {
 	out := api.Attachment{
 		ID: l.Endpoint.ID.String(), Name: l.Endpoint.Name, Network: n.Name,
 		Address: l.Addrs[0].String(), MAC: l.Endpoint.MAC.String(), MTU: s.mtu(n), Interface: l.Ifname,
+		Ports:  portTexts(l.Ports),
 		Search: []string{n.Name + "." + s.cfg.Domain, s.cfg.Domain},
 	}
 	for _, sub := range n.Subnets {

@@ -107,7 +107,8 @@ func (s *session) takeMeta(m pool.Meta) {
 
 // take puts in what the cluster's record says.
 func (c *clusterFile) take(m pool.Meta) {
-	c.ID, c.Domain, c.Pool, c.Profile, c.TunnelPort = m.ClusterID, m.Domain, m.Pool, m.Profile, m.TunnelPort
+	c.ID, c.Domain, c.Pool, c.Profile = m.ClusterID, m.Domain, m.Pool, m.Profile
+	c.TunnelPort, c.WireGuardPort = m.TunnelPort, m.WGPort
 }
 
 // poolHost is this host's record in the pool.

@@ -47,7 +47,7 @@ func TestFlowConnectAndDisconnect(t *testing.T) {
 		t.Errorf("connected again: %+v, %v, want the same", again, err)
 	}
 	_, err = one.Connect(t.Context(), api.ConnectRequest{Network: "red", Container: "web", Aliases: []string{"shop"}})
-	if api.KindOf(err) != api.KindConflict || !strings.Contains(err.Error(), "network connect red web: already attached, with www") {
+	if api.KindOf(err) != api.KindConflict || !strings.Contains(err.Error(), "network connect red web: the sandbox is on it already, with --alias www") {
 		t.Errorf("connected again with another alias: %v", err)
 	}
 

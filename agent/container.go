@@ -56,6 +56,7 @@ func (s *session) detachOne(ctx context.Context, l Local, why string) error {
 	err := s.leases.Free(ctx, l.Endpoint.Network, id)
 	s.restoreResolv(l)
 	err = errors.Join(err, ignoreKernel(s.settle(ctx)))
+	s.ports.release(l.Ports) // when they lead nowhere any more
 	go func() {
 		defer unplugged()
 		// What fails here is an interface without endpoint: reap tries again.

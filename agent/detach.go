@@ -133,7 +133,9 @@ func (s *session) detach(ctx context.Context, l Local) error {
 	}
 	err := s.leases.Free(ctx, l.Endpoint.Network, l.Endpoint.ID)
 	s.restoreResolv(l)
-	return errors.Join(err, ignoreKernel(s.settle(ctx)))
+	err = errors.Join(err, ignoreKernel(s.settle(ctx)))
+	s.ports.release(l.Ports) // when they lead nowhere any more
+	return err
 }
 
 // ignoreKernel: a kernel that is not as wanted is reported by status and

@@ -159,11 +159,43 @@ func (s *session) forgetEndpoint(l Local) error {
 	}
 	s.directory.Announce(nil, []discovery.EndpointID{l.Endpoint.ID})
 	s.poke()
+	s.ports.release(l.Ports) // Docker has revoked them, if it was there to do so
 	select {
 	case s.unplug <- struct{}{}:
 	default:
 	}
 	return nil
+}
+
+// Publish implements docker.Agent.
+func (d dockerSide) Publish(ctx context.Context, endpoint string, ports []string) error {
+	s, err := d.require()
+	if err != nil {
+		return err
+	}
+	want, err := parsePorts(ports)
+	if err != nil {
+		return err
+	}
+	l, ok := s.journal.ofDocker(endpoint)
+	if !ok {
+		return api.Errorf(api.KindNotFound, "publish: no endpoint %s", endpoint)
+	}
+	_, err = s.publish(ctx, l.Endpoint.ID, want)
+	return err
+}
+
+// Unpublish implements docker.Agent.
+func (d dockerSide) Unpublish(ctx context.Context, endpoint string) error {
+	s := d.Agent.member()
+	if s == nil {
+		return nil
+	}
+	l, ok := s.journal.ofDocker(endpoint)
+	if !ok {
+		return nil
+	}
+	return s.unpublish(ctx, l.Endpoint.ID)
 }
 
 // Describe implements docker.Agent.

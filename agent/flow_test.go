@@ -86,6 +86,7 @@ func (h *flowHost) start() {
 	cfg.Store.Embedded = strings.TrimSuffix(h.file, ".db")
 	log := slog.New(slog.DiscardHandler)
 	a := Assemble(cfg, h.parts(log), log)
+	h.agent = a
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()

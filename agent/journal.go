@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/overlay"
 )
 
 // Local is what only this host needs to know of one of its own endpoints. It is
@@ -32,6 +33,7 @@ type Local struct {
 	Labels    map[string]string  `json:"labels,omitempty"`
 	Resolv    string             `json:"resolv,omitempty"` // name of the namespace whose resolv.conf we wrote
 	Created   time.Time          `json:"created"`
+	Ports     []overlay.Publish  `json:"ports,omitempty"` // of this host, that lead to the endpoint
 }
 
 // DockerLocal is what Docker calls an endpoint. Its sandbox may not be visible

@@ -135,6 +135,8 @@ func (c Config) values() []keyValue {
 		{"log_format", c.LogFormat},
 		{"consul.url", c.Store.Consul}, {"consul.prefix", c.Store.Prefix},
 		{"consul.token_file", c.Store.TokenFile}, {"consul.ca_file", c.Store.CAFile}, {"embedded_store", c.Store.Embedded},
+		{"docker_socket", c.Docker.Socket}, {"docker_plugin_socket", c.Docker.Plugin}, {"cni_conf_dir", c.CNIConf},
+		{"dns_intercept", c.DNS.Intercept}, {"dns_address", c.DNS.Address},
 		{"domain", c.Domain}, {"pool", c.Pool},
 		{"gossip_port", c.Ports.Gossip}, {"tunnel_port", c.Ports.Tunnel}, {"wireguard_port", c.Ports.WireGuard},
 		{"profile", c.Profile}, {"avoid", c.Avoid},

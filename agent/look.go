@@ -46,7 +46,7 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 }
 
 func (s *session) checks(ctx context.Context) []api.Check {
-	return append([]api.Check{s.checkMembership(), s.checkStore(ctx), s.checkTable(), s.checkKernel(), s.checkDNS()}, s.checkDocker(ctx)...)
+	return append([]api.Check{s.checkMembership(), s.checkStore(ctx), s.checkTable(), s.checkKernel(), s.checkDNS(), s.checkPorts()}, s.checkDocker(ctx)...)
 }
 
 func (s *session) checkMembership() api.Check {
@@ -227,7 +227,7 @@ func (s *session) endpoints() []api.Endpoint {
 			e.Address = withLength(n, addrs[0])
 		}
 		if l, ok := s.journal.get(r.ID); ok && r.Host == v.Self {
-			e.Sandbox, e.Interface, e.Container, e.Labels = l.Sandbox, l.Ifname, l.Container, l.Labels
+			e.Sandbox, e.Interface, e.Container, e.Labels, e.Ports = l.Sandbox, l.Ifname, l.Container, l.Labels, portTexts(l.Ports)
 			if l.Docker != nil {
 				e.Sandbox = l.Docker.SandboxKey
 			}

@@ -132,8 +132,13 @@ func (p planner) network(n discovery.Network) overlay.Network {
 				MAC:      overlay.MAC(l.Endpoint.MAC),
 				Addrs:    l.Endpoint.Addrs(),
 			})
+			for _, port := range l.Ports {
+				port.Masquerade = l.NoDefault
+				out.Published = append(out.Published, port)
+			}
 		}
 	}
+	slices.SortFunc(out.Published, overlay.Publish.Compare)
 	out.Remotes = p.remotes(n.ID)
 	return out
 }

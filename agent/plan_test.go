@@ -166,3 +166,30 @@ func BenchmarkPlan10k(b *testing.B) {
 		plan(cfg, snap, own)
 	}
 }
+
+// The ports of an endpoint lead to it, unless its address is another
+// host's by now.
+func TestPlanPublishes(t *testing.T) {
+	cfg, snap, own := planned()
+	second := overlay.Publish{Proto: 6, HostPort: 8081, Addr: netip.MustParseAddr("10.64.0.2"), Port: 81}
+	first := overlay.Publish{Proto: 6, HostPort: 8080, Addr: netip.MustParseAddr("10.64.0.2"), Port: 80}
+	own.Locals[0].Ports = []overlay.Publish{second, first}
+	published := func() (all []overlay.Publish) {
+		state, _ := plan(cfg, snap, own)
+		for _, n := range state.Networks {
+			all = append(all, n.Published...)
+		}
+		return all
+	}
+	if got := published(); !slices.Equal(got, []overlay.Publish{first, second}) {
+		t.Errorf("published %v, want both, sorted", got)
+	}
+	own.Locals[0].NoDefault = true
+	if got := published(); len(got) != 2 || !got[0].Masquerade || !got[1].Masquerade {
+		t.Errorf("without a default route: %v, want them masqueraded", got)
+	}
+	snap.Endpoints[0].Beaten = true
+	if got := published(); len(got) != 0 {
+		t.Errorf("published %v of an address that is another host's", got)
+	}
+}

@@ -48,6 +48,7 @@ type session struct {
 	journal   *journal
 	conflists *conflists
 	docker    *dockerBook
+	ports     *hostPorts
 	view      viewDB
 	dbs       []*bbolt.DB
 
@@ -114,6 +115,7 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 	s.cancel = cancel
 	s.group, s.ctx = errgroup.WithContext(ctx)
 	half := s // a return of nil and an error clears s
+	s.ports = newHostPorts(ctx)
 	defer func() {
 		if err != nil {
 			half.stop()
@@ -148,6 +150,7 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 	if err := s.prune(); err != nil {
 		return nil, err
 	}
+	s.ports.reclaim(s.journal.all()) // before another program does
 	if s.pool, s.store, err = a.openPool(s, fresh); err != nil {
 		return nil, err
 	}
@@ -418,6 +421,7 @@ func (s *session) halt() {
 }
 
 func (s *session) close() {
+	s.ports.close()
 	for _, db := range s.dbs {
 		_ = db.Close()
 	}

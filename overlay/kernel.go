@@ -35,6 +35,9 @@ type Kernel interface {
 	// Bridges returns the bridges of the host behind which only namespaces and
 	// machines of this host are, such as Docker's own, sorted.
 	Bridges(ctx context.Context) ([]string, error)
+	// Guards returns the chains of other programs' packet filters in which
+	// forwarded packets may end, as the last List found them.
+	Guards(ctx context.Context) ([]Guard, error)
 	// Changes signals that something may have changed. Signals are coalesced;
 	// the channel is closed when ctx ends.
 	Changes(ctx context.Context) <-chan struct{}

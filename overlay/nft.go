@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -65,30 +66,45 @@ func (t NFTable) rules() (n int) {
 	return n
 }
 
-// NFElement is one element of a set of our table in its place. The parts that
-// are not zero make its key, in the order of the fields.
+// NFElement is one element of a set or a map of our table in its place. The
+// parts from Dev to Port that are not zero make its key, in the order of the
+// fields; ToAddr and ToPort are what a map holds under it.
 type NFElement struct {
 	Place Place
 	Set   string
 	Dev   string
 	MAC   MAC
+	Proto uint8        // 6 is TCP, 17 is UDP
 	Addr  netip.Prefix // a single address has its full length
+	Port  uint16
+
+	ToAddr netip.Addr
+	ToPort uint16
 }
 
-// Key is the whole element: a set holds nothing but keys.
-func (e NFElement) Key() Key { return e }
+// Key is the element without what a map holds under it.
+func (e NFElement) Key() Key {
+	e.ToAddr, e.ToPort = netip.Addr{}, 0
+	return e
+}
 
 // Rank places elements after their table and before the links they are about.
 func (e NFElement) Rank() Rank { return RankElement }
 
 // String is the nft(8) command that adds the element.
-func (e NFElement) String() string { return e.command("add") }
+func (e NFElement) String() string {
+	text := e.key()
+	if e.ToAddr.IsValid() {
+		text += fmt.Sprintf(" : %s . %d", e.ToAddr, e.ToPort)
+	}
+	return e.command("add", text)
+}
 
 // Deletion is the command that removes the element.
-func (e NFElement) Deletion() string { return e.command("delete") }
+func (e NFElement) Deletion() string { return e.command("delete", e.key()) }
 
-func (e NFElement) command(verb string) string {
-	return fmt.Sprintf("%s %s element %s %s { %s }", e.Place.nft(), verb, tableOf(e.Place), e.Set, e.key())
+func (e NFElement) command(verb, text string) string {
+	return fmt.Sprintf("%s %s element %s %s { %s }", e.Place.nft(), verb, tableOf(e.Place), e.Set, text)
 }
 
 func (e NFElement) key() string {
@@ -99,10 +115,16 @@ func (e NFElement) key() string {
 	if !e.MAC.IsZero() {
 		parts = append(parts, e.MAC.String())
 	}
+	if e.Proto != 0 {
+		parts = append(parts, protocolName(e.Proto))
+	}
 	if e.Addr.IsSingleIP() {
 		parts = append(parts, e.Addr.Addr().String())
 	} else if e.Addr.IsValid() {
 		parts = append(parts, e.Addr.String())
+	}
+	if e.Port != 0 {
+		parts = append(parts, strconv.Itoa(int(e.Port)))
 	}
 	return strings.Join(parts, " . ")
 }

@@ -33,6 +33,7 @@ func filterObjects(s State, bridges []string) []Object {
 		if n := &s.Networks[i]; !n.Probe {
 			f.gateway(n)
 			f.ports(n)
+			f.published(n)
 		}
 	}
 	return f.objects

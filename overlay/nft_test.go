@@ -31,6 +31,14 @@ var filterStates = map[string]State{
 		HostAddrs: []netip.Addr{addr("10.42.0.9")},
 		Ports:     []Port{{Endpoint: "0123456789abcdef", MAC: MAC{0x0e, 0, 10, 42, 0, 7}, Addrs: []netip.Addr{addr("10.42.0.7")}}},
 	}}},
+	"published_ports": {VTEP: addr("192.0.2.1"), Port: 4799, Networks: []Network{
+		{VNI: 0x2a, Subnets: []Subnet{subnet("10.42.0.0/24", "10.42.0.1")}, Published: []Publish{
+			{Proto: 17, HostAddr: addr("127.0.0.1"), HostPort: 5353, Addr: addr("10.42.0.7"), Port: 53},
+			{Proto: 6, HostPort: 8080, Addr: addr("10.42.0.7"), Port: 80},
+			{Proto: 6, HostPort: 8081, Addr: addr("10.42.0.8"), Port: 80, Masquerade: true},
+			{Proto: 6, HostPort: 8082, Addr: addr("10.42.0.8"), Port: 81, Masquerade: true},
+		}},
+	}},
 	"every_kind_of_network": {VTEP: addr("192.0.2.1"), Port: 8473, Networks: []Network{
 		{VNI: 0x2a, Subnets: []Subnet{subnet("10.42.0.0/24", "10.42.0.1"), subnet("2001:db8:42::/64", "2001:db8:42::1")}, HostAccess: true,
 			Ports: []Port{{Endpoint: "0123456789abcdef", MAC: MAC{0x0e, 0, 10, 42, 0, 7}, Addrs: []netip.Addr{addr("10.42.0.7"), addr("2001:db8:42::7")}}}},

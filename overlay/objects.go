@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 )
 
@@ -13,6 +14,7 @@ func objects(s State, f facts) []Object {
 	b.objects = make([]Object, 0, sizeHint(s))
 	b.namespaces(s, f.uplinks)
 	b.questions(s.Questions)
+	b.accepts(s, f.guards)
 	for _, n := range s.Networks {
 		b.network(n)
 	}
@@ -165,6 +167,9 @@ func (b *builder) gatewayConf(n Network) {
 	g := GatewayName(n.VNI)
 	for _, c := range [][2]string{
 		{"rp_filter", "2"}, {"arp_ignore", "1"}, {"arp_announce", "2"}, {"send_redirects", "0"}, {"forwarding", zeroIf(n.Internal)},
+		// Replies to 127.0.0.1 come in here; in_raw drops everything else that
+		// claims such an address.
+		{"route_localnet", zeroIf(!slices.ContainsFunc(n.Published, Publish.atLoopback))},
 	} {
 		b.add(Sysctl{Host, Conf("ipv4", g, c[0]), c[1]})
 	}

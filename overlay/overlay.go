@@ -29,6 +29,7 @@ type Overlay struct {
 type facts struct {
 	uplinks []string // through which endpoints reach the world
 	bridges []string // behind which only this host's own programs are
+	guards  []Guard  // chains of other programs in which forwarded packets may end
 }
 
 // New returns an Overlay that has not touched the kernel yet. fabric is what the
@@ -146,7 +147,11 @@ func (o *Overlay) dump(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find the bridges: %w", err)
 	}
-	o.view, o.facts = newView(have), facts{uplinks, bridges}
+	guards, err := o.kernel.Guards(ctx)
+	if err != nil {
+		return fmt.Errorf("look for other packet filters: %w", err)
+	}
+	o.view, o.facts = newView(have), facts{uplinks, bridges, guards}
 	return nil
 }
 

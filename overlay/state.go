@@ -57,6 +57,9 @@ type Network struct {
 	Ports []Port
 	// Remotes are the endpoints on other members, sorted by address.
 	Remotes []Remote
+	// Published are the host's ports that lead to local endpoints, sorted. An
+	// internal network has none.
+	Published []Publish
 }
 
 // Subnet is a network's addresses of one family and its anycast gateway.

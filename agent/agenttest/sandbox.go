@@ -26,6 +26,7 @@ type Attachment struct {
 	MAC       string       `json:"mac"`
 	MTU       int          `json:"mtu"`
 	Interface string       `json:"interface"`
+	Ports     []string     `json:"ports"`
 }
 
 // Addr is the endpoint's address without the subnet's length.

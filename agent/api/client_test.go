@@ -73,7 +73,8 @@ var (
 		IPRanges: []string{"10.64.1.0/24"}, AuxAddresses: map[string]string{"router": "10.64.0.254"}, Internal: true,
 		Labels: map[string]string{"team": "a"}, Options: map[string]string{"mtu": "1400"}, Driver: "weft"}
 	attachWeb = api.AttachRequest{Network: "blue", Netns: "web", PID: 7, Name: "web", Aliases: []string{"www"}, IP: "10.64.0.5",
-		MAC: "0e:00:0a:40:00:05", Ifname: "net0", NoDefaultRoute: true, Runtime: "podman", Container: "c1", Labels: map[string]string{"team": "a"}}
+		MAC: "0e:00:0a:40:00:05", Ifname: "net0", NoDefaultRoute: true, Runtime: "podman", Container: "c1", Labels: map[string]string{"team": "a"},
+		Ports: []string{"8080:80"}}
 	connectWeb        = api.ConnectRequest{Network: "red", Container: "web", Aliases: []string{"www"}, IP: "10.64.16.5", MAC: "0e:01:0a:40:10:05"}
 	disconnectWeb     = api.DisconnectRequest{Network: "red", Container: "web", Force: true}
 	pruneOld          = api.PruneRequest{Until: "24h", Labels: []string{"team=a"}, NotLabels: []string{"keep"}}

@@ -207,8 +207,9 @@ type AttachRequest struct {
 	Labels map[string]string `json:"labels,omitempty"`
 	// Of a container runtime's plugin only: who asks, and the runtime's id of
 	// the container, by which DetachContainer finds the endpoint again.
-	Runtime   string `json:"runtime,omitempty"` // cni, podman, containerd; netns when empty
-	Container string `json:"container,omitempty"`
+	Runtime   string   `json:"runtime,omitempty"` // cni, podman, containerd; netns when empty
+	Container string   `json:"container,omitempty"`
+	Ports     []string `json:"ports,omitempty"` // to publish, as docker run -p: [IP:]8080:80[/udp]
 }
 
 // ContainerRef names an endpoint as a container runtime does. An interface name
@@ -262,6 +263,7 @@ type Attachment struct {
 	MAC       string   `json:"mac"`
 	MTU       int      `json:"mtu"`
 	Interface string   `json:"interface"`
+	Ports     []string `json:"ports,omitempty"` // published, as docker ps: 0.0.0.0:8080->80/tcp
 	Notices   []string `json:"notices,omitempty"`
 }
 
@@ -281,6 +283,7 @@ type Endpoint struct {
 	Interface string            `json:"interface,omitempty"`
 	Container string            `json:"container,omitempty"` // the runtime's id
 	Labels    map[string]string `json:"labels,omitempty"`
+	Ports     []string          `json:"ports,omitempty"` // published, as in Attachment
 }
 
 // EndpointFilter selects endpoints; empty fields select all.

@@ -132,11 +132,7 @@ func request(c conf, a *skel.CmdArgs) (api.AttachRequest, error) {
 	if r.IP, err = oneIP(ips); err != nil {
 		return api.AttachRequest{}, err
 	}
-	published, err := ports(c.RuntimeConfig.PortMappings)
-	if err == nil && len(published) > 0 {
-		err = types.NewError(types.ErrUnsupportedField, "portMappings: this release publishes no ports: "+strings.Join(published, ", "),
-			"start the container without published ports")
-	}
+	r.Ports, err = ports(c.RuntimeConfig.PortMappings)
 	return r, err
 }
 

@@ -34,6 +34,11 @@ type Agent interface {
 	Leave(ctx context.Context, endpoint string) error
 	Remove(ctx context.Context, endpoint string) error
 
+	// Publish opens ports of this host for an endpoint, in the notation of docker
+	// run -p. Unpublish closes them; an unknown endpoint has none.
+	Publish(ctx context.Context, endpoint string, ports []string) error
+	Unpublish(ctx context.Context, endpoint string) error
+
 	// Describe says whose an endpoint is; an unknown one is no error.
 	Describe(ctx context.Context, endpoint string, c Container) error
 	// Compare hands over the ids of all endpoints that the engine had at a time.

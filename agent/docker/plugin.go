@@ -42,6 +42,9 @@ func (d *driver) calls() map[string]call {
 		"/NetworkDriver.DeleteEndpoint":  with(d.deleteEndpoint),
 		"/NetworkDriver.Join":            with(d.join),
 		"/NetworkDriver.Leave":           with(d.leave),
+
+		"/NetworkDriver.ProgramExternalConnectivity": with(d.programConnectivity),
+		"/NetworkDriver.RevokeExternalConnectivity":  with(d.revokeConnectivity),
 		// A failure of this one undoes the whole `docker run`.
 		"/NetworkDriver.EndpointOperInfo": constant(operInfo{Value: map[string]string{}}),
 		"/NetworkDriver.DiscoverNew":      constant(nothing{}),

@@ -29,6 +29,7 @@ type fake struct {
 	bound    map[string]Endpoint
 	joined   map[string]string
 	released []string
+	ports    map[string][]string
 }
 
 func newFake() *fake {
@@ -80,6 +81,14 @@ func (f *fake) Leave(_ context.Context, endpoint string) error {
 }
 func (f *fake) Remove(_ context.Context, endpoint string) error {
 	delete(f.bound, endpoint)
+	return nil
+}
+func (f *fake) Publish(_ context.Context, endpoint string, ports []string) error {
+	f.ports = map[string][]string{endpoint: ports}
+	return f.err
+}
+func (f *fake) Unpublish(_ context.Context, endpoint string) error {
+	delete(f.ports, endpoint)
 	return nil
 }
 func (f *fake) Describe(context.Context, string, Container) error { return nil }

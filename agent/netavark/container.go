@@ -74,11 +74,8 @@ func (c container) request(netns string) (api.AttachRequest, error) {
 	default:
 		return r, api.Errorf(api.KindMisuse, "static_ips: an endpoint has one address in this release, not %s", strings.Join(c.Options.IPs, " and "))
 	}
-	published, err := c.ports()
-	if err == nil && len(published) > 0 {
-		err = api.Errorf(api.KindMisuse, "port_mappings: this release publishes no ports: %s", strings.Join(published, ", ")).
-			WithHint("podman run without -p")
-	}
+	var err error
+	r.Ports, err = c.ports()
 	return r, err
 }
 

@@ -18,15 +18,18 @@ func newAttach(a *app) *cobra.Command {
 	var out output
 	var labels []string
 	cmd := &cobra.Command{
-		Use:   "attach NETWORK (--netns NAME|PATH | --pid PID) --name NAME [--alias NAME]... [--ip IP] [--mac MAC] [--ifname NAME] [--no-default-route] [--label KEY=VALUE]...",
+		Use:   "attach NETWORK (--netns NAME|PATH | --pid PID) --name NAME [--alias NAME]... [--ip IP] [--mac MAC] [--ifname NAME] [-p [IP:]8080:80[/udp]]... [--no-default-route] [--label KEY=VALUE]...",
 		Short: "Put an interface on a network into a network namespace",
 		Long: `Put an interface on a network into a network namespace, under a name that the
 network's other endpoints resolve.
 
 The same again has the same answer. Resolvers are written to
 /etc/netns/NAME/resolv.conf with --netns NAME; with --pid the answer's dns says
-what to write.`,
-		Example: "  agentctl attach backend --netns web --name web",
+what to write.
+
+A port published with -p is this host's: other hosts reach it under this host's
+address, and the endpoint sees theirs.`,
+		Example: "  agentctl attach backend --netns web --name web -p 8080:80",
 		Args:    wants(1, 1, "a NETWORK"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := out.check(cmd); err != nil {
@@ -57,6 +60,7 @@ what to write.`,
 	f.StringVar(&r.IP, "ip", "", "this `IP` of the subnet (default a free one)")
 	f.StringVar(&r.MAC, "mac", "", "this `MAC` address (default derived from the IP)")
 	f.StringVar(&r.Ifname, "ifname", "", "the interface's `NAME` in the namespace (default eth0)")
+	f.StringArrayVarP(&r.Ports, "publish", "p", nil, "publish `PORTS` of this host: [IP:]8080:80[/udp], 8080-8082:80-82, or 80 for any free one")
 	f.BoolVar(&r.NoDefaultRoute, "no-default-route", false, "route only the subnet through the interface")
 	f.StringArrayVar(&labels, "label", nil, "note `KEY=VALUE` on the endpoint, on this host alone")
 	out.addFlags(cmd, "table")
@@ -77,8 +81,8 @@ func checkAttach(cmd *cobra.Command, r api.AttachRequest) error {
 }
 
 func showAttachment(w io.Writer, r api.Attachment) {
-	line(w, "ENDPOINT ID", "NAME", "NETWORK", "ADDRESS", "GATEWAY", "DNS", "INTERFACE")
-	line(w, short(r.ID), r.Name, r.Network, r.Address, r.Gateway, strings.Join(r.DNS, ","), r.Interface)
+	line(w, "ENDPOINT ID", "NAME", "NETWORK", "ADDRESS", "GATEWAY", "DNS", "INTERFACE", "PORTS")
+	line(w, short(r.ID), r.Name, r.Network, r.Address, r.Gateway, strings.Join(r.DNS, ","), r.Interface, strings.Join(r.Ports, ", "))
 }
 
 func newDetach(a *app) *cobra.Command {
@@ -151,9 +155,9 @@ value will do, of label all are wanted, as of different keys.`,
 }
 
 func showEndpoints(w io.Writer, list []api.Endpoint) {
-	line(w, "ENDPOINT ID", "NAME", "NETWORK", "ADDRESS", "HOST", "STATUS", "RUNTIME")
+	line(w, "ENDPOINT ID", "NAME", "NETWORK", "ADDRESS", "HOST", "STATUS", "RUNTIME", "PORTS")
 	for _, e := range list {
-		line(w, short(e.ID), e.Name, e.Network, e.Address, e.Host, e.Status, e.Runtime)
+		line(w, short(e.ID), e.Name, e.Network, e.Address, e.Host, e.Status, e.Runtime, strings.Join(e.Ports, ", "))
 	}
 }
 
@@ -176,6 +180,7 @@ func showEndpointsWhole(w io.Writer, list []api.Endpoint) {
 		for _, row := range [][2]string{
 			{"id", e.ID}, {"name", e.Name}, {"aliases", strings.Join(e.Aliases, ", ")}, {"network", e.Network}, {"address", e.Address},
 			{"mac", e.MAC}, {"host", e.Host}, {"status", e.Status}, {"runtime", e.Runtime}, {"sandbox", e.Sandbox}, {"interface", e.Interface},
+			{"ports", strings.Join(e.Ports, ", ")},
 			{"container", e.Container}, {"labels", labelWords(e.Labels)},
 		} {
 			line(w, row[0], row[1])

@@ -36,7 +36,8 @@ func newCluster() *cluster {
 	c.endpoints = []api.Endpoint{
 		{ID: "e2e2e2e2e2e2e2e2", Name: "web", Network: "blue", Address: "10.64.0.6/20", MAC: "0e:00:0a:40:00:06", Host: "host2", Status: "suspended", Runtime: "docker"},
 		{ID: "e1e1e1e1e1e1e1e1", Name: "db", Aliases: []string{"postgres"}, Network: "blue", Address: "10.64.0.5/20", MAC: "0e:00:0a:40:00:05",
-			Host: "host1", Status: "live", Runtime: "netns", Sandbox: "/run/netns/db", Interface: "eth0", Labels: map[string]string{"team": "shop", "x": ""}},
+			Host: "host1", Status: "live", Runtime: "netns", Sandbox: "/run/netns/db", Interface: "eth0", Labels: map[string]string{"team": "shop", "x": ""},
+			Ports: []string{"0.0.0.0:5432->5432/tcp"}},
 	}
 	return c
 }
@@ -276,7 +277,7 @@ func (c *cluster) Attach(_ context.Context, r api.AttachRequest) (api.Attachment
 		return api.Attachment{}, api.Errorf(api.KindNotFound, "attach %s: namespace gone: no such file or directory", r.Name).WithHint("ip netns add gone")
 	}
 	return api.Attachment{ID: "e3e3e3e3e3e3e3e3", Name: r.Name, Network: r.Network, Address: "10.64.0.7/20", Gateway: "10.64.0.1", DNS: []string{"10.64.0.1"},
-		Search: []string{"blue.weft.internal", "weft.internal"}, MAC: "0e:00:0a:40:00:07", MTU: 1450, Interface: "eth0",
+		Search: []string{"blue.weft.internal", "weft.internal"}, MAC: "0e:00:0a:40:00:07", MTU: 1450, Interface: "eth0", Ports: r.Ports,
 		Notices: []string{"another member has not seen it yet"}}, nil
 }
 

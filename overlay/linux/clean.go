@@ -24,6 +24,11 @@ func (k *Kernel) Clean(ctx context.Context) error {
 	if err := k.dropLocal(); err != nil {
 		errs = append(errs, err)
 	}
+	var l listing
+	errs = append(errs, k.listAccepts(&l))
+	for _, o := range l.objects {
+		errs = append(errs, k.deleteAccept(o.(overlay.Accept)))
+	}
 	if filters, err := k.nft.list(ctx); err != nil {
 		errs = append(errs, err)
 	} else {

@@ -1,6 +1,7 @@
 // Package linux is the running kernel of overlay: it lists, makes and removes
 // links, addresses, routes, entries and filters by netlink. It keeps no desired
-// state and never runs a program.
+// state. It runs one program, iptables(8), and that only where another one has
+// made a filter with it.
 package linux
 
 import (
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -38,6 +40,7 @@ type Kernel struct {
 	host    *space
 	fabric  *space
 	nft     *nftTables
+	guards  atomic.Pointer[[]overlay.Guard] // that the last List found
 }
 
 var _ overlay.Kernel = (*Kernel)(nil)
@@ -119,6 +122,7 @@ const (
 	byLink
 	byRoute
 	byBatch
+	byProgram
 )
 
 func classOf(o overlay.Object) class {
@@ -129,6 +133,8 @@ func classOf(o overlay.Object) class {
 		return byLink
 	case overlay.Route:
 		return byRoute
+	case overlay.Accept:
+		return byProgram
 	case overlay.Addr, overlay.FDB, overlay.BridgeFDB, overlay.Neigh:
 		return byBatch
 	}
@@ -198,6 +204,11 @@ func (k *Kernel) applyOne(o overlay.Object, deleting bool) error {
 			return k.deleteRoute(o)
 		}
 		return k.putRoute(o)
+	case overlay.Accept:
+		if deleting {
+			return k.deleteAccept(o)
+		}
+		return k.putAccept(o)
 	}
 	return fmt.Errorf("no such kind of object: %T", o)
 }

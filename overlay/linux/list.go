@@ -14,7 +14,8 @@ import (
 	"github.com/weft-net/weft/overlay"
 )
 
-// List reads everything that could be ours: seven dumps, whatever their size.
+// List reads everything that could be ours: seven dumps, whatever their size,
+// and the rules of other filters, where there are any.
 func (k *Kernel) List(ctx context.Context) ([]overlay.Object, error) {
 	var l listing
 	for _, read := range []struct {
@@ -26,6 +27,7 @@ func (k *Kernel) List(ctx context.Context) ([]overlay.Object, error) {
 		{"routes", k.listRoutes},
 		{"entries", k.listEntries},
 		{"settings", k.listSysctls},
+		{"iptables", k.listAccepts},
 	} {
 		if err := read.do(&l); err != nil {
 			return nil, fmt.Errorf("list %s: %w", read.what, err)
@@ -150,6 +152,7 @@ const (
 	conf4RPFilter      = 7
 	conf4ARPAnnounce   = 17
 	conf4ARPIgnore     = 18
+	conf4RouteLocalnet = 25
 	conf6AcceptRA      = 3
 	conf6Disable       = 26
 )
@@ -166,6 +169,7 @@ func (l *listing) conf4(d *link) {
 		set("ipv4", "rp_filter", conf(d.conf4, conf4RPFilter))
 		set("ipv4", "arp_ignore", conf(d.conf4, conf4ARPIgnore))
 		set("ipv4", "arp_announce", conf(d.conf4, conf4ARPAnnounce))
+		set("ipv4", "route_localnet", conf(d.conf4, conf4RouteLocalnet))
 		set("ipv4", "send_redirects", conf(d.conf4, conf4SendRedirects))
 		set("ipv4", "forwarding", conf(d.conf4, conf4Forwarding))
 		set("ipv6", "accept_ra", conf(d.conf6, conf6AcceptRA))

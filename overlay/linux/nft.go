@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,6 +75,8 @@ type nftSpace struct {
 	mu   sync.Mutex // one transaction or list at a time
 	conn *nftables.Conn
 	sock *netlink.Conn // below conn
+
+	supplanted []overlay.NFElement // by the put under way
 }
 
 func openNFT(ns *os.File, place overlay.Place, table nftables.Table) (*nftSpace, error) {
@@ -185,6 +188,15 @@ func (s *nftSpace) dump() (d nftDump, err error) {
 	return d, err
 }
 
+// has looks for a table that may be another program's.
+func (s *nftSpace) has(table nftables.Table) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hurry()
+	tables, err := s.conn.ListTablesOfFamily(table.Family)
+	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == table.Name }), err
+}
+
 // find looks for the table.
 func (s *nftSpace) find() (found bool, flags uint32, err error) {
 	s.hurry()
@@ -210,7 +222,7 @@ func (s *nftSpace) dumpSets(d *nftDump) error {
 		elements, odd := decodeElements(s.place, set, raw)
 		d.elements = append(d.elements, elements...)
 		d.rules.sets = append(d.rules.sets, ruleSet{
-			name: set.Name, typ: set.KeyType.Name, interval: set.Interval, odd: oddities(set, odd),
+			name: set.Name, typ: set.KeyType.Name, data: set.DataType.Name, interval: set.Interval, odd: oddities(set, odd),
 		})
 	}
 	return nil
@@ -218,7 +230,8 @@ func (s *nftSpace) dumpSets(d *nftDump) error {
 
 // oddities says in what a set differs from all of ours.
 func oddities(set *nftables.Set, elements int) string {
-	plain := nftables.Set{Table: set.Table, ID: set.ID, Name: set.Name, Interval: set.Interval, KeyType: set.KeyType}
+	plain := nftables.Set{Table: set.Table, ID: set.ID, Name: set.Name, Interval: set.Interval, KeyType: set.KeyType,
+		IsMap: set.IsMap, DataType: set.DataType}
 	switch {
 	case *set != plain:
 		return "# with other flags"

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 )
 
 // compile translates one rule, word by word, into the kernel's expressions. It
@@ -54,6 +55,8 @@ func (c *compiler) statement() error {
 		c.emit(&expr.Masq{})
 	case word == "redirect":
 		return c.redirect()
+	case word == "dnat":
+		return c.dnat()
 	case word == "jump" || word == "goto":
 		c.next()
 		if len(c.words) == 0 {
@@ -67,6 +70,37 @@ func (c *compiler) statement() error {
 	}
 	c.next()
 	return nil
+}
+
+// dnat compiles "dnat ip to FIELD [. FIELD]... map @MAP", where the map holds
+// addresses and ports.
+func (c *compiler) dnat() error {
+	for _, want := range []string{"dnat", "ip", "to"} {
+		if word := c.next(); word != want {
+			return fmt.Errorf("%q instead of %q", word, want)
+		}
+	}
+	key, err := c.fields()
+	if err != nil {
+		return err
+	}
+	name, ok := "", c.next() == "map"
+	if ok {
+		name, ok = strings.CutPrefix(c.next(), "@")
+	}
+	if !ok {
+		return fmt.Errorf("dnat needs a map")
+	}
+	c.load(key)
+	c.emit(&expr.Lookup{SourceRegister: firstRegister, DestRegister: firstRegister, IsDestRegSet: true, SetName: name})
+	c.emit(natTo)
+	return nil
+}
+
+// natTo takes what a map holds: an address, and in the next word a port.
+var natTo = &expr.NAT{
+	Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, Specified: true,
+	RegAddrMin: firstRegister, RegAddrMax: firstRegister, RegProtoMin: register(1), RegProtoMax: register(1),
 }
 
 // match compiles "FIELD [. FIELD]... [& MASK] [== | !=] VALUE | @SET".
@@ -123,12 +157,17 @@ func (c *compiler) field() (field, error) {
 	return field{}, fmt.Errorf("unknown word %q", c.next())
 }
 
-func (c *compiler) lookup(key []field, set string, not bool) {
+// load puts the fields side by side.
+func (c *compiler) load(key []field) {
 	word := 0
 	for _, f := range key {
 		c.emit(f.loading(register(word), f.size))
 		word += words(f.size)
 	}
+}
+
+func (c *compiler) lookup(key []field, set string, not bool) {
+	c.load(key)
 	c.emit(&expr.Lookup{SourceRegister: firstRegister, SetName: set, Invert: not})
 }
 
@@ -137,8 +176,7 @@ func (c *compiler) compare(f field, mask []byte, operand string, not bool) error
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.name, err)
 	}
-	// A match of connection states means any of those bits.
-	if f.name == "ct state" {
+	if f.any {
 		mask, value, not = value, make([]byte, len(value)), !not
 	}
 	c.emit(f.loading(firstRegister, len(value)))

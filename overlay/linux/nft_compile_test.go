@@ -81,6 +81,9 @@ func TestRulesThatCannotBeCompiled(t *testing.T) {
 		"redirect to :dns":                "invalid syntax",
 		"colour blue drop":                `unknown word "colour"`,
 		"jump":                            "jump needs a chain",
+		"ct status old accept":            `unknown connection status "old"`,
+		"dnat ip to th dport":             "dnat needs a map",
+		"dnat to 192.0.2.1":               `"to" instead of "ip"`,
 		"iifname . ":                      `unknown word ""`,
 	} {
 		if _, err := compile(rule); err == nil || !strings.Contains(err.Error(), want) {
@@ -101,6 +104,10 @@ func TestForeignRules(t *testing.T) {
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 2, Data: []byte{17}}},
 		"a set that is a map": {&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
 			&expr.Lookup{SourceRegister: 1, SetName: "closed", IsDestRegSet: true}},
+		"dnat to an address alone": {&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+			&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: "pub4"},
+			&expr.NAT{Type: expr.NATTypeDestNAT, Family: 2, RegAddrMin: 1, RegAddrMax: 1}},
+		"dnat to one port":    {&expr.NAT{Type: expr.NATTypeDestNAT, Family: 2, RegAddrMin: 1, RegAddrMax: 1}},
 		"masquerade to ports": {&expr.Masq{ToPorts: true, RegProtoMin: 1}},
 		"a transport field without its protocol": {&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Len: 1},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{8}}},
@@ -125,7 +132,7 @@ func TestCountedRuleReadsTheSame(t *testing.T) {
 }
 
 func TestRulesThatCannotBeRead(t *testing.T) {
-	for _, text := range []string{"accept\n", "\tset a {\n\t\tsize 7\n\t}\n", "\tmap a {\n\t}\n"} {
+	for _, text := range []string{"accept\n", "\tset a {\n\t\tsize 7\n\t}\n", "\tcounter a {\n\t}\n"} {
 		if _, err := parseRules(text); err == nil {
 			t.Errorf("no error for %q", text)
 		}

@@ -51,6 +51,12 @@ func (d *decompiler) expression(e expr.Any) {
 	case *expr.Cmp:
 		d.compared(e)
 	case *expr.Lookup:
+		if e.IsDestRegSet {
+			d.say("dnat ip to")
+			d.named()
+			d.say("map", "@"+e.SetName)
+			return
+		}
 		d.named()
 		if e.Invert {
 			d.say("!=")
@@ -66,6 +72,7 @@ func (d *decompiler) expression(e expr.Any) {
 		d.say("notrack")
 	case *expr.Masq:
 		d.say("masquerade")
+	case *expr.NAT: // said with its map
 	case *expr.Verdict:
 		d.verdict(e)
 	case *expr.Redir:
@@ -98,7 +105,7 @@ func (d *decompiler) compared(e *expr.Cmp) {
 	d.named()
 	value, not := e.Data, e.Op != expr.CmpOpEq
 	switch {
-	case d.mask != nil && f.name == "ct state" && isZero(value):
+	case d.mask != nil && f.any && isZero(value):
 		value, not = d.mask, !not
 	case d.mask != nil:
 		d.say("&", f.value.format(d.mask))

@@ -3,6 +3,7 @@ package linux
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -22,13 +23,27 @@ func typeOf(e overlay.NFElement) string {
 	if !e.MAC.IsZero() {
 		types = append(types, "ether_addr")
 	}
+	if e.Proto != 0 {
+		types = append(types, "inet_proto")
+	}
 	switch {
 	case e.Addr.Addr().Is4():
 		types = append(types, "ipv4_addr")
 	case e.Addr.Addr().Is6():
 		types = append(types, "ipv6_addr")
 	}
+	if e.Port != 0 {
+		types = append(types, "inet_service")
+	}
 	return strings.Join(types, " . ")
+}
+
+// dataOf is the type of what a map holds under the element's key.
+func dataOf(e overlay.NFElement) string {
+	if e.ToAddr.Is4() {
+		return "ipv4_addr . inet_service"
+	}
+	return ""
 }
 
 // encodeElement returns the kernel's form: the parts of the key, each padded to
@@ -42,10 +57,19 @@ func encodeElement(e overlay.NFElement, interval bool) []nftables.SetElement {
 	if !e.MAC.IsZero() {
 		key = append(append(key, e.MAC[:]...), 0, 0)
 	}
+	if e.Proto != 0 {
+		key = append(key, e.Proto, 0, 0, 0)
+	}
 	if e.Addr.IsValid() {
 		key = append(key, e.Addr.Addr().AsSlice()...)
 	}
+	if e.Port != 0 {
+		key = append(binary.BigEndian.AppendUint16(key, e.Port), 0, 0)
+	}
 	first := nftables.SetElement{Key: key}
+	if e.ToAddr.Is4() {
+		first.Val = append(binary.BigEndian.AppendUint16(e.ToAddr.AsSlice(), e.ToPort), 0, 0)
+	}
 	if !interval {
 		return []nftables.SetElement{first}
 	}
@@ -75,6 +99,9 @@ func decodeElements(place overlay.Place, set *nftables.Set, elements []nftables.
 	types := strings.Split(set.KeyType.Name, " . ")
 	for _, element := range elements {
 		e, ok := decodeKey(types, element.Key)
+		if set.IsMap && ok {
+			ok = decodeValue(&e, element.Val)
+		}
 		if !ok {
 			odd++
 			continue
@@ -83,6 +110,16 @@ func decodeElements(place overlay.Place, set *nftables.Set, elements []nftables.
 		all = append(all, e)
 	}
 	return all, odd
+}
+
+// decodeValue reads what a map holds.
+func decodeValue(e *overlay.NFElement, value []byte) bool {
+	if len(value) < 6 {
+		return false
+	}
+	e.ToAddr, _ = netip.AddrFromSlice(value[:4])
+	e.ToPort = binary.BigEndian.Uint16(value[4:])
+	return true
 }
 
 func decodeKey(types []string, key []byte) (e overlay.NFElement, ok bool) {
@@ -96,6 +133,10 @@ func decodeKey(types []string, key []byte) (e overlay.NFElement, ok bool) {
 			e.Dev = deviceName(part)
 		case "ether_addr":
 			e.MAC = overlay.MAC(part)
+		case "inet_proto":
+			e.Proto = part[0]
+		case "inet_service":
+			e.Port = binary.BigEndian.Uint16(part)
 		default:
 			a, _ := netip.AddrFromSlice(part)
 			e.Addr = netip.PrefixFrom(a, a.BitLen())

@@ -24,11 +24,16 @@ func TestElementsRoundTrip(t *testing.T) {
 			a := anyAddress(t)
 			want.Addr = netip.PrefixFrom(a, a.BitLen())
 		}
+		if rapid.Bool().Draw(t, "published") {
+			want.Proto, want.Port = rapid.SampledFrom([]uint8{6, 17}).Draw(t, "proto"), rapid.Uint16Min(1).Draw(t, "port")
+			want.ToAddr, want.ToPort = netip.AddrFrom4([4]byte{10, 0, 0, 9}), rapid.Uint16Min(1).Draw(t, "to")
+		}
 		key, err := keyType(typeOf(want))
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, odd := decodeElements(overlay.Host, &nftables.Set{Name: "a", KeyType: key}, encodeElement(want, false))
+		set := &nftables.Set{Name: "a", KeyType: key, IsMap: want.ToAddr.IsValid()}
+		got, odd := decodeElements(overlay.Host, set, encodeElement(want, false))
 		if odd != 0 || len(got) != 1 || got[0] != want {
 			t.Fatalf("got %v and %d odd ones, want %s", got, odd, want)
 		}

@@ -12,6 +12,7 @@ type field struct {
 	size  int      // bytes
 	value notation
 	of    string // the transport protocol without which the bytes mean something else
+	any   bool   // a match takes any of the bits, not all
 }
 
 func meta(name string, key expr.MetaKey, size int, v notation) field {
@@ -37,7 +38,8 @@ var fields = []field{
 	meta("meta oifgroup", expr.MetaKeyOIFGROUP, 4, groups),
 	meta("iifname", expr.MetaKeyIIFNAME, ifnameSize, devices),
 	meta("oifname", expr.MetaKeyOIFNAME, ifnameSize, devices),
-	{name: "ct state", load: &expr.Ct{Key: expr.CtKeySTATE}, size: 4, value: states},
+	{name: "ct state", load: &expr.Ct{Key: expr.CtKeySTATE}, size: 4, value: states, any: true},
+	{name: "ct status", load: &expr.Ct{Key: expr.CtKeySTATUS}, size: 4, value: statuses, any: true},
 	{name: "fib daddr type", load: &expr.Fib{ResultADDRTYPE: true, FlagDADDR: true}, size: 4, value: routeNames},
 	payload("ether saddr", expr.PayloadBaseLLHeader, 6, 6, opaque),
 	payload("ether type", expr.PayloadBaseLLHeader, 12, 2, etherNames),

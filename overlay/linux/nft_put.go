@@ -23,6 +23,8 @@ func (s *nftSpace) put(ctx context.Context, objects []overlay.Object) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	tables, elements := s.mine(objects)
+	added := publications(elements)
+	s.supplanted = nil
 	var errs []error
 	for _, t := range tables {
 		rest, err := s.install(t, elements)
@@ -36,14 +38,15 @@ func (s *nftSpace) put(ctx context.Context, objects []overlay.Object) error {
 		}
 		elements = rest
 	}
-	return errors.Join(append(errs, s.change(ctx, elements, adding))...)
+	errs = append(errs, s.change(ctx, elements, adding))
+	return errors.Join(append(errs, s.forget(added, publications(s.supplanted)))...)
 }
 
 func (s *nftSpace) delete(ctx context.Context, objects []overlay.Object) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	tables, elements := s.mine(objects)
-	errs := []error{s.change(ctx, elements, deleting)}
+	errs := []error{s.change(ctx, elements, deleting), s.forget(nil, publications(elements))}
 	for _, t := range tables {
 		// Adding it first makes it an absent table's deletion too.
 		s.conn.AddTable(&s.table)
@@ -85,8 +88,12 @@ func (s *nftSpace) install(t overlay.NFTable, more []overlay.NFElement) (rest []
 		return more, err
 	}
 	bySet := map[string][]overlay.NFElement{}
+	newer := make(map[overlay.Key]bool, len(more))
+	for _, e := range more {
+		newer[e.Key()] = true
+	}
 	for _, e := range had.elements {
-		if wanted.fits(e) {
+		if wanted.fits(e) && !newer[e.Key()] {
 			bySet[e.Set] = append(bySet[e.Set], e)
 		}
 	}
@@ -108,7 +115,7 @@ func (s *nftSpace) install(t overlay.NFTable, more []overlay.NFElement) (rest []
 
 // fits reports whether an element belongs into one of the sets.
 func (r ruleset) fits(e overlay.NFElement) bool {
-	return slices.ContainsFunc(r.sets, func(s ruleSet) bool { return s.name == e.Set && s.typ == typeOf(e) })
+	return slices.ContainsFunc(r.sets, func(s ruleSet) bool { return s.name == e.Set && s.typ == typeOf(e) && s.data == dataOf(e) })
 }
 
 func (s *nftSpace) addSets(r ruleset, elements map[string][]overlay.NFElement) error {
@@ -118,6 +125,12 @@ func (s *nftSpace) addSets(r ruleset, elements map[string][]overlay.NFElement) e
 			return err
 		}
 		def := &nftables.Set{Table: &s.table, ID: uint32(i + 1), Name: set.name, KeyType: key, Interval: set.interval}
+		if set.data != "" {
+			if def.DataType, err = keyType(set.data); err != nil {
+				return err
+			}
+			def.IsMap = true
+		}
 		if set.typ == "ifname" {
 			def.KeyByteOrder = binaryutil.NativeEndian // nft(8) prints a name backwards otherwise
 		}
@@ -203,7 +216,7 @@ func sorted(elements []overlay.NFElement, sets map[string]*nftables.Set, d direc
 		case set == nil && d == deleting: // it went with its table
 		case set == nil:
 			errs = append(errs, d.failed(e, fs.ErrNotExist))
-		case set.KeyType.Name != typeOf(e):
+		case set.KeyType.Name != typeOf(e) || set.DataType.Name != dataOf(e):
 			errs = append(errs, d.failed(e, misfit(e, set.KeyType.Name)))
 		default:
 			bySet[e.Set] = append(bySet[e.Set], e)
@@ -243,7 +256,7 @@ func (s *nftSpace) changeBatch(set *nftables.Set, batch []overlay.NFElement, d d
 		return append(s.changeBatch(set, batch[:half], d), s.changeBatch(set, batch[half:], d)...)
 	case d == deleting && errors.Is(err, fs.ErrNotExist):
 		return nil
-	case d == adding && set.Interval:
+	case d == adding && (set.Interval || set.IsMap):
 		err = s.supplant(set, batch[0])
 	}
 	if err == nil {
@@ -263,22 +276,26 @@ func (s *nftSpace) send(set *nftables.Set, elements []nftables.SetElement, d dir
 	return s.flush()
 }
 
-// supplant adds an interval and deletes those in its way, which nobody wants
-// any more: a network that grew or shrank would otherwise wait for its own past.
+// supplant adds an interval, or what a map holds under a key, and deletes what
+// is in its way, which nobody wants any more: a network that grew or shrank, or
+// a port that leads elsewhere, would otherwise wait for its own past.
 func (s *nftSpace) supplant(set *nftables.Set, e overlay.NFElement) error {
 	raw, err := s.conn.GetSetElements(set)
 	if err != nil {
 		return errors.Join(err, s.redial())
 	}
 	have, _ := decodeElements(s.place, set, raw)
-	have = slices.DeleteFunc(have, func(h overlay.NFElement) bool { return !h.Addr.Overlaps(e.Addr) })
+	have = slices.DeleteFunc(have, func(h overlay.NFElement) bool {
+		return set.Interval && !h.Addr.Overlaps(e.Addr) || set.IsMap && h.Key() != e.Key()
+	})
 	if len(have) == 0 {
 		return unix.EEXIST
 	}
-	if err := s.conn.SetDeleteElements(set, encodeAll(have, true)); err != nil {
+	if err := s.conn.SetDeleteElements(set, encodeAll(have, set.Interval)); err != nil {
 		return errors.Join(err, s.redial())
 	}
-	return s.send(set, encodeElement(e, true), adding)
+	s.supplanted = append(s.supplanted, have...)
+	return s.send(set, encodeElement(e, set.Interval), adding)
 }
 
 func (d direction) failed(e overlay.NFElement, err error) error {

@@ -1,6 +1,7 @@
 package linux
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -20,6 +21,7 @@ type ruleset struct {
 type ruleSet struct {
 	name     string
 	typ      string // types of the key, joined by " . "
+	data     string // of a map: types of what it holds, joined by " . "
 	interval bool
 	odd      string // what a set of ours never has
 }
@@ -40,14 +42,14 @@ func parseRules(text string) (r ruleset, err error) {
 		switch {
 		case line == "}":
 			set, chain = nil, nil
-		case set == nil && chain == nil && kind == "set":
+		case set == nil && chain == nil && (kind == "set" || kind == "map"):
 			r.sets = append(r.sets, ruleSet{name: strings.TrimSuffix(rest, " {")})
 			set = &r.sets[len(r.sets)-1]
 		case set == nil && chain == nil && kind == "chain":
 			r.chains = append(r.chains, ruleChain{name: strings.TrimSuffix(rest, " {")})
 			chain = &r.chains[len(r.chains)-1]
 		case set != nil && kind == "type":
-			set.typ = rest
+			set.typ, set.data, _ = strings.Cut(rest, " : ")
 		case set != nil && line == "flags interval":
 			set.interval = true
 		case chain != nil && kind == "type":
@@ -61,15 +63,18 @@ func parseRules(text string) (r ruleset, err error) {
 	return r, nil
 }
 
-// String is the text from which parseRules makes r, sets and chains sorted.
+// String is the text from which parseRules makes r: sets, maps and chains, each
+// kind sorted.
 func (r ruleset) String() string {
 	var b strings.Builder
 	if r.flags != 0 {
 		fmt.Fprintf(&b, "\tflags %#x\n", r.flags)
 	}
-	slices.SortFunc(r.sets, func(a, b ruleSet) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(r.sets, func(a, b ruleSet) int {
+		return cmp.Or(strings.Compare(b.kind(), a.kind()), strings.Compare(a.name, b.name))
+	})
 	for _, s := range r.sets {
-		fmt.Fprintf(&b, "\tset %s {\n%s\t}\n", s.name, s.body())
+		fmt.Fprintf(&b, "\t%s %s {\n%s\t}\n", s.kind(), s.name, s.body())
 	}
 	slices.SortFunc(r.chains, func(a, b ruleChain) int { return strings.Compare(a.name, b.name) })
 	for _, c := range r.chains {
@@ -85,8 +90,18 @@ func (r ruleset) String() string {
 	return b.String()
 }
 
+func (s ruleSet) kind() string {
+	if s.data != "" {
+		return "map"
+	}
+	return "set"
+}
+
 func (s ruleSet) body() string {
 	text := "\t\ttype " + s.typ + "\n"
+	if s.data != "" {
+		text = "\t\ttype " + s.typ + " : " + s.data + "\n"
+	}
 	if s.interval {
 		text += "\t\tflags interval\n"
 	}
@@ -102,6 +117,9 @@ var keyTypes = map[string]nftables.SetDatatype{
 	"ether_addr": nftables.TypeEtherAddr,
 	"ipv4_addr":  nftables.TypeIPAddr,
 	"ipv6_addr":  nftables.TypeIP6Addr,
+
+	"inet_proto":   nftables.TypeInetProto,
+	"inet_service": nftables.TypeInetService,
 }
 
 func keyType(names string) (nftables.SetDatatype, error) {

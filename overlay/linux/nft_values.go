@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -53,47 +54,51 @@ var (
 	})
 )
 
-// stateBits are the connection tracking states, of which a match takes any
-// (linux/netfilter/nf_conntrack_common.h).
-var stateBits = []struct {
+// bit is the name of one bit of a value.
+type bit struct {
 	name string
 	bit  uint32
-}{{"invalid", 1}, {"established", 2}, {"related", 4}, {"new", 8}, {"untracked", 64}}
+}
 
-var states = notation{
-	parse: func(s string) ([]byte, error) {
-		var mask uint32
-		for word := range strings.SplitSeq(s, ",") {
-			bit := uint32(0)
-			for _, b := range stateBits {
-				if b.name == word {
-					bit = b.bit
+// What connection tracking knows, of which a match takes any
+// (linux/netfilter/nf_conntrack_common.h).
+var (
+	states   = bits("state", []bit{{"invalid", 1}, {"established", 2}, {"related", 4}, {"new", 8}, {"untracked", 64}})
+	statuses = bits("status", []bit{{"snat", 16}, {"dnat", 32}})
+)
+
+// bits is the notation of a value whose bits have names.
+func bits(what string, names []bit) notation {
+	return notation{
+		parse: func(s string) ([]byte, error) {
+			var mask uint32
+			for word := range strings.SplitSeq(s, ",") {
+				i := slices.IndexFunc(names, func(b bit) bool { return b.name == word })
+				if i < 0 {
+					return nil, fmt.Errorf("unknown connection %s %q", what, word)
+				}
+				mask |= names[i].bit
+			}
+			return native(mask), nil
+		},
+		format: func(b []byte) string {
+			if len(b) != 4 {
+				return raw(b)
+			}
+			mask := binary.NativeEndian.Uint32(b)
+			var words []string
+			for _, n := range names {
+				if mask&n.bit != 0 {
+					words = append(words, n.name)
+					mask &^= n.bit
 				}
 			}
-			if bit == 0 {
-				return nil, fmt.Errorf("unknown connection state %q", word)
+			if mask != 0 || len(words) == 0 {
+				return raw(b)
 			}
-			mask |= bit
-		}
-		return native(mask), nil
-	},
-	format: func(b []byte) string {
-		if len(b) != 4 {
-			return raw(b)
-		}
-		mask := binary.NativeEndian.Uint32(b)
-		var words []string
-		for _, s := range stateBits {
-			if mask&s.bit != 0 {
-				words = append(words, s.name)
-				mask &^= s.bit
-			}
-		}
-		if mask != 0 || len(words) == 0 {
-			return raw(b)
-		}
-		return strings.Join(words, ",")
-	},
+			return strings.Join(words, ",")
+		},
+	}
 }
 
 // groups are device groups and masks of them.

@@ -1,16 +1,18 @@
 package linux
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/weft-net/weft/overlay"
 )
 
 // watchFilters signals changes of our tables until ctx ends. When it cannot
@@ -65,7 +67,7 @@ func (s *nftSpace) watch(ctx context.Context, notify func()) error {
 // concerned reports whether a change is one of our table, and not by us.
 func (s *nftSpace) concerned(changes []netlink.Message) bool {
 	for _, m := range changes {
-		if m.Header.PID != s.port.Load() && s.named(m) {
+		if m.Header.PID != s.port.Load() && s.named(m) || s.place == overlay.Host && guard(m) {
 			return true
 		}
 	}
@@ -76,19 +78,41 @@ func (s *nftSpace) concerned(changes []netlink.Message) bool {
 // of, the first attribute is the name of its table (linux/netfilter/nf_tables.h).
 func (s *nftSpace) named(m netlink.Message) bool {
 	const generation = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
-	const family = 4 // struct nfgenmsg
-	if m.Header.Type == generation || len(m.Data) < family || m.Data[0] != byte(s.table.Family) {
+	if m.Header.Type == generation || len(m.Data) < nfHeader || m.Data[0] != byte(s.table.Family) {
 		return false
 	}
-	ad, err := netlink.NewAttributeDecoder(m.Data[family:])
-	if err != nil {
-		return true
+	return attribute(m, unix.NFTA_TABLE_NAME) == s.table.Name
+}
+
+// guard reports whether a notification is about a chain that drops forwarded
+// packets, or about a rule in it.
+func guard(m netlink.Message) bool {
+	name := uint16(unix.NFTA_RULE_CHAIN)
+	switch m.Header.Type &^ (unix.NFNL_SUBSYS_NFTABLES << 8) {
+	case unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_DELCHAIN:
+		name = unix.NFTA_CHAIN_NAME
+	case unix.NFT_MSG_NEWRULE, unix.NFT_MSG_DELRULE:
+	default:
+		return false
 	}
-	const table = 1
+	if len(m.Data) < nfHeader || m.Data[0] != unix.NFPROTO_IPV4 && m.Data[0] != unix.NFPROTO_IPV6 {
+		return false
+	}
+	return slices.Contains(guardChains, attribute(m, name)) && attribute(m, unix.NFTA_TABLE_NAME) == "filter"
+}
+
+const nfHeader = 4 // struct nfgenmsg
+
+// attribute is a text in a notification, "" when it has none.
+func attribute(m netlink.Message, typ uint16) string {
+	ad, err := netlink.NewAttributeDecoder(m.Data[nfHeader:])
+	if err != nil {
+		return ""
+	}
 	for ad.Next() {
-		if ad.Type() == table {
-			return bytes.Equal(bytes.TrimRight(ad.Bytes(), "\x00"), []byte(s.table.Name))
+		if ad.Type() == typ {
+			return ad.String()
 		}
 	}
-	return false
+	return ""
 }

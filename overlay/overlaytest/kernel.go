@@ -25,6 +25,8 @@ type Kernel struct {
 	// Fail is asked before each object is put or deleted, and each endpoint
 	// plugged (as its fabric link); its error is the kernel's answer. May be nil.
 	Fail func(o overlay.Object, deleting bool) error
+	// Guard are the chains of other packet filters that the host has.
+	Guard []overlay.Guard
 
 	mu        sync.Mutex
 	objects   map[overlay.Key]overlay.Object
@@ -290,6 +292,9 @@ func (k *Kernel) Uplinks(context.Context, netip.Addr) ([]string, error) { return
 
 // Bridges is always docker0.
 func (k *Kernel) Bridges(context.Context) ([]string, error) { return []string{"docker0"}, nil }
+
+// Guards returns Guard.
+func (k *Kernel) Guards(context.Context) ([]overlay.Guard, error) { return k.Guard, nil }
 
 // Changes signals after every change, our own too. Only one Overlay may listen.
 func (k *Kernel) Changes(ctx context.Context) <-chan struct{} {

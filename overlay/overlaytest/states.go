@@ -50,6 +50,14 @@ func States(vtep netip.Addr) []NamedState {
 				{Addr: Addr(5), MAC: MAC(5), VTEP: Peer(vtep, 2)}, {Addr: addr("2001:db8:64::5"), MAC: MAC(5), VTEP: Peer(vtep, 2)},
 			}
 		})},
+		{"published ports", blue(func(n *overlay.Network) {
+			n.Ports = []overlay.Port{Port(9)}
+			n.Published = []overlay.Publish{Published(8080, 9), {Proto: 17, HostAddr: addr("127.0.0.1"), HostPort: 5353, Addr: Addr(9), Port: 53}}
+		})},
+		{"the ports of another endpoint", blue(func(n *overlay.Network) {
+			n.Ports = []overlay.Port{Port(10)}
+			n.Published = []overlay.Publish{Published(8080, 10)}
+		})},
 		{"two networks", with(func(s *overlay.State) { s.Networks = append(s.Networks, green(vtep)) })},
 		{"the other network", with(func(s *overlay.State) { s.Networks[1] = green(vtep) })},
 		{"questions redirected", with(func(s *overlay.State) {
@@ -111,6 +119,12 @@ func Remote(vtep netip.Addr, i, member byte) overlay.Remote {
 // Port is endpoint i of Blue on this host.
 func Port(i byte) overlay.Port {
 	return overlay.Port{Endpoint: fmt.Sprintf("%02x%014x", i, i), MAC: MAC(i), Addrs: []netip.Addr{Addr(i)}}
+}
+
+// Published is a port of the host, over TCP, that leads to port 80 of endpoint i
+// of Blue.
+func Published(hostPort uint16, i byte) overlay.Publish {
+	return overlay.Publish{Proto: 6, HostPort: hostPort, Addr: Addr(i), Port: 80}
 }
 
 // Endpoint is what has to be attached for a port of a network.

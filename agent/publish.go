@@ -1,0 +1,134 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/overlay"
+)
+
+// publish makes ports of this host lead to an endpoint of it, these and no
+// others, and returns what was chosen when clients are served. What the endpoint
+// has already stays open; a failure changes nothing. It takes the sandbox's lock.
+func (s *session) publish(ctx context.Context, id discovery.EndpointID, want []portSpec) ([]overlay.Publish, error) {
+	l, ok := s.journal.get(id)
+	if !ok {
+		return nil, api.Errorf(api.KindNotFound, "no endpoint %s on this host", id).WithHint("agentctl endpoint ls")
+	}
+	unlock := s.locks.lock(l.lockKey())
+	defer unlock()
+	if l, ok = s.journal.get(id); !ok {
+		return nil, api.Errorf(api.KindNotFound, "endpoint %s is gone", id).WithHint("agentctl endpoint ls")
+	}
+	n, ok := s.network(l.Endpoint.Network.String())
+	if !ok {
+		return nil, noNetwork(l.Endpoint.Network.String())
+	}
+	before := l.Ports
+	ports, err := s.reserve(n, l, want)
+	if err != nil {
+		return nil, err
+	}
+	l.Ports = ports
+	if err := s.journal.put(l); err != nil {
+		s.ports.release(without(ports, before))
+		return nil, err
+	}
+	err = ignoreKernel(s.settle(ctx))
+	s.ports.release(without(before, ports))
+	return ports, err
+}
+
+// unpublish takes all ports from an endpoint; one that is gone has none.
+func (s *session) unpublish(ctx context.Context, id discovery.EndpointID) error {
+	if l, ok := s.journal.get(id); !ok || len(l.Ports) == 0 {
+		return nil
+	}
+	_, err := s.publish(ctx, id, nil)
+	if e, ok := errors.AsType[*api.Error](err); ok && e.Kind == api.KindNotFound {
+		return nil
+	}
+	return err
+}
+
+// reserve takes the ports for an endpoint, if its network lets anybody reach it.
+func (s *session) reserve(n discovery.Network, l Local, want []portSpec) ([]overlay.Publish, error) {
+	if len(want) == 0 {
+		return nil, nil
+	}
+	i := slices.IndexFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr().Is4() })
+	switch {
+	case n.Internal:
+		return nil, api.Errorf(api.KindConflict, "network %s is internal: nobody outside reaches it", n.Name).
+			WithHint("agentctl network create NAME # without --internal")
+	case i < 0:
+		return nil, api.Errorf(api.KindConflict, "%s has no IPv4 address to publish ports of", l.Endpoint.Name).
+			WithHint("agentctl network inspect %s", n.Name)
+	}
+	ports, err := s.ports.reserve(l.Endpoint.ID, l.Addrs[i].Addr(), want, l.Ports)
+	if e, ok := errors.AsType[*portTakenError](err); ok {
+		return nil, s.explainPort(e)
+	}
+	return ports, err
+}
+
+// explainPort names the endpoint that has a port, and what shows the program.
+func (s *session) explainPort(e *portTakenError) error {
+	if holder, ok := s.journal.get(e.endpoint); ok {
+		return api.Errorf(api.KindConflict, "%s is taken by endpoint %s (%s)", e.port, holder.Endpoint.Name, e.endpoint).
+			WithHint("agentctl endpoint inspect %s", e.endpoint)
+	}
+	return api.Errorf(api.KindConflict, "%v", e).WithHint("ss -lntup 'sport = :%d'", e.port.port)
+}
+
+// publishes reports whether the sandbox has published ports on another network.
+func (s *session) publishes(w wantedEndpoint) bool {
+	return slices.ContainsFunc(s.journal.all(), func(l Local) bool {
+		return l.Cookie == w.cookie && l.Endpoint.Network != w.network.ID && len(l.Ports) > 0
+	})
+}
+
+// samePorts says how the ports of an attached endpoint differ from those asked
+// for.
+func samePorts(l Local, network string, want []portSpec) error {
+	left := slices.Clone(l.Ports)
+	for _, w := range want {
+		i := slices.IndexFunc(left, w.met)
+		if i < 0 {
+			return api.Errorf(api.KindConflict, "the sandbox is on it already, with other ports: %s",
+				or(strings.Join(portTexts(l.Ports), ", "), "none")).WithHint("agentctl detach %s %s", network, l.Endpoint.Name)
+		}
+		left = slices.Delete(left, i, i+1)
+	}
+	return nil
+}
+
+// without are the ports of a that b lacks.
+func without(a, b []overlay.Publish) []overlay.Publish {
+	return slices.DeleteFunc(slices.Clone(a), func(p overlay.Publish) bool { return slices.Contains(b, p) })
+}
+
+func portTexts(ports []overlay.Publish) (texts []string) {
+	for _, p := range ports {
+		texts = append(texts, p.String())
+	}
+	return texts
+}
+
+// checkPorts says which published ports another program holds.
+func (s *session) checkPorts() api.Check {
+	held, lost := s.ports.problems()
+	c := api.Check{Name: "ports", State: api.CheckOK, Detail: fmt.Sprintf("%d published here", held)}
+	if len(lost) > 0 {
+		c.State = api.CheckWarn
+		c.Detail = fmt.Sprintf("%d published here, of which others listen on %d: %s", held+len(lost), len(lost), strings.Join(lost, "; "))
+		c.Hint = "ss -lntup # and stop that program: clients reach the endpoint, never it"
+	}
+	return c
+}
