@@ -156,6 +156,15 @@ func TestPodmanContainersGetWhatTheyAskFor(t *testing.T) {
 	if row := endpointsOf(t, h)["web-1"]; row.Address != "10.71.9.9/16" {
 		t.Errorf("after restart: %+v", row)
 	}
+	// Its ports are the agent's to publish, once for all of its networks.
+	h.CreateNetwork("red")
+	p.Start("pub", "--network", "blue,red", "-p", "8080:80")
+	if out := h.MustCtl("endpoint", "ls"); strings.Count(out, "0.0.0.0:8080->80/tcp") != 1 {
+		t.Errorf("endpoint ls:\n%s", out)
+	}
+	if r := p.TryStart("late", "--network", "blue", "-p", "8080:80"); r.Code == 0 || !strings.Contains(r.Stderr, "taken by") {
+		t.Errorf("a port that is taken: %s", r)
+	}
 	p.Must("rm", "-f", "-t", "0", "-a")
 	agenttest.Eventually(t, time.Second, "everything is gone", func() error {
 		if rows := endpointsOf(t, h); len(rows) > 0 {

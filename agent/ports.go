@@ -172,17 +172,38 @@ func (h *hostPorts) release(ports []overlay.Publish) {
 	}
 }
 
+// lend gives up the sockets of ports that the endpoint's runtime is about to
+// hold by its own: podman listens on what it publishes, once we have answered.
+func (h *hostPorts) lend(owner discovery.EndpointID, ports []overlay.Publish) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, p := range ports {
+		if held, ok := h.held[portOf(p)]; ok {
+			held.release()
+		}
+		h.held[portOf(p)] = holding{owner, func() {}}
+	}
+}
+
 // reclaim takes the ports again that endpoints had when an agent ended. They
 // stay published when another program was faster: it is that one which nobody
 // reaches, and status names it.
 func (h *hostPorts) reclaim(locals []Local) {
 	h.mu.Lock()
 	for _, l := range locals {
+		if l.holdsOwnPorts() {
+			continue
+		}
 		for _, p := range l.Ports {
 			h.lost[portOf(p)] = lostPort{owner: l.Endpoint.ID}
 		}
 	}
 	h.mu.Unlock()
+	for _, l := range locals {
+		if l.holdsOwnPorts() {
+			h.lend(l.Endpoint.ID, l.Ports)
+		}
+	}
 	h.retry()
 }
 

@@ -75,8 +75,15 @@ func (s *session) reserve(n discovery.Network, l Local, want []portSpec) ([]over
 	if e, ok := errors.AsType[*portTakenError](err); ok {
 		return nil, s.explainPort(e)
 	}
+	if err == nil && l.holdsOwnPorts() {
+		s.ports.lend(l.Endpoint.ID, ports)
+	}
 	return ports, err
 }
+
+// holdsOwnPorts reports whether the endpoint's runtime has a socket on each port
+// that it publishes.
+func (l Local) holdsOwnPorts() bool { return l.Endpoint.Runtime == "podman" }
 
 // explainPort names the endpoint that has a port, and what shows the program.
 func (s *session) explainPort(e *portTakenError) error {

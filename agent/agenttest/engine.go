@@ -225,10 +225,13 @@ func (e *Engine) clean() {
 }
 
 // Sandbox is a running container's network namespace under a name of the lab,
-// so that tests send and ask from inside it.
+// so that tests send and ask from inside it. A restarted container has another.
 func (e *Engine) Sandbox(container string) *Sandbox {
 	e.t.Helper()
-	name := Netns(fmt.Sprintf("%s-c-%s", e.Host.NS, container))
-	must(e.t, "ip", "netns", "attach", string(name), e.Must("inspect", "-f", "{{.State.Pid}}", container))
+	pid := e.Must("inspect", "-f", "{{.State.Pid}}", container)
+	name := Netns(fmt.Sprintf("%s-c-%s-%s", e.Host.NS, container, pid))
+	if _, err := os.Stat(name.Path()); err != nil {
+		must(e.t, "ip", "netns", "attach", string(name), pid)
+	}
 	return &Sandbox{NS: name, Host: e.Host}
 }
