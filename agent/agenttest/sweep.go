@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -111,7 +112,9 @@ func remove(id string) error {
 	if err := unmountBelow(dir); err != nil {
 		return err
 	}
-	return os.RemoveAll(dir)
+	// What was killed a moment ago may still be writing.
+	_, err = Await(5*time.Second, func() error { return os.RemoveAll(dir) })
+	return err
 }
 
 // unmountBelow undoes what runtimes mount for their containers, the innermost

@@ -304,8 +304,17 @@ func TestLeaderKilledDuringClaims(t *testing.T) {
 	var wg sync.WaitGroup
 	var claims atomic.Int32
 	killed := make(chan struct{})
+	type member struct {
+		*pool.Pool
+		pool.Host
+	}
+	var members []member // all of them registered before the leader goes
 	for i := range hosts {
 		p, h := c.member(t, fmt.Sprint("host", i), byte(i+10))
+		members = append(members, member{p, h})
+	}
+	for _, m := range members {
+		p, h := m.Pool, m.Host
 		wg.Go(func() {
 			for range each {
 				b, err := p.ClaimBlock(t.Context(), n, h.ID, h.Nonce, false, nil)
