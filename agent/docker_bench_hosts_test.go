@@ -3,6 +3,7 @@ package agent_test
 import (
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -15,8 +16,10 @@ func engines(b *testing.B) []*agenttest.Engine {
 	l := agenttest.NewLab(b, agenttest.Config{Hosts: 2})
 	var all []*agenttest.Engine
 	for _, h := range l.Hosts {
-		all = append(all, h.NewEngine())
+		e := h.NewEngine()
+		h.More = append(h.More, "--dns-resolv-conf", filepath.Join(e.Dir, "resolv.conf"))
 		h.Start()
+		all = append(all, e)
 	}
 	one, two := l.Host(1), l.Host(2)
 	one.Init()
