@@ -106,6 +106,9 @@ func (s *session) join(ctx context.Context, n discovery.Network, l Local, sandbo
 			s.log.Warn("network not whole in the kernel", "network", n.Name, "err", err)
 		}
 	}
+	if err := s.unplugs.wait(ctx, l.Addrs[0].Addr()); err != nil {
+		return err
+	}
 	if err := s.overlay.Attach(ctx, s.link(n, l)); err != nil {
 		return err
 	}
@@ -121,7 +124,7 @@ func (s *session) join(ctx context.Context, n discovery.Network, l Local, sandbo
 }
 
 // Leave implements docker.Agent: the others forget the endpoint. Its interface
-// goes a moment later, since the kernel takes its time for that.
+// goes with Remove.
 func (d dockerSide) Leave(_ context.Context, endpoint string) error {
 	s := d.Agent.member()
 	if s == nil {
@@ -137,7 +140,7 @@ func (d dockerSide) Leave(_ context.Context, endpoint string) error {
 
 // Remove implements docker.Agent. The address stays leased: Docker releases it
 // next.
-func (d dockerSide) Remove(_ context.Context, endpoint string) error {
+func (d dockerSide) Remove(ctx context.Context, endpoint string) error {
 	s := d.Agent.member()
 	if s == nil {
 		return nil
@@ -147,22 +150,22 @@ func (d dockerSide) Remove(_ context.Context, endpoint string) error {
 	if !ok {
 		return nil
 	}
-	return s.forgetEndpoint(l)
+	return s.forgetEndpoint(ctx, l)
 }
 
-func (s *session) forgetEndpoint(l Local) error {
+// forgetEndpoint returns when nobody is told of the endpoint any more; its
+// interface goes in the background.
+func (s *session) forgetEndpoint(ctx context.Context, l Local) error {
+	done := s.unplugs.begin(l.Endpoint)
 	s.carry(l.Endpoint.Network)
-	s.setResolvers(l.Docker.EndpointID, nil)
-	s.setBridged(l.Endpoint.ID, nil)
+	s.forgetAsking(l)
 	if err := s.journal.remove(l.Endpoint.ID); err != nil {
+		done()
 		return err
 	}
 	s.directory.Announce(nil, []discovery.EndpointID{l.Endpoint.ID})
 	s.poke()
-	select {
-	case s.unplug <- struct{}{}:
-	default:
-	}
+	s.unplug(ctx, l, done)
 	return nil
 }
 

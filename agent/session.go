@@ -67,7 +67,6 @@ type session struct {
 	unplugs       unplugs
 	wake          chan struct{}
 	connectors    map[string]connector // by runtime
-	unplug        chan struct{}        // an endpoint has left: its interface may go
 
 	mu         sync.Mutex
 	networks   []discovery.Network               // of the pool, as last delivered; sorted by VNI
@@ -103,7 +102,7 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 		cfg: a.cfg, log: a.log, cluster: cluster, host: host, nonce: a.nonce, data: a.dir,
 		names: a.parts.Names, machine: a.parts.Host, probes: &prober{self: host.ID},
 		conflists: newConflists(a.cfg, a.log),
-		wake:      make(chan struct{}, 1), unplug: make(chan struct{}, 1), started: time.Now(), used: map[discovery.NetworkID]time.Time{}, attaching: map[discovery.EndpointID]bool{},
+		wake:      make(chan struct{}, 1), started: time.Now(), used: map[discovery.NetworkID]time.Time{}, attaching: map[discovery.EndpointID]bool{},
 	}
 	s.cfg.adopt(cluster, a.log)
 	s.forgotten = cluster.Forgotten
