@@ -175,6 +175,11 @@ func (e *engine) compare(ctx context.Context) (again time.Duration) {
 	e.mu.Lock()
 	c, objects := e.api, e.objects
 	e.mu.Unlock()
+	if objects == nil {
+		// Nothing was listed, as on a host that was taken out of the cluster: that
+		// the engine has no endpoints of ours cannot be said.
+		return compareSoon
+	}
 	all := map[string]bool{}
 	for id := range objects {
 		n, err := inspectNetwork(ctx, c, id)
