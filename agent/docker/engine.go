@@ -154,7 +154,11 @@ func (e *engine) event(m events.Message) (relist bool) {
 		case events.ActionConnect:
 			if m.Actor.Attributes["type"] == driverName {
 				e.names.connected(m.Actor.ID, m.Actor.Attributes["container"])
+			} else {
+				e.names.look(m.Actor.Attributes["container"])
 			}
+		case events.ActionDisconnect:
+			e.names.disconnected(m.Actor.Attributes["container"])
 		}
 	case events.ContainerEventType:
 		action, _, _ := strings.Cut(string(m.Action), ":")
