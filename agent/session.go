@@ -105,6 +105,9 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 		wake:      make(chan struct{}, 1), started: time.Now(), used: map[discovery.NetworkID]time.Time{}, attaching: map[discovery.EndpointID]bool{},
 	}
 	s.cfg.adopt(cluster, a.log)
+	if a.docker != nil {
+		s.connectors = map[string]connector{runtimeDocker: dockerConnector{s, a.docker}}
+	}
 	s.forgotten = cluster.Forgotten
 	s.resolvers, s.bridged = map[string][]netip.Addr{}, map[discovery.EndpointID][]netip.Addr{}
 	ctx, cancel := context.WithCancel(context.Background())
