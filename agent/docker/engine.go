@@ -30,7 +30,8 @@ type engine struct {
 	agent Agent
 	log   *slog.Logger
 
-	changing sync.Mutex // held by whoever changes the engine's networks
+	changing sync.Mutex      // held by whoever changes the engine's networks
+	vanished map[string]bool // objects that the last list was without; changing is held
 
 	mu       sync.Mutex
 	api      *client.Client // nil: no engine
