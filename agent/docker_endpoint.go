@@ -37,29 +37,41 @@ func (s *session) bind(ctx context.Context, n discovery.Network, e docker.Endpoi
 	if l, ok := s.journal.ofDocker(e.ID); ok {
 		return l, nil
 	}
+	if l, ok, err := s.claim(n, e); ok || err != nil {
+		return l, err
+	}
+	// The lease was given up: Docker has taken its time, or this host was no
+	// member in between.
+	lease, err := s.lease(ctx, n, e.Addr)
+	if err != nil {
+		return Local{}, err
+	}
+	l, ok, err := s.claim(n, e)
+	if err == nil && !ok {
+		err = api.Errorf(api.KindConflict, "address %s was taken meanwhile", lease.Addr)
+	}
+	return l, err
+}
+
+// claim makes an endpoint of the lease of its address; false: there is none.
+func (s *session) claim(n discovery.Network, e docker.Endpoint) (Local, bool, error) {
+	s.docker.claiming.Lock()
+	defer s.docker.claiming.Unlock()
 	o, ok := s.unclaimedLease(n.ID, e.Addr)
 	if !ok {
-		// The lease was given up: Docker has taken its time, or this host was
-		// no member in between.
-		lease, err := s.lease(ctx, n, e.Addr)
-		if err != nil {
-			return Local{}, err
-		}
-		if o, ok = s.unclaimedLease(n.ID, e.Addr); !ok {
-			return Local{}, api.Errorf(api.KindConflict, "address %s was taken meanwhile", lease.Addr)
-		}
+		return Local{}, false, nil
 	}
 	l := dockerLocal(n, e, o)
 	if e.MAC != "" {
 		if err := l.Endpoint.MAC.UnmarshalText([]byte(strings.ToLower(e.MAC))); err != nil || l.Endpoint.MAC[0]&1 != 0 {
-			return Local{}, api.Errorf(api.KindMisuse, "--mac-address %q is no unicast hardware address", e.MAC)
+			return Local{}, false, api.Errorf(api.KindMisuse, "--mac-address %q is no unicast hardware address", e.MAC)
 		}
 	}
 	if err := s.journal.put(l); err != nil {
-		return Local{}, err
+		return Local{}, false, err
 	}
 	s.docker.claimed(o.Owner)
-	return l, nil
+	return l, true, nil
 }
 
 func dockerLocal(n discovery.Network, e docker.Endpoint, o ipam.Owned) Local {

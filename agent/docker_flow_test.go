@@ -72,3 +72,29 @@ func TestFlowDockerAddressWaitsForItsDyingInterface(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Docker repeats a request whose answer was lost: an address that it named is
+// then its own, and one endpoint's in the end.
+func TestFlowDockerAsksTwiceForAnAddress(t *testing.T) {
+	one, d, n := dockered(t)
+	a, err := d.Lease(t.Context(), n.ID.String(), netip.Addr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one.stop()
+	one.start()
+	d = dockerSide{one.agent}
+	if again, err := d.Lease(t.Context(), n.ID.String(), a.Addr()); err != nil || again != a {
+		t.Fatalf("asked again: %v, %v, want %v", again, err, a)
+	}
+	errs := make(chan error)
+	for _, id := range []string{dockerID("1"), dockerID("2")} {
+		go func() {
+			_, err := d.Bind(t.Context(), docker.Endpoint{ID: id, DockerID: dockerID("d"), Network: n.ID.String(), Addr: a.Addr()})
+			errs <- err
+		}()
+	}
+	if x, y := <-errs, <-errs; (x == nil) == (y == nil) {
+		t.Errorf("two endpoints of one address: %v, %v; want one to be refused", x, y)
+	}
+}
