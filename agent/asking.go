@@ -124,6 +124,14 @@ func (s *session) setBridged(id discovery.EndpointID, addrs []netip.Addr) {
 	}
 }
 
+// forgetAsking takes back what a container of Docker's said of how it asks.
+func (s *session) forgetAsking(l Local) {
+	if l.Docker != nil {
+		s.setResolvers(l.Docker.EndpointID, nil)
+		s.setBridged(l.Endpoint.ID, nil)
+	}
+}
+
 // lookAsking reads what may change on the host: its resolvers, its search
 // domains, and whether Docker sends containers to the address.
 func (s *session) lookAsking() {

@@ -275,7 +275,9 @@ func (s *session) attach(ctx context.Context, w wantedEndpoint) (l Local, err er
 			s.log.Warn("network not whole in the kernel", "network", w.network.Name, "err", err)
 		}
 	}
-	s.unplugs.wait(lease.Addr.Addr())
+	if err := s.unplugs.wait(ctx, lease.Addr.Addr()); err != nil {
+		return Local{}, err
+	}
 	undo = append(undo, func() { _ = s.overlay.Detach(clean, id.String()) }, func() { _ = s.journal.remove(id) })
 	// The disk and the kernel work side by side. An agent that dies in between
 	// leaves an interface that reap removes, or an endpoint that it mends.

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,6 +17,8 @@ import (
 type connector interface {
 	Connect(ctx context.Context, r api.ConnectRequest) (api.Attachment, error)
 	Disconnect(ctx context.Context, r api.DisconnectRequest) error
+	// Found reports whether the runtime is there to be asked.
+	Found() bool
 }
 
 // askedRuntimes are those runtimes.
@@ -117,7 +120,7 @@ func (s *session) container(name string) (Local, connector, error) {
 	}
 	if len(found) == 0 {
 		for _, runtime := range askedRuntimes {
-			if ask := s.connectors[runtime]; ask != nil {
+			if ask := s.connectors[runtime]; ask != nil && ask.Found() {
 				return Local{}, ask, nil
 			}
 		}
@@ -128,7 +131,7 @@ func (s *session) container(name string) (Local, connector, error) {
 		return l, nil, nil
 	}
 	ask := s.connectors[l.Endpoint.Runtime]
-	if ask == nil {
+	if ask == nil || !ask.Found() {
 		return Local{}, nil, api.Errorf(api.KindConflict, "%s is a container of %s, which this agent cannot ask", l.Endpoint.Name, l.Endpoint.Runtime).
 			WithHint("%s network connect --help", l.Endpoint.Runtime)
 	}
@@ -181,9 +184,10 @@ func notHere(name string) *api.Error {
 		WithHint("agentctl ps\nagentctl attach NETWORK --pid PID --name %s", name)
 }
 
-// unknownToRuntime gives the not-found of a runtime the words of everybody's.
+// unknownToRuntime gives the not-found of a runtime the words of everybody's,
+// unless the runtime has a hint: then it knows the container.
 func unknownToRuntime(name string, err error) error {
-	if err != nil && api.KindOf(err) == api.KindNotFound {
+	if e, ok := errors.AsType[*api.Error](err); ok && e.Kind == api.KindNotFound && e.Hint == "" {
 		return notHere(name)
 	}
 	return err

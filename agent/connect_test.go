@@ -134,6 +134,8 @@ func (e *engine) Disconnect(_ context.Context, r api.DisconnectRequest) error {
 	return e.find(r.Container)
 }
 
+func (e *engine) Found() bool { return e.has != "" }
+
 func (e *engine) find(name string) error {
 	if name != e.has {
 		return api.Errorf(api.KindNotFound, "No such container: %s", name)
@@ -162,6 +164,10 @@ func TestRuntimeThatHasToBeAsked(t *testing.T) {
 		if err != nil || (ask != nil) != wantAsk {
 			t.Errorf("%s: %+v, asked %v, %v; want asked %v", name, l, ask != nil, err, wantAsk)
 		}
+	}
+	s.connectors["docker"] = &engine{}
+	if _, _, err := s.container("shop"); api.KindOf(err) != api.KindConflict {
+		t.Errorf("an engine that is not there: %v", err)
 	}
 	if err := unknownToRuntime("x", e.find("x")); api.KindOf(err) != api.KindNotFound || !strings.Contains(err.Error(), "on the networks of this host") {
 		t.Errorf("a container that the engine lacks: %v", err)

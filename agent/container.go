@@ -44,7 +44,7 @@ func (s *session) detachOne(ctx context.Context, l Local, why string) error {
 		unlock()
 		return nil
 	}
-	idle, gone := s.working(id), s.unplugs.begin(l.Endpoint.Addrs())
+	idle, gone := s.working(id), s.unplugs.begin(l.Endpoint)
 	unplugged := func() { gone(); idle(); unlock() }
 	s.carry(l.Endpoint.Network)
 	s.moveDefault(ctx, l)
@@ -57,13 +57,7 @@ func (s *session) detachOne(ctx context.Context, l Local, why string) error {
 	s.restoreResolv(l)
 	err = errors.Join(err, ignoreKernel(s.settle(ctx)))
 	s.ports.release(l.Ports) // when they lead nowhere any more
-	go func() {
-		defer unplugged()
-		// What fails here is an interface without endpoint: reap tries again.
-		if err := s.overlay.Detach(context.WithoutCancel(ctx), id.String()); err != nil {
-			s.log.Warn("interface of a detached endpoint not removed yet", "endpoint", id, "err", err)
-		}
-	}()
+	s.unplug(ctx, l, unplugged)
 	s.log.Info("endpoint detached: "+why, "endpoint", id, "name", l.Endpoint.Name, "container", l.Container, "addr", l.Addrs[0].Addr())
 	return err
 }

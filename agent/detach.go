@@ -120,6 +120,7 @@ func (s *session) elsewhere(n discovery.Network, nameOrID string) error {
 func (s *session) detach(ctx context.Context, l Local) error {
 	defer s.working(l.Endpoint.ID)()
 	s.carry(l.Endpoint.Network)
+	s.forgetAsking(l)
 	s.moveDefault(ctx, l)
 	// The journal comes first: an interface that it does not name is swept, so
 	// a crash in between leaves nothing.
@@ -160,7 +161,6 @@ func (s *session) reap(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-s.unplug:
 		case <-tick.C:
 		}
 		there, err := s.overlay.Attached(ctx)
@@ -191,7 +191,7 @@ func (s *session) unplugStray(ctx context.Context, text string) {
 	s.mu.Lock()
 	busy := s.attaching[id]
 	s.mu.Unlock()
-	if _, ok := s.journal.get(id); ok || busy {
+	if _, ok := s.journal.get(id); ok || busy || s.unplugs.removing(id) {
 		return
 	}
 	if err := s.overlay.Detach(ctx, text); err != nil {

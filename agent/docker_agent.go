@@ -20,6 +20,11 @@ type Docker interface {
 	Run(ctx context.Context) error
 	// Clear takes the cluster's networks away from the engine.
 	Clear(ctx context.Context) error
+	// Connect and Disconnect ask the engine to, as docker.Service has them.
+	Connect(ctx context.Context, r docker.Connection) (endpoint string, err error)
+	Disconnect(ctx context.Context, network, container string, force bool) error
+	// Found reports whether there is an engine to ask.
+	Found() bool
 	// Checks are its lines of status.
 	Checks() []api.Check
 }

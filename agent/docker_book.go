@@ -17,6 +17,8 @@ import (
 type dockerBook struct {
 	db *bbolt.DB
 
+	claiming sync.Mutex // held from the look at a lease to what becomes of it
+
 	mu        sync.Mutex
 	networks  map[string]discovery.NetworkID     // by Docker's id
 	unclaimed map[discovery.EndpointID]time.Time // leases without endpoint, since when

@@ -51,7 +51,7 @@ func (s *session) forgetMissing(ctx context.Context, l Local) {
 	if _, ok := s.journal.get(l.Endpoint.ID); !ok {
 		return
 	}
-	if err := s.forgetEndpoint(l); err != nil {
+	if err := s.forgetEndpoint(ctx, l); err != nil {
 		s.log.Warn("endpoint that Docker does not have not removed", "endpoint", l.Endpoint.ID, "err", err)
 		return
 	}

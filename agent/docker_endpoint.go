@@ -37,29 +37,41 @@ func (s *session) bind(ctx context.Context, n discovery.Network, e docker.Endpoi
 	if l, ok := s.journal.ofDocker(e.ID); ok {
 		return l, nil
 	}
+	if l, ok, err := s.claim(n, e); ok || err != nil {
+		return l, err
+	}
+	// The lease was given up: Docker has taken its time, or this host was no
+	// member in between.
+	lease, err := s.lease(ctx, n, e.Addr)
+	if err != nil {
+		return Local{}, err
+	}
+	l, ok, err := s.claim(n, e)
+	if err == nil && !ok {
+		err = api.Errorf(api.KindConflict, "address %s was taken meanwhile", lease.Addr)
+	}
+	return l, err
+}
+
+// claim makes an endpoint of the lease of its address; false: there is none.
+func (s *session) claim(n discovery.Network, e docker.Endpoint) (Local, bool, error) {
+	s.docker.claiming.Lock()
+	defer s.docker.claiming.Unlock()
 	o, ok := s.unclaimedLease(n.ID, e.Addr)
 	if !ok {
-		// The lease was given up: Docker has taken its time, or this host was
-		// no member in between.
-		lease, err := s.lease(ctx, n, e.Addr)
-		if err != nil {
-			return Local{}, err
-		}
-		if o, ok = s.unclaimedLease(n.ID, e.Addr); !ok {
-			return Local{}, api.Errorf(api.KindConflict, "address %s was taken meanwhile", lease.Addr)
-		}
+		return Local{}, false, nil
 	}
 	l := dockerLocal(n, e, o)
 	if e.MAC != "" {
 		if err := l.Endpoint.MAC.UnmarshalText([]byte(strings.ToLower(e.MAC))); err != nil || l.Endpoint.MAC[0]&1 != 0 {
-			return Local{}, api.Errorf(api.KindMisuse, "--mac-address %q is no unicast hardware address", e.MAC)
+			return Local{}, false, api.Errorf(api.KindMisuse, "--mac-address %q is no unicast hardware address", e.MAC)
 		}
 	}
 	if err := s.journal.put(l); err != nil {
-		return Local{}, err
+		return Local{}, false, err
 	}
 	s.docker.claimed(o.Owner)
-	return l, nil
+	return l, true, nil
 }
 
 func dockerLocal(n discovery.Network, e docker.Endpoint, o ipam.Owned) Local {
@@ -106,6 +118,9 @@ func (s *session) join(ctx context.Context, n discovery.Network, l Local, sandbo
 			s.log.Warn("network not whole in the kernel", "network", n.Name, "err", err)
 		}
 	}
+	if err := s.unplugs.wait(ctx, l.Addrs[0].Addr()); err != nil {
+		return err
+	}
 	if err := s.overlay.Attach(ctx, s.link(n, l)); err != nil {
 		return err
 	}
@@ -121,7 +136,7 @@ func (s *session) join(ctx context.Context, n discovery.Network, l Local, sandbo
 }
 
 // Leave implements docker.Agent: the others forget the endpoint. Its interface
-// goes a moment later, since the kernel takes its time for that.
+// goes with Remove.
 func (d dockerSide) Leave(_ context.Context, endpoint string) error {
 	s := d.Agent.member()
 	if s == nil {
@@ -137,7 +152,7 @@ func (d dockerSide) Leave(_ context.Context, endpoint string) error {
 
 // Remove implements docker.Agent. The address stays leased: Docker releases it
 // next.
-func (d dockerSide) Remove(_ context.Context, endpoint string) error {
+func (d dockerSide) Remove(ctx context.Context, endpoint string) error {
 	s := d.Agent.member()
 	if s == nil {
 		return nil
@@ -147,23 +162,23 @@ func (d dockerSide) Remove(_ context.Context, endpoint string) error {
 	if !ok {
 		return nil
 	}
-	return s.forgetEndpoint(l)
+	return s.forgetEndpoint(ctx, l)
 }
 
-func (s *session) forgetEndpoint(l Local) error {
+// forgetEndpoint returns when nobody is told of the endpoint any more; its
+// interface goes in the background.
+func (s *session) forgetEndpoint(ctx context.Context, l Local) error {
+	done := s.unplugs.begin(l.Endpoint)
 	s.carry(l.Endpoint.Network)
-	s.setResolvers(l.Docker.EndpointID, nil)
-	s.setBridged(l.Endpoint.ID, nil)
+	s.forgetAsking(l)
 	if err := s.journal.remove(l.Endpoint.ID); err != nil {
+		done()
 		return err
 	}
 	s.directory.Announce(nil, []discovery.EndpointID{l.Endpoint.ID})
 	s.poke()
 	s.ports.release(l.Ports) // Docker has revoked them, if it was there to do so
-	select {
-	case s.unplug <- struct{}{}:
-	default:
-	}
+	s.unplug(ctx, l, done)
 	return nil
 }
 

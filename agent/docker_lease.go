@@ -19,6 +19,11 @@ const claimWithin = time.Minute
 // lease takes an address for an endpoint that Docker names later. It is
 // persisted as a lease whose owner is not in the journal.
 func (s *session) lease(ctx context.Context, n discovery.Network, want netip.Addr) (ipam.Lease, error) {
+	if o, ok := s.unclaimedLease(n.ID, want); ok {
+		// Docker asks again when the answer was lost, as with an agent that ended
+		// in between. Of two who want the address one gets it in claim.
+		return o.Lease, nil
+	}
 	var owner discovery.EndpointID
 	_, _ = rand.Read(owner[:])
 	l, err := s.leases.Lease(ctx, n, owner, want, false)
@@ -53,12 +58,19 @@ func (s *session) busy(id discovery.EndpointID) bool {
 // release ends an address's lease. What a living endpoint has is kept: Docker
 // says so of endpoints that it has lost and found again.
 func (s *session) release(ctx context.Context, n discovery.NetworkID, a netip.Addr) error {
+	s.docker.claiming.Lock()
 	o, ok := s.unclaimedLease(n, a)
 	if !ok {
+		s.docker.claiming.Unlock()
 		return nil
 	}
-	s.docker.claimed(o.Owner)
-	return s.leases.Free(ctx, n, o.Owner)
+	defer s.working(o.Owner)() // no endpoint claims it any more
+	s.docker.claiming.Unlock()
+	err := s.leases.Free(ctx, n, o.Owner)
+	if err == nil {
+		s.docker.claimed(o.Owner)
+	}
+	return err
 }
 
 // claimed takes a lease off the list of those that nobody has taken up.
@@ -78,11 +90,10 @@ func (s *session) freeUnclaimed(ctx context.Context, now time.Time) {
 		case claimed || s.busy(o.Owner):
 			s.docker.claimed(o.Owner)
 		case now.Sub(since) > claimWithin:
-			if err := s.leases.Free(ctx, o.Network, o.Owner); err != nil {
+			if err := s.release(ctx, o.Network, o.Addr.Addr()); err != nil {
 				s.log.Warn("lease without endpoint not freed", "addr", o.Addr, "err", err)
 				continue
 			}
-			s.docker.claimed(o.Owner)
 			s.log.Info("address freed that no endpoint took up", "addr", o.Addr)
 		}
 	}

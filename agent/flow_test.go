@@ -53,6 +53,7 @@ type flowHost struct {
 	agent    *Agent
 	noKernel error                         // of opening it
 	hang     atomic.Pointer[chan struct{}] // passes wait until it is closed
+	clings   atomic.Pointer[chan struct{}] // interfaces are not removed until it is closed
 	stop     func()
 }
 
@@ -157,6 +158,14 @@ func (k flowKernel) Set(ctx context.Context, s overlay.State) error {
 		<-*hang
 	}
 	return k.Overlay.Set(ctx, s)
+}
+
+// Detach hangs while the host's kernel clings to interfaces.
+func (k flowKernel) Detach(ctx context.Context, id string) error {
+	if clings := k.h.clings.Load(); clings != nil {
+		<-*clings
+	}
+	return k.Overlay.Detach(ctx, id)
 }
 
 func (k flowKernel) Underlay(netip.Addr) (int, string, error) { return 1500, "eth0", nil }

@@ -66,7 +66,6 @@ type session struct {
 	unplugs       unplugs
 	wake          chan struct{}
 	connectors    map[string]connector // by runtime
-	unplug        chan struct{}        // an endpoint has left: its interface may go
 
 	mu         sync.Mutex
 	networks   []discovery.Network               // of the pool, as last delivered; sorted by VNI
@@ -103,9 +102,12 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 		cfg: a.config(), log: a.log, cluster: cluster, host: host, nonce: a.nonce, data: a.dir,
 		names: a.parts.Names, machine: a.parts.Host, probes: &prober{self: host.ID},
 		conflists: newConflists(a.cfg, a.log),
-		wake:      make(chan struct{}, 1), unplug: make(chan struct{}, 1), started: time.Now(), used: map[discovery.NetworkID]time.Time{}, attaching: map[discovery.EndpointID]bool{},
+		wake:      make(chan struct{}, 1), started: time.Now(), used: map[discovery.NetworkID]time.Time{}, attaching: map[discovery.EndpointID]bool{},
 	}
 	s.cfg.adopt(cluster, a.log)
+	if a.docker != nil {
+		s.connectors = map[string]connector{runtimeDocker: dockerConnector{s, a.docker}}
+	}
 	s.forgotten = cluster.Forgotten
 	s.resolvers, s.bridged = map[string][]netip.Addr{}, map[discovery.EndpointID][]netip.Addr{}
 	if s.unfreed, err = a.dir.unfreed(); err != nil {

@@ -1,8 +1,13 @@
 package agent
 
 import (
+	"context"
+	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
+
+	"github.com/weft-net/weft/discovery"
 )
 
 // unplugs are the interfaces that are being removed while their addresses are
@@ -10,58 +15,79 @@ import (
 // one. The zero value is ready.
 type unplugs struct {
 	mu      sync.Mutex
-	pending map[netip.Addr]chan struct{} // closed when the interface is gone
+	pending map[chan struct{}]discovery.Endpoint // closed when its interface is gone
 }
 
-// begin notes that the interface with these addresses goes; done says that it
-// went.
-func (u *unplugs) begin(addrs []netip.Addr) (done func()) {
+// begin notes that an endpoint's interface goes; done says that it went.
+func (u *unplugs) begin(e discovery.Endpoint) (done func()) {
 	gone := make(chan struct{})
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.pending == nil {
-		u.pending = map[netip.Addr]chan struct{}{}
+		u.pending = map[chan struct{}]discovery.Endpoint{}
 	}
-	for _, a := range addrs {
-		u.pending[a] = gone
-	}
+	u.pending[gone] = e
 	return func() {
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		for _, a := range addrs {
-			if u.pending[a] == gone {
-				delete(u.pending, a)
-			}
-		}
+		delete(u.pending, gone)
 		close(gone)
 	}
 }
 
-// wait returns when no interface with the address is being removed.
-func (u *unplugs) wait(a netip.Addr) {
-	for u.one(func(b netip.Addr) bool { return a == b }) {
+// wait returns when no interface with the address is being removed; an error,
+// when ctx ends before that.
+func (u *unplugs) wait(ctx context.Context, a netip.Addr) error {
+	for {
+		gone := u.one(func(e discovery.Endpoint) bool { return slices.Contains(e.Addrs(), a) })
+		if gone == nil {
+			return nil
+		}
+		select {
+		case <-gone:
+		case <-ctx.Done():
+			return fmt.Errorf("the interface that had %s before is still being removed: %w", a, ctx.Err())
+		}
 	}
 }
 
 // waitAll returns when no interface is being removed.
 func (u *unplugs) waitAll() {
-	for u.one(func(netip.Addr) bool { return true }) {
+	for {
+		gone := u.one(func(discovery.Endpoint) bool { return true })
+		if gone == nil {
+			return
+		}
+		<-gone
 	}
 }
 
-// one waits for one of the pending; false when there is none.
-func (u *unplugs) one(wanted func(netip.Addr) bool) bool {
+// one is one of the pending; nil when there is none.
+func (u *unplugs) one(wanted func(discovery.Endpoint) bool) chan struct{} {
 	u.mu.Lock()
-	var gone chan struct{}
-	for a, c := range u.pending {
-		if wanted(a) {
-			gone = c
+	defer u.mu.Unlock()
+	for gone, e := range u.pending {
+		if wanted(e) {
+			return gone
 		}
 	}
-	u.mu.Unlock()
-	if gone == nil {
-		return false
-	}
-	<-gone
-	return true
+	return nil
+}
+
+// removing reports whether an endpoint's interface is being removed.
+func (u *unplugs) removing(id discovery.EndpointID) bool {
+	return u.one(func(e discovery.Endpoint) bool { return e.ID == id }) != nil
+}
+
+// unplug removes an endpoint's interface in the background, since that takes the
+// kernel longer than all the rest, and calls done.
+func (s *session) unplug(ctx context.Context, l Local, done func()) {
+	ctx = context.WithoutCancel(ctx)
+	go func() {
+		defer done()
+		// What fails here is an interface without endpoint: reap tries again.
+		if err := s.overlay.Detach(ctx, l.Endpoint.ID.String()); err != nil {
+			s.log.Warn("interface of a detached endpoint not removed yet", "endpoint", l.Endpoint.ID, "err", err)
+		}
+	}()
 }

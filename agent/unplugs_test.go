@@ -1,31 +1,49 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"net/netip"
 	"testing"
 	"testing/synctest"
+
+	"github.com/weft-net/weft/discovery"
 )
 
-func TestAnAddressWaitsForItsDyingInterface(t *testing.T) {
+func TestAnAddressWaitsForItsDyingInterfaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var u unplugs
 		a, b := netip.MustParseAddr("10.64.0.5"), netip.MustParseAddr("10.64.0.6")
-		done := u.begin([]netip.Addr{a})
-		u.wait(b) // another address does not
+		first, second := u.begin(discovery.Endpoint{IPv4: a}), u.begin(discovery.Endpoint{IPv4: a})
+		if err := u.wait(t.Context(), b); err != nil { // another address does not
+			t.Error(err)
+		}
 		arrived := false
 		go func() {
-			u.wait(a)
-			arrived = true
+			arrived = u.wait(t.Context(), a) == nil
 		}()
+		second()
 		synctest.Wait()
 		if arrived {
 			t.Error("the address was taken while its interface was there")
 		}
-		done()
+		first()
 		synctest.Wait()
 		if !arrived {
 			t.Error("the address still waits")
 		}
 		u.waitAll()
 	})
+}
+
+func TestWhoWaitsForAnInterfaceMayGiveUp(t *testing.T) {
+	var u unplugs
+	a := netip.MustParseAddr("10.64.0.5")
+	done := u.begin(discovery.Endpoint{IPv4: a})
+	defer done()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := u.wait(ctx, a); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the end of the request", err)
+	}
 }

@@ -30,7 +30,8 @@ type engine struct {
 	agent Agent
 	log   *slog.Logger
 
-	changing sync.Mutex // held by whoever changes the engine's networks
+	changing sync.Mutex      // held by whoever changes the engine's networks
+	vanished map[string]bool // objects that the last list was without; changing is held
 
 	mu       sync.Mutex
 	api      *client.Client // nil: no engine
@@ -154,7 +155,11 @@ func (e *engine) event(m events.Message) (relist bool) {
 		case events.ActionConnect:
 			if m.Actor.Attributes["type"] == driverName {
 				e.names.connected(m.Actor.ID, m.Actor.Attributes["container"])
+			} else {
+				e.names.look(m.Actor.Attributes["container"])
 			}
+		case events.ActionDisconnect:
+			e.names.disconnected(m.Actor.Attributes["container"])
 		}
 	case events.ContainerEventType:
 		action, _, _ := strings.Cut(string(m.Action), ":")
@@ -175,6 +180,11 @@ func (e *engine) compare(ctx context.Context) (again time.Duration) {
 	e.mu.Lock()
 	c, objects := e.api, e.objects
 	e.mu.Unlock()
+	if objects == nil {
+		// Nothing was listed, as on a host that was taken out of the cluster: that
+		// the engine has no endpoints of ours cannot be said.
+		return compareSoon
+	}
 	all := map[string]bool{}
 	for id := range objects {
 		n, err := inspectNetwork(ctx, c, id)

@@ -95,6 +95,17 @@ func (n *names) endpoint(cid, endpoint, name string) {
 	}
 }
 
+// disconnected looks again at a container of ours: an address that it had on a
+// network of somebody else's is another's next.
+func (n *names) disconnected(cid string) {
+	n.mu.Lock()
+	_, known := n.all[cid]
+	n.mu.Unlock()
+	if known {
+		n.look(cid)
+	}
+}
+
 // forget drops a container that was removed.
 func (n *names) forget(cid string) {
 	n.mu.Lock()
@@ -127,8 +138,11 @@ func (n *names) inspect(cid string) (again bool) {
 	k := n.get(cid)
 	if err != nil {
 		k.looking = false
+		if len(k.endpoints) == 0 {
+			delete(n.all, cid) // it was removed, and its last event is over
+		}
 		n.mu.Unlock()
-		return false // it was removed, or the engine ended: both will be heard of
+		return false // the engine ended: that will be heard of
 	}
 	k.take(got.Container)
 	out := map[string]Container{}

@@ -56,7 +56,7 @@ func (e *engine) sync(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	s := syncing{engine: e, cluster: c, list: list, objects: map[string]string{}}
-	s.forgetVanished()
+	unsure := s.forgetVanished()
 	for _, n := range list {
 		if n.Driver == driverName {
 			s.claim(ctx, n)
@@ -70,7 +70,7 @@ func (e *engine) sync(ctx context.Context) (done bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.problems, e.objects = s.problems, s.objects
-	return len(s.problems) == 0, nil
+	return len(s.problems) == 0 && !unsure, nil
 }
 
 // syncing is one run of sync.
@@ -86,15 +86,24 @@ func (s *syncing) problem(format string, args ...any) {
 	s.problems = append(s.problems, fmt.Sprintf(format, args...))
 }
 
-// forgetVanished drops the objects that went away while nobody looked.
-func (s *syncing) forgetVanished() {
+// forgetVanished drops the objects that went away while nobody looked: those
+// that two lists in a row are without. Docker asks for a network before it lists
+// it. It returns whether another list is needed to know.
+func (s *syncing) forgetVanished() (unsure bool) {
+	before := s.vanished
+	s.vanished = map[string]bool{}
 	for id := range s.cluster.Objects {
-		if !slices.ContainsFunc(s.list, func(n network.Summary) bool { return n.ID == id }) {
+		switch {
+		case slices.ContainsFunc(s.list, func(n network.Summary) bool { return n.ID == id }):
+		case !before[id]:
+			s.vanished[id], unsure = true, true
+		default:
 			if err := s.agent.Drop(id); err != nil {
 				s.log.Warn("docker network not forgotten", "id", id, "err", err)
 			}
 		}
 	}
+	return unsure
 }
 
 // claim looks at one Docker network with our driver: it stands for a network of

@@ -1,0 +1,49 @@
+package docker
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/api/types/network"
+)
+
+// comparing is an agent that must not be handed a list.
+type comparing struct {
+	*fake
+	t *testing.T
+}
+
+func (c comparing) Compare(context.Context, time.Time, map[string]bool) ([]string, bool) {
+	c.t.Error("endpoints were compared with a list that nobody made")
+	return nil, false
+}
+
+// A host that was taken out of the cluster lists no networks: its containers
+// go on.
+func TestNothingIsComparedBeforeNetworksWereListed(t *testing.T) {
+	newEngine(comparing{newFake(), t}, slog.New(slog.DiscardHandler)).compare(t.Context())
+}
+
+// Docker lists a network after it has asked for it.
+func TestANetworkThatIsJustMadeIsNotDropped(t *testing.T) {
+	f := newFake()
+	f.cluster.Objects["d1"] = "b1"
+	e := newEngine(f, slog.New(slog.DiscardHandler))
+	list := func(all ...network.Summary) bool {
+		s := syncing{engine: e, cluster: Cluster{Objects: maps.Clone(f.cluster.Objects)}, list: all}
+		return s.forgetVanished()
+	}
+	d1 := network.Summary{Network: network.Network{ID: "d1"}}
+	if !list() || f.cluster.Objects["d1"] == "" {
+		t.Error("dropped at once")
+	}
+	if list(d1); !list() || f.cluster.Objects["d1"] == "" {
+		t.Error("dropped although it was listed in between")
+	}
+	if list() || f.cluster.Objects["d1"] != "" {
+		t.Error("kept although two lists in a row were without it")
+	}
+}

@@ -1,0 +1,46 @@
+package agent
+
+import (
+	"context"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/docker"
+)
+
+// dockerConnector connects Docker's containers: the engine makes their
+// interfaces, and comes back to us for each.
+type dockerConnector struct {
+	session *session
+	engine  Docker
+}
+
+// Connect implements connector. A container that does not run has no interface
+// yet: the attachment then has its network only.
+func (c dockerConnector) Connect(ctx context.Context, r api.ConnectRequest) (api.Attachment, error) {
+	n, ok := c.session.network(r.Network)
+	if !ok {
+		return api.Attachment{}, noNetwork(r.Network)
+	}
+	id, err := c.engine.Connect(ctx, docker.Connection{Network: n.ID.String(), Container: r.Container, Aliases: r.Aliases, IP: r.IP, MAC: r.MAC})
+	if err != nil {
+		return api.Attachment{}, err
+	}
+	if l, ok := c.session.journal.ofDocker(id); ok {
+		out := c.session.attachment(n, l)
+		out.Name = or(out.Name, r.Container)
+		return out, nil
+	}
+	return api.Attachment{Name: r.Container, Network: n.Name, Notices: []string{"the container does not run: it gets its address when it starts"}}, nil
+}
+
+// Found implements connector.
+func (c dockerConnector) Found() bool { return c.engine.Found() }
+
+// Disconnect implements connector.
+func (c dockerConnector) Disconnect(ctx context.Context, r api.DisconnectRequest) error {
+	n, ok := c.session.network(r.Network)
+	if !ok {
+		return noNetwork(r.Network)
+	}
+	return c.engine.Disconnect(ctx, n.ID.String(), r.Container, r.Force)
+}

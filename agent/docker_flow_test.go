@@ -1,0 +1,100 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/weft-net/weft/agent/docker"
+	"github.com/weft-net/weft/discovery"
+)
+
+// dockerID is an endpoint's or a network's id as Docker makes them.
+func dockerID(c string) string { return strings.Repeat(c, 64) }
+
+// dockered is a host whose Docker has a network that stands for blue.
+func dockered(t *testing.T) (*flowHost, dockerSide, discovery.Network) {
+	t.Helper()
+	one, _ := pair(t)
+	d := dockerSide{one.agent}
+	n, ok := one.agent.member().network("blue")
+	if !ok {
+		t.Fatal("no network blue")
+	}
+	if err := d.Adopt(dockerID("d"), n.ID.String()); err != nil {
+		t.Fatal(err)
+	}
+	return one, d, n
+}
+
+// bound is an endpoint with an address, any when want is zero, as Docker gets
+// one before its interface. That an address is free again is heard of.
+func (h *flowHost) bound(n discovery.Network, id string, want netip.Addr) (a netip.Addr) {
+	h.t.Helper()
+	d := dockerSide{h.agent}
+	h.eventually("an address", func() error {
+		p, err := d.Lease(h.t.Context(), n.ID.String(), want)
+		a = p.Addr()
+		return err
+	})
+	if _, err := d.Bind(h.t.Context(), docker.Endpoint{ID: id, DockerID: dockerID("d"), Network: n.ID.String(), Addr: a}); err != nil {
+		h.t.Fatal(err)
+	}
+	return a
+}
+
+func TestFlowDockerAddressWaitsForItsDyingInterface(t *testing.T) {
+	one, d, n := dockered(t)
+	first, second := dockerID("1"), dockerID("2")
+	a := one.bound(n, first, netip.Addr{})
+	if _, err := d.Join(t.Context(), first, "/run/docker/netns/1"); err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan struct{})
+	one.clings.Store(&gone)
+	removed := sync.OnceFunc(func() { close(gone) })
+	defer removed()
+	if err := errors.Join(d.Leave(t.Context(), first), d.Remove(t.Context(), first), d.Release(t.Context(), n.ID.String(), a)); err != nil {
+		t.Fatalf("Docker does not wait for the kernel: %v", err)
+	}
+	one.bound(n, second, a)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := d.Join(ctx, second, "/run/docker/netns/2"); err == nil || !strings.Contains(err.Error(), "still being removed") {
+		t.Errorf("join beside the dying interface: %v", err)
+	}
+	removed()
+	if _, err := d.Join(t.Context(), second, "/run/docker/netns/2"); err != nil {
+		t.Error(err)
+	}
+}
+
+// Docker repeats a request whose answer was lost: an address that it named is
+// then its own, and one endpoint's in the end.
+func TestFlowDockerAsksTwiceForAnAddress(t *testing.T) {
+	one, d, n := dockered(t)
+	a, err := d.Lease(t.Context(), n.ID.String(), netip.Addr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one.stop()
+	one.start()
+	d = dockerSide{one.agent}
+	if again, err := d.Lease(t.Context(), n.ID.String(), a.Addr()); err != nil || again != a {
+		t.Fatalf("asked again: %v, %v, want %v", again, err, a)
+	}
+	errs := make(chan error)
+	for _, id := range []string{dockerID("1"), dockerID("2")} {
+		go func() {
+			_, err := d.Bind(t.Context(), docker.Endpoint{ID: id, DockerID: dockerID("d"), Network: n.ID.String(), Addr: a.Addr()})
+			errs <- err
+		}()
+	}
+	if x, y := <-errs, <-errs; (x == nil) == (y == nil) {
+		t.Errorf("two endpoints of one address: %v, %v; want one to be refused", x, y)
+	}
+}
