@@ -124,8 +124,10 @@ func (e *engine) loop(ctx context.Context, stream client.EventsResult) error {
 			if err != nil {
 				return err
 			}
-			// What sync itself has changed is no reason for another one.
-			relist, retry, last = false, time.Time{}, wantedOf(e.agent)
+			// The objects that sync itself made are no reason for another one; a
+			// network that was created while it ran is.
+			relist, retry, last = false, time.Time{}, now
+			last.objects = wantedOf(e.agent).objects
 			if !done {
 				retry = time.Now().Add(syncAgain)
 			}
