@@ -60,7 +60,7 @@ func showFindings(w io.Writer, checks []api.Check) {
 			continue
 		}
 		for hint := range strings.Lines(c.Hint) {
-			line(w, "", "", "fix: "+strings.TrimSpace(hint))
+			line(w, "fix", c.Name, strings.TrimSpace(hint))
 		}
 	}
 }
