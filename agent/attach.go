@@ -187,7 +187,7 @@ func (s *session) checkSandbox(ctx context.Context, r api.AttachRequest, w *want
 	case err != nil:
 		return fmt.Errorf("sandbox %s: %w", w.sandbox, err)
 	}
-	if own, err := s.overlay.Identify(ctx, "/proc/self/ns/net"); err == nil && own == w.cookie {
+	if own, err := s.overlay.Identify(ctx, "/proc/thread-self/ns/net"); err == nil && own == w.cookie {
 		return api.Errorf(api.KindMisuse, "%s is the host's own namespace", w.sandbox).
 			WithHint("agentctl network create NAME -o host_access=full # lets the host reach every endpoint")
 	}

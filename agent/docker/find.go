@@ -36,7 +36,8 @@ func find(socket string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("%s: %w: %w", socket, errElsewhere, err)
 	}
-	ours, err := os.Stat("/proc/self/ns/net")
+	// Not /proc/self: the process's first thread may just be in another.
+	ours, err := os.Stat("/proc/thread-self/ns/net")
 	if err != nil {
 		return false, err
 	}
