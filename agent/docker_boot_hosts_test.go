@@ -90,7 +90,9 @@ func TestDockerRunWaitsForTheAgentThatItsSocketStarts(t *testing.T) {
 	units := h.Activate()
 	ended := make(chan agenttest.Result, 1)
 	begun := time.Now()
-	go func() { ended <- e.Docker("run", "--rm", "--network", "blue", agenttest.Image, "cat", "/sys/class/net/eth0/operstate") }()
+	go func() {
+		ended <- e.Docker("run", "--rm", "--network", "blue", agenttest.Image, "cat", "/sys/class/net/eth0/operstate")
+	}()
 	units.AwaitCall(10 * time.Second)
 	select {
 	case r := <-ended:
