@@ -14,7 +14,7 @@ import (
 // is begun anew under that, as by a restart, with the kernel left as it is. It
 // returns when ctx ends, or when the membership cannot be begun again.
 func (a *Agent) follow(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {

@@ -170,7 +170,7 @@ func (g *Gossip) config() *memberlist.Config {
 	c.EnableCompression = false
 	// A dead host is taken at another address at once: its name is its id, so
 	// nobody else can have it, and a clone is told by idTaken.
-	c.DeadNodeReclaimTime = time.Second
+	c.DeadNodeReclaimTime = 100 * time.Millisecond
 	c.GossipToTheDeadTime = 60 * time.Second
 	c.HandoffQueueDepth = 8192
 	c.RequireNodeNames = true
