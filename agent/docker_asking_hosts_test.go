@@ -41,10 +41,12 @@ func TestDockerContainersGetNamesWithoutAFlag(t *testing.T) {
 			t.Errorf("internal: %s", out)
 		}
 		start := time.Now()
+		e.Must("run", "--rm", "--network", "inner", agenttest.Image, "true")
+		run := time.Since(start)
 		if r := e.Docker("run", "--rm", "--network", "inner", agenttest.Image, "nslookup", "outside.test"); r.Code == 0 {
 			t.Errorf("a name from elsewhere in an internal network: %s", r)
 		}
-		if took := time.Since(start); took > 4*time.Second {
+		if took := time.Since(start) - 2*run; took > 4*time.Second {
 			t.Errorf("a name from elsewhere is denied after %v", took)
 		}
 	}

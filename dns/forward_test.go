@@ -437,5 +437,5 @@ func TestOneClientCannotTakeAllOfTheQueriesInFlight(t *testing.T) {
 	if err := other.WriteMsg(new(miekg.Msg).SetQuestion("n0.example.", miekg.TypeA)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Second, func() bool { return s.Stats().Forwarded == before+1 })
+	eventually(t, 5*time.Second, func() bool { return s.Stats().Forwarded == before+1 })
 }
