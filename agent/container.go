@@ -45,11 +45,12 @@ func (s *session) detachOne(ctx context.Context, l Local, why string) error {
 		return nil
 	}
 	idle, gone := s.working(id), s.unplugs.begin(l.Endpoint)
-	unplugged := func() { gone(); idle(); unlock() }
+	tried := func() { idle(); unlock() }
 	s.carry(l.Endpoint.Network)
 	s.moveDefault(ctx, l)
 	if err := s.journal.remove(id); err != nil {
-		unplugged()
+		gone()
+		tried()
 		return err
 	}
 	s.directory.Announce(nil, []discovery.EndpointID{id})
@@ -57,7 +58,7 @@ func (s *session) detachOne(ctx context.Context, l Local, why string) error {
 	s.restoreResolv(l)
 	err = errors.Join(err, ignoreKernel(s.settle(ctx)))
 	s.ports.release(l.Ports) // when they lead nowhere any more
-	s.unplug(ctx, l, unplugged)
+	s.unplug(ctx, l, tried, gone)
 	s.log.Info("endpoint detached: "+why, "endpoint", id, "name", l.Endpoint.Name, "container", l.Container, "addr", l.Addrs[0].Addr())
 	return err
 }

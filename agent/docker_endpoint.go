@@ -143,11 +143,17 @@ func (d dockerSide) Leave(_ context.Context, endpoint string) error {
 		return nil
 	}
 	defer s.locks.lock(dockerLock(endpoint))()
-	if l, ok := s.journal.ofDocker(endpoint); ok {
-		s.directory.Announce(nil, []discovery.EndpointID{l.Endpoint.ID})
-		s.poke()
+	l, ok := s.journal.ofDocker(endpoint)
+	if !ok {
+		return nil
 	}
-	return nil
+	s.directory.Announce(nil, []discovery.EndpointID{l.Endpoint.ID})
+	s.poke()
+	// Neither the next agent nor a late word on its names announces it again.
+	left := *l.Docker
+	left.SandboxKey = ""
+	l.Docker = &left
+	return s.journal.put(l)
 }
 
 // Remove implements docker.Agent. The address stays leased: Docker releases it
@@ -178,7 +184,7 @@ func (s *session) forgetEndpoint(ctx context.Context, l Local) error {
 	s.directory.Announce(nil, []discovery.EndpointID{l.Endpoint.ID})
 	s.poke()
 	s.ports.release(l.Ports) // Docker has revoked them, if it was there to do so
-	s.unplug(ctx, l, done)
+	s.unplug(ctx, l, func() {}, done)
 	return nil
 }
 

@@ -3,7 +3,9 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -70,6 +72,79 @@ func TestFlowDockerAddressWaitsForItsDyingInterface(t *testing.T) {
 	removed()
 	if _, err := d.Join(t.Context(), second, "/run/docker/netns/2"); err != nil {
 		t.Error(err)
+	}
+}
+
+// An interface that the kernel does not remove at the first try keeps its
+// address until it is gone.
+func TestFlowDockerAddressWaitsForAnInterfaceThatStays(t *testing.T) {
+	one, d, n := dockered(t)
+	first, second := dockerID("1"), dockerID("2")
+	a := one.bound(n, first, netip.Addr{})
+	if _, err := d.Join(t.Context(), first, "/run/docker/netns/1"); err != nil {
+		t.Fatal(err)
+	}
+	one.refuses.Store(true)
+	if err := errors.Join(d.Leave(t.Context(), first), d.Remove(t.Context(), first), d.Release(t.Context(), n.ID.String(), a)); err != nil {
+		t.Fatal(err)
+	}
+	one.eventually("the kernel refuses", func() error {
+		if one.refused.Load() == 0 {
+			return errors.New("not asked yet")
+		}
+		return nil
+	})
+	one.bound(n, second, a)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := d.Join(ctx, second, "/run/docker/netns/2"); err == nil || !strings.Contains(err.Error(), "still being removed") {
+		t.Errorf("join beside the interface that stays: %v", err)
+	}
+	one.refuses.Store(false)
+	if _, err := d.Join(t.Context(), second, "/run/docker/netns/2"); err != nil {
+		t.Error(err)
+	}
+}
+
+// Only endpoints that a container has are announced: not before they join, and
+// not when they have left, by the next agent neither.
+func TestFlowDockerAnnouncesWhatHasJoined(t *testing.T) {
+	one, d, n := dockered(t)
+	bound, joined, left := dockerID("1"), dockerID("2"), dockerID("3")
+	one.bound(n, bound, netip.Addr{})
+	a := one.bound(n, joined, netip.Addr{})
+	one.bound(n, left, netip.Addr{})
+	for _, id := range []string{joined, left} {
+		if _, err := d.Join(t.Context(), id, "/run/docker/netns/"+id[:1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Leave(t.Context(), left); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Describe(t.Context(), left, docker.Container{ID: dockerID("c"), Name: "late"}); err != nil {
+		t.Fatal(err)
+	}
+	announced := func() (out []netip.Addr) {
+		v := one.agent.member().directory.View()
+		for _, e := range v.Endpoints {
+			if e.Host == v.Self && e.Runtime == runtimeDocker {
+				out = append(out, e.IPv4)
+			}
+		}
+		return out
+	}
+	only := func() error {
+		if got := announced(); !slices.Equal(got, []netip.Addr{a}) {
+			return fmt.Errorf("announced are %v, want %v", got, a)
+		}
+		return nil
+	}
+	one.eventually("before", only)
+	one.stop()
+	one.start()
+	if err := only(); err != nil {
+		t.Errorf("the next agent: %v", err)
 	}
 }
 

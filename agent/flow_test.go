@@ -54,6 +54,8 @@ type flowHost struct {
 	noKernel error                         // of opening it
 	hang     atomic.Pointer[chan struct{}] // passes wait until it is closed
 	clings   atomic.Pointer[chan struct{}] // interfaces are not removed until it is closed
+	refuses  atomic.Bool                   // to remove interfaces
+	refused  atomic.Int32                  // times that it has
 	stop     func()
 }
 
@@ -160,10 +162,15 @@ func (k flowKernel) Set(ctx context.Context, s overlay.State) error {
 	return k.Overlay.Set(ctx, s)
 }
 
-// Detach hangs while the host's kernel clings to interfaces.
+// Detach hangs while the host's kernel clings to interfaces, and fails while it
+// refuses.
 func (k flowKernel) Detach(ctx context.Context, id string) error {
 	if clings := k.h.clings.Load(); clings != nil {
 		<-*clings
+	}
+	if k.h.refuses.Load() {
+		k.h.refused.Add(1)
+		return errors.New("device busy")
 	}
 	return k.Overlay.Detach(ctx, id)
 }

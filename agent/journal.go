@@ -41,7 +41,7 @@ type Local struct {
 type DockerLocal struct {
 	EndpointID string `json:"endpoint_id"`           // 64 hex digits
 	NetworkID  string `json:"network_id"`            // of the Docker network, 64 hex digits
-	SandboxKey string `json:"sandbox_key,omitempty"` // the same for all endpoints of a container; empty: it has no interface yet
+	SandboxKey string `json:"sandbox_key,omitempty"` // the same for all endpoints of a container; empty: it has not joined, or has left
 }
 
 // ofHost reports whether the endpoint is this host itself, not something that

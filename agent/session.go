@@ -243,7 +243,10 @@ func (s *session) gossipConfig() gossip.Config {
 		cfg.Cluster = id
 	}
 	for _, l := range s.journal.all() {
-		cfg.Endpoints = append(cfg.Endpoints, l.Endpoint)
+		// Docker's that have not joined, or have left, nobody reaches.
+		if l.Docker == nil || l.Docker.SandboxKey != "" {
+			cfg.Endpoints = append(cfg.Endpoints, l.Endpoint)
+		}
 	}
 	s.describe(&cfg.Header)
 	return cfg
@@ -419,7 +422,9 @@ func (s *session) halt() {
 	if err := s.group.Wait(); err != nil {
 		s.log.Error("a task of this member failed", "err", err)
 	}
-	s.unplugs.waitAll()
+	if left := s.unplugs.waitAll(unplugFor); left > 0 {
+		s.log.Warn("interfaces of removed endpoints are still there, the next agent removes them", "interfaces", left)
+	}
 }
 
 func (s *session) close() {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/weft-net/weft/discovery"
 )
@@ -51,14 +52,22 @@ func (u *unplugs) wait(ctx context.Context, a netip.Addr) error {
 	}
 }
 
-// waitAll returns when no interface is being removed.
-func (u *unplugs) waitAll() {
+// waitAll returns when no interface is being removed, or after limit: left of
+// them are then still there.
+func (u *unplugs) waitAll(limit time.Duration) (left int) {
+	late := time.After(limit)
 	for {
 		gone := u.one(func(discovery.Endpoint) bool { return true })
 		if gone == nil {
-			return
+			return 0
 		}
-		<-gone
+		select {
+		case <-gone:
+		case <-late:
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			return len(u.pending)
+		}
 	}
 }
 
@@ -79,15 +88,29 @@ func (u *unplugs) removing(id discovery.EndpointID) bool {
 	return u.one(func(e discovery.Endpoint) bool { return e.ID == id }) != nil
 }
 
+const (
+	unplugFor   = 5 * time.Second // for the interfaces that are being removed when an agent ends
+	unplugAgain = time.Second     // between two tries to remove one
+)
+
 // unplug removes an endpoint's interface in the background, since that takes the
-// kernel longer than all the rest, and calls done.
-func (s *session) unplug(ctx context.Context, l Local, done func()) {
+// kernel longer than all the rest. It calls tried after the first try, and gone
+// when the interface is: until then its address has a port. When the session
+// ends before that, the next agent's reap removes it.
+func (s *session) unplug(ctx context.Context, l Local, tried, gone func()) {
 	ctx = context.WithoutCancel(ctx)
 	go func() {
-		defer done()
-		// What fails here is an interface without endpoint: reap tries again.
-		if err := s.overlay.Detach(ctx, l.Endpoint.ID.String()); err != nil {
+		defer gone()
+		err := s.overlay.Detach(ctx, l.Endpoint.ID.String())
+		tried()
+		for err != nil {
 			s.log.Warn("interface of a detached endpoint not removed yet", "endpoint", l.Endpoint.ID, "err", err)
+			select {
+			case <-s.ctx.Done():
+				return
+			case <-time.After(unplugAgain):
+			}
+			err = s.overlay.Detach(ctx, l.Endpoint.ID.String())
 		}
 	}()
 }

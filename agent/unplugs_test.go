@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/weft-net/weft/discovery"
 )
@@ -32,7 +33,9 @@ func TestAnAddressWaitsForItsDyingInterfaces(t *testing.T) {
 		if !arrived {
 			t.Error("the address still waits")
 		}
-		u.waitAll()
+		if left := u.waitAll(unplugFor); left > 0 {
+			t.Errorf("%d are still waited for", left)
+		}
 	})
 }
 
@@ -46,4 +49,19 @@ func TestWhoWaitsForAnInterfaceMayGiveUp(t *testing.T) {
 	if err := u.wait(ctx, a); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the end of the request", err)
 	}
+}
+
+// A kernel that never lets go of an interface does not keep the agent from
+// ending.
+func TestWaitingForInterfacesHasALimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var u unplugs
+		u.begin(discovery.Endpoint{})
+		done := u.begin(discovery.Endpoint{})
+		time.AfterFunc(time.Second, done)
+		begin := time.Now()
+		if left := u.waitAll(unplugFor); left != 1 || time.Since(begin) != unplugFor {
+			t.Errorf("after %v %d are left, want 1 after %v", time.Since(begin), left, unplugFor)
+		}
+	})
 }

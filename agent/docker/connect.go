@@ -96,7 +96,7 @@ func said(err error) error {
 	}
 	words := strings.TrimPrefix(err.Error(), "Error response from daemon: ")
 	switch {
-	case strings.Contains(words, "No such container"):
+	case noContainer(err):
 		return api.Errorf(api.KindNotFound, "Docker: %s", words)
 	case strings.Contains(words, "is not connected to"):
 		return api.Errorf(api.KindNotFound, "Docker: %s", words).WithHint("docker ps")
@@ -105,3 +105,7 @@ func said(err error) error {
 	}
 	return api.Errorf(api.KindFailed, "Docker: %s", words)
 }
+
+// noContainer reports whether an engine's refusal says that there is no such
+// container.
+func noContainer(err error) bool { return strings.Contains(err.Error(), "No such container") }

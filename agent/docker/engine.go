@@ -12,6 +12,7 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/client"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/weft-net/weft/agent/api"
 )
@@ -110,23 +111,54 @@ func open(ctx context.Context, socket string) (*client.Client, string, error) {
 	return c, v.Version, nil
 }
 
-// loop keeps the engine's networks as the cluster's are, and the agent's
-// endpoints as the engine's are.
+// loop hears events and keeps the networks, side by side: a network that the
+// engine does not let go of holds up no container's name.
 func (e *engine) loop(ctx context.Context, stream client.EventsResult) error {
+	group, ctx := errgroup.WithContext(ctx)
+	relist := make(chan struct{}, 1) // one look serves all that happened before it
+	group.Go(func() error { return e.hear(ctx, stream, relist) })
+	group.Go(func() error { return e.keep(ctx, relist) })
+	return group.Wait()
+}
+
+// hear takes the engine's events as they come, and asks for a look at the
+// networks.
+func (e *engine) hear(ctx context.Context, stream client.EventsResult, relist chan<- struct{}) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-stream.Err:
+			return fmt.Errorf("events: %w", err)
+		case m := <-stream.Messages:
+			if !e.event(m) {
+				continue
+			}
+			select {
+			case relist <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// keep keeps the engine's networks as the cluster's are, and the agent's
+// endpoints as the engine's are.
+func (e *engine) keep(ctx context.Context, relist <-chan struct{}) error {
 	tick := time.NewTicker(wantedEvery)
 	defer tick.Stop()
 	var last wanted
-	relist, retry, compare := true, time.Time{}, time.Time{}
+	asked, retry, compare := true, time.Time{}, time.Time{}
 	for {
 		now := wantedOf(e.agent)
-		if relist || !now.equal(last) || !retry.IsZero() && time.Now().After(retry) {
+		if asked || !now.equal(last) || !retry.IsZero() && time.Now().After(retry) {
 			done, err := e.sync(ctx)
 			if err != nil {
 				return err
 			}
 			// The objects that sync itself made are no reason for another one; a
 			// network that was created while it ran is.
-			relist, retry, last = false, time.Time{}, now
+			asked, retry, last = false, time.Time{}, now
 			last.objects = wantedOf(e.agent).objects
 			if !done {
 				retry = time.Now().Add(syncAgain)
@@ -138,10 +170,8 @@ func (e *engine) loop(ctx context.Context, stream client.EventsResult) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case err := <-stream.Err:
-			return fmt.Errorf("events: %w", err)
-		case m := <-stream.Messages:
-			relist = e.event(m)
+		case <-relist:
+			asked = true
 		case <-tick.C:
 		}
 	}

@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 )
 
@@ -28,7 +30,8 @@ type names struct {
 	all map[string]*known
 }
 
-// known is a container as last inspected.
+// known is a container as last inspected. The mutex of names guards all but
+// publishing.
 type known struct {
 	id        string
 	name      string
@@ -38,8 +41,11 @@ type known struct {
 	endpoints map[string]string   // endpoint id to network name: those it has now
 	resolvers []netip.Addr
 	addrs     map[string][]netip.Addr // by name of the network
+	answers   int                     // inspections that were answered
 	looking   bool                    // somebody inspects it
-	again     bool                    // and must once more
+	again     chan struct{}           // filled: and must once more
+
+	publishing sync.Mutex // held by whoever tells the agent
 }
 
 func newNames(ctx context.Context, c *client.Client, a Agent, log *slog.Logger) *names {
@@ -52,7 +58,7 @@ func (n *names) wait() { n.group.Wait() }
 func (n *names) get(cid string) *known {
 	k := n.all[cid]
 	if k == nil {
-		k = &known{id: cid, aliases: map[string][]string{}, endpoints: map[string]string{}}
+		k = &known{id: cid, aliases: map[string][]string{}, endpoints: map[string]string{}, again: make(chan struct{}, 1)}
 		n.all[cid] = k
 	}
 	return k
@@ -62,22 +68,36 @@ func (n *names) get(cid string) *known {
 // knows name and endpoint, and what was learned when the container was made
 // knows the rest.
 func (n *names) connected(dockerID, cid string) {
+	n.mu.Lock()
+	k := n.get(cid)
+	answers := k.answers
+	n.mu.Unlock()
 	n.group.Go(func() {
 		got, err := inspectNetwork(n.ctx, n.api, dockerID)
 		if err != nil {
-			return // the network or the engine is gone, and the names with it
+			return // the container says the same, only later
 		}
-		if r, ok := got.Containers[cid]; ok {
-			n.mu.Lock()
-			k := n.get(cid)
-			k.name = r.Name
-			k.endpoints[r.EndpointID] = got.Name
-			c := k.describe(got.Name)
-			n.mu.Unlock()
-			n.publish(r.EndpointID, c)
+		if r, ok := got.Containers[cid]; ok && n.listed(k, answers, got.Name, r) {
+			n.publish(k)
 		}
 	})
 	n.look(cid)
+}
+
+// listed notes a network's word on a container that had been inspected answers
+// times when the network was asked; false: the container is gone. A name that an
+// inspection said since is newer.
+func (n *names) listed(k *known, answers int, of string, r network.EndpointResource) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.all[k.id] != k {
+		return false
+	}
+	if k.answers == answers {
+		k.name = r.Name
+	}
+	k.endpoints[r.EndpointID] = of
+	return true
 }
 
 // endpoint says what a network listed, and looks closer at a container that
@@ -118,49 +138,110 @@ func (n *names) look(cid string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	k := n.get(cid)
-	if k.again = k.looking; k.looking {
+	if k.looking {
+		select {
+		case k.again <- struct{}{}:
+		default:
+		}
 		return
 	}
 	k.looking = true
-	n.group.Go(func() {
-		for n.inspect(cid) {
-		}
-	})
+	n.group.Go(func() { n.learn(k) })
 }
 
-// inspect learns all there is to know of a container; again: something has
-// happened meanwhile.
-func (n *names) inspect(cid string) (again bool) {
+// inspectAgain are the pauses after inspections that were not answered; the last
+// one is that of all further ones.
+var inspectAgain = []time.Duration{200 * time.Millisecond, time.Second, 5 * time.Second, 10 * time.Second}
+
+// learn inspects a container until it was answered and nobody wants another
+// look, or the container is gone.
+func (n *names) learn(k *known) {
+	for failed := 0; ; {
+		err := n.inspect(k)
+		if err == nil {
+			n.publish(k)
+			if failed = 0; !n.wanted(k) {
+				return
+			}
+			continue
+		}
+		if noContainer(err) {
+			n.drop(k) // it was removed, and its last event may be over
+		}
+		if !n.knows(k) {
+			return
+		}
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-k.again:
+		case <-time.After(inspectAgain[min(failed, len(inspectAgain)-1)]):
+		}
+		if failed++; failed == len(inspectAgain) {
+			n.log.Warn("container cannot be inspected, its aliases may be missing", "container", k.id, "err", err)
+		}
+	}
+}
+
+// wanted reports whether a container is to be inspected again; if not, the next
+// look begins anew.
+func (n *names) wanted(k *known) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	select {
+	case <-k.again:
+	default:
+		k.looking = false
+	}
+	return k.looking
+}
+
+// drop forgets a container unless another run of learn has it.
+func (n *names) drop(k *known) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.all[k.id] == k {
+		delete(n.all, k.id)
+	}
+}
+
+// knows reports whether nobody has forgotten a container.
+func (n *names) knows(k *known) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.all[k.id] == k
+}
+
+// inspect learns all there is to know of a container.
+func (n *names) inspect(k *known) error {
 	ctx, cancel := context.WithTimeout(n.ctx, engineWait)
 	defer cancel()
-	got, err := n.api.ContainerInspect(ctx, cid, client.ContainerInspectOptions{})
-	n.mu.Lock()
-	k := n.get(cid)
+	got, err := n.api.ContainerInspect(ctx, k.id, client.ContainerInspectOptions{})
 	if err != nil {
-		k.looking = false
-		if len(k.endpoints) == 0 {
-			delete(n.all, cid) // it was removed, and its last event is over
-		}
-		n.mu.Unlock()
-		return false // the engine ended: that will be heard of
+		return err
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	k.answers++
 	k.take(got.Container)
-	out := map[string]Container{}
-	for endpoint, network := range k.endpoints {
-		out[endpoint] = k.describe(network)
-	}
-	again = k.again
-	k.looking, k.again = again, false
-	n.mu.Unlock()
-	for endpoint, c := range out {
-		n.publish(endpoint, c)
-	}
-	return again
+	return nil
 }
 
-func (n *names) publish(endpoint string, c Container) {
-	if err := n.agent.Describe(n.ctx, endpoint, c); err != nil && n.ctx.Err() == nil {
-		n.log.Warn("container's names not kept", "container", c.Name, "err", err)
+// publish tells the agent what is known of a container. One does at a time, and
+// each says what is known at its turn: so what is said last is the newest.
+func (n *names) publish(k *known) {
+	k.publishing.Lock()
+	defer k.publishing.Unlock()
+	n.mu.Lock()
+	all := map[string]Container{}
+	for endpoint, network := range k.endpoints {
+		all[endpoint] = k.describe(network)
+	}
+	n.mu.Unlock()
+	for endpoint, c := range all {
+		if err := n.agent.Describe(n.ctx, endpoint, c); err != nil && n.ctx.Err() == nil {
+			n.log.Warn("container's names not kept", "container", c.Name, "err", err)
+		}
 	}
 }
 
