@@ -145,7 +145,7 @@ func (a *Agent) exclusively(what string) (done func(), err error) {
 	case a.change <- struct{}{}:
 		return func() { <-a.change }, nil
 	default:
-		return nil, api.Errorf(api.KindConflict, "%s: another init, join or leave is under way", what).WithHint("agentctl status")
+		return nil, api.Errorf(api.KindConflict, "%s: another init, join or leave is under way", what).WithHint("agentctl status --wait # then try again")
 	}
 }
 

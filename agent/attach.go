@@ -14,6 +14,7 @@ import (
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/dns"
 	"github.com/weft-net/weft/overlay"
 )
 
@@ -91,20 +92,16 @@ func (s *session) checkAttach(ctx context.Context, r api.AttachRequest) (wantedE
 			WithHint("agentctl join ADDRESS --token-file FILE --replace")
 	}
 	if s.isLeaving() {
-		return w, api.Errorf(api.KindConflict, "this host is leaving the cluster").WithHint("agentctl status")
+		return w, api.Errorf(api.KindConflict, "this host is leaving the cluster").WithHint("agentctl join ADDRESS --token-file FILE # once it has left")
 	}
 	if !validLabel(w.name) {
 		return w, api.Errorf(api.KindMisuse, "%q is no DNS label: letters, digits, - and _, at most 63", r.Name).
 			WithHint("agentctl attach --help # a --name such as web-1")
 	}
-	for _, alias := range r.Aliases {
-		if !validLabel(alias) {
-			return w, api.Errorf(api.KindMisuse, "alias %q is no DNS label: letters, digits, - and _, at most 63", alias)
-		}
-		w.aliases = append(w.aliases, strings.ToLower(alias))
+	var err error
+	if w.aliases, err = parseAliases(r.Aliases); err != nil {
+		return w, err
 	}
-	slices.Sort(w.aliases)
-	w.aliases = slices.Compact(w.aliases)
 	if err := w.checkRuntime(); err != nil {
 		return w, err
 	}
@@ -122,6 +119,21 @@ func (s *session) checkAttach(ctx context.Context, r api.AttachRequest) (wantedE
 		return w, api.Errorf(api.KindMisuse, "%q is no interface name: at most 15 characters, no blanks, / or :", w.ifname)
 	}
 	return w, s.checkSandbox(ctx, r, &w)
+}
+
+// parseAliases checks names and returns them sorted, each once. Unlike a name an
+// alias may have dots.
+func parseAliases(texts []string) ([]string, error) {
+	var all []string
+	for _, alias := range texts {
+		if !dns.Servable(alias) {
+			return nil, api.Errorf(api.KindMisuse, "alias %q is no DNS name: labels of letters, digits, - and _, at most 63 each", alias).
+				WithHint("agentctl attach --help # an --alias such as web-1")
+		}
+		all = append(all, strings.ToLower(alias))
+	}
+	slices.Sort(all)
+	return slices.Compact(all), nil
 }
 
 // runtimeNetns is of endpoints that a person attached.
@@ -158,7 +170,8 @@ func (w *wantedEndpoint) checkAddresses(r api.AttachRequest) (err error) {
 		w.addr = ip
 	}
 	if r.MAC != "" {
-		if err := w.mac.UnmarshalText([]byte(strings.ToLower(r.MAC))); err != nil || w.mac[0]&1 != 0 || w.mac.IsZero() {
+		var ok bool
+		if w.mac, ok = parseMAC(r.MAC); !ok {
 			return api.Errorf(api.KindMisuse, "--mac %q is no unicast hardware address such as 0e:00:0a:40:00:05", r.MAC)
 		}
 	}
@@ -264,6 +277,11 @@ func (s *session) attach(ctx context.Context, w wantedEndpoint) (l Local, err er
 	undo = append(undo, func() { _ = s.leases.Free(clean, w.network.ID, id) })
 
 	l = s.newLocal(w, id, lease.Addr, lease.Seq)
+	release, err := s.holdMAC(ctx, w.network, l.Endpoint.MAC)
+	if err != nil {
+		return Local{}, err
+	}
+	defer release()
 	if l.Ports, err = s.reserve(w.network, l, w.ports); err != nil {
 		return Local{}, err
 	}

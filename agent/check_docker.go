@@ -8,18 +8,20 @@ import (
 	"github.com/weft-net/weft/agent/docker/setup"
 )
 
-// checkDocker says whether Docker's containers get names of other hosts; none on
-// a host without Docker.
-func (s *session) checkDocker(ctx context.Context) []api.Check {
-	facts, err := setup.Look(ctx, setup.Paths{Socket: s.cfg.Docker.Socket, File: setup.File, ResolvConf: s.cfg.DNS.ResolvConf})
-	if err != nil {
-		return []api.Check{{Name: checkDockerName, State: api.CheckWarn, Detail: err.Error(), Hint: "journalctl -u docker # it does not start with that file either"}}
+// lookDocker says whether Docker's containers get names of other hosts, and by
+// what; nil and none on a host without Docker.
+func (s *session) lookDocker(ctx context.Context) (*api.Docker, []api.Check) {
+	socket := s.cfg.Docker.Socket
+	f, err := setup.Look(ctx, setup.Paths{Socket: socket, File: setup.File, ResolvConf: s.cfg.DNS.ResolvConf})
+	if err == nil && f.Version == "" && !f.Listed() {
+		return nil, nil
 	}
-	if facts.Version == "" && !facts.Listed() {
-		return nil
+	found := &api.Docker{Socket: socket, Engine: f.Version, ResolvConf: append([]string{}, f.Resolv...), DaemonDNS: append([]string{}, f.Servers...)}
+	if err != nil {
+		return found, []api.Check{{Name: checkDockerName, State: api.CheckWarn, Detail: err.Error(), Hint: "journalctl -u docker # it does not start with that file either"}}
 	}
 	used := slices.ContainsFunc(s.journal.all(), func(l Local) bool { return l.Endpoint.Runtime == runtimeDocker })
-	return []api.Check{dockerCheck(facts, s.cfg.DNS, used)}
+	return found, []api.Check{dockerCheck(f, s.cfg.DNS, used)}
 }
 
 const checkDockerName = "docker-dns"

@@ -181,7 +181,7 @@ func (s *session) noContainer(name string) error {
 
 func notHere(name string) *api.Error {
 	return api.Errorf(api.KindNotFound, "no container %s on the networks of this host", name).
-		WithHint("agentctl ps\nagentctl attach NETWORK --pid PID --name %s", name)
+		WithHint("agentctl ps\nagentctl network connect --help # says what a CONTAINER may be")
 }
 
 // unknownToRuntime gives the not-found of a runtime the words of everybody's,

@@ -91,7 +91,7 @@ func TestFlowConnectOfWhatIsNotHere(t *testing.T) {
 		kind          api.Kind
 		message, hint string
 	}{
-		{"a container that nobody knows", one, "red", "absent", api.KindNotFound, "no container absent on the networks of this host", "agentctl attach NETWORK --pid PID --name absent"},
+		{"a container that nobody knows", one, "red", "absent", api.KindNotFound, "no container absent on the networks of this host", "agentctl ps"},
 		{"one of another host", two, "red", "web", api.KindConflict, "it is on host host1", "agentctl ps # on host1"},
 		{"the runtime's id of one of another host", two, "red", "c0ffee0001", api.KindNotFound, "no container", "agentctl ps"},
 		{"two of one name", one, "red", "web", api.KindConflict, "more than one container of this host is web", "agentctl endpoint inspect "},

@@ -98,21 +98,33 @@ func startsID(id discovery.EndpointID, text string) bool {
 	return len(text) >= 4 && strings.HasPrefix(id.String(), text)
 }
 
-// elsewhere says on which host an endpoint lives that is not ours.
+// elsewhere says on which hosts endpoints live that are not ours.
 func (s *session) elsewhere(n discovery.Network, nameOrID string) error {
 	v := s.directory.View()
+	var hosts, hints []string
 	for _, r := range v.Endpoints {
 		if r.Network != n.ID || r.Host == v.Self || r.Name != nameOrID && !startsID(r.ID, nameOrID) {
 			continue
 		}
-		m := memberOf(v, r.Host)
-		err := api.Errorf(api.KindConflict, "detach %s from %s: %s is on host %s", nameOrID, n.Name, nameOrID, memberName(v, r.Host))
-		if m.Status == discovery.StatusDead {
-			return err.WithHint("agentctl leave --force %s # if that host is gone for good", memberName(v, r.Host))
+		host := memberName(v, r.Host)
+		if slices.Contains(hosts, host) {
+			continue
 		}
-		return err.WithHint("ssh %s agentctl detach %s %s", m.Header.VTEP, n.Name, nameOrID)
+		hosts = append(hosts, host)
+		if m := memberOf(v, r.Host); m.Status == discovery.StatusDead {
+			hints = append(hints, fmt.Sprintf("agentctl leave --force %s # if that host is gone for good", host))
+		} else {
+			hints = append(hints, fmt.Sprintf("ssh %s agentctl detach %s %s", m.Header.VTEP, n.Name, nameOrID))
+		}
 	}
-	return nil
+	switch len(hosts) {
+	case 0:
+		return nil
+	case 1:
+		return api.Errorf(api.KindConflict, "detach %s from %s: %s is on host %s", nameOrID, n.Name, nameOrID, hosts[0]).WithHint("%s", hints[0])
+	}
+	return api.Errorf(api.KindConflict, "detach %s from %s: endpoints of that name are on hosts %s", nameOrID, n.Name, strings.Join(hosts, ", ")).
+		WithHint("%s", strings.Join(hints, "\n"))
 }
 
 // detach withdraws, unplugs and gives back, in the reverse order of attach. The

@@ -21,7 +21,7 @@ type Docker interface {
 	// Clear takes the cluster's networks away from the engine.
 	Clear(ctx context.Context) error
 	// Connect and Disconnect ask the engine to, as docker.Service has them.
-	Connect(ctx context.Context, r docker.Connection) (endpoint string, err error)
+	Connect(ctx context.Context, r docker.Connection) (docker.Connected, error)
 	Disconnect(ctx context.Context, network, container string, force bool) error
 	// Found reports whether there is an engine to ask.
 	Found() bool
@@ -45,7 +45,7 @@ func (d dockerSide) require() (*session, error) {
 		return nil, api.Errorf(api.KindConflict, "this host was taken out of the cluster: %s", s.forgottenBy()).
 			WithHint("agentctl join ADDRESS --token-file FILE --replace")
 	case s.isLeaving():
-		return nil, api.Errorf(api.KindConflict, "this host is leaving the cluster").WithHint("agentctl status")
+		return nil, api.Errorf(api.KindConflict, "this host is leaving the cluster").WithHint("agentctl join ADDRESS --token-file FILE # once it has left")
 	}
 	return s, nil
 }

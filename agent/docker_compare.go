@@ -6,10 +6,13 @@ import (
 	"time"
 )
 
-// missingFor is how long an endpoint must be absent from Docker's list to be
-// forgotten. Docker lists an endpoint a moment after it was made, and removes
-// it itself when all goes well.
-const missingFor = 10 * time.Second
+const (
+	// young endpoints are not missed: Docker lists one a moment after it was made.
+	young = 10 * time.Second
+	// missingFor is how long an endpoint must be absent from Docker's list to be
+	// forgotten. When all goes well Docker says so itself, just after.
+	missingFor = time.Second
+)
 
 // Compare implements docker.Agent: Docker repeats no call that failed, so what
 // is torn down while no agent runs is found here. An endpoint is forgotten when
@@ -28,7 +31,7 @@ func (d dockerSide) Compare(ctx context.Context, at time.Time, endpoints map[str
 		switch {
 		case endpoints[l.Docker.EndpointID]:
 			s.docker.found(l)
-		case l.Created.After(at.Add(-missingFor)):
+		case l.Created.After(at.Add(-young)):
 			missing = true // it was just made
 		case s.docker.missingSince(l, at) < missingFor:
 			missing = true

@@ -21,16 +21,20 @@ func (c dockerConnector) Connect(ctx context.Context, r api.ConnectRequest) (api
 	if !ok {
 		return api.Attachment{}, noNetwork(r.Network)
 	}
-	id, err := c.engine.Connect(ctx, docker.Connection{Network: n.ID.String(), Container: r.Container, Aliases: r.Aliases, IP: r.IP, MAC: r.MAC})
+	// Docker takes any alias, and we would leave out what is none.
+	if _, err := parseAliases(r.Aliases); err != nil {
+		return api.Attachment{}, err
+	}
+	got, err := c.engine.Connect(ctx, docker.Connection{Network: n.ID.String(), Container: r.Container, Aliases: r.Aliases, IP: r.IP, MAC: r.MAC})
 	if err != nil {
 		return api.Attachment{}, err
 	}
-	if l, ok := c.session.journal.ofDocker(id); ok {
+	if l, ok := c.session.journal.ofDocker(got.Endpoint); ok {
 		out := c.session.attachment(n, l)
-		out.Name = or(out.Name, r.Container)
+		out.Name = got.Name
 		return out, nil
 	}
-	return api.Attachment{Name: r.Container, Network: n.Name, Notices: []string{"the container does not run: it gets its address when it starts"}}, nil
+	return api.Attachment{Name: got.Name, Network: n.Name, Notices: []string{"the container does not run: it gets its address when it starts"}}, nil
 }
 
 // Found implements connector.

@@ -10,7 +10,6 @@ import (
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/docker"
 	"github.com/weft-net/weft/discovery"
-	"github.com/weft-net/weft/discovery/ipam"
 	"github.com/weft-net/weft/overlay"
 )
 
@@ -37,7 +36,19 @@ func (s *session) bind(ctx context.Context, n discovery.Network, e docker.Endpoi
 	if l, ok := s.journal.ofDocker(e.ID); ok {
 		return l, nil
 	}
-	if l, ok, err := s.claim(n, e); ok || err != nil {
+	mac := endpointMAC(n.VNI, e.Addr)
+	if e.MAC != "" {
+		var ok bool
+		if mac, ok = parseMAC(e.MAC); !ok {
+			return Local{}, api.Errorf(api.KindMisuse, "%q is no unicast MAC address such as 0e:00:0a:40:00:05", e.MAC)
+		}
+	}
+	release, err := s.holdMAC(ctx, n, mac)
+	if err != nil {
+		return Local{}, err
+	}
+	defer release()
+	if l, ok, err := s.claim(n, e, mac); ok || err != nil {
 		return l, err
 	}
 	// The lease was given up: Docker has taken its time, or this host was no
@@ -46,7 +57,7 @@ func (s *session) bind(ctx context.Context, n discovery.Network, e docker.Endpoi
 	if err != nil {
 		return Local{}, err
 	}
-	l, ok, err := s.claim(n, e)
+	l, ok, err := s.claim(n, e, mac)
 	if err == nil && !ok {
 		err = api.Errorf(api.KindConflict, "address %s was taken meanwhile", lease.Addr)
 	}
@@ -54,33 +65,23 @@ func (s *session) bind(ctx context.Context, n discovery.Network, e docker.Endpoi
 }
 
 // claim makes an endpoint of the lease of its address; false: there is none.
-func (s *session) claim(n discovery.Network, e docker.Endpoint) (Local, bool, error) {
+func (s *session) claim(n discovery.Network, e docker.Endpoint, mac discovery.MAC) (Local, bool, error) {
 	s.docker.claiming.Lock()
 	defer s.docker.claiming.Unlock()
 	o, ok := s.unclaimedLease(n.ID, e.Addr)
 	if !ok {
 		return Local{}, false, nil
 	}
-	l := dockerLocal(n, e, o)
-	if e.MAC != "" {
-		if err := l.Endpoint.MAC.UnmarshalText([]byte(strings.ToLower(e.MAC))); err != nil || l.Endpoint.MAC[0]&1 != 0 {
-			return Local{}, false, api.Errorf(api.KindMisuse, "--mac-address %q is no unicast hardware address", e.MAC)
-		}
+	l := Local{
+		Endpoint: discovery.Endpoint{ID: o.Owner, Network: n.ID, IPv4: e.Addr, Seq: o.Seq, MAC: mac, Runtime: runtimeDocker},
+		Docker:   &DockerLocal{EndpointID: e.ID, NetworkID: e.DockerID},
+		Addrs:    []netip.Prefix{o.Addr}, Created: time.Now().UTC(),
 	}
 	if err := s.journal.put(l); err != nil {
 		return Local{}, false, err
 	}
 	s.docker.claimed(o.Owner)
 	return l, true, nil
-}
-
-func dockerLocal(n discovery.Network, e docker.Endpoint, o ipam.Owned) Local {
-	return Local{
-		Endpoint: discovery.Endpoint{ID: o.Owner, Network: n.ID, IPv4: e.Addr, Seq: o.Seq,
-			MAC: endpointMAC(n.VNI, e.Addr), Runtime: runtimeDocker},
-		Docker: &DockerLocal{EndpointID: e.ID, NetworkID: e.DockerID},
-		Addrs:  []netip.Prefix{o.Addr}, Created: time.Now().UTC(),
-	}
 }
 
 // Join implements docker.Agent: when it returns, what Docker fetches reaches
@@ -256,11 +257,12 @@ var dockerHealth = map[string]discovery.Health{
 	"starting": discovery.HealthStarting, "healthy": discovery.HealthHealthy, "unhealthy": discovery.HealthUnhealthy,
 }
 
-// dockerAliases are a container's other names, as an endpoint has them.
+// dockerAliases are a container's other names, as an endpoint has them. One that
+// DNS cannot carry is kept, for status to name.
 func dockerAliases(c docker.Container) []string {
 	var out []string
 	for _, a := range c.Aliases {
-		if a = strings.ToLower(a); validLabel(a) && a != strings.ToLower(c.Name) {
+		if a = strings.ToLower(a); a != strings.ToLower(c.Name) {
 			out = append(out, a)
 		}
 	}

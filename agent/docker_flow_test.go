@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/docker"
 	"github.com/weft-net/weft/discovery"
 )
@@ -22,15 +23,22 @@ func dockerID(c string) string { return strings.Repeat(c, 64) }
 func dockered(t *testing.T) (*flowHost, dockerSide, discovery.Network) {
 	t.Helper()
 	one, _ := pair(t)
-	d := dockerSide{one.agent}
-	n, ok := one.agent.member().network("blue")
+	d, n := one.dockered()
+	return one, d, n
+}
+
+// dockered gives the host a Docker with a network that stands for blue.
+func (h *flowHost) dockered() (dockerSide, discovery.Network) {
+	h.t.Helper()
+	d := dockerSide{h.agent}
+	n, ok := h.agent.member().network("blue")
 	if !ok {
-		t.Fatal("no network blue")
+		h.t.Fatal("no network blue")
 	}
 	if err := d.Adopt(dockerID("d"), n.ID.String()); err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
-	return one, d, n
+	return d, n
 }
 
 // bound is an endpoint with an address, any when want is zero, as Docker gets
@@ -171,5 +179,85 @@ func TestFlowDockerAsksTwiceForAnAddress(t *testing.T) {
 	}
 	if x, y := <-errs, <-errs; (x == nil) == (y == nil) {
 		t.Errorf("two endpoints of one address: %v, %v; want one to be refused", x, y)
+	}
+}
+
+// What Docker does not list twice, a second apart, is forgotten; not what it may
+// not list yet, nor what it lists again.
+func TestFlowDockerForgetsWhatDockerDoesNotHave(t *testing.T) {
+	one, d, n := dockered(t)
+	gone, back := dockerID("1"), dockerID("2")
+	for _, id := range []string{gone, back} {
+		one.bound(n, id, netip.Addr{})
+		if _, err := d.Join(t.Context(), id, "/run/docker/netns/"+id[:1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	made := time.Now()
+	here := func(id string) bool {
+		_, ok := one.agent.member().journal.ofDocker(id)
+		return ok
+	}
+	none, listed := map[string]bool{}, map[string]bool{back: true}
+	for _, step := range []struct {
+		after   time.Duration
+		list    map[string]bool
+		missing bool
+		gone    bool
+	}{
+		{time.Second, none, true, false},
+		{young + time.Second, none, true, false},
+		{young + time.Second + missingFor/2, listed, true, false},
+		{young + 2*time.Second, listed, false, true},
+		{young + 2*time.Second + missingFor, none, true, true},
+	} {
+		_, missing := d.Compare(t.Context(), made.Add(step.after), step.list)
+		if missing != step.missing || here(gone) == step.gone || !here(back) {
+			t.Errorf("after %v: missing %t, want %t; the first is there %t, the second %t", step.after, missing, step.missing, here(gone), here(back))
+		}
+	}
+	if unknown, _ := d.Compare(t.Context(), time.Now(), map[string]bool{back: true, "x": true}); !slices.Equal(unknown, []string{"x"}) {
+		t.Errorf("unknown are %v, want x", unknown)
+	}
+}
+
+// A frame finds its endpoint by the hardware address alone: a second one is
+// refused by whoever has it, on this host and on another.
+func TestFlowTwoEndpointsDoNotShareAMAC(t *testing.T) {
+	one, two := pair(t)
+	d, n := one.dockered()
+	const mac = "02:42:0a:40:00:63"
+	attach := func(h *flowHost, name, sandbox string) error {
+		_, err := h.Attach(t.Context(), api.AttachRequest{Network: "blue", Netns: sandbox, Name: name, MAC: mac})
+		return err
+	}
+	if err := attach(one, "web", "/run/sandbox/0"); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(err error) {
+		t.Helper()
+		if api.KindOf(err) != api.KindConflict || !strings.Contains(err.Error(), mac) || !strings.Contains(err.Error(), "web on host1") {
+			t.Errorf("got %v, want a conflict with web on host1", err)
+		}
+	}
+	refused(attach(one, "db", "/run/sandbox/1"))
+	two.eventually("web is known", func() error {
+		_, err := two.Endpoint(t.Context(), "web")
+		return err
+	})
+	refused(attach(two, "db", "/run/sandbox/0"))
+	a, err := d.Lease(t.Context(), n.ID.String(), netip.Addr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.Bind(t.Context(), docker.Endpoint{ID: dockerID("1"), DockerID: dockerID("d"), Network: n.ID.String(), Addr: a.Addr(), MAC: mac})
+	refused(err)
+
+	// It is free with the endpoint, for whoever has waited for that.
+	waits := make(chan error)
+	go func() { waits <- attach(two, "db", "/run/sandbox/0") }()
+	time.AfterFunc(stationWait/10, func() { _ = one.Detach(context.Background(), "blue", "web") })
+	if err := <-waits; err != nil {
+		t.Errorf("after web is gone: %v", err)
 	}
 }

@@ -31,7 +31,8 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 		return st, nil
 	}
 	st.Cluster = s.cluster.ID
-	st.Checks = s.checks(ctx)
+	docker, checks := s.lookDocker(ctx)
+	st.Docker, st.Checks = docker, append(s.checks(), checks...)
 	if a.docker != nil {
 		st.Checks = append(st.Checks, a.docker.Checks()...)
 	}
@@ -45,8 +46,8 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 	return st, nil
 }
 
-func (s *session) checks(ctx context.Context) []api.Check {
-	return append([]api.Check{s.checkMembership(), s.checkStore(ctx), s.checkTable(), s.checkKernel(), s.checkDNS(), s.checkPorts()}, s.checkDocker(ctx)...)
+func (s *session) checks() []api.Check {
+	return []api.Check{s.checkMembership(), s.checkStore(), s.checkTable(), s.checkKernel(), s.checkDNS(), s.checkPorts()}
 }
 
 func (s *session) checkMembership() api.Check {
@@ -82,7 +83,7 @@ func (s *session) checkMembership() api.Check {
 	return c
 }
 
-func (s *session) checkStore(context.Context) api.Check {
+func (s *session) checkStore() api.Check {
 	c := api.Check{Name: "store", State: api.CheckOK, Detail: strings.TrimSpace(inWords(s.cfg.Store))}
 	if err := s.pool.Healthy(); err != nil {
 		c.State, c.Detail = api.CheckFail, err.Error()
@@ -104,6 +105,9 @@ func (s *session) checkTable() api.Check {
 	switch {
 	case len(beaten) > 0:
 		c.State, c.Detail = api.CheckFail, "addresses claimed twice, not programmed: "+strings.Join(beaten, ", ")
+		c.Hint = "agentctl endpoint ls # detach one of each"
+	case len(sharedMACs(v)) > 0:
+		c.State, c.Detail = api.CheckFail, "MAC addresses that two endpoints have: "+strings.Join(sharedMACs(v), ", ")
 		c.Hint = "agentctl endpoint ls # detach one of each"
 	case !s.snapshot().Complete:
 		c.State, c.Detail = api.CheckWarn, c.Detail+", not every member was read yet"
@@ -219,6 +223,7 @@ func (s *session) endpoints() []api.Endpoint {
 		e := api.Endpoint{
 			ID: r.ID.String(), Name: r.Name, Aliases: append([]string{}, r.Aliases...), Network: n.Name,
 			MAC: r.MAC.String(), Host: host[r.Host], Status: r.Status.String(), Runtime: r.Runtime,
+			Local: r.Host == v.Self,
 		}
 		if !ok {
 			e.Network = r.Network.String()
@@ -226,7 +231,7 @@ func (s *session) endpoints() []api.Endpoint {
 		if addrs := r.Addrs(); len(addrs) > 0 {
 			e.Address = withLength(n, addrs[0])
 		}
-		if l, ok := s.journal.get(r.ID); ok && r.Host == v.Self {
+		if l, ok := s.journal.get(r.ID); ok && e.Local {
 			e.Sandbox, e.Interface, e.Container, e.Labels, e.Ports = l.Sandbox, l.Ifname, l.Container, l.Labels, portTexts(l.Ports)
 			if l.Docker != nil {
 				e.Sandbox = l.Docker.SandboxKey

@@ -81,6 +81,7 @@ type session struct {
 	lost       bool // the store lacks what this host knows: to be written back
 	used       map[discovery.NetworkID]time.Time
 	attaching  map[discovery.EndpointID]bool
+	stations   map[station]bool   // of endpoints that are being made
 	waiters    []chan error       // of settle
 	passErr    error              // of the last pass
 	zone       dns.Zone           // of the last pass
@@ -103,6 +104,7 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 		names: a.parts.Names, machine: a.parts.Host, probes: &prober{self: host.ID},
 		conflists: newConflists(a.cfg, a.log),
 		wake:      make(chan struct{}, 1), started: time.Now(), used: map[discovery.NetworkID]time.Time{}, attaching: map[discovery.EndpointID]bool{},
+		stations: map[station]bool{},
 	}
 	s.cfg.adopt(cluster, a.log)
 	if a.docker != nil {

@@ -17,3 +17,23 @@ func Label(name string) string {
 	}
 	return string(bytes.Trim(b[:min(len(b), 63)], "-"))
 }
+
+// Names are what an endpoint is known by whose runtime calls it name: its label
+// and, when a name with dots can be asked for as it is, that too. There is none
+// when nothing is left of the name.
+func Names(name string) []string {
+	label := Label(name)
+	if label == "" {
+		return nil
+	}
+	dotted := strings.ToLower(name)
+	for part := range strings.SplitSeq(dotted, ".") {
+		if part == "" || part != Label(part) {
+			return []string{label}
+		}
+	}
+	if dotted == label {
+		return []string{label}
+	}
+	return []string{label, dotted}
+}

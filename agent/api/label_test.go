@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,6 +15,24 @@ func TestLabelOfAnyName(t *testing.T) {
 	} {
 		if got := api.Label(name); got != want {
 			t.Errorf("Label(%q) = %q, want %q", name, got, want)
+		}
+	}
+}
+
+// A name with dots is asked for as it is, too, when DNS can carry it.
+func TestNames(t *testing.T) {
+	for name, want := range map[string][]string{
+		"Web":      {"web"},
+		"DB.prod":  {"db-prod", "db.prod"},
+		"a..b":     {"a--b"},
+		".":        nil,
+		"a b.c":    {"a-b-c"},
+		"-a.b":     {"a-b"},
+		"a.b-.c":   {"a-b--c"},
+		"shop_1.x": {"shop_1-x", "shop_1.x"},
+	} {
+		if got := api.Names(name); !slices.Equal(got, want) {
+			t.Errorf("Names(%q) = %q, want %q", name, got, want)
 		}
 	}
 }

@@ -66,6 +66,16 @@ type Status struct {
 	Fabric  string  `json:"fabric"` // path of the fabric namespace
 	PID     int     `json:"pid"`
 	Checks  []Check `json:"checks"`
+	Docker  *Docker `json:"docker,omitempty"` // nil: a host without Docker
+}
+
+// Docker is what decides where the containers of this host's engine ask for
+// names.
+type Docker struct {
+	Socket     string   `json:"socket"`
+	Engine     string   `json:"engine"`      // version; empty: none answers
+	ResolvConf []string `json:"resolv_conf"` // the host's resolvers
+	DaemonDNS  []string `json:"daemon_dns"`  // of daemon.json
 }
 
 // Check is one line of Status.
@@ -269,16 +279,16 @@ type Attachment struct {
 
 // Endpoint is one row of `endpoint ls`.
 type Endpoint struct {
-	ID      string   `json:"id"`
-	Name    string   `json:"name"`
-	Aliases []string `json:"aliases"`
-	Network string   `json:"network"`
-	Address string   `json:"address"`
-	MAC     string   `json:"mac"`
-	Host    string   `json:"host"`
-	Status  string   `json:"status"` // live, suspended, pending
-	Runtime string   `json:"runtime"`
-	// Of local endpoints only.
+	ID        string            `json:"id"`
+	Name      string            `json:"name"`
+	Aliases   []string          `json:"aliases"`
+	Network   string            `json:"network"`
+	Address   string            `json:"address"`
+	MAC       string            `json:"mac"`
+	Host      string            `json:"host"`
+	Status    string            `json:"status"` // live, suspended, pending
+	Runtime   string            `json:"runtime"`
+	Local     bool              `json:"local"` // it lives on this host, which alone knows what follows
 	Sandbox   string            `json:"sandbox,omitempty"`
 	Interface string            `json:"interface,omitempty"`
 	Container string            `json:"container,omitempty"` // the runtime's id

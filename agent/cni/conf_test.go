@@ -36,7 +36,7 @@ func TestRequestOfEachRuntime(t *testing.T) {
 			"podman: aliases are a map by network, the name is a pod's",
 			`{"cniVersion":"1.0.0","name":"blue","type":"weft","runtimeConfig":{"aliases":{"blue":["db","a67b354ec6b9"],"red":["other"]}}}`,
 			"IgnoreUnknown=1;K8S_POD_NAME=Web.1", id,
-			api.AttachRequest{Name: "web-1", Aliases: []string{"db", "a67b354ec6b9"}, Runtime: "podman"},
+			api.AttachRequest{Name: "web-1", Aliases: []string{"web.1", "db", "a67b354ec6b9"}, Runtime: "podman"},
 		},
 		{
 			"podman with --ip and --mac-address",

@@ -14,15 +14,17 @@ import (
 // holds the container's id.
 var nerdctlNames = "/var/lib/nerdctl"
 
-// namesOf are the labels that a container is known by. The first is the one
-// that its address is called back, the rest are aliases. A name that its runtime
+// namesOf are the names that a container is known by. The first is the label that
+// its address is called back, the rest are aliases. A name that its runtime
 // gave it comes before the aliases of a user, and those before what is made of
 // its id, so that a container is called back by what `podman ps` shows.
 func namesOf(c conf, a args, id string) []string {
 	var names []string
 	add := func(name string) {
-		if l := api.Label(name); l != "" && !slices.Contains(names, l) {
-			names = append(names, l)
+		for _, n := range api.Names(name) {
+			if !slices.Contains(names, n) {
+				names = append(names, n)
+			}
 		}
 	}
 	pod, namespace := string(a.K8S_POD_NAME), string(a.K8S_POD_NAMESPACE)

@@ -166,5 +166,5 @@ func whyNot(s api.Status) error {
 			return api.Errorf(api.KindFailed, "%s is %s: %s", s.Name, s.State, check.Detail).WithHint("%s", check.Hint)
 		}
 	}
-	return api.Errorf(api.KindFailed, "%s is %s", s.Name, s.State).WithHint("agentctl status")
+	return api.Errorf(api.KindFailed, "%s is %s", s.Name, s.State).WithHint("agentctl doctor")
 }

@@ -20,40 +20,46 @@ type Connection struct {
 	IP, MAC   string // empty: any
 }
 
-// Connect asks the engine to put a container on a network, and returns the id
-// of the endpoint; empty when the container does not run: it gets one when it
-// starts. An unknown container is api.KindNotFound.
-func (s *Service) Connect(ctx context.Context, r Connection) (endpoint string, err error) {
+// Connected is a container that the engine has put on a network.
+type Connected struct {
+	Name     string // of the container
+	Endpoint string // id; empty: the container does not run, and gets one when it starts
+}
+
+// Connect asks the engine to put a container on a network. An unknown container
+// is api.KindNotFound.
+func (s *Service) Connect(ctx context.Context, r Connection) (Connected, error) {
 	c, object, name, err := s.engine.object(r.Network)
 	if err != nil {
-		return "", err
+		return Connected{}, err
 	}
 	settings := &network.EndpointSettings{Aliases: r.Aliases}
 	if r.IP != "" {
 		a, err := netip.ParseAddr(r.IP)
 		if err != nil || !a.Is4() {
-			return "", api.Errorf(api.KindMisuse, "--ip %q is no IPv4 address", r.IP)
+			return Connected{}, api.Errorf(api.KindMisuse, "--ip %q is no IPv4 address", r.IP)
 		}
 		settings.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: a}
 	}
 	if r.MAC != "" {
 		mac, err := net.ParseMAC(r.MAC)
 		if err != nil {
-			return "", api.Errorf(api.KindMisuse, "--mac %q is no hardware address such as 0e:00:0a:40:00:05", r.MAC)
+			return Connected{}, api.Errorf(api.KindMisuse, "--mac %q is no hardware address such as 0e:00:0a:40:00:05", r.MAC)
 		}
 		settings.MacAddress = network.HardwareAddr(mac)
 	}
 	if _, err := c.NetworkConnect(ctx, object, client.NetworkConnectOptions{Container: r.Container, EndpointConfig: settings}); err != nil {
-		return "", said(err)
+		return Connected{}, s.driver.refused.said(err)
 	}
 	got, err := c.ContainerInspect(ctx, r.Container, client.ContainerInspectOptions{})
 	if err != nil {
-		return "", said(err)
+		return Connected{}, s.driver.refused.said(err)
 	}
+	out := Connected{Name: strings.TrimPrefix(got.Container.Name, "/")}
 	if n := got.Container.NetworkSettings; n != nil && n.Networks[name] != nil {
-		endpoint = n.Networks[name].EndpointID
+		out.Endpoint = n.Networks[name].EndpointID
 	}
-	return endpoint, nil
+	return out, nil
 }
 
 // Disconnect asks the engine to take a container off a network.
@@ -63,7 +69,7 @@ func (s *Service) Disconnect(ctx context.Context, networkID, container string, f
 		return err
 	}
 	_, err = c.NetworkDisconnect(ctx, object, client.NetworkDisconnectOptions{Container: container, Force: force})
-	return said(err)
+	return s.driver.refused.said(err)
 }
 
 // Found reports whether an engine of this host is followed.
@@ -85,27 +91,5 @@ func (e *engine) object(networkID string) (c *client.Client, id, name string, er
 			return e.api, id, name, nil
 		}
 	}
-	return nil, "", "", api.Errorf(api.KindConflict, "Docker has no such network here yet").WithHint("agentctl status")
+	return nil, "", "", api.Errorf(api.KindConflict, "Docker has no such network here yet").WithHint("agentctl status # its line docker says why")
 }
-
-// said is an engine's refusal in its own words, which tell more than its status
-// codes.
-func said(err error) error {
-	if err == nil {
-		return nil
-	}
-	words := strings.TrimPrefix(err.Error(), "Error response from daemon: ")
-	switch {
-	case noContainer(err):
-		return api.Errorf(api.KindNotFound, "Docker: %s", words)
-	case strings.Contains(words, "is not connected to"):
-		return api.Errorf(api.KindNotFound, "Docker: %s", words).WithHint("docker ps")
-	case strings.Contains(words, "already exists in network"), strings.Contains(words, "already attached"):
-		return api.Errorf(api.KindConflict, "Docker: %s", words)
-	}
-	return api.Errorf(api.KindFailed, "Docker: %s", words)
-}
-
-// noContainer reports whether an engine's refusal says that there is no such
-// container.
-func noContainer(err error) bool { return strings.Contains(err.Error(), "No such container") }

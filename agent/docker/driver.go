@@ -14,8 +14,9 @@ import (
 
 // driver answers an engine's calls.
 type driver struct {
-	agent Agent
-	log   *slog.Logger
+	agent   Agent
+	log     *slog.Logger
+	refused refusals
 
 	mu    sync.Mutex
 	asked map[string]time.Time // network id: a pool of the driver's choice was given, and nothing made of it yet
@@ -47,13 +48,14 @@ func (d *driver) createNetwork(_ context.Context, q networkRequest) (nothing, er
 // which pool was asked for, only the subnet: two networks may have the same.
 func standsFor(c Cluster, q networkRequest) (Network, error) {
 	name := q.Options.Generic["network"]
+	meant, _ := c.named(name)
 	if len(q.IPv4Data) != 1 || len(q.IPv6Data) != 0 || q.Options.IPv6 {
-		return Network{}, api.Errorf(api.KindMisuse, "a network has one IPv4 subnet in this release").WithHint("%s", byHand(orName(name)))
+		return Network{}, api.Errorf(api.KindMisuse, "a network has one IPv4 subnet in this release").WithHint("%s", byHand(meant))
 	}
 	data := q.IPv4Data[0]
 	if data.AddressSpace != addressSpace {
 		return Network{}, api.Errorf(api.KindMisuse, "Docker's own IPAM would give every address once more on each host").
-			WithHint("%s", byHand(orName(name)))
+			WithHint("%s", byHand(meant))
 	}
 	found := c.with(data.Pool)
 	if name != "" {
@@ -62,24 +64,17 @@ func standsFor(c Cluster, q networkRequest) (Network, error) {
 			return Network{}, noNetwork(name)
 		}
 		if !slices.ContainsFunc(found, func(f Network) bool { return f.ID == n.ID }) {
-			return Network{}, api.Errorf(api.KindMisuse, "-o network=%s: that network does not have the subnet %s", name, data.Pool).WithHint("%s", byHand(name))
+			return Network{}, api.Errorf(api.KindMisuse, "-o network=%s: that network does not have the subnet %s", name, data.Pool).WithHint("%s", byHand(n))
 		}
 		return n, nil
 	}
 	switch len(found) {
 	case 0:
-		return Network{}, api.Errorf(api.KindNotFound, "no network of the cluster has the subnet %s", data.Pool).WithHint("%s", byHand("NAME"))
+		return Network{}, api.Errorf(api.KindNotFound, "no network of the cluster has the subnet %s", data.Pool).WithHint("%s", byHand(Network{}))
 	case 1:
 		return found[0], nil
 	}
-	return Network{}, api.Errorf(api.KindConflict, "several networks have the subnet %s: %s", data.Pool, named(found)).WithHint("%s", byHand(found[0].Name))
-}
-
-func orName(name string) string {
-	if name == "" {
-		return "NAME"
-	}
-	return name
+	return Network{}, api.Errorf(api.KindConflict, "several networks have the subnet %s: %s", data.Pool, named(found)).WithHint("%s", byHand(found[0]))
 }
 
 // checkSettings refuses what is set otherwise than for the whole cluster.

@@ -18,11 +18,12 @@ import (
 )
 
 const (
-	syncAgain    = 5 * time.Second        // when a network could not be made or removed
-	wantedEvery  = 250 * time.Millisecond // between two looks at what the cluster has
-	compareEvery = time.Minute            // between two comparisons with Docker's list
-	compareSoon  = 5 * time.Second        // when the last one found a difference
-	engineWait   = 30 * time.Second       // for an answer of the engine
+	syncAgain    = 5 * time.Second         // when a network could not be made or removed
+	wantedEvery  = 250 * time.Millisecond  // between two looks at what the cluster has
+	compareEvery = time.Minute             // between two comparisons with Docker's list
+	compareSoon  = 5 * time.Second         // when the last one could not be made, or found endpoints of nobody
+	compareAgain = 1200 * time.Millisecond // when it missed some: the agent forgets those that two are without
+	engineWait   = 30 * time.Second        // for an answer of the engine
 )
 
 // engine follows one Docker engine through its API: never in the path of a
@@ -232,7 +233,10 @@ func (e *engine) compare(ctx context.Context) (again time.Duration) {
 	e.mu.Lock()
 	e.unknown = unknown
 	e.mu.Unlock()
-	if missing || len(unknown) > 0 {
+	switch {
+	case missing:
+		return compareAgain
+	case len(unknown) > 0:
 		return compareSoon
 	}
 	return compareEvery

@@ -17,9 +17,21 @@ const addressSpace = "weft"
 // gatewayType marks the request for a network's gateway.
 const gatewayType, typeOption = "com.docker.network.gateway", "RequestAddressType"
 
-// byHand is the line that makes a Docker network for one of the cluster.
-func byHand(network string) string {
-	return fmt.Sprintf("docker network create -d weft --ipam-driver weft --ipam-opt network=%s -o network=%s %s", network, network, network)
+// byHand is the line that makes a Docker network, of any NAME, for one of the
+// cluster; for a zero one with words where its name and subnet belong. The subnet
+// is given since Docker takes none of our choice that the host has a route to.
+func byHand(n Network) string {
+	name, subnet, internal := n.Name, "CIDR", ""
+	if name == "" {
+		name = "NETWORK"
+	}
+	if sub, ok := n.subnet4(); ok {
+		subnet = sub.CIDR.String()
+	}
+	if n.Internal {
+		internal = " --internal"
+	}
+	return fmt.Sprintf("docker network create -d weft --ipam-driver weft --ipam-opt network=%s -o network=%s --subnet %s%s NAME", name, name, subnet, internal)
 }
 
 // requestPool finds the network that a Docker network is made for. Its id is
@@ -47,7 +59,7 @@ func (d *driver) requestPool(_ context.Context, q poolRequest) (poolAnswer, erro
 	}
 	if q.Pool == "" && d.askedAgain(n.ID) {
 		return poolAnswer{}, api.Errorf(api.KindConflict, "%s is on this host already, and Docker would look for another subnet for ever", sub.CIDR).
-			WithHint("docker network create -d weft --ipam-driver weft --ipam-opt network=%s --subnet %s NAME", n.Name, sub.CIDR)
+			WithHint("%s", byHand(n))
 	}
 	return poolAnswer{PoolID: n.ID, Pool: sub.CIDR.String(), Data: map[string]string{}}, nil
 }
@@ -90,20 +102,20 @@ func poolOf(c Cluster, q poolRequest) (Network, Subnet, error) {
 		}
 		sub, ok := n.subnet4()
 		if !ok || q.Pool != "" && q.Pool != sub.CIDR.String() {
-			return Network{}, Subnet{}, api.Errorf(api.KindMisuse, "--subnet %s: network %s has %s", q.Pool, name, sub.CIDR).WithHint("leave --subnet out")
+			return Network{}, Subnet{}, api.Errorf(api.KindMisuse, "--subnet %s: network %s has %s", q.Pool, name, sub.CIDR).WithHint("%s", byHand(n))
 		}
 		return n, sub, nil
 	}
 	found := c.with(q.Pool)
 	switch {
 	case q.Pool == "":
-		return Network{}, Subnet{}, api.Errorf(api.KindMisuse, "which network of the cluster is meant?").WithHint("%s", byHand("NAME"))
+		return Network{}, Subnet{}, api.Errorf(api.KindMisuse, "which network of the cluster is meant?").WithHint("%s", byHand(Network{}))
 	case len(found) == 0:
 		return Network{}, Subnet{}, api.Errorf(api.KindNotFound, "no network of the cluster has the subnet %s", q.Pool).
 			WithHint("agentctl network create NAME --subnet %s makes one, and the Docker network with it", q.Pool)
 	case len(found) > 1:
 		return Network{}, Subnet{}, api.Errorf(api.KindConflict, "several networks have the subnet %s: %s", q.Pool, named(found)).
-			WithHint("%s", byHand(found[0].Name))
+			WithHint("%s", byHand(found[0]))
 	}
 	sub, _ := found[0].subnet4()
 	return found[0], sub, nil

@@ -58,8 +58,11 @@ func (e *engine) sync(ctx context.Context) (done bool, err error) {
 	s := syncing{engine: e, cluster: c, list: list, objects: map[string]string{}}
 	unsure := s.forgetVanished()
 	for _, n := range list {
-		if n.Driver == driverName {
+		switch {
+		case n.Driver == driverName:
 			s.claim(ctx, n)
+		case n.IPAM.Driver == driverName:
+			s.borrowed(n)
 		}
 	}
 	for _, n := range c.Networks {
@@ -136,6 +139,13 @@ func (s *syncing) claim(ctx context.Context, n network.Summary) {
 	default:
 		s.problem("docker network %s stands for no network of the cluster", n.Name)
 	}
+}
+
+// borrowed names a network of another driver that takes our addresses. Its
+// driver is not us, so it cannot be refused: Docker asks for the addresses alone,
+// and does not say who is going to have them.
+func (s *syncing) borrowed(n network.Summary) {
+	s.problem("docker network %s takes addresses of the cluster for driver %s: what is on it reaches nobody, and its route may cut this host off from its own containers", n.Name, n.Driver)
 }
 
 // alike finds the network that a Docker network must have been made for.

@@ -98,6 +98,7 @@ func (d *driver) handler() http.Handler {
 		method := strings.TrimPrefix(r.URL.Path, "/")
 		w.Header().Set("Content-Type", contentType)
 		if err != nil {
+			d.refused.add(err)
 			d.log.Warn("docker call refused", "call", method, "err", err)
 			w.WriteHeader(http.StatusInternalServerError)
 			answer = failure{sentence(err)}

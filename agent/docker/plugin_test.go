@@ -159,7 +159,7 @@ func TestRefusalsSayWhatToType(t *testing.T) {
 		{"another range", "IpamDriver.RequestPool", `{"Pool":"10.60.0.0/24","SubPool":"10.60.0.0/25","Options":{"network":"twin"}}`, "leave --ip-range out"},
 		{"a deleted pool", "IpamDriver.RequestAddress", `{"PoolID":"gone"}`, "agentctl network ls"},
 		{"Docker's IPAM", "NetworkDriver.CreateNetwork", network(`{"network":"blue"}`, `{"AddressSpace":"LocalDefault","Pool":"10.50.0.0/24"}`),
-			"docker network create -d weft --ipam-driver weft --ipam-opt network=blue -o network=blue blue"},
+			"docker network create -d weft --ipam-driver weft --ipam-opt network=blue -o network=blue --subnet 10.50.0.0/24 NAME"},
 		{"two of one subnet, unnamed", "NetworkDriver.CreateNetwork", network(`null`, `{"AddressSpace":"weft","Pool":"10.60.0.0/24"}`), "several networks"},
 		{"named otherwise", "NetworkDriver.CreateNetwork", network(`{"network":"blue"}`, `{"AddressSpace":"weft","Pool":"10.60.0.0/24"}`), "does not have the subnet"},
 		{"an endpoint on no network of ours", "NetworkDriver.CreateEndpoint", `{"NetworkID":"d9","EndpointID":"e1","Interface":{"Address":"10.50.0.10/24"}}`, "agentctl network ls"},

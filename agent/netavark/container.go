@@ -62,9 +62,11 @@ func (c container) request(netns string) (api.AttachRequest, error) {
 	if err := c.check(); err != nil {
 		return r, err
 	}
-	for _, alias := range c.Options.Aliases {
-		if l := api.Label(alias); l != "" && l != r.Name {
-			r.Aliases = append(r.Aliases, l)
+	for _, name := range append([]string{c.Name}, c.Options.Aliases...) {
+		for _, n := range api.Names(name) {
+			if n != r.Name {
+				r.Aliases = append(r.Aliases, n)
+			}
 		}
 	}
 	switch len(c.Options.IPs) {

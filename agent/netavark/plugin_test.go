@@ -123,7 +123,7 @@ func TestSetupAttaches(t *testing.T) {
 	if !ok {
 		t.Fatal(out)
 	}
-	want := api.AttachRequest{Network: "blue", Netns: "/run/netns/netns-1", Name: "web-1", Aliases: []string{"db", "752947ff91f9"}, IP: "10.64.0.5",
+	want := api.AttachRequest{Network: "blue", Netns: "/run/netns/netns-1", Name: "web-1", Aliases: []string{"web.1", "db", "752947ff91f9"}, IP: "10.64.0.5",
 		MAC: "0e:00:0a:40:00:05", Ifname: "eth0", Runtime: "podman", Container: "752947ff91f961eb"}
 	if diff := cmp.Diff(want, f.attached); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -83,17 +83,14 @@ func (a *app) explainSetup(file string, undo, changed bool) {
 
 // dockerStatus is the answer of docker status.
 type dockerStatus struct {
-	Engine     string   `json:"engine"`
-	ResolvConf []string `json:"resolv_conf"`
-	DaemonDNS  []string `json:"daemon_dns"`
-	State      string   `json:"state"`
-	Detail     string   `json:"detail"`
-	Hint       string   `json:"hint"`
+	api.Docker
+	State  string `json:"state"`
+	Detail string `json:"detail"`
+	Hint   string `json:"hint"`
 }
 
 func newDockerStatus(a *app) *cobra.Command {
 	var out output
-	var p setup.Paths
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show whether Docker containers of this host get names",
@@ -111,13 +108,12 @@ which way; exits 1 when they do not.`,
 					return err
 				}
 				i := slices.IndexFunc(st.Checks, func(c api.Check) bool { return c.Name == "docker-dns" })
-				if i < 0 {
+				if st.Docker == nil || i < 0 {
 					return api.Errorf(api.KindNotFound, "docker status: no Docker engine answers on this host, or it is not a member").WithHint("agentctl status")
 				}
 				check := st.Checks[i]
-				facts, _ := setup.Look(ctx, p) // what is wrong with it stands in the check
-				d := dockerStatus{facts.Version, append([]string{}, facts.Resolv...), append([]string{}, facts.Servers...), check.State, check.Detail, check.Hint}
-				if err := out.print(a.out, d, func(w io.Writer) { showDocker(w, p, d) }); err != nil {
+				d := dockerStatus{*st.Docker, check.State, check.Detail, check.Hint}
+				if err := out.print(a.out, d, func(w io.Writer) { showDocker(w, d) }); err != nil {
 					return err
 				}
 				if check.State == api.CheckOK {
@@ -127,17 +123,15 @@ which way; exits 1 when they do not.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&p.Socket, "docker-socket", "/run/docker.sock", "Docker's API, a `SOCKET`")
-	cmd.Flags().StringVar(&p.File, "file", setup.File, "Docker's configuration, a `PATH`")
-	p.ResolvConf = resolvConf
 	out.addFlags(cmd, "table")
 	return cmd
 }
 
-func showDocker(w io.Writer, p setup.Paths, d dockerStatus) {
+func showDocker(w io.Writer, d dockerStatus) {
 	line(w, "WHAT", "FOUND")
 	line(w, "engine", d.Engine)
-	line(w, p.ResolvConf, strings.Join(d.ResolvConf, ", "))
-	line(w, p.File, strings.Join(d.DaemonDNS, ", "))
+	line(w, "socket", d.Socket)
+	line(w, "host's resolvers", strings.Join(d.ResolvConf, ", "))
+	line(w, "daemon.json dns", strings.Join(d.DaemonDNS, ", "))
 	line(w, "names", d.Detail)
 }

@@ -118,8 +118,11 @@ func newEndpointList(a *app) *cobra.Command {
 
 Those of dead hosts are suspended and shown with --all. Filters are name=REGEXP,
 id=REGEXP, network=NAME, host=NAME, runtime=NAME, status=STATUS, label=KEY and
-label=KEY=VALUE; only the endpoints of this host have labels. Of one key any
-value will do, of label all are wanted, as of different keys.`,
+label=KEY=VALUE. Of one key any value will do, of label all are wanted, as of
+different keys.
+
+Only an endpoint's own host knows its labels and its published ports, which are
+? elsewhere.`,
 		Example: "  agentctl endpoint ls --network backend",
 		Args:    wants(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -157,8 +160,16 @@ value will do, of label all are wanted, as of different keys.`,
 func showEndpoints(w io.Writer, list []api.Endpoint) {
 	line(w, "ENDPOINT ID", "NAME", "NETWORK", "ADDRESS", "HOST", "STATUS", "RUNTIME", "PORTS")
 	for _, e := range list {
-		line(w, short(e.ID), e.Name, e.Network, e.Address, e.Host, e.Status, e.Runtime, strings.Join(e.Ports, ", "))
+		line(w, short(e.ID), e.Name, e.Network, e.Address, e.Host, e.Status, e.Runtime, ports(e))
 	}
+}
+
+// ports are those that lead to an endpoint, which only its own host knows.
+func ports(e api.Endpoint) string {
+	if !e.Local {
+		return "?"
+	}
+	return strings.Join(e.Ports, ", ")
 }
 
 func newEndpointInspect(a *app) *cobra.Command {
@@ -180,7 +191,7 @@ func showEndpointsWhole(w io.Writer, list []api.Endpoint) {
 		for _, row := range [][2]string{
 			{"id", e.ID}, {"name", e.Name}, {"aliases", strings.Join(e.Aliases, ", ")}, {"network", e.Network}, {"address", e.Address},
 			{"mac", e.MAC}, {"host", e.Host}, {"status", e.Status}, {"runtime", e.Runtime}, {"sandbox", e.Sandbox}, {"interface", e.Interface},
-			{"ports", strings.Join(e.Ports, ", ")},
+			{"ports", ports(e)},
 			{"container", e.Container}, {"labels", labelWords(e.Labels)},
 		} {
 			line(w, row[0], row[1])

@@ -37,7 +37,7 @@ func newCluster() *cluster {
 		{ID: "e2e2e2e2e2e2e2e2", Name: "web", Network: "blue", Address: "10.64.0.6/20", MAC: "0e:00:0a:40:00:06", Host: "host2", Status: "suspended", Runtime: "docker"},
 		{ID: "e1e1e1e1e1e1e1e1", Name: "db", Aliases: []string{"postgres"}, Network: "blue", Address: "10.64.0.5/20", MAC: "0e:00:0a:40:00:05",
 			Host: "host1", Status: "live", Runtime: "netns", Sandbox: "/run/netns/db", Interface: "eth0", Labels: map[string]string{"team": "shop", "x": ""},
-			Ports: []string{"0.0.0.0:5432->5432/tcp"}},
+			Local: true, Ports: []string{"0.0.0.0:5432->5432/tcp"}},
 	}
 	return c
 }
@@ -84,9 +84,11 @@ func (c *cluster) Status(ctx context.Context) (api.Status, error) {
 			Hint: "agentctl init\nagentctl join ADDRESS --token-file FILE"}}
 	case "docker":
 		s.State = "ok"
+		s.Docker = &api.Docker{Socket: "/run/docker.sock", Engine: "20.10.24", ResolvConf: []string{"192.0.2.53"}}
 		s.Checks = append(s.Checks, api.Check{Name: "docker-dns", State: api.CheckOK, Detail: "what containers ask the host's resolvers is redirected"})
 	case "docker-deaf":
 		s.State = "ok"
+		s.Docker = &api.Docker{Socket: "/run/docker.sock", Engine: "28.5.2"}
 		s.Checks = append(s.Checks, api.Check{Name: "docker-dns", State: api.CheckWarn, Detail: "names of other hosts do not resolve", Hint: "agentctl docker setup"})
 	case "forgotten":
 		s.Checks = nil

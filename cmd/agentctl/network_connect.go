@@ -19,7 +19,9 @@ func newNetworkConnect(a *app) *cobra.Command {
 
 CONTAINER is a name or an id of agentctl ps, or the beginning of an id. It gets
 another interface, the next free ethN, and keeps it until it ends. Its default
-route stays with the network that has it.`,
+route stays with the network that has it. A container of Docker's may be on none
+of our networks yet; a process of no runtime is put on its first one with
+agentctl attach NETWORK --pid PID --name NAME.`,
 		Example: "  agentctl network connect frontend web",
 		Args:    wants(2, 2, "a NETWORK and a CONTAINER"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -28,14 +28,14 @@ func (p *Pool) DeleteNetwork(ctx context.Context, name, by string, force bool) (
 	for {
 		n, done, err := p.beginDelete(ctx, name, by, force)
 		if err != nil {
-			return discovery.Network{}, fmt.Errorf("delete network %s: %w", name, err)
+			return discovery.Network{}, err
 		}
 		if done {
 			n.State, n.Force = discovery.NetworkDeleting, n.Force || force
 			return n.Network, nil
 		}
 		if err := yield(ctx); err != nil {
-			return discovery.Network{}, fmt.Errorf("delete network %s: %w", name, err)
+			return discovery.Network{}, err
 		}
 	}
 }

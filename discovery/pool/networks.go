@@ -114,18 +114,10 @@ func (g gen) next(nextVNI uint32) *api.KVTxnOp {
 // CreateNetwork makes a network that overlaps no other and nothing to avoid.
 // An *OverlapError names what is in the way, ErrExists a network of that name,
 // ErrInvalid the thing that is wrong with the request; ErrFull: the pool has no
-// subnet left.
+// subnet left. Whoever asks knows which network it is: no error repeats it.
 func (p *Pool) CreateNetwork(ctx context.Context, r NetworkSpec) (discovery.Network, error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	n, err := p.createNetwork(ctx, r)
-	if err != nil {
-		return discovery.Network{}, fmt.Errorf("create network %s: %w", r.Name, err)
-	}
-	return n, nil
-}
-
-func (p *Pool) createNetwork(ctx context.Context, r NetworkSpec) (discovery.Network, error) {
 	if err := r.check(); err != nil {
 		return discovery.Network{}, err
 	}

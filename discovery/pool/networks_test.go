@@ -83,7 +83,7 @@ func overlaps(t *testing.T, s store) {
 	r := pool.NetworkSpec{Name: "red", Subnets: []string{"10.64.0.0/16"},
 		Avoid: []pool.Avoid{{Prefix: netip.MustParsePrefix("10.65.3.0/24"), Host: "two"}}}
 	_, err := c.first.CreateNetwork(t.Context(), r)
-	want := "create network red: subnet 10.64.0.0/16 overlaps network blue, 10.66.0.0/16 is free"
+	want := "subnet 10.64.0.0/16 overlaps network blue, 10.66.0.0/16 is free"
 	if err == nil || err.Error() != want || !errors.Is(err, pool.ErrConflict) {
 		t.Errorf("got %v, want %s", err, want)
 	}

@@ -1,0 +1,106 @@
+package agent
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/discovery"
+)
+
+// station is a hardware address on a network. A frame finds its endpoint by it
+// alone, so of two endpoints that share one, one is never reached.
+type station struct {
+	network discovery.NetworkID
+	mac     discovery.MAC
+}
+
+// stationWait is long for the word of another host that its endpoint is gone: a
+// container that moves keeps its hardware address.
+const stationWait = time.Second
+
+// holdMAC keeps a hardware address for an endpoint that is being made, until it
+// is in the journal and release is called. The error names who has it.
+func (s *session) holdMAC(ctx context.Context, n discovery.Network, mac discovery.MAC) (release func(), err error) {
+	of := station{n.ID, mac}
+	late := time.After(stationWait)
+	for {
+		holder, here := s.holderOf(of)
+		switch {
+		case holder == "" && s.reserveStation(of):
+			return func() {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				delete(s.stations, of)
+			}, nil
+		case holder == "":
+			holder, here = "another endpoint that is being attached", true
+		}
+		taken := api.Errorf(api.KindConflict, "the MAC address %s is taken on network %s by %s", mac, n.Name, holder).
+			WithHint("agentctl endpoint ls --network %s # choose another MAC address, or none", n.Name)
+		if here {
+			return nil, taken
+		}
+		select {
+		case <-ctx.Done():
+			return nil, taken
+		case <-late:
+			return nil, taken
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// reserveStation reports whether nobody else on this host has just done so.
+func (s *session) reserveStation(of station) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stations[of] {
+		return false
+	}
+	s.stations[of] = true
+	return true
+}
+
+// holderOf says who has a hardware address, "" for nobody, and whether it is
+// this host that knows best.
+func (s *session) holderOf(of station) (holder string, here bool) {
+	for _, l := range s.journal.all() {
+		if l.Endpoint.Network == of.network && l.Endpoint.MAC == of.mac {
+			return or(l.Endpoint.Name, l.Endpoint.ID.String()) + " on " + s.host.Name, true
+		}
+	}
+	v := s.directory.View()
+	for _, r := range v.Endpoints {
+		if r.Network == of.network && r.MAC == of.mac && r.Host != v.Self {
+			return or(r.Name, r.ID.String()) + " on " + memberName(v, r.Host), false
+		}
+	}
+	return "", false
+}
+
+// parseMAC reads the unicast hardware address of one station (IEEE 802, section
+// 8.2): the group bit is clear.
+func parseMAC(text string) (mac discovery.MAC, ok bool) {
+	err := mac.UnmarshalText([]byte(strings.ToLower(text)))
+	return mac, err == nil && mac[0]&1 == 0 && !mac.IsZero()
+}
+
+// sharedMACs are the hardware addresses that two endpoints of a network have, as
+// when two hosts attached them at the same moment.
+func sharedMACs(v discovery.View) (all []string) {
+	first := map[station]discovery.Record{}
+	for _, r := range v.Endpoints {
+		of := station{r.Network, r.MAC}
+		if o, ok := first[of]; ok && !r.Beaten && !o.Beaten {
+			all = append(all, r.MAC.String()+" of "+or(o.Name, o.ID.String())+" on "+memberName(v, o.Host)+
+				" and "+or(r.Name, r.ID.String())+" on "+memberName(v, r.Host))
+			continue
+		}
+		if !r.Beaten {
+			first[of] = r
+		}
+	}
+	return all
+}
