@@ -431,11 +431,10 @@ func TestOneClientCannotTakeAllOfTheQueriesInFlight(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, 2*time.Second, func() bool { return s.Stats().Overload == 10 })
-	before := s.Stats().Forwarded
+	eventually(t, 5*time.Second, func() bool { return s.Stats().Overload == 10 && s.Stats().Forwarded == maxOfSource })
 	other := dialFrom(t, "udp", loopback(), s.addr)
 	if err := other.WriteMsg(new(miekg.Msg).SetQuestion("n0.example.", miekg.TypeA)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 5*time.Second, func() bool { return s.Stats().Forwarded == before+1 })
+	eventually(t, 5*time.Second, func() bool { return s.Stats().Forwarded == maxOfSource+1 })
 }

@@ -18,7 +18,8 @@ import (
 )
 
 const (
-	syncAgain    = 5 * time.Second         // when a network could not be made or removed
+	syncSoon     = 100 * time.Millisecond  // when a network could not be made or removed; twice as long each time
+	syncAgain    = 5 * time.Second         // and no longer than this
 	wantedEvery  = 250 * time.Millisecond  // between two looks at what the cluster has
 	compareEvery = time.Minute             // between two comparisons with Docker's list
 	compareSoon  = 5 * time.Second         // when the last one could not be made, or found endpoints of nobody
@@ -32,8 +33,8 @@ type engine struct {
 	agent Agent
 	log   *slog.Logger
 
-	changing sync.Mutex      // held by whoever changes the engine's networks
-	vanished map[string]bool // objects that the last list was without; changing is held
+	changing sync.Mutex           // held by whoever changes the engine's networks
+	vanished map[string]time.Time // objects that no list has shown since then; changing is held
 
 	mu       sync.Mutex
 	api      *client.Client // nil: no engine
@@ -149,7 +150,7 @@ func (e *engine) keep(ctx context.Context, relist <-chan struct{}) error {
 	tick := time.NewTicker(wantedEvery)
 	defer tick.Stop()
 	var last wanted
-	asked, retry, compare := true, time.Time{}, time.Time{}
+	asked, retry, pause, compare := true, time.Time{}, syncSoon, time.Time{}
 	for {
 		now := wantedOf(e.agent)
 		if asked || !now.equal(last) || !retry.IsZero() && time.Now().After(retry) {
@@ -161,8 +162,10 @@ func (e *engine) keep(ctx context.Context, relist <-chan struct{}) error {
 			// network that was created while it ran is.
 			asked, retry, last = false, time.Time{}, now
 			last.objects = wantedOf(e.agent).objects
-			if !done {
-				retry = time.Now().Add(syncAgain)
+			if done {
+				pause = syncSoon
+			} else {
+				retry, pause = time.Now().Add(pause), min(2*pause, syncAgain)
 			}
 		}
 		if time.Now().After(compare) {

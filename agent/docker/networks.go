@@ -72,6 +72,11 @@ func (e *engine) sync(ctx context.Context) (done bool, err error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	for _, p := range s.problems {
+		if !slices.Contains(e.problems, p) {
+			e.log.Warn("docker networks: " + p)
+		}
+	}
 	e.problems, e.objects = s.problems, s.objects
 	return len(s.problems) == 0 && !unsure, nil
 }
@@ -90,20 +95,23 @@ func (s *syncing) problem(format string, args ...any) {
 }
 
 // forgetVanished drops the objects that went away while nobody looked: those
-// that two lists in a row are without. Docker asks for a network before it lists
+// that no list has shown for a while. Docker asks for a network before it lists
 // it. It returns whether another list is needed to know.
 func (s *syncing) forgetVanished() (unsure bool) {
 	before := s.vanished
-	s.vanished = map[string]bool{}
+	s.vanished = map[string]time.Time{}
 	for id := range s.cluster.Objects {
-		switch {
-		case slices.ContainsFunc(s.list, func(n network.Summary) bool { return n.ID == id }):
-		case !before[id]:
-			s.vanished[id], unsure = true, true
-		default:
-			if err := s.agent.Drop(id); err != nil {
-				s.log.Warn("docker network not forgotten", "id", id, "err", err)
-			}
+		if slices.ContainsFunc(s.list, func(n network.Summary) bool { return n.ID == id }) {
+			continue
+		}
+		since, ok := before[id]
+		if !ok {
+			since = time.Now()
+		}
+		if time.Since(since) < syncAgain {
+			s.vanished[id], unsure = since, true
+		} else if err := s.agent.Drop(id); err != nil {
+			s.log.Warn("docker network not forgotten", "id", id, "err", err)
 		}
 	}
 	return unsure
@@ -177,7 +185,6 @@ func (s *syncing) ensure(ctx context.Context, n Network) {
 	id, err := s.create(ctx, n)
 	if err != nil {
 		s.problem("docker network %s cannot be made: %v", n.Name, err)
-		s.log.Warn("docker network not made", "network", n.Name, "err", err)
 		return
 	}
 	s.objects[id] = n.Name
@@ -226,7 +233,8 @@ func (e *engine) client() *client.Client {
 }
 
 // remove takes a Docker network away, and the containers off it first: their
-// endpoints are gone already.
+// endpoints are gone already. Docker counts an endpoint for a moment longer than it
+// has it, so a refusal may be over soon.
 func (e *engine) remove(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, engineWait)
 	defer cancel()
@@ -238,22 +246,12 @@ func (e *engine) remove(ctx context.Context, id string) error {
 		_, err := e.client().NetworkDisconnect(ctx, id, client.NetworkDisconnectOptions{Container: cid, Force: true})
 		e.log.Info("container taken off a network that was deleted", "container", r.Name, "network", n.Name, "err", err)
 	}
-	// Docker counts an endpoint for a moment longer than it has it.
-	for until := time.Now().Add(removeFor); ; {
-		_, err = e.client().NetworkRemove(ctx, id, client.NetworkRemoveOptions{})
-		if err == nil || time.Now().After(until) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
+	_, err = e.client().NetworkRemove(ctx, id, client.NetworkRemoveOptions{})
+	return err
 }
 
-// removeFor is how long a network is tried to be removed.
-const removeFor = 3 * time.Second
+// clearFor is how long networks are tried to be removed when the host leaves.
+const clearFor = 3 * time.Second
 
 // clear removes every Docker network that we made or know.
 func (e *engine) clear(ctx context.Context) error {
@@ -269,15 +267,28 @@ func (e *engine) clear(ctx context.Context) error {
 	e.mu.Lock()
 	ours := e.objects
 	e.mu.Unlock()
-	var errs []error
-	for _, n := range list {
-		if _, known := ours[n.ID]; n.Driver == driverName && (known || n.Labels[ourLabel] != "") {
-			if err := e.remove(ctx, n.ID); err != nil {
+	list = slices.DeleteFunc(list, func(n network.Summary) bool {
+		_, known := ours[n.ID]
+		return n.Driver != driverName || !known && n.Labels[ourLabel] == ""
+	})
+	for until := time.Now().Add(clearFor); ; {
+		var errs []error
+		list = slices.DeleteFunc(list, func(n network.Summary) bool {
+			err := e.remove(ctx, n.ID)
+			if err != nil {
 				errs = append(errs, fmt.Errorf("docker network %s: %w", n.Name, err))
 			}
+			return err == nil
+		})
+		if len(errs) == 0 || time.Now().After(until) {
+			return errors.Join(errs...)
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(errs...)
+		case <-time.After(syncSoon):
 		}
 	}
-	return errors.Join(errs...)
 }
 
 func inspectNetwork(ctx context.Context, c *client.Client, id string) (network.Inspect, error) {
