@@ -21,7 +21,11 @@ func (c dockerConnector) Connect(ctx context.Context, r api.ConnectRequest) (api
 	if !ok {
 		return api.Attachment{}, noNetwork(r.Network)
 	}
-	// Docker takes any alias, and we would leave out what is none.
+	// Docker takes anything, and would say otherwise than we what is wrong with it.
+	w := wantedEndpoint{network: n}
+	if err := w.checkAddresses(api.AttachRequest{IP: r.IP, MAC: r.MAC}); err != nil {
+		return api.Attachment{}, err
+	}
 	if _, err := parseAliases(r.Aliases); err != nil {
 		return api.Attachment{}, err
 	}

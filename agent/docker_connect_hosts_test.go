@@ -18,21 +18,44 @@ func TestDockerContainersAreConnectedByAgentctl(t *testing.T) {
 	e.container("blue", "web")
 	e.Detached("plain", "--network", "bridge") // on none of ours
 	ip := e.free(l, "red", 77)
-	e.Host.MustCtl("network", "connect", "red", "web", "--ip", ip, "--alias", "shop")
+	r := e.Host.Ctl("network", "connect", "red", "web", "--ip", ip, "--alias", "shop", "--alias", "shop.prod", "--format", "{{.Name}}")
+	if r.Code != 0 || strings.TrimSpace(r.Stdout) != "web" {
+		t.Fatalf("want the container's name: %s", r)
+	}
+	for _, row := range []struct {
+		line  string
+		code  int
+		wants string
+	}{
+		{"red plain --alias a/b", 2, `alias "a/b" is no DNS name`},
+		{"red plain --ip 10.1.2.3", 2, "10.1.2.3"},
+		{"red plain --ip " + ip, 5, "web on h1"},
+		{"red plain --mac 01:00:5e:00:00:01", 2, "no unicast hardware address"},
+		{"red plain --mac 02:42:00:00:00:01", 2, "version 25 is the first"},
+		{"red web", 5, "already exists"},
+		{"nowhere web", 4, "no network nowhere"},
+	} {
+		r := e.Host.Ctl(append([]string{"network", "connect"}, strings.Fields(row.line)...)...)
+		wantError(t, r, row.code)
+		if !strings.Contains(r.Stderr, row.wants) {
+			t.Errorf("network connect %s: want %q:\n%s", row.line, row.wants, r)
+		}
+	}
 	e.Host.MustCtl("network", "connect", "red", "plain")
 	if got := e.addr("red", "web").String(); got != ip {
 		t.Errorf("web has %s on red, want %s", got, ip)
 	}
 	agenttest.Eventually(t, follows, "the alias", dns.Wants(agenttest.FQDN("shop", "red"), e.addr("red", "web")))
+	agenttest.Eventually(t, follows, "an alias with a dot", dns.Wants(agenttest.FQDN("shop.prod", "red"), e.addr("red", "web")))
 	agenttest.Eventually(t, follows, "a container of the bridge", dns.Wants(agenttest.FQDN("plain", "red"), e.addr("red", "plain")))
 
 	e.Host.MustCtl("network", "disconnect", "red", "web")
 	agenttest.Eventually(t, follows, "disconnected", dns.Wants(agenttest.FQDN("shop", "red")))
-	if r := e.Host.Ctl("network", "disconnect", "red", "web"); r.Code == 0 || !strings.Contains(r.Stderr, "is not connected to") {
+	if r := e.Host.Ctl("network", "disconnect", "red", "web"); r.Code != 4 || !strings.Contains(r.Stderr, "is not connected to") {
 		t.Errorf("disconnected twice: %s", r)
 	}
 	e.Host.MustCtl("network", "disconnect", "-f", "red", "web")
-	if r := e.Host.Ctl("network", "connect", "red", "absent"); r.Code == 0 || !strings.Contains(r.Stderr, "no container absent") {
+	if r := e.Host.Ctl("network", "connect", "red", "absent"); r.Code != 4 || !strings.Contains(r.Stderr, "no container absent") {
 		t.Errorf("a container that nobody knows: %s", r)
 	}
 }

@@ -19,7 +19,7 @@ func TestDockerBadInputIsRefusedInWordsAndLeavesNoTrace(t *testing.T) {
 	network(t, l, docker, "tiny", "--subnet", "10.94.0.0/30")
 	docker[1].container("blue", "held", "--ip", "10.93.0.77")
 	docker[1].container("tiny", "only")
-	e.container("blue", "near", "--ip", "10.93.0.78")
+	e.container("blue", "near", "--ip", "10.93.0.78", "--mac-address", "02:42:0a:5d:00:4e")
 	e.Must("create", "--name", "idle", "--network", "none", agenttest.Image, "true")
 	// What Docker keeps of a container that it could not start is Docker's.
 	state := func() (all []string) {
@@ -46,9 +46,11 @@ func TestDockerBadInputIsRefusedInWordsAndLeavesNoTrace(t *testing.T) {
 		{"no address", "run --rm --network blue --ip 10.93.0.999 busybox true", []string{"10.93.0.999"}},
 		{"a full subnet", "run --rm --network tiny busybox true", []string{"tiny", "hint"}},
 		{"a hardware address of a group", "run --rm --network blue --mac-address 01:00:5e:00:00:01 busybox true", []string{"01:00:5e:00:00:01"}},
+		{"a hardware address that a container has", "run --rm --network blue --mac-address 02:42:0a:5d:00:4e busybox true", []string{"02:42:0a:5d:00:4e", "near on h1", "hint"}},
 		{"a name that exists, from Docker", "network create blue", []string{"blue already exists"}},
 		{"a name that exists, of ours", "network create -d weft --ipam-driver weft --ipam-opt network=blue -o network=blue --subnet 10.93.0.0/24 blue", []string{"blue already exists"}},
 		{"an option that nobody knows", "network create -d weft --ipam-driver weft --ipam-opt network=blue --subnet 10.93.0.0/24 -o colour=red x", []string{"colour", "no such setting"}},
+		{"a network without its subnet, which the host has a route to", "network create -d weft --ipam-driver weft --ipam-opt network=blue x", []string{"--subnet 10.93.0.0/24 NAME"}},
 		{"an IPAM option that nobody knows", "network create -d weft --ipam-driver weft --ipam-opt colour=red x", []string{"colour", "unknown option"}},
 		{"a subnet that nobody has", "network create -d weft --ipam-driver weft --subnet 10.99.0.0/24 x", []string{"10.99.0.0/24", "agentctl network create"}},
 		{"a network that nobody has", "run --rm --network nowhere busybox true", []string{"nowhere"}},
@@ -119,4 +121,35 @@ func TestDockerEngineGoesAwayAndComesBack(t *testing.T) {
 	if err := watcher.PingOnce(web); err != nil {
 		t.Error(err)
 	}
+}
+
+// A network of another driver may take our addresses, since Docker asks for those
+// alone: status names it, and once it is gone the network works again.
+func TestDockerNetworkOfAnotherDriverWithOurAddresses(t *testing.T) {
+	t.Parallel()
+	l, docker := dockerHosts(t, 1)
+	e, h := docker[0], l.Host(1)
+	network(t, l, docker, "blue", "--subnet", "10.93.0.0/24")
+	web := e.container("blue", "web", "-p", "8080:80")
+	before := h.Entries(t)
+	e.Must("network", "create", "-d", "bridge", "--ipam-driver", "weft", "--ipam-opt", "network=blue", "--subnet", "10.93.0.0/24", "odd")
+	agenttest.Eventually(t, 5*time.Second, "status names it", func() error {
+		if r := h.Ctl("status"); !strings.Contains(r.Stdout, "docker network odd takes addresses of the cluster for driver bridge") {
+			return fmt.Errorf("%s", r)
+		}
+		return nil
+	})
+	e.Must("network", "rm", "odd")
+	agenttest.Eventually(t, 5*time.Second, "as before", func() error {
+		if r := h.Ctl("status"); strings.Contains(r.Stdout, "odd") {
+			return fmt.Errorf("%s", r)
+		}
+		if diff := agenttest.Diff(before, h.Entries(t)); diff != "" {
+			return fmt.Errorf("\n%s", diff)
+		}
+		if r := h.NS.Run("ping", "-c", "1", "-W", "2", web.String()); r.Code != 0 {
+			return fmt.Errorf("%s", r)
+		}
+		return nil
+	})
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
+	"github.com/moby/moby/client/pkg/versions"
 
 	"github.com/weft-net/weft/agent/api"
 )
@@ -26,12 +27,20 @@ type Connected struct {
 	Endpoint string // id; empty: the container does not run, and gets one when it starts
 }
 
+// macAPI is the first version of the API in which a container is connected with a
+// hardware address; before, it is ignored.
+const macAPI = "1.44"
+
 // Connect asks the engine to put a container on a network. An unknown container
 // is api.KindNotFound.
 func (s *Service) Connect(ctx context.Context, r Connection) (Connected, error) {
 	c, object, name, err := s.engine.object(r.Network)
 	if err != nil {
 		return Connected{}, err
+	}
+	if r.MAC != "" && versions.LessThan(c.ClientVersion(), macAPI) {
+		return Connected{}, api.Errorf(api.KindMisuse, "--mac %s: this Docker gives one only to a container that it starts; version 25 is the first that can here", r.MAC).
+			WithHint("docker run --network %s --mac-address %s ... # or leave --mac out", name, r.MAC)
 	}
 	settings := &network.EndpointSettings{Aliases: r.Aliases}
 	if r.IP != "" {

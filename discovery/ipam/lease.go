@@ -20,10 +20,11 @@ import (
 //
 // Errors: *TakenError, *FullError, *AwayError, and wrapped ErrStoreAway,
 // ErrOutside, ErrReserved, ErrOther and ErrDeleting; else what the disk said,
-// and then no address is in use.
+// and then no address is in use. Whoever asks knows in which network: none repeats
+// it.
 func (m *Manager) Lease(ctx context.Context, n discovery.Network, owner discovery.EndpointID, want netip.Addr, v6 bool) (Lease, error) {
 	if err := wanted(n, want, v6); err != nil {
-		return Lease{}, fmt.Errorf("lease in %s: %w", n.Name, err)
+		return Lease{}, err
 	}
 	ctx, nw, leave := m.enter(ctx, n)
 	defer leave()
@@ -37,7 +38,7 @@ func (m *Manager) Lease(ctx context.Context, n discovery.Network, owner discover
 		err = fmt.Errorf("%w: %s", ErrOther, h.addr)
 	}
 	if err != nil {
-		return Lease{}, fmt.Errorf("lease in %s: %w", n.Name, err)
+		return Lease{}, err
 	}
 	return nw.lease(h), nil
 }

@@ -191,7 +191,7 @@ func TestFullNamesHoldersAndUnused(t *testing.T) {
 		if !ok || full.Holders[a.id] != (Holder{Name: "host1", Held: 13, Unused: 1}) {
 			t.Fatalf("got %v", err)
 		}
-		if want := "lease in blue: network blue is full: host1 holds 13, 1 unused"; err.Error() != want {
+		if want := "network blue is full: host1 holds 13, 1 unused"; err.Error() != want {
 			t.Errorf("got %q, want %q", err, want)
 		}
 	})
