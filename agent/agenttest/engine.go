@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,17 +26,31 @@ type Engine struct {
 	Host *Host
 	Dir  string
 
-	t      testing.TB
-	holder *process // keeps the mount namespace over restarts of the daemon
-	daemon *process
+	t       testing.TB
+	command []string // the daemon, and what it always needs
+	holder  *process // keeps the mount namespace over restarts of the daemon
+	daemon  *process
 }
 
-// NewEngine prepares a Docker daemon for the host, and does not start it.
+// NewEngine prepares a Docker daemon for the host, Debian's, and does not start
+// it.
 func (h *Host) NewEngine() *Engine {
+	h.lab.t.Helper()
+	return h.newEngine(dockerd)
+}
+
+// NewNewestEngine is NewEngine with the newest engine there is.
+func (h *Host) NewNewestEngine() *Engine {
+	h.lab.t.Helper()
+	// Debian's runc knows no time namespaces, and its docker-proxy is another's.
+	return h.newEngine(cached(h.lab.t, "dockerd-29"), "--feature", "time-namespaces=false", "--userland-proxy=false")
+}
+
+func (h *Host) newEngine(program string, flags ...string) *Engine {
 	t := h.lab.t
 	t.Helper()
-	Need(t, dockerd, docker, "runc", "busybox", "tar")
-	e := &Engine{Host: h, Dir: h.dockerDir(), t: t}
+	Need(t, program, docker, "runc", "busybox", "tar")
+	e := &Engine{Host: h, Dir: h.dockerDir(), command: append([]string{program}, flags...), t: t}
 	if err := os.MkdirAll(filepath.Join(e.Dir, "etc"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -88,10 +103,10 @@ func (e *Engine) enter(args ...string) []string {
 // Launch starts the daemon and does not wait for it.
 func (e *Engine) Launch(flags ...string) {
 	e.t.Helper()
-	e.daemon = start(e.t, e.log(), nil, e.enter(append([]string{dockerd,
+	e.daemon = start(e.t, e.log(), nil, e.enter(slices.Concat(e.command, []string{
 		"--data-root", filepath.Join(e.Dir, "data"), "--exec-root", filepath.Join(e.Dir, "exec"),
 		"--pidfile", filepath.Join(e.Dir, "pid"), "-H", "unix://" + e.Socket(),
-		"--storage-driver", "vfs", "--cgroup-parent", "/" + e.cgroup()}, flags...)...)...)
+		"--storage-driver", "vfs", "--cgroup-parent", "/" + e.cgroup()}, flags)...)...)
 }
 
 // Start starts the daemon and waits until it is ready.

@@ -19,6 +19,7 @@ import (
 // Facts are what decides where an engine's containers ask for names.
 type Facts struct {
 	Version string   // of the engine; empty: none answers
+	API     string   // the newest version of its API, such as "1.48"
 	Servers []string // of daemon.json
 	Resolv  []string // nameservers of the host's resolv.conf
 }
@@ -29,7 +30,8 @@ type Paths struct{ Socket, File, ResolvConf string }
 // Look reads the facts. The error says what is wrong with daemon.json; an
 // absent file and an absent engine are none.
 func Look(ctx context.Context, p Paths) (Facts, error) {
-	f := Facts{Version: version(ctx, p.Socket), Resolv: Nameservers(p.ResolvConf)}
+	f := Facts{Resolv: Nameservers(p.ResolvConf)}
+	f.Version, f.API = version(ctx, p.Socket)
 	text, _, err := read(p.File)
 	if err == nil {
 		f.Servers, err = Servers(text)
@@ -48,8 +50,6 @@ func (f Facts) Listed() bool { return len(f.Servers) > 0 && f.Servers[0] == Addr
 // reach this host's DNS server, and whether any does. Redirected tells whether
 // their questions to the host's resolvers are redirected.
 func (f Facts) Reach(redirects bool) (words string, ok bool) {
-	major, _, _ := strings.Cut(f.Version, ".")
-	number, _ := strconv.Atoi(major)
 	switch {
 	case f.Listed():
 		return "daemon.json sends containers to " + Address, true
@@ -57,12 +57,21 @@ func (f Facts) Reach(redirects bool) (words string, ok bool) {
 		return "what containers ask " + strings.Join(f.Servers, ", ") + " of daemon.json is redirected", true
 	case !redirects:
 		return "containers ask elsewhere, and dns_intercept is off", false
-	case number >= 28:
+	case f.asksFromHost():
 		return "engine " + f.Version + " asks for its containers from the host: nothing is there to redirect", false
 	case len(f.Resolv) > 0 && loopback(f.Resolv[0]):
 		return "the host's resolver is " + f.Resolv[0] + ", which the engine asks from the host: nothing is there to redirect", false
 	}
 	return "what containers ask the host's resolvers is redirected", true
+}
+
+// asksFromHost reports whether the engine asks for its containers from its own
+// namespace, whatever the server: those of version 28, API 1.48, and later. What
+// a distribution or a developer calls an engine may be no number.
+func (f Facts) asksFromHost() bool {
+	_, minor, _ := strings.Cut(f.API, ".")
+	n, err := strconv.Atoi(minor)
+	return err == nil && n >= 48
 }
 
 func loopback(s string) bool {
@@ -106,8 +115,9 @@ func Nameservers(path string) (servers []string) {
 // versionWithin is long for a socket of this machine.
 const versionWithin = time.Second
 
-// version asks the engine; an empty one means that none answers.
-func version(ctx context.Context, socket string) string {
+// version asks the engine for its own and its API's; empty ones mean that none
+// answers.
+func version(ctx context.Context, socket string) (engine, api string) {
 	ctx, cancel := context.WithTimeout(ctx, versionWithin)
 	defer cancel()
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -116,16 +126,16 @@ func version(ctx context.Context, socket string) string {
 	}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/version", nil)
 	if err != nil {
-		return ""
+		return "", ""
 	}
 	res, err := transport.RoundTrip(req)
 	if err != nil {
-		return ""
+		return "", ""
 	}
 	defer res.Body.Close()
-	var answer struct{ Version string }
+	var answer struct{ Version, ApiVersion string }
 	if json.NewDecoder(res.Body).Decode(&answer) != nil {
-		return ""
+		return "", ""
 	}
-	return answer.Version
+	return answer.Version, answer.ApiVersion
 }

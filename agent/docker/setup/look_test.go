@@ -21,9 +21,10 @@ func TestReach(t *testing.T) {
 		{"an ordinary resolver", Facts{Version: "20.10.24", Resolv: []string{"192.0.2.53"}}, true, true},
 		{"no resolver: the engine's public ones", Facts{Version: "27.0.1"}, true, true},
 		{"a stub resolver", Facts{Version: "20.10.24", Resolv: []string{"127.0.0.53"}}, true, false},
-		{"a newer engine", Facts{Version: "28.0.0", Resolv: []string{"192.0.2.53"}}, true, false},
-		{"a newer engine with servers", Facts{Version: "29.1.0", Servers: []string{"192.0.2.53"}, Resolv: []string{"127.0.0.53"}}, true, true},
-		{"set up", Facts{Version: "29.1.0", Servers: []string{Address}, Resolv: []string{"127.0.0.53"}}, false, true},
+		{"an engine just old enough", Facts{Version: "27.5.1", API: "1.47", Resolv: []string{"192.0.2.53"}}, true, true},
+		{"a newer engine", Facts{Version: "28.0.0", API: "1.48", Resolv: []string{"192.0.2.53"}}, true, false},
+		{"a newer engine with servers", Facts{Version: "29.1.0", API: "1.52", Servers: []string{"192.0.2.53"}, Resolv: []string{"127.0.0.53"}}, true, true},
+		{"set up", Facts{Version: "29.1.0", API: "1.52", Servers: []string{Address}, Resolv: []string{"127.0.0.53"}}, false, true},
 		{"nothing redirected", Facts{Version: "20.10.24", Resolv: []string{"192.0.2.53"}}, false, false},
 	} {
 		if words, ok := tt.facts.Reach(tt.redirects); ok != tt.ok || words == "" {
@@ -43,7 +44,7 @@ func TestLook(t *testing.T) {
 		t.Fatal(err)
 	}
 	engine := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(map[string]string{"Version": "20.10.24"})
+		_ = json.NewEncoder(w).Encode(map[string]string{"Version": "20.10.24", "ApiVersion": "1.41"})
 	})}
 	go engine.Serve(socket)
 	t.Cleanup(func() { engine.Close() })
@@ -55,7 +56,7 @@ func TestLook(t *testing.T) {
 		}
 	}
 	got, err := Look(t.Context(), p)
-	want := Facts{Version: "20.10.24", Servers: []string{Address, "192.0.2.53"}, Resolv: []string{"127.0.0.53", "192.0.2.53"}}
+	want := Facts{Version: "20.10.24", API: "1.41", Servers: []string{Address, "192.0.2.53"}, Resolv: []string{"127.0.0.53", "192.0.2.53"}}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil || !got.Listed() {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
