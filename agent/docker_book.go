@@ -9,13 +9,14 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/ipam"
 )
 
 // dockerBook is which network each Docker network of this host stands for, in
 // leases.db: Docker says it once, when the network is made. The rest is for
 // things that Docker leaves half done, and is begun anew at each start.
 type dockerBook struct {
-	db *bbolt.DB
+	disk *ipam.Disk
 
 	claiming sync.Mutex // held from the look at a lease to what becomes of it
 
@@ -27,10 +28,10 @@ type dockerBook struct {
 
 var dockerBucket = []byte("docker_networks")
 
-func openDockerBook(db *bbolt.DB) (*dockerBook, error) {
-	b := &dockerBook{db: db, networks: map[string]discovery.NetworkID{},
+func openDockerBook(disk *ipam.Disk) (*dockerBook, error) {
+	b := &dockerBook{disk: disk, networks: map[string]discovery.NetworkID{},
 		unclaimed: map[discovery.EndpointID]time.Time{}, missing: map[discovery.EndpointID]time.Time{}}
-	err := db.Update(func(tx *bbolt.Tx) error {
+	err := disk.DB().Update(func(tx *bbolt.Tx) error {
 		bucket, err := tx.CreateBucketIfNotExists(dockerBucket)
 		if err != nil {
 			return err
@@ -45,16 +46,16 @@ func openDockerBook(db *bbolt.DB) (*dockerBook, error) {
 		})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("docker networks %s: %w", db.Path(), err)
+		return nil, fmt.Errorf("docker networks %s: %w", disk.DB().Path(), err)
 	}
 	return b, nil
 }
 
 // adopt is on the disk when it returns nil.
 func (b *dockerBook) adopt(dockerID string, id discovery.NetworkID) error {
-	err := b.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(dockerBucket).Put([]byte(dockerID), []byte(id.String())) })
+	err := b.disk.Commit(func(tx *bbolt.Tx) error { return tx.Bucket(dockerBucket).Put([]byte(dockerID), []byte(id.String())) })
 	if err != nil {
-		return fmt.Errorf("docker networks %s: %w", b.db.Path(), err)
+		return fmt.Errorf("docker networks %s: %w", b.disk.DB().Path(), err)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -64,9 +65,9 @@ func (b *dockerBook) adopt(dockerID string, id discovery.NetworkID) error {
 
 // drop forgets a Docker network; an unknown one is no error.
 func (b *dockerBook) drop(dockerID string) error {
-	err := b.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(dockerBucket).Delete([]byte(dockerID)) })
+	err := b.disk.Commit(func(tx *bbolt.Tx) error { return tx.Bucket(dockerBucket).Delete([]byte(dockerID)) })
 	if err != nil {
-		return fmt.Errorf("docker networks %s: %w", b.db.Path(), err)
+		return fmt.Errorf("docker networks %s: %w", b.disk.DB().Path(), err)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -122,14 +123,16 @@ func (s *session) join(ctx context.Context, n discovery.Network, l Local, sandbo
 	if err := s.unplugs.wait(ctx, l.Addrs[0].Addr()); err != nil {
 		return err
 	}
-	if err := s.overlay.Attach(ctx, s.link(n, l)); err != nil {
-		return err
-	}
 	joined := *l.Docker
 	joined.SandboxKey = sandboxKey
 	l.Docker = &joined
-	if err := s.journal.put(l); err != nil {
-		return err // Docker removes the endpoint, and the interface goes with it
+	// The disk and the kernel work side by side. When either fails Docker removes
+	// the endpoint, and the interface goes with it.
+	written := make(chan error, 1)
+	go func() { written <- s.journal.put(l) }()
+	err := s.overlay.Attach(ctx, s.link(n, l))
+	if err = errors.Join(err, <-written); err != nil {
+		return err
 	}
 	s.directory.Announce([]discovery.Endpoint{l.Endpoint}, nil)
 	s.poke()
@@ -137,8 +140,9 @@ func (s *session) join(ctx context.Context, n discovery.Network, l Local, sandbo
 }
 
 // Leave implements docker.Agent: the others forget the endpoint. Its interface
-// goes with Remove.
-func (d dockerSide) Leave(_ context.Context, endpoint string) error {
+// goes in the background, at once: what Docker does not find in the container it
+// does not move out of it, which takes the kernel as long as removing it.
+func (d dockerSide) Leave(ctx context.Context, endpoint string) error {
 	s := d.Agent.member()
 	if s == nil {
 		return nil
@@ -150,6 +154,9 @@ func (d dockerSide) Leave(_ context.Context, endpoint string) error {
 	}
 	s.directory.Announce(nil, []discovery.EndpointID{l.Endpoint.ID})
 	s.poke()
+	if l.Docker.SandboxKey != "" {
+		s.unplug(ctx, l, func() {}, s.unplugs.begin(l.Endpoint))
+	}
 	// Neither the next agent nor a late word on its names announces it again.
 	left := *l.Docker
 	left.SandboxKey = ""
@@ -173,19 +180,25 @@ func (d dockerSide) Remove(ctx context.Context, endpoint string) error {
 }
 
 // forgetEndpoint returns when nobody is told of the endpoint any more; its
-// interface goes in the background.
+// interface goes in the background, unless it does already.
 func (s *session) forgetEndpoint(ctx context.Context, l Local) error {
-	done := s.unplugs.begin(l.Endpoint)
+	gone := func() {}
+	leaving := s.unplugs.removing(l.Endpoint.ID)
+	if !leaving {
+		gone = s.unplugs.begin(l.Endpoint)
+	}
 	s.carry(l.Endpoint.Network)
 	s.forgetAsking(l)
 	if err := s.journal.remove(l.Endpoint.ID); err != nil {
-		done()
+		gone()
 		return err
 	}
 	s.directory.Announce(nil, []discovery.EndpointID{l.Endpoint.ID})
 	s.poke()
 	s.ports.release(l.Ports) // Docker has revoked them, if it was there to do so
-	s.unplug(ctx, l, func() {}, done)
+	if !leaving {
+		s.unplug(ctx, l, func() {}, gone)
+	}
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/ipam"
 	"github.com/weft-net/weft/overlay"
 )
 
@@ -70,7 +71,7 @@ func (l Local) lockKey() uint64 {
 // journal is the table of own endpoints: in memory for every reader, in
 // leases.db for the next start.
 type journal struct {
-	db *bbolt.DB
+	disk *ipam.Disk
 
 	mu     sync.Mutex
 	locals map[discovery.EndpointID]Local
@@ -79,9 +80,9 @@ type journal struct {
 var localsBucket = []byte("locals")
 
 // openJournal reads what an earlier start left.
-func openJournal(db *bbolt.DB) (*journal, error) {
-	j := &journal{db: db, locals: map[discovery.EndpointID]Local{}}
-	err := db.Update(func(tx *bbolt.Tx) error {
+func openJournal(disk *ipam.Disk) (*journal, error) {
+	j := &journal{disk: disk, locals: map[discovery.EndpointID]Local{}}
+	err := disk.DB().Update(func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists(localsBucket)
 		if err != nil {
 			return err
@@ -96,7 +97,7 @@ func openJournal(db *bbolt.DB) (*journal, error) {
 		})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("journal %s: %w", db.Path(), err)
+		return nil, fmt.Errorf("journal %s: %w", disk.DB().Path(), err)
 	}
 	return j, nil
 }
@@ -108,9 +109,9 @@ func (j *journal) put(l Local) error {
 		return fmt.Errorf("journal: %w", err)
 	}
 	id := l.Endpoint.ID
-	err = j.db.Batch(func(tx *bbolt.Tx) error { return tx.Bucket(localsBucket).Put(id[:], v) })
+	err = j.disk.Commit(func(tx *bbolt.Tx) error { return tx.Bucket(localsBucket).Put(id[:], v) })
 	if err != nil {
-		return fmt.Errorf("journal %s: %w", j.db.Path(), err)
+		return fmt.Errorf("journal %s: %w", j.disk.DB().Path(), err)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -120,9 +121,9 @@ func (j *journal) put(l Local) error {
 
 // remove forgets one endpoint; an unknown one is no error.
 func (j *journal) remove(id discovery.EndpointID) error {
-	err := j.db.Batch(func(tx *bbolt.Tx) error { return tx.Bucket(localsBucket).Delete(id[:]) })
+	err := j.disk.Commit(func(tx *bbolt.Tx) error { return tx.Bucket(localsBucket).Delete(id[:]) })
 	if err != nil {
-		return fmt.Errorf("journal %s: %w", j.db.Path(), err)
+		return fmt.Errorf("journal %s: %w", j.disk.DB().Path(), err)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -211,7 +212,5 @@ func openBolt(path string) (*bbolt.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	// Parallel attaches share one fsync: Batch waits this long for company.
-	db.MaxBatchDelay = time.Millisecond
 	return db, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/ipam"
 )
 
 func TestJournalSurvivesARestart(t *testing.T) {
@@ -21,7 +22,7 @@ func TestJournalSurvivesARestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = db.Close() })
-		j, err := openJournal(db)
+		j, err := openJournal(ipam.NewDisk(db))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,7 +49,7 @@ func TestJournalSurvivesARestart(t *testing.T) {
 	if err := j.remove(discovery.EndpointID{99}); err != nil {
 		t.Errorf("removing an unknown endpoint: %v", err)
 	}
-	_ = j.db.Close()
+	_ = j.disk.DB().Close()
 
 	j = open()
 	if diff := cmp.Diff([]Local{web}, j.all(), configDiff); diff != "" {

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/weft-net/weft/discovery/ipam"
 )
 
 // netnsEtc is where ip-netns(8) looks for files that stand in for those of
@@ -137,7 +139,7 @@ func cleanResolv(dir *dataDir) error {
 		return err
 	}
 	defer func() { _ = db.Close() }()
-	j, err := openJournal(db)
+	j, err := openJournal(ipam.NewDisk(db))
 	if err != nil {
 		return err
 	}

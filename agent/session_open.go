@@ -66,10 +66,11 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 		return nil, err
 	}
 	s.view = viewDB{viewDB_}
-	if s.journal, err = openJournal(leasesDB); err != nil {
+	disk := ipam.NewDisk(leasesDB)
+	if s.journal, err = openJournal(disk); err != nil {
 		return nil, err
 	}
-	if s.docker, err = openDockerBook(leasesDB); err != nil {
+	if s.docker, err = openDockerBook(disk); err != nil {
 		return nil, err
 	}
 	s.loadNetworks()
@@ -84,7 +85,7 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 	// The leases come first: gossip may hand over a member's request for an
 	// address as soon as its port is bound.
 	s.leases, err = a.parts.OpenLeases(ipam.Config{
-		Self: host.ID, Nonce: a.nonce, DB: leasesDB, Pool: s.pool, Log: a.log,
+		Self: host.ID, Nonce: a.nonce, Disk: disk, Pool: s.pool, Log: a.log,
 		Lend: func(ctx context.Context, to discovery.HostID, body []byte) ([]byte, error) {
 			return s.directory.Call(ctx, to, body)
 		},

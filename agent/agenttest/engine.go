@@ -106,7 +106,7 @@ func (e *Engine) Launch(flags ...string) {
 	e.daemon = start(e.t, e.log(), nil, e.enter(slices.Concat(e.command, []string{
 		"--data-root", filepath.Join(e.Dir, "data"), "--exec-root", filepath.Join(e.Dir, "exec"),
 		"--pidfile", filepath.Join(e.Dir, "pid"), "-H", "unix://" + e.Socket(),
-		"--storage-driver", "vfs", "--cgroup-parent", "/" + e.cgroup()}, flags)...)...)
+		"--storage-driver", "overlay2", "--cgroup-parent", "/" + e.cgroup()}, flags)...)...)
 }
 
 // Start starts the daemon and waits until it is ready.

@@ -20,7 +20,7 @@ func benchManager(b *testing.B, opt bbolt.Options) (*Manager, discovery.Network)
 	}
 	b.Cleanup(func() { db.Close() })
 	w := newWorld(b, b.TempDir())
-	m, err := New(Config{Self: hostID(1), DB: db, Pool: w.pool, View: func() discovery.View { return discovery.View{} }})
+	m, err := New(Config{Self: hostID(1), Disk: NewDisk(db), Pool: w.pool, View: func() discovery.View { return discovery.View{} }})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -62,7 +62,7 @@ func (m *Manager) locate(ctx context.Context, nw *network, g *giveback, a netip.
 	m.mu.Lock()
 	g.what.Addr = a
 	m.mu.Unlock()
-	if err := m.disk.commit(putReturn(g.number, g.what)); err != nil {
+	if err := m.disk.Commit(putReturn(g.number, g.what)); err != nil {
 		return nil, err
 	}
 	b, held, err := m.cfg.Pool.BlockAt(ctx, nw.spec(), a)

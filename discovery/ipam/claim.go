@@ -82,7 +82,7 @@ func (m *Manager) claimAlone(ctx context.Context, nw *network, v6 bool, have int
 
 	// A disk that is full shall say so before the pool is asked. And a block
 	// is never on disk without its network.
-	if err := m.disk.commit(putNetwork(n)); err != nil {
+	if err := m.disk.Commit(putNetwork(n)); err != nil {
 		return err
 	}
 	b, err := m.cfg.Pool.ClaimBlock(ctx, n, m.cfg.Self, m.cfg.Nonce, v6, taken)
@@ -205,7 +205,7 @@ func (m *Manager) adopt(ctx context.Context, nw *network, b discovery.Block) err
 	if !ok || s.BlockOf(b.Prefix.Addr()) != b.Prefix {
 		return fmt.Errorf("block %s does not fit network %s: %w", b.Prefix, nw.spec().Name, ErrOutside)
 	}
-	changes := []change{putBlock(b)}
+	changes := []Change{putBlock(b)}
 	var lent []*holding
 	for a, r := range reserved {
 		if r.Host != m.cfg.Self {
@@ -214,7 +214,7 @@ func (m *Manager) adopt(ctx context.Context, nw *network, b discovery.Block) err
 			changes = append(changes, putAddress(b.Network, a, h.record()))
 		}
 	}
-	if err := m.disk.commit(changes...); err != nil {
+	if err := m.disk.Commit(changes...); err != nil {
 		return err
 	}
 	m.insert(nw, newBlock(b, s, time.Now()), lent)

@@ -62,26 +62,33 @@ type returnRecord struct {
 	Loan    uint64              `json:"loan,omitzero"`
 }
 
-// change is one part of a transaction; it may run more than once.
-type change func(*bbolt.Tx) error
+// Change is one part of a transaction; it may run more than once.
+type Change = func(*bbolt.Tx) error
 
-// disk commits changes. Those that come while a transaction is being synced
-// share the next one, so a hundred parallel leases cost a handful of syncs,
-// and one alone waits for nobody.
-type disk struct {
+// Disk commits changes to a file, for all who write to it. Those that come while a
+// transaction is being synced share the next one, so a hundred parallel leases cost
+// a handful of syncs, and one alone waits for nobody.
+type Disk struct {
 	db   *bbolt.DB
 	mu   sync.Mutex
 	next *batch // waits for the file's write lock; nil: the next caller begins one
 }
 
+// NewDisk returns the Disk of an open file, which stays the caller's.
+func NewDisk(db *bbolt.DB) *Disk { return &Disk{db: db} }
+
+// DB is the file, for who reads it.
+func (d *Disk) DB() *bbolt.DB { return d.db }
+
 type batch struct {
-	changes []change
+	changes []Change
 	done    chan struct{}
 	err     error
 }
 
-// commit returns when the changes are on disk, all of them or none.
-func (d *disk) commit(changes ...change) error {
+// Commit returns when the changes are on disk, all of them or none: with one that
+// fails those that share its transaction fail too.
+func (d *Disk) Commit(changes ...Change) error {
 	d.mu.Lock()
 	b := d.next
 	first := b == nil
@@ -98,7 +105,7 @@ func (d *disk) commit(changes ...change) error {
 	return b.err
 }
 
-func (d *disk) write(b *batch) {
+func (d *Disk) write(b *batch) {
 	defer close(b.done)
 	closed := false
 	b.err = d.db.Update(func(tx *bbolt.Tx) error {
@@ -117,7 +124,7 @@ func (d *disk) write(b *batch) {
 }
 
 // close lets nobody else join b.
-func (d *disk) close(b *batch) {
+func (d *Disk) close(b *batch) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.next == b {
@@ -125,17 +132,17 @@ func (d *disk) close(b *batch) {
 	}
 }
 
-func putAddress(n discovery.NetworkID, a netip.Addr, r addressRecord) change {
+func putAddress(n discovery.NetworkID, a netip.Addr, r addressRecord) Change {
 	return put(bucketAddresses, addressKey(n, a), r)
 }
 
-func deleteAddress(n discovery.NetworkID, a netip.Addr) change {
+func deleteAddress(n discovery.NetworkID, a netip.Addr) Change {
 	return del(bucketAddresses, addressKey(n, a))
 }
 
 // forgetRest deletes the record of an address that has rested, unless it was
 // leased in the meantime.
-func forgetRest(n discovery.NetworkID, a netip.Addr) change {
+func forgetRest(n discovery.NetworkID, a netip.Addr) Change {
 	return func(tx *bbolt.Tx) error {
 		b, key := tx.Bucket(bucketAddresses), addressKey(n, a)
 		var r addressRecord
@@ -146,19 +153,19 @@ func forgetRest(n discovery.NetworkID, a netip.Addr) change {
 	}
 }
 
-func putBlock(b discovery.Block) change {
+func putBlock(b discovery.Block) Change {
 	return put(bucketBlocks, blockKey(b.Network, b.Prefix), blockRecord{Seq: b.Seq, Index: b.Index, State: b.State})
 }
 
-func deleteBlock(n discovery.NetworkID, p netip.Prefix) change {
+func deleteBlock(n discovery.NetworkID, p netip.Prefix) Change {
 	return del(bucketBlocks, blockKey(n, p))
 }
 
-func putNetwork(n discovery.Network) change { return put(bucketBlocks, n.ID[:], n) }
+func putNetwork(n discovery.Network) Change { return put(bucketBlocks, n.ID[:], n) }
 
 // putReturn also raises the bucket's sequence, so that a number is never used
 // twice, not even after its record is gone.
-func putReturn(number uint64, r returnRecord) change {
+func putReturn(number uint64, r returnRecord) Change {
 	write := put(bucketReturns, returnKey(number), r)
 	return func(tx *bbolt.Tx) error {
 		if b := tx.Bucket(bucketReturns); b.Sequence() < number {
@@ -170,10 +177,10 @@ func putReturn(number uint64, r returnRecord) change {
 	}
 }
 
-func deleteReturn(number uint64) change { return del(bucketReturns, returnKey(number)) }
+func deleteReturn(number uint64) Change { return del(bucketReturns, returnKey(number)) }
 
 // deleteNetwork removes the network, its blocks and its addresses.
-func deleteNetwork(n discovery.NetworkID) change {
+func deleteNetwork(n discovery.NetworkID) Change {
 	return func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{bucketBlocks, bucketAddresses} {
 			c := tx.Bucket(name).Cursor()
@@ -187,7 +194,7 @@ func deleteNetwork(n discovery.NetworkID) change {
 	}
 }
 
-func put(bucket, key []byte, value any) change {
+func put(bucket, key []byte, value any) Change {
 	return func(tx *bbolt.Tx) error {
 		raw, err := json.Marshal(value)
 		if err == nil {
@@ -200,7 +207,7 @@ func put(bucket, key []byte, value any) change {
 	}
 }
 
-func del(bucket, key []byte) change {
+func del(bucket, key []byte) Change {
 	return func(tx *bbolt.Tx) error {
 		if err := tx.Bucket(bucket).Delete(key); err != nil {
 			return fmt.Errorf("delete %s/%x: %w", bucket, key, err)

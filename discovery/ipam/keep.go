@@ -102,7 +102,7 @@ func (m *Manager) networks() []*network {
 func (m *Manager) tidy(_ context.Context, nw *network) error {
 	now := time.Now()
 	m.mu.Lock()
-	var changes []change
+	var changes []Change
 	for _, b := range nw.blocks {
 		for _, a := range b.settled(now) {
 			changes = append(changes, forgetRest(nw.id(), a))
@@ -110,7 +110,7 @@ func (m *Manager) tidy(_ context.Context, nw *network) error {
 	}
 	m.mu.Unlock()
 	if len(changes) > 0 {
-		if err := m.disk.commit(changes...); err != nil {
+		if err := m.disk.Commit(changes...); err != nil {
 			return fmt.Errorf("forget rested addresses: %w", err)
 		}
 	}
@@ -155,12 +155,12 @@ func (m *Manager) queueBlock(nw *network, b *block) error {
 	m.mu.Lock()
 	g := m.newGiveback(returnRecord{Network: nw.id(), Block: b.Prefix, Index: b.Index, Seq: b.Seq})
 	g.busy = true
-	changes := []change{deleteBlock(nw.id(), b.Prefix), putReturn(g.number, g.what)}
+	changes := []Change{deleteBlock(nw.id(), b.Prefix), putReturn(g.number, g.what)}
 	for _, r := range b.freed {
 		changes = append(changes, forgetRest(nw.id(), b.addr(r.at)))
 	}
 	m.mu.Unlock()
-	err := m.disk.commit(changes...)
+	err := m.disk.Commit(changes...)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	g.busy = false

@@ -164,7 +164,7 @@ func (nw *network) hold(h *holding, a netip.Addr, seq uint64) {
 
 // keep persists an address taken from a block of ours.
 func (m *Manager) keep(nw *network, h *holding) error {
-	err := m.disk.commit(putAddress(nw.id(), h.addr, h.record()))
+	err := m.disk.Commit(putAddress(nw.id(), h.addr, h.record()))
 	if err != nil {
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -252,7 +252,7 @@ func (m *Manager) leased(ctx context.Context, nw *network, key ownerKey) (*holdi
 }
 
 func (m *Manager) freeOwn(nw *network, h *holding) error {
-	if err := m.disk.commit(putAddress(nw.id(), h.addr, addressRecord{State: stateResting})); err != nil {
+	if err := m.disk.Commit(putAddress(nw.id(), h.addr, addressRecord{State: stateResting})); err != nil {
 		return err
 	}
 	m.mu.Lock()
@@ -270,7 +270,7 @@ func (m *Manager) freeReserved(nw *network, h *holding) error {
 	})
 	g.busy = true
 	m.mu.Unlock()
-	err := m.disk.commit(deleteAddress(nw.id(), h.addr), putReturn(g.number, g.what))
+	err := m.disk.Commit(deleteAddress(nw.id(), h.addr), putReturn(g.number, g.what))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err != nil {
@@ -298,7 +298,7 @@ func (m *Manager) Drop(n discovery.NetworkID) error {
 	defer nw.life.Unlock()
 
 	changes, backs := m.dropped(nw)
-	err := m.disk.commit(changes...)
+	err := m.disk.Commit(changes...)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, g := range backs {
@@ -319,7 +319,7 @@ func (m *Manager) Drop(n discovery.NetworkID) error {
 }
 
 // dropped lists what Drop writes and gives back.
-func (m *Manager) dropped(nw *network) (changes []change, backs []*giveback) {
+func (m *Manager) dropped(nw *network) (changes []Change, backs []*giveback) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	changes = append(changes, deleteNetwork(nw.id()))

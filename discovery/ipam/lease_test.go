@@ -469,7 +469,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(Config{DB: db}); err == nil || !strings.Contains(err.Error(), "newer agent") {
+	if _, err := New(Config{Disk: NewDisk(db)}); err == nil || !strings.Contains(err.Error(), "newer agent") {
 		t.Errorf("got %v, want a refusal", err)
 	}
 	if _, err := os.Stat(file); err != nil {

@@ -36,7 +36,7 @@ func (m *Manager) serveLend(nw *network, from discovery.HostID, r request) answe
 	if h == nil {
 		return a
 	}
-	err := m.disk.commit(putAddress(nw.id(), h.addr, h.record()))
+	err := m.disk.Commit(putAddress(nw.id(), h.addr, h.record()))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	close(h.busy)
@@ -132,7 +132,7 @@ func (m *Manager) serveReturn(nw *network, from discovery.HostID, r request) ans
 
 // endLoan takes a lent address back. h is busy.
 func (m *Manager) endLoan(nw *network, h *holding) error {
-	err := m.disk.commit(putAddress(nw.id(), h.addr, addressRecord{State: stateResting}))
+	err := m.disk.Commit(putAddress(nw.id(), h.addr, addressRecord{State: stateResting}))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	close(h.busy)

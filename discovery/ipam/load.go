@@ -15,10 +15,10 @@ import (
 
 // load makes the buckets and fills the manager from them.
 func (m *Manager) load(now time.Time) error {
-	if err := m.cfg.DB.Update(prepare); err != nil {
+	if err := m.disk.db.Update(prepare); err != nil {
 		return fmt.Errorf("prepare buckets: %w", err)
 	}
-	return m.cfg.DB.View(func(tx *bbolt.Tx) error {
+	return m.disk.db.View(func(tx *bbolt.Tx) error {
 		// In this order: a block needs its network, an address its block.
 		if err := tx.Bucket(bucketBlocks).ForEach(m.loadNetwork); err != nil {
 			return err

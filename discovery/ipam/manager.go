@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/weft-net/weft/discovery"
 )
 
@@ -57,8 +55,8 @@ type Pool interface {
 // Config is what a Manager needs. Every field but Log is required.
 type Config struct {
 	Self  discovery.HostID
-	Nonce uint64    // of this start of the agent
-	DB    *bbolt.DB // the buckets "blocks", "addresses" and "returns" are ours
+	Nonce uint64 // of this start of the agent
+	Disk  *Disk  // the buckets "blocks", "addresses" and "returns" are ours
 	Pool  Pool
 	// Lend asks another member's Manager, which answers with Serve.
 	Lend func(ctx context.Context, to discovery.HostID, body []byte) ([]byte, error)
@@ -82,7 +80,7 @@ type Owned struct {
 // Manager hands out addresses. It is safe for concurrent use.
 type Manager struct {
 	cfg     Config
-	disk    *disk
+	disk    *Disk
 	wake    chan struct{} // capacity 1: Run has something to look at
 	changes chan struct{} // capacity 1
 
@@ -154,7 +152,7 @@ func New(cfg Config) (*Manager, error) {
 	}
 	m := &Manager{
 		cfg:     cfg,
-		disk:    &disk{db: cfg.DB},
+		disk:    cfg.Disk,
 		wake:    make(chan struct{}, 1),
 		changes: make(chan struct{}, 1),
 		nets:    map[discovery.NetworkID]*network{},

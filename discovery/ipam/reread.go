@@ -112,7 +112,7 @@ func (m *Manager) rereadAddr(nw *network, a netip.Addr, r discovery.Reservation,
 	if h == nil {
 		return nil
 	}
-	err := m.disk.commit(putAddress(nw.id(), a, h.record()))
+	err := m.disk.Commit(putAddress(nw.id(), a, h.record()))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	close(h.busy)

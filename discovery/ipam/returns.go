@@ -35,7 +35,7 @@ func (m *Manager) intend(nw *network, w returnRecord) (*giveback, error) {
 	g := m.newGiveback(w)
 	g.busy, g.tried = true, true
 	m.mu.Unlock()
-	if err := m.disk.commit(putNetwork(nw.spec()), putReturn(g.number, g.what)); err != nil {
+	if err := m.disk.Commit(putNetwork(nw.spec()), putReturn(g.number, g.what)); err != nil {
 		m.forget(g)
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func (m *Manager) giveBackOne(ctx context.Context, g *giveback) error {
 		err = m.tell(ctx, g)
 	}
 	if err == nil {
-		err = m.disk.commit(deleteReturn(g.number))
+		err = m.disk.Commit(deleteReturn(g.number))
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -235,7 +235,7 @@ func (m *Manager) returnStray(nw *network, a netip.Addr) error {
 	g.busy = true
 	nw.holdBack(g)
 	m.mu.Unlock()
-	err := m.disk.commit(putReturn(g.number, g.what))
+	err := m.disk.Commit(putReturn(g.number, g.what))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	g.busy = false // unwritten it is told all the same: what is lost by a crash is found again

@@ -97,7 +97,7 @@ func (m *Manager) retake(nw *network, h, other *holding) (done bool, err error) 
 	h.reserved, h.host, h.loan = true, g.what.Lender, g.what.Loan
 	nw.hold(h, a, g.what.Seq)
 	m.mu.Unlock()
-	err = m.disk.commit(deleteReturn(g.number), putAddress(nw.id(), a, h.record()))
+	err = m.disk.Commit(deleteReturn(g.number), putAddress(nw.id(), a, h.record()))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err != nil {
@@ -200,7 +200,7 @@ func (m *Manager) reservedBy(ctx context.Context, nw *network, a netip.Addr, hos
 // to be given back.
 func (m *Manager) conclude(nw *network, h *holding, g *giveback, err error) error {
 	if err == nil {
-		err = m.disk.commit(putAddress(nw.id(), h.addr, h.record()), deleteReturn(g.number))
+		err = m.disk.Commit(putAddress(nw.id(), h.addr, h.record()), deleteReturn(g.number))
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
