@@ -41,7 +41,7 @@ func compareCNI(b *testing.B, measured string) {
 	}
 	weft, debian := side("weft-cni", ours), side("bridge + host-local", bridge)
 	for range b.N {
-		agenttest.Interleave(agenttest.Pairs(b), weft, debian)
+		agenttest.Interleave(4*agenttest.Pairs(b), weft, debian)
 	}
 	b.Log("\n" + agenttest.Table("CNI "+measured, "ms", []agenttest.Bound{{Against: debian.Name, Ratio: 1}}, weft, debian))
 }

@@ -1,8 +1,12 @@
 package agent_test
 
 import (
+	"cmp"
 	"fmt"
+	"net"
+	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -44,13 +48,43 @@ func engines(b *testing.B) []*agenttest.Engine {
 	return all
 }
 
+// idle makes a network whose driver does nothing at all, the limit of every
+// driver: its containers have no interface.
+func idle(b *testing.B, e *agenttest.Engine, name string) {
+	socket := filepath.Join(e.Dir, "idle.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		b.Fatal(err)
+	}
+	answers := map[string]string{
+		"/Plugin.Activate":                `{"Implements":["NetworkDriver"]}`,
+		"/NetworkDriver.GetCapabilities":  `{"Scope":"local"}`,
+		"/NetworkDriver.EndpointOperInfo": `{"Value":{}}`,
+		"/NetworkDriver.Join":             `{"DisableGatewayService":true}`,
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, cmp.Or(answers[r.URL.Path], "{}"))
+	})}
+	go server.Serve(l)
+	b.Cleanup(func() { server.Close() })
+	// Docker looks for plugins that are named by a file there, too.
+	if err := os.MkdirAll(filepath.Join(e.Dir, "etc", "plugins"), 0o755); err != nil {
+		b.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(e.Dir, "etc", "plugins", "idle.spec"), []byte("unix://"+socket), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	e.Must("network", "create", "-d", "idle", "--ipam-driver", "null", name)
+}
+
 // A container that does nothing, from the command to its end, against Docker's
-// own bridge network and Swarm's overlay.
+// own bridge network, Swarm's overlay, and a driver that does nothing.
 func BenchmarkHostsDockerRun(b *testing.B) {
 	one := engines(b)[0]
+	idle(b, one, "idle0")
 	// A container that stays keeps each network's devices, as on a host in use.
 	var sides []*agenttest.Side
-	for _, network := range []string{"weft", "bridge0", "swarm"} {
+	for _, network := range []string{"weft", "bridge0", "swarm", "idle0"} {
 		one.Detached("stays-"+network, "--network", network)
 		sides = append(sides, &agenttest.Side{Name: network, Measure: func() float64 {
 			start := time.Now()
@@ -62,6 +96,7 @@ func BenchmarkHostsDockerRun(b *testing.B) {
 		agenttest.Interleave(max(20, agenttest.Pairs(b)), sides...)
 	}
 	b.Log("\n" + agenttest.Table("docker run --rm", "ms", []agenttest.Bound{{Against: "bridge0", Ratio: 1.05}, {Against: "swarm", Ratio: 0.6}}, sides...))
+	b.Log("\n" + agenttest.Table("the limit", "ms", nil, sides[3], sides[2]))
 }
 
 // From the moment when `docker run -d` returns on one host until the name is
