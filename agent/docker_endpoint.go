@@ -139,19 +139,30 @@ func (s *session) join(ctx context.Context, n discovery.Network, l Local, sandbo
 	return nil
 }
 
+// known finds an endpoint of Docker's and takes its lock. The session is nil, and
+// nothing locked, where there is nothing to do.
+func (d dockerSide) known(endpoint string) (s *session, l Local, unlock func()) {
+	if s = d.Agent.member(); s == nil {
+		return nil, Local{}, nil
+	}
+	unlock = s.locks.lock(dockerLock(endpoint))
+	l, ok := s.journal.ofDocker(endpoint)
+	if !ok {
+		unlock()
+		return nil, Local{}, nil
+	}
+	return s, l, unlock
+}
+
 // Leave implements docker.Agent: the others forget the endpoint. Its interface
 // goes in the background, at once: what Docker does not find in the container it
 // does not move out of it, which takes the kernel as long as removing it.
 func (d dockerSide) Leave(ctx context.Context, endpoint string) error {
-	s := d.Agent.member()
+	s, l, unlock := d.known(endpoint)
 	if s == nil {
 		return nil
 	}
-	defer s.locks.lock(dockerLock(endpoint))()
-	l, ok := s.journal.ofDocker(endpoint)
-	if !ok {
-		return nil
-	}
+	defer unlock()
 	s.directory.Announce(nil, []discovery.EndpointID{l.Endpoint.ID})
 	s.poke()
 	if l.Docker.SandboxKey != "" {
@@ -167,15 +178,11 @@ func (d dockerSide) Leave(ctx context.Context, endpoint string) error {
 // Remove implements docker.Agent. The address stays leased: Docker releases it
 // next.
 func (d dockerSide) Remove(ctx context.Context, endpoint string) error {
-	s := d.Agent.member()
+	s, l, unlock := d.known(endpoint)
 	if s == nil {
 		return nil
 	}
-	defer s.locks.lock(dockerLock(endpoint))()
-	l, ok := s.journal.ofDocker(endpoint)
-	if !ok {
-		return nil
-	}
+	defer unlock()
 	return s.forgetEndpoint(ctx, l)
 }
 
@@ -235,15 +242,11 @@ func (d dockerSide) Unpublish(ctx context.Context, endpoint string) error {
 
 // Describe implements docker.Agent.
 func (d dockerSide) Describe(_ context.Context, endpoint string, c docker.Container) error {
-	s := d.Agent.member()
+	s, l, unlock := d.known(endpoint)
 	if s == nil {
 		return nil
 	}
-	defer s.locks.lock(dockerLock(endpoint))()
-	l, ok := s.journal.ofDocker(endpoint)
-	if !ok {
-		return nil
-	}
+	defer unlock()
 	s.setResolvers(endpoint, c.Resolvers)
 	s.setBridged(l.Endpoint.ID, c.Others)
 	next := l
