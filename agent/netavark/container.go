@@ -101,7 +101,7 @@ func (c container) ports() ([]string, error) {
 			}
 		}
 		count := max(m.Range, 1)
-		if m.HostPort < 1 || m.ContainerPort < 1 || max(m.HostPort, m.ContainerPort)+count-1 > 65535 {
+		if m.HostPort < 1 || m.ContainerPort < 1 || max(m.HostPort, m.ContainerPort) > 65535-(count-1) {
 			return nil, fmt.Errorf("port_mappings: %d to %d, %d ports: ports are 1 to 65535", m.HostPort, m.ContainerPort, count)
 		}
 		protocols := "tcp"

@@ -194,3 +194,27 @@ func TestPortsInDockersSyntax(t *testing.T) {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 }
+
+// Whatever podman sends is answered: with what was asked for, or with an error in
+// one line.
+func FuzzRun(f *testing.F) {
+	f.Add("setup", `{"container_id":"c1","container_name":"web","port_mappings":[{"container_port":80,"host_port":8080,"range":2}],"network":{"name":"blue"},"network_options":{"interface_name":"eth0","static_ips":["10.64.0.5"]}}`)
+	f.Add("setup", `{"container_id":"c1","container_name":"web","port_mappings":[{"container_port":80,"host_port":80,"range":9223372036854775807}],"network":{"name":"blue"},"network_options":{"interface_name":"eth0"}}`)
+	f.Add("teardown", `{"container_id":"c1","network":{"name":"blue","options":{"network":7}},"network_options":null}`)
+	f.Add("create", `{"name":"blue","driver":"weft","subnets":[{"subnet":"10.64.0.0/20"}],"options":{"mtu":"x"},"labels":[]}`)
+	f.Add("info", ``)
+	f.Fuzz(func(t *testing.T, verb, stdin string) {
+		agent := &fake{networks: map[string]api.Network{"blue": weft("blue", "10.64.0.0/20", "10.64.0.1")}}
+		out, ok := run(t, agent, stdin, verb, "/run/netns/x")
+		if out == "" && ok {
+			return // teardown has no answer
+		}
+		var answer map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(out), &answer); err != nil {
+			t.Fatalf("%q: %v", out, err)
+		}
+		if _, refused := answer["error"]; refused == ok {
+			t.Fatalf("succeeded: %t, with %s", ok, out)
+		}
+	})
+}
