@@ -273,12 +273,16 @@ var dockerHealth = map[string]discovery.Health{
 	"starting": discovery.HealthStarting, "healthy": discovery.HealthHealthy, "unhealthy": discovery.HealthUnhealthy,
 }
 
+// longestName is that of DNS (RFC 1035, section 2.3.4). Docker takes longer ones,
+// which would only weigh on every packet of gossip.
+const longestName = 253
+
 // dockerAliases are a container's other names, as an endpoint has them. One that
-// DNS cannot carry is kept, for status to name.
+// DNS cannot carry is kept, for status to name, unless it is too long for that.
 func dockerAliases(c docker.Container) []string {
 	var out []string
 	for _, a := range c.Aliases {
-		if a = strings.ToLower(a); a != strings.ToLower(c.Name) {
+		if a = strings.ToLower(a); a != strings.ToLower(c.Name) && len(a) <= longestName {
 			out = append(out, a)
 		}
 	}
