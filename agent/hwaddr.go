@@ -26,20 +26,23 @@ func (s *session) holdMAC(ctx context.Context, n discovery.Network, mac discover
 	of := station{n.ID, mac}
 	late := time.After(stationWait)
 	for {
-		holder, here := s.holderOf(of)
-		switch {
-		case holder == "" && s.reserveStation(of):
-			return func() {
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				delete(s.stations, of)
-			}, nil
-		case holder == "":
-			holder, here = "another endpoint that is being attached", true
+		h, held := s.holderOf(of)
+		if !held {
+			if s.reserveStation(of) {
+				return func() {
+					s.mu.Lock()
+					defer s.mu.Unlock()
+					delete(s.stations, of)
+				}, nil
+			}
+			h = stationHolder{who: "another endpoint that is being attached", host: s.host.Name, here: true}
 		}
-		taken := api.Errorf(api.KindConflict, "the MAC address %s is taken on network %s by %s", mac, n.Name, holder).
+		taken := api.Errorf(api.KindConflict, "the MAC address %s is taken on network %s by %s on %s", mac, n.Name, h.who, h.host).
 			WithHint("agentctl endpoint ls --network %s # choose another MAC address, or none", n.Name)
-		if here {
+		if h.suspended {
+			taken = taken.WithHint("agentctl leave --force %s # if that host is gone for good", h.host)
+		}
+		if h.here || h.suspended {
 			return nil, taken
 		}
 		select {
@@ -63,21 +66,27 @@ func (s *session) reserveStation(of station) bool {
 	return true
 }
 
-// holderOf says who has a hardware address, "" for nobody, and whether it is
-// this host that knows best.
-func (s *session) holderOf(of station) (holder string, here bool) {
+// stationHolder is who has a hardware address.
+type stationHolder struct {
+	who, host string
+	here      bool // on this host, which knows at once when it goes
+	suspended bool // on one that is dead
+}
+
+// holderOf finds who has a hardware address; false: nobody.
+func (s *session) holderOf(of station) (stationHolder, bool) {
 	for _, l := range s.journal.all() {
 		if l.Endpoint.Network == of.network && l.Endpoint.MAC == of.mac {
-			return or(l.Endpoint.Name, l.Endpoint.ID.String()) + " on " + s.host.Name, true
+			return stationHolder{who: or(l.Endpoint.Name, l.Endpoint.ID.String()), host: s.host.Name, here: true}, true
 		}
 	}
 	v := s.directory.View()
 	for _, r := range v.Endpoints {
 		if r.Network == of.network && r.MAC == of.mac && r.Host != v.Self {
-			return or(r.Name, r.ID.String()) + " on " + memberName(v, r.Host), false
+			return stationHolder{who: or(r.Name, r.ID.String()), host: memberName(v, r.Host), suspended: r.Status == discovery.EndpointSuspended}, true
 		}
 	}
-	return "", false
+	return stationHolder{}, false
 }
 
 // parseMAC reads the unicast hardware address of one station (IEEE 802, section
