@@ -156,7 +156,7 @@ func (s *session) checkSandbox(ctx context.Context, r api.AttachRequest, w *want
 	case errors.Is(err, os.ErrNotExist):
 		return api.Errorf(api.KindNotFound, "no network namespace %s", r.Netns).WithHint("ip netns add %s", filepath.Base(r.Netns))
 	case err != nil:
-		return fmt.Errorf("sandbox %s: %w", w.sandbox, err)
+		return err
 	}
 	if own, err := s.overlay.Identify(ctx, "/proc/thread-self/ns/net"); err == nil && own == w.cookie {
 		return api.Errorf(api.KindMisuse, "%s is the host's own namespace", w.sandbox).

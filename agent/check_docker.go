@@ -2,26 +2,92 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/docker/setup"
 )
 
-// lookDocker says whether Docker's containers get names of other hosts, and by
-// what; nil and none on a host without Docker.
-func (s *session) lookDocker(ctx context.Context) (*api.Docker, []api.Check) {
-	socket := s.cfg.Docker.Socket
-	f, err := setup.Look(ctx, setup.Paths{Socket: socket, File: setup.File, ResolvConf: s.cfg.DNS.ResolvConf})
+// lookDocker reads where Docker's containers ask for names; nil on a host without
+// Docker.
+func lookDocker(ctx context.Context, cfg Config) (*api.Docker, setup.Facts, error) {
+	f, err := setup.Look(ctx, setup.Paths{Socket: cfg.Docker.Socket, File: setup.File, ResolvConf: cfg.DNS.ResolvConf})
 	if err == nil && f.Version == "" && !f.Listed() {
+		return nil, f, nil
+	}
+	return &api.Docker{Socket: cfg.Docker.Socket, Engine: f.Version,
+		ResolvConf: append([]string{}, f.Resolv...), DaemonDNS: append([]string{}, f.Servers...)}, f, err
+}
+
+// checkDockerNames says whether Docker's containers get names of other hosts, and
+// by what; nil and none on a host without Docker.
+func (s *session) checkDockerNames(ctx context.Context) (*api.Docker, []api.Check) {
+	found, f, err := lookDocker(ctx, s.cfg)
+	if found == nil {
 		return nil, nil
 	}
-	found := &api.Docker{Socket: socket, Engine: f.Version, ResolvConf: append([]string{}, f.Resolv...), DaemonDNS: append([]string{}, f.Servers...)}
 	if err != nil {
 		return found, []api.Check{{Name: checkDockerName, State: api.CheckWarn, Detail: err.Error(), Hint: "journalctl -u docker # it does not start with that file either"}}
 	}
 	used := slices.ContainsFunc(s.journal.all(), func(l Local) bool { return l.Endpoint.Runtime == runtimeDocker })
 	return found, []api.Check{dockerCheck(f, s.cfg.DNS, used)}
+}
+
+// checkDockerLeaves refuses what a host with Docker would suffer from once it has
+// left: questions at an address where nobody answers, and networks that nobody
+// removes. With --purge status says so afterwards.
+func (a *Agent) checkDockerLeaves(s *session, r api.LeaveRequest) error {
+	var kept []string
+	for _, id := range s.docker.all() {
+		if n, ok := s.network(id.String()); ok {
+			kept = append(kept, n.Name)
+		}
+	}
+	slices.Sort(kept)
+	switch {
+	case r.Purge || a.docker == nil:
+	case listed(setup.File) && s.cfg.DNS.Address != AddressOff:
+		return api.Errorf(api.KindConflict, "Docker sends its containers to %s, where nobody answers once this host has left", setup.Address).
+			WithHint("agentctl docker setup --undo # then systemctl restart docker\nagentctl leave --purge # all the same")
+	case len(kept) > 0 && !a.docker.Found():
+		return api.Errorf(api.KindConflict, "Docker does not answer, and would keep the networks %s", strings.Join(slices.Compact(kept), ", ")).
+			WithHint("systemctl start docker\nagentctl leave --purge # all the same; then docker network rm")
+	}
+	return nil
+}
+
+// strandedDNS is what is wrong with names in the containers of a host that is no
+// member; nil and none when nothing is.
+func (a *Agent) strandedDNS(ctx context.Context) (*api.Docker, []api.Check) {
+	cfg := a.config()
+	found, f, err := lookDocker(ctx, cfg)
+	if err != nil || !f.Listed() {
+		return found, nil
+	}
+	return found, []api.Check{{Name: checkDockerName, State: api.CheckFail,
+		Detail: "daemon.json sends containers to " + setup.Address + ", where nobody answers on a host that is no member: each of their lookups waits for seconds",
+		Hint:   "agentctl docker setup --undo # then systemctl restart docker\nagentctl join ADDRESS --token-file FILE"}}
+}
+
+// dockerChecks are the engine's lines of status. One that is away, with our
+// containers, is missed.
+func (s *session) dockerChecks(d Docker) []api.Check {
+	if all := d.Checks(); len(all) > 0 {
+		return all
+	}
+	here := 0
+	for _, l := range s.journal.all() {
+		if l.Docker != nil {
+			here++
+		}
+	}
+	if here == 0 {
+		return nil
+	}
+	return []api.Check{{Name: "docker", State: api.CheckWarn,
+		Detail: fmt.Sprintf("no engine answers: its %d endpoints here are as last seen", here), Hint: "systemctl start docker"}}
 }
 
 const checkDockerName = "docker-dns"

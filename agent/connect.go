@@ -131,7 +131,7 @@ func (s *session) container(name string) (Local, connector, error) {
 		return l, nil, nil
 	}
 	ask := s.connectors[l.Endpoint.Runtime]
-	if ask == nil || !ask.Found() {
+	if ask == nil {
 		return Local{}, nil, api.Errorf(api.KindConflict, "%s is a container of %s, which this agent cannot ask", l.Endpoint.Name, l.Endpoint.Runtime).
 			WithHint("%s network connect --help", l.Endpoint.Runtime)
 	}

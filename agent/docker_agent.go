@@ -111,7 +111,7 @@ func (d dockerSide) Lease(ctx context.Context, network string, want netip.Addr) 
 		return netip.Prefix{}, noNetwork(network)
 	}
 	l, err := s.lease(ctx, n, want)
-	return l.Addr, s.explain("address in "+n.Name, err)
+	return l.Addr, s.explain("network "+n.Name, err)
 }
 
 // Release implements docker.Agent.

@@ -1,8 +1,10 @@
 package agent_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weft-net/weft/agent/agenttest"
 )
@@ -32,7 +34,7 @@ func TestDockerContainersAreConnectedByAgentctl(t *testing.T) {
 		{"red plain --ip " + ip, 5, "web on h1"},
 		{"red plain --mac 01:00:5e:00:00:01", 2, "no unicast hardware address"},
 		{"red plain --mac 02:42:00:00:00:01", 2, "version 25 is the first"},
-		{"red web", 5, "already exists"},
+		{"red web", 5, "web is on it already"},
 		{"nowhere web", 4, "no network nowhere"},
 	} {
 		r := e.Host.Ctl(append([]string{"network", "connect"}, strings.Fields(row.line)...)...)
@@ -51,10 +53,37 @@ func TestDockerContainersAreConnectedByAgentctl(t *testing.T) {
 
 	e.Host.MustCtl("network", "disconnect", "red", "web")
 	agenttest.Eventually(t, follows, "disconnected", dns.Wants(agenttest.FQDN("shop", "red")))
-	if r := e.Host.Ctl("network", "disconnect", "red", "web"); r.Code != 4 || !strings.Contains(r.Stderr, "is not connected to") {
+	if r := e.Host.Ctl("network", "disconnect", "red", "web"); r.Code != 4 || !strings.Contains(r.Stderr, "web is not on that network") {
 		t.Errorf("disconnected twice: %s", r)
 	}
 	e.Host.MustCtl("network", "disconnect", "-f", "red", "web")
+
+	// A second Docker network for the same one is as good as the first.
+	network(t, l, docker, "same", "--subnet", "10.94.0.0/24")
+	e.Must("network", "create", "-d", "weft", "--ipam-driver", "weft", "--ipam-opt", "network=same", "--subnet", "10.94.0.0/24", "mine")
+	agenttest.Eventually(t, 5*time.Second, "both are known", func() error {
+		if r := e.Host.Ctl("network", "connect", "same", "web"); r.Code != 0 {
+			return fmt.Errorf("%s", r)
+		}
+		return nil
+	})
+	if out := e.Must("network", "inspect", "-f", "{{range .Containers}}{{.Name}}{{end}}", "same"); out != "web" {
+		t.Errorf("connected to Docker's network of that name is %q", out)
+	}
+	e.Host.MustCtl("network", "disconnect", "same", "web")
+	e.Must("network", "connect", "mine", "web")
+	r = e.Host.Ctl("network", "connect", "same", "web")
+	wantError(t, r, 5)
+	e.Host.MustCtl("network", "disconnect", "same", "web")
+	if out := e.Must("network", "inspect", "-f", "{{len .Containers}}", "mine"); out != "0" {
+		t.Errorf("disconnected: %s containers are left", out)
+	}
+	e.Must("run", "-d", "--name", "job", "--network", "none", agenttest.Image, "sleep", "1000")
+	r = e.Host.Ctl("network", "connect", "red", "job")
+	wantError(t, r, 5)
+	if !strings.Contains(r.Stderr, "hint: agentctl attach NETWORK --pid $(docker inspect") && !strings.Contains(r.Stderr, "attach NETWORK --pid $(docker inspect") {
+		t.Errorf("a container without a network: %s", r)
+	}
 	if r := e.Host.Ctl("network", "connect", "red", "absent"); r.Code != 4 || !strings.Contains(r.Stderr, "no container absent") {
 		t.Errorf("a container that nobody knows: %s", r)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/weft-net/weft/agent/api"
 )
 
-// tokenFile is where init leaves the token, in the data directory.
+// tokenFile is where init and join leave the token, in the data directory.
 const tokenFile = "join.token"
 
 // Init implements api.Service: this host becomes the first of a new cluster.
@@ -155,13 +155,20 @@ func inWords(s StoreConfig) string {
 	return " of this machine (embedded)"
 }
 
-func (a *Agent) initResult(s *session) (api.InitResult, error) {
+// writeToken leaves the token of the cluster on this host, so that whichever
+// members are left others can join.
+func (a *Agent) writeToken(s *session) (path string, err error) {
 	t := token{
 		Cluster: s.cluster.ID, Key: s.cluster.Keys[0], GossipPort: s.cluster.GossipPort,
 		Profile: s.cluster.Profile, Consul: s.cluster.Consul, Prefix: s.cluster.Prefix, CA: s.cluster.CA, Store: s.cluster.Store,
 	}
-	path := a.dir.file(tokenFile)
-	if err := replaceFile(path, []byte(t.String()+"\n"), 0o600); err != nil {
+	path = a.dir.file(tokenFile)
+	return path, replaceFile(path, []byte(t.String()+"\n"), 0o600)
+}
+
+func (a *Agent) initResult(s *session) (api.InitResult, error) {
+	path, err := a.writeToken(s)
+	if err != nil {
 		return api.InitResult{}, fmt.Errorf("init: the cluster is made, but its token is not written: %w", err)
 	}
 	return api.InitResult{

@@ -65,6 +65,9 @@ func (a *Agent) Join(ctx context.Context, r api.JoinRequest, progress func(strin
 		return api.JoinResult{}, errors.Join(s.explain("join", err), s.pool.Unregister(clean, s.host.ID, s.host.Name))
 	}
 	s.freeReplaced(ctx, progress)
+	if _, err := a.writeToken(s); err != nil {
+		s.log.Warn("the token is not kept here", "err", err)
+	}
 	return out, nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/dns"
 )
 
 // Leave implements api.Service: it takes this host out of the cluster, or, by
@@ -27,6 +28,9 @@ func (a *Agent) Leave(ctx context.Context, r api.LeaveRequest, progress func(str
 	}
 	// Before anything is detached: leaving needs the store.
 	if _, err := s.pool.Hosts(ctx); err != nil && s.forgottenBy() == "" {
+		return s.explain("leave", err)
+	}
+	if err := a.checkDockerLeaves(s, r); err != nil {
 		return s.explain("leave", err)
 	}
 	if err := s.vacate(ctx, r, progress); err != nil {
@@ -99,6 +103,7 @@ func (a *Agent) end(ctx context.Context, s *session) error {
 	a.session = nil
 	a.mu.Unlock()
 	s.halt()
+	s.names.Set(dns.Zone{Domain: s.cfg.Domain})
 	s.conflists.set(nil, true)
 	err := s.overlay.Clean(ctx)
 	s.close()

@@ -28,13 +28,18 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 	if s == nil {
 		st.Checks = append(st.Checks, api.Check{Name: "membership", State: api.CheckFail, Detail: "this host is not a member of a cluster",
 			Hint: notMember})
+		docker, checks := a.strandedDNS(ctx)
+		st.Docker, st.Checks = docker, append(st.Checks, checks...)
+		if a.docker != nil {
+			st.Checks = append(st.Checks, a.docker.Checks()...)
+		}
 		return st, nil
 	}
 	st.Cluster = s.cluster.ID
-	docker, checks := s.lookDocker(ctx)
+	docker, checks := s.checkDockerNames(ctx)
 	st.Docker, st.Checks = docker, append(s.checks(), checks...)
 	if a.docker != nil {
-		st.Checks = append(st.Checks, a.docker.Checks()...)
+		st.Checks = append(st.Checks, s.dockerChecks(a.docker)...)
 	}
 	st.State = "ok"
 	if slices.ContainsFunc(st.Checks, func(c api.Check) bool { return c.State == api.CheckFail }) {
@@ -63,7 +68,7 @@ func (s *session) checkMembership() api.Check {
 		return c
 	}
 	alive, total := 0, 0
-	var missing []string
+	var missing, hints []string
 	for _, m := range s.directory.View().Members {
 		switch m.Status {
 		case discovery.StatusLeft:
@@ -72,13 +77,18 @@ func (s *session) checkMembership() api.Check {
 			alive++
 		default:
 			missing = append(missing, m.Name+" "+m.Status.String())
+			if m.Status == discovery.StatusAgentDown {
+				hints = append(hints, fmt.Sprintf("systemctl start agentd # on %s", m.Name))
+			} else {
+				hints = append(hints, fmt.Sprintf("agentctl leave --force %s # if it is gone for good", m.Name))
+			}
 		}
 		total++
 	}
 	c.Detail = fmt.Sprintf("%d of %d members alive", alive, total)
 	if len(missing) > 0 {
 		c.State, c.Detail = api.CheckWarn, c.Detail+": "+strings.Join(missing, ", ")
-		c.Hint = "agentctl leave --force NAME # if it is gone for good"
+		c.Hint = strings.Join(hints, "\n")
 	}
 	return c
 }

@@ -73,7 +73,7 @@ func (s *session) reserve(n discovery.Network, l Local, want []portSpec) ([]over
 	}
 	ports, err := s.ports.reserve(l.Endpoint.ID, l.Addrs[i].Addr(), want, l.Ports)
 	if e, ok := errors.AsType[*portTakenError](err); ok {
-		return nil, s.explainPort(e)
+		return nil, s.explainPort(l.Endpoint.ID, e)
 	}
 	if err == nil && l.holdsOwnPorts() {
 		s.ports.lend(l.Endpoint.ID, ports)
@@ -85,8 +85,12 @@ func (s *session) reserve(n discovery.Network, l Local, want []portSpec) ([]over
 // that it publishes.
 func (l Local) holdsOwnPorts() bool { return l.Endpoint.Runtime == "podman" }
 
-// explainPort names the endpoint that has a port, and what shows the program.
-func (s *session) explainPort(e *portTakenError) error {
+// explainPort names the endpoint that has a port which owner wants, and what shows
+// the program.
+func (s *session) explainPort(owner discovery.EndpointID, e *portTakenError) error {
+	if e.endpoint == owner {
+		return api.Errorf(api.KindMisuse, "%s is asked for twice", e.port).WithHint("agentctl attach --help # each -p a port of this host of its own")
+	}
 	if holder, ok := s.journal.get(e.endpoint); ok {
 		return api.Errorf(api.KindConflict, "%s is taken by endpoint %s (%s)", e.port, holder.Endpoint.Name, e.endpoint).
 			WithHint("agentctl endpoint inspect %s", e.endpoint)

@@ -36,7 +36,7 @@ func (s *Server) Resolve(ctx context.Context, name, qtype string, scope Scope) (
 	}
 	m := s.resolve(ctx, q, scope)
 	if err := ctx.Err(); err != nil && m.Rcode == miekg.RcodeServerFailure {
-		return Answer{}, fmt.Errorf("resolve %s: %w", name, err)
+		return Answer{}, err
 	}
 	a := Answer{Rcode: miekg.RcodeToString[m.Rcode]}
 	for _, rr := range m.Answer {
@@ -55,13 +55,13 @@ func newQuery(name, qtype string) (*query, error) {
 		t, known = miekg.TypeA, true
 	}
 	if !known {
-		return nil, fmt.Errorf("resolve %s: unknown type %q", name, qtype)
+		return nil, fmt.Errorf("unknown type %q", qtype)
 	}
 	if reverse, err := miekg.ReverseAddr(name); err == nil && t == miekg.TypePTR {
 		name = reverse
 	}
-	if _, ok := miekg.IsDomainName(name); !ok {
-		return nil, fmt.Errorf("resolve %q: not a domain name", name)
+	if _, ok := miekg.IsDomainName(name); !ok || strings.ContainsAny(name, " \t\r\n") {
+		return nil, fmt.Errorf("%q is no domain name", name)
 	}
 	return &query{msg: new(miekg.Msg).SetQuestion(miekg.Fqdn(name), t), size: maxTCP}, nil
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 	"github.com/moby/moby/client/pkg/versions"
@@ -32,15 +34,26 @@ type Connected struct {
 const macAPI = "1.44"
 
 // Connect asks the engine to put a container on a network. An unknown container
-// is api.KindNotFound.
+// is api.KindNotFound, one that is on the network already api.KindConflict.
 func (s *Service) Connect(ctx context.Context, r Connection) (Connected, error) {
-	c, object, name, err := s.engine.object(r.Network)
+	on, err := s.engine.objectsOf(r.Network)
 	if err != nil {
 		return Connected{}, err
 	}
-	if r.MAC != "" && versions.LessThan(c.ClientVersion(), macAPI) {
+	c, err := s.inspect(ctx, r.Container)
+	if err != nil {
+		return Connected{}, err
+	}
+	already, ok, err := on.of(ctx, c)
+	if err != nil {
+		return Connected{}, s.driver.refused.said(err, c.name())
+	}
+	if ok {
+		return Connected{}, api.Errorf(api.KindConflict, "%s is on it already, by Docker's network %s", c.name(), already.name).WithHint("agentctl ps")
+	}
+	if r.MAC != "" && versions.LessThan(on.api.ClientVersion(), macAPI) {
 		return Connected{}, api.Errorf(api.KindMisuse, "--mac %s: this Docker gives one only to a container that it starts; version 25 is the first that can here", r.MAC).
-			WithHint("docker run --network %s --mac-address %s ... # or leave --mac out", name, r.MAC)
+			WithHint("docker run --network %s --mac-address %s ... # or leave --mac out", on.all[0].name, r.MAC)
 	}
 	settings := &network.EndpointSettings{Aliases: r.Aliases}
 	if r.IP != "" {
@@ -57,48 +70,121 @@ func (s *Service) Connect(ctx context.Context, r Connection) (Connected, error) 
 		}
 		settings.MacAddress = network.HardwareAddr(mac)
 	}
-	if _, err := c.NetworkConnect(ctx, object, client.NetworkConnectOptions{Container: r.Container, EndpointConfig: settings}); err != nil {
-		return Connected{}, s.driver.refused.said(err)
+	if _, err := on.api.NetworkConnect(ctx, on.all[0].id, client.NetworkConnectOptions{Container: r.Container, EndpointConfig: settings}); err != nil {
+		return Connected{}, s.driver.refused.said(err, c.name())
 	}
-	got, err := c.ContainerInspect(ctx, r.Container, client.ContainerInspectOptions{})
-	if err != nil {
-		return Connected{}, s.driver.refused.said(err)
+	if c, err = s.inspect(ctx, r.Container); err != nil {
+		return Connected{}, err
 	}
-	out := Connected{Name: strings.TrimPrefix(got.Container.Name, "/")}
-	if n := got.Container.NetworkSettings; n != nil && n.Networks[name] != nil {
-		out.Endpoint = n.Networks[name].EndpointID
-	}
-	return out, nil
+	at, _, err := on.of(ctx, c)
+	return Connected{Name: c.name(), Endpoint: at.endpoint}, s.driver.refused.said(err, c.name())
 }
 
-// Disconnect asks the engine to take a container off a network.
+// Disconnect asks the engine to take a container off a network. A container that
+// is unknown, or not on it, is api.KindNotFound.
 func (s *Service) Disconnect(ctx context.Context, networkID, container string, force bool) error {
-	c, object, _, err := s.engine.object(networkID)
+	on, err := s.engine.objectsOf(networkID)
 	if err != nil {
 		return err
 	}
-	_, err = c.NetworkDisconnect(ctx, object, client.NetworkDisconnectOptions{Container: container, Force: force})
-	return s.driver.refused.said(err)
+	c, err := s.inspect(ctx, container)
+	if err != nil {
+		return err
+	}
+	from, ok, err := on.of(ctx, c)
+	if err != nil {
+		return s.driver.refused.said(err, c.name())
+	}
+	if !ok {
+		return api.Errorf(api.KindNotFound, "%s is not on that network", c.name()).WithHint("agentctl ps")
+	}
+	_, err = on.api.NetworkDisconnect(ctx, from.id, client.NetworkDisconnectOptions{Container: container, Force: force})
+	return s.driver.refused.said(err, c.name())
+}
+
+// containerInfo is a container as the engine has it.
+type containerInfo struct{ container.InspectResponse }
+
+func (c containerInfo) name() string { return strings.TrimPrefix(c.Name, "/") }
+
+func (s *Service) inspect(ctx context.Context, name string) (containerInfo, error) {
+	c := s.engine.client()
+	if c == nil {
+		return containerInfo{}, errAway()
+	}
+	got, err := c.ContainerInspect(ctx, name, client.ContainerInspectOptions{})
+	return containerInfo{got.Container}, s.driver.refused.said(err, name)
 }
 
 // Found reports whether an engine of this host is followed.
 func (s *Service) Found() bool { return s.engine.client() != nil }
 
-// object is the Docker network that stands for a network of the cluster.
-func (e *engine) object(networkID string) (c *client.Client, id, name string, err error) {
-	cluster, err := e.agent.Cluster()
-	if err != nil {
-		return nil, "", "", err
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.api == nil {
-		return nil, "", "", api.Errorf(api.KindFailed, "the Docker engine does not answer").WithHint("docker version; journalctl -u docker")
-	}
-	for id, name := range e.objects {
-		if cluster.Objects[id] == networkID {
-			return e.api, id, name, nil
+// objects are the Docker networks that stand for one of the cluster: first the one
+// of its name, which the agent makes, then those that users made, by name.
+type objects struct {
+	api *client.Client
+	all []object
+}
+
+type object struct {
+	id, name string
+	endpoint string // of the container that was asked for
+}
+
+// of is the object that a container is on. The network says so of one that runs,
+// since the container keeps a connection that failed; of one that does not the
+// container does.
+func (o objects) of(ctx context.Context, c containerInfo) (object, bool, error) {
+	running := c.State != nil && c.State.Running
+	for _, at := range o.all {
+		if !running {
+			if c.NetworkSettings != nil && c.NetworkSettings.Networks[at.name] != nil {
+				return at, true, nil
+			}
+			continue
+		}
+		n, err := inspectNetwork(ctx, o.api, at.id)
+		if err != nil {
+			return object{}, false, err
+		}
+		if r, ok := n.Containers[c.ID]; ok {
+			at.endpoint = r.EndpointID
+			return at, true, nil
 		}
 	}
-	return nil, "", "", api.Errorf(api.KindConflict, "Docker has no such network here yet").WithHint("agentctl status # its line docker says why")
+	return object{}, false, nil
+}
+
+// errAway is what is said when there is no engine to ask.
+func errAway() error {
+	return api.Errorf(api.KindFailed, "the Docker engine does not answer").WithHint("systemctl start docker # then docker version")
+}
+
+func (e *engine) objectsOf(networkID string) (objects, error) {
+	cluster, err := e.agent.Cluster()
+	if err != nil {
+		return objects{}, err
+	}
+	of, _ := cluster.byID(networkID)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.api == nil || !e.silent.IsZero() {
+		return objects{}, errAway()
+	}
+	out := objects{api: e.api}
+	for id, name := range e.objects {
+		if cluster.Objects[id] == networkID {
+			out.all = append(out.all, object{id: id, name: name})
+		}
+	}
+	if len(out.all) == 0 {
+		return out, api.Errorf(api.KindConflict, "Docker has no such network here yet").WithHint("agentctl status # its line docker says why")
+	}
+	slices.SortFunc(out.all, func(a, b object) int {
+		if own := of.Name; a.name == own || b.name == own {
+			return map[bool]int{true: -1, false: 1}[a.name == own]
+		}
+		return strings.Compare(a.name, b.name)
+	})
+	return out, nil
 }

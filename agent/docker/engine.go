@@ -1,10 +1,12 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,6 +27,8 @@ const (
 	compareSoon  = 5 * time.Second         // when the last one could not be made, or found endpoints of nobody
 	compareAgain = 1200 * time.Millisecond // when it missed some: the agent forgets those that two are without
 	engineWait   = 30 * time.Second        // for an answer of the engine
+	pingEvery    = 2 * time.Second
+	pingWithin   = 4 * time.Second // what a busy engine never takes
 )
 
 // engine follows one Docker engine through its API: never in the path of a
@@ -40,8 +44,9 @@ type engine struct {
 	api      *client.Client // nil: no engine
 	version  string
 	failed   error             // why there is none, or none of ours
+	silent   time.Time         // since when it does not answer; zero: it does
 	problems []string          // for status
-	unknown  []string          // endpoints of the engine that the agent does not know
+	unknown  []string          // containers of the engine whose endpoints the agent does not know
 	objects  map[string]string // Docker network id to name: those of ours, as last listed
 	names    *names
 }
@@ -49,6 +54,9 @@ type engine struct {
 func newEngine(a Agent, log *slog.Logger) *engine {
 	return &engine{agent: a, log: log}
 }
+
+// errLost: the engine went away, as it does when it is stopped.
+var errLost = errors.New("the connection ended")
 
 // note remembers why no engine is followed; nil: there is none.
 func (e *engine) note(err error) {
@@ -82,7 +90,7 @@ func (e *engine) follow(ctx context.Context, socket string) error {
 	defer func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.api, e.problems, e.unknown, e.objects = nil, nil, nil, nil
+		e.api, e.problems, e.unknown, e.objects, e.silent = nil, nil, nil, nil, time.Time{}
 	}()
 	e.log.Info("docker engine found", "version", version, "socket", socket)
 	return e.loop(ctx, stream)
@@ -120,7 +128,41 @@ func (e *engine) loop(ctx context.Context, stream client.EventsResult) error {
 	relist := make(chan struct{}, 1) // one look serves all that happened before it
 	group.Go(func() error { return e.hear(ctx, stream, relist) })
 	group.Go(func() error { return e.keep(ctx, relist) })
+	group.Go(func() error { return e.listen(ctx) })
 	return group.Wait()
+}
+
+// listen asks the engine again and again whether it answers: one that hangs keeps
+// its connections.
+func (e *engine) listen(ctx context.Context) error {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		asked := time.Now()
+		err := e.ping(ctx)
+		e.mu.Lock()
+		switch {
+		case err == nil && !e.silent.IsZero():
+			e.log.Info("the docker engine answers again", "after", time.Since(e.silent).Round(time.Second))
+			e.silent = time.Time{}
+		case err != nil && e.silent.IsZero() && ctx.Err() == nil:
+			e.log.Warn("the docker engine does not answer", "err", err)
+			e.silent = asked
+		}
+		e.mu.Unlock()
+	}
+}
+
+func (e *engine) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, pingWithin)
+	defer cancel()
+	_, err := e.client().Ping(ctx, client.PingOptions{})
+	return err
 }
 
 // hear takes the engine's events as they come, and asks for a look at the
@@ -131,7 +173,7 @@ func (e *engine) hear(ctx context.Context, stream client.EventsResult, relist ch
 		case <-ctx.Done():
 			return ctx.Err()
 		case err := <-stream.Err:
-			return fmt.Errorf("events: %w", err)
+			return fmt.Errorf("%w: %w", errLost, err)
 		case m := <-stream.Messages:
 			if !e.event(m) {
 				continue
@@ -221,20 +263,24 @@ func (e *engine) compare(ctx context.Context) (again time.Duration) {
 		// the engine has no endpoints of ours cannot be said.
 		return compareSoon
 	}
-	all := map[string]bool{}
+	all, container := map[string]bool{}, map[string]string{}
 	for id := range objects {
 		n, err := inspectNetwork(ctx, c, id)
 		if err != nil {
 			return compareSoon
 		}
 		for cid, r := range n.Containers {
-			all[r.EndpointID] = true
+			all[r.EndpointID], container[r.EndpointID] = true, r.Name
 			e.names.endpoint(cid, r.EndpointID, r.Name)
 		}
 	}
 	unknown, missing := e.agent.Compare(ctx, at, all)
+	for i, id := range unknown {
+		unknown[i] = cmp.Or(container[id], id)
+	}
+	slices.Sort(unknown)
 	e.mu.Lock()
-	e.unknown = unknown
+	e.unknown = slices.Compact(unknown)
 	e.mu.Unlock()
 	switch {
 	case missing:
@@ -259,13 +305,16 @@ func (e *engine) check() (c api.Check, there bool) {
 	case e.api == nil:
 		c.State, c.Detail = api.CheckFail, e.failed.Error()
 		c.Hint = "docker version; journalctl -u docker"
+	case !e.silent.IsZero():
+		c.State, c.Detail = api.CheckFail, fmt.Sprintf("the engine does not answer, for %v: its containers go on, as last seen", time.Since(e.silent).Round(time.Second))
+		c.Hint = "docker version; journalctl -u docker; systemctl restart docker"
 	case len(e.problems) > 0:
 		c.State, c.Detail = api.CheckWarn, strings.Join(e.problems, "; ")
 		c.Hint = "docker network ls; docker network rm NAME makes room"
 	case len(e.unknown) > 0:
 		c.State = api.CheckWarn
-		c.Detail = fmt.Sprintf("%d containers are on networks of the cluster from before this host was a member", len(e.unknown))
-		c.Hint = "docker restart CONTAINER"
+		c.Detail = fmt.Sprintf("on networks of the cluster from before this host was a member: %s", strings.Join(e.unknown, ", "))
+		c.Hint = "docker restart " + strings.Join(e.unknown, " ")
 	default:
 		c.Detail = fmt.Sprintf("engine %s, %d networks", e.version, len(e.objects))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types/network"
@@ -47,13 +48,18 @@ func (w wanted) equal(o wanted) bool {
 func (e *engine) sync(ctx context.Context) (done bool, err error) {
 	e.changing.Lock()
 	defer e.changing.Unlock()
-	c, err := e.agent.Cluster()
-	if err != nil {
-		return true, nil // not a member, or about to be none: nothing is wanted
-	}
+	c, refused := e.agent.Cluster()
 	list, err := e.list(ctx)
 	if err != nil {
 		return false, err
+	}
+	if refused != nil {
+		// No member, or about to be none: nothing is wanted, and what is there is left
+		// alone, since what runs on it goes on.
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.problems = stranded(list)
+		return true, nil
 	}
 	s := syncing{engine: e, cluster: c, list: list, objects: map[string]string{}}
 	unsure := s.forgetVanished()
@@ -61,7 +67,7 @@ func (e *engine) sync(ctx context.Context) (done bool, err error) {
 		switch {
 		case n.Driver == driverName:
 			s.claim(ctx, n)
-		case n.IPAM.Driver == driverName:
+		case n.IPAM.Driver == driverName && !n.ConfigOnly: // which has no addresses
 			s.borrowed(n)
 		}
 	}
@@ -78,7 +84,22 @@ func (e *engine) sync(ctx context.Context) (done bool, err error) {
 		}
 	}
 	e.problems, e.objects = s.problems, s.objects
-	return len(s.problems) == 0 && !unsure, nil
+	return len(s.problems) == 0 && !unsure && !s.later, nil
+}
+
+// stranded names the Docker networks of ours on a host that is no member.
+func stranded(list []network.Summary) []string {
+	var names []string
+	for _, n := range list {
+		if n.Driver == driverName {
+			names = append(names, n.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	slices.Sort(names)
+	return []string{"docker has networks of a cluster that this host is not in: " + strings.Join(names, ", ")}
 }
 
 // syncing is one run of sync.
@@ -88,6 +109,7 @@ type syncing struct {
 	list     []network.Summary
 	objects  map[string]string // those of ours
 	problems []string
+	later    bool // something is to be looked at again
 }
 
 func (s *syncing) problem(format string, args ...any) {
@@ -177,7 +199,11 @@ func (s *syncing) ensure(ctx context.Context, n Network) {
 		if have.Name != n.Name {
 			continue
 		}
-		if _, ours := s.objects[have.ID]; !ours {
+		switch _, ours := s.objects[have.ID]; {
+		case ours:
+		case have.Driver == driverName:
+			s.later = true // it is of one that was deleted, and about to be removed, or claim has named it
+		default:
 			s.problem("docker has a network %s of its own (driver %s): the cluster's is not usable by containers of this host", n.Name, have.Driver)
 		}
 		return
@@ -281,6 +307,9 @@ func (e *engine) clear(ctx context.Context) error {
 			return err == nil
 		})
 		if len(errs) == 0 || time.Now().After(until) {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.objects = nil
 			return errors.Join(errs...)
 		}
 		select {

@@ -113,7 +113,7 @@ func (d *driver) handler() http.Handler {
 // command to type.
 func sentence(err error) string {
 	if e, ok := errors.AsType[*api.Error](err); ok && e.Hint != "" {
-		return err.Error() + " (hint: " + e.Hint + ")"
+		return err.Error() + " (hint: " + strings.ReplaceAll(e.Hint, "\n", ", or ") + ")"
 	}
 	return err.Error()
 }

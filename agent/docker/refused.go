@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
@@ -40,9 +41,9 @@ func (r *refusals) behind(words string) *api.Error {
 	return nil
 }
 
-// said is an engine's refusal in its own words, which tell more than its status
-// codes; what we told it is given back as it was.
-func (r *refusals) said(err error) error {
+// said is an engine's refusal about a container in its own words, which tell more
+// than its status codes; what we told it is given back as it was.
+func (r *refusals) said(err error, container string) error {
 	if err == nil {
 		return nil
 	}
@@ -51,10 +52,15 @@ func (r *refusals) said(err error) error {
 		return ours
 	}
 	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return api.Errorf(api.KindTimeout, "the Docker engine does not answer: it may still do it").WithHint("docker version; agentctl ps")
 	case noContainer(err):
 		return api.Errorf(api.KindNotFound, "Docker: %s", words)
 	case strings.Contains(words, "is not connected to"):
-		return api.Errorf(api.KindNotFound, "Docker: %s", words).WithHint("docker ps")
+		return api.Errorf(api.KindNotFound, "Docker: %s", words).WithHint("agentctl ps")
+	case strings.Contains(words, "private (none) mode"):
+		return api.Errorf(api.KindConflict, "Docker: %s", words).
+			WithHint("agentctl attach NETWORK --pid $(docker inspect -f '{{.State.Pid}}' %s) --name %s", container, container)
 	case strings.Contains(words, "already exists in network"), strings.Contains(words, "already attached"):
 		return api.Errorf(api.KindConflict, "Docker: %s", words).WithHint("agentctl ps")
 	}

@@ -60,7 +60,9 @@ func (s *Service) Run(ctx context.Context) error {
 		if found && s.listen(ctx, group) {
 			err := s.engine.follow(ctx, s.cfg.Socket)
 			if ctx.Err() == nil {
-				s.engine.note(err)
+				if !errors.Is(err, errLost) {
+					s.engine.note(err)
+				}
 				s.log.Info("docker engine lost", "socket", s.cfg.Socket, "err", err)
 			}
 		}

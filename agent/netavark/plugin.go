@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/weft-net/weft/agent/api"
@@ -55,7 +56,7 @@ func (p Plugin) Run(args []string) bool {
 // sentence is an error with its hint: podman shows one line.
 func sentence(err error) string {
 	if e, ok := errors.AsType[*api.Error](err); ok && e.Hint != "" {
-		return e.Message + "; hint: " + e.Hint
+		return e.Message + "; hint: " + strings.ReplaceAll(e.Hint, "\n", ", or ")
 	}
 	return err.Error()
 }

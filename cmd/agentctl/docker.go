@@ -60,7 +60,7 @@ func setupError(file string, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return api.Errorf(api.KindPermission, "docker setup: %v", err).WithHint("sudo agentctl docker setup --file %s", file)
 	}
-	return api.Errorf(api.KindFailed, "docker setup: %v", err)
+	return api.Errorf(api.KindFailed, "docker setup: %v", err).WithHint("editor %s # Docker does not start with it either", file)
 }
 
 // explainSetup says what was done, and what is left to do.

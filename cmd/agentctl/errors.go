@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -106,6 +107,8 @@ func wants(min, max int, names string) cobra.PositionalArgs {
 			return misuse(cmd, "needs %s", names)
 		case max >= 0 && len(args) > max:
 			return misuse(cmd, "takes %s and nothing more, got %q", names, args[max])
+		case slices.Contains(args, ""):
+			return misuse(cmd, "needs %s, got an empty one", names)
 		}
 		return nil
 	}

@@ -81,7 +81,7 @@ func TestExamplesWork(t *testing.T) {
 
 // A hint is a command as it is typed, each line one; what # begins is for people.
 func TestHintsAreCommands(t *testing.T) {
-	programs := []string{"agentctl", "agentd", "docker", "ip", "journalctl", "nft", "ss", "ssh", "sudo", "systemctl"}
+	programs := []string{"agentctl", "agentd", "docker", "editor", "ip", "journalctl", "nft", "ss", "ssh", "sudo", "systemctl"}
 	for _, hint := range hintsOf(t, "../../agent", "../../agent/api", ".") {
 		for l := range strings.Lines(hint) {
 			l, _, _ = strings.Cut(strings.TrimSpace(l), " #")

@@ -33,7 +33,7 @@ func newPS(a *app) *cobra.Command {
 	var out output
 	cmd := &cobra.Command{
 		Use:     "ps",
-		Short:   "Show the containers of this host, with their addresses",
+		Short:   "Show the containers of this host on our networks, with their addresses",
 		Long:    "Show the containers and other sandboxes of this host that are on our networks,\nwith their addresses.",
 		Example: "  agentctl ps",
 		Args:    wants(0, 0, ""),

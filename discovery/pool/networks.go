@@ -160,7 +160,7 @@ func (p *Pool) place(ctx context.Context, r NetworkSpec, n *discovery.Network) (
 	}
 	for _, o := range nets {
 		if o.Name == r.Name && o.ID != n.ID {
-			return g, fmt.Errorf("network %s: %w", o.ID, ErrExists)
+			return g, ErrExists
 		}
 	}
 	s, err := p.stamp(ctx)

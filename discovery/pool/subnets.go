@@ -30,10 +30,13 @@ var never = []struct {
 	{netip.MustParsePrefix("::ffff:0:0/96"), "IPv4-mapped (RFC 4291)"},
 }
 
-// invalid is an ErrInvalid that names the thing.
-func invalid(format string, args ...any) error {
-	return fmt.Errorf(format+": %w", append(args, ErrInvalid)...)
-}
+// invalidError is an ErrInvalid that says what is wrong with which thing.
+type invalidError string
+
+func (e invalidError) Error() string { return string(e) }
+func (e invalidError) Unwrap() error { return ErrInvalid }
+
+func invalid(format string, args ...any) error { return invalidError(fmt.Sprintf(format, args...)) }
 
 // subnets reads the subnets that the request names, IPv4 first.
 func (r NetworkSpec) subnets() ([]discovery.Subnet, error) {

@@ -32,8 +32,8 @@ func Apply(path string, upstreams []string) (changed bool, err error) {
 		if err := write(Backup(path), old, mode); err != nil {
 			return false, err
 		}
-	} else if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return false, err
+	} else if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return false, err // a folder above it that is missing is a mistake in the path
 	}
 	return true, write(path, next, mode)
 }
