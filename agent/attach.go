@@ -38,7 +38,7 @@ func (a *Agent) Attach(ctx context.Context, r api.AttachRequest) (api.Attachment
 func (s *session) attachOnce(ctx context.Context, w wantedEndpoint) (api.Attachment, error) {
 	unlock := s.locks.lock(w.cookie)
 	defer unlock()
-	if w.container != "" && s.publishes(w) {
+	if w.container != "" && (w.network.Internal || s.publishes(w)) {
 		w.ports = nil // a runtime gives a container's ports with each of its networks
 	}
 	if l, ok := s.attached(w); ok {

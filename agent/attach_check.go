@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/discovery"
@@ -117,7 +118,7 @@ func (w *wantedEndpoint) checkAddresses(r api.AttachRequest) (err error) {
 			return api.Errorf(api.KindMisuse, "%s is not in network %s (%s)", ip, w.network.Name, subnets(w.network))
 		}
 		if ip == sub.Gateway {
-			return api.Errorf(api.KindConflict, "%s is the gateway of network %s", ip, w.network.Name)
+			return api.Errorf(api.KindConflict, "%s is the gateway of network %s", ip, w.network.Name).WithHint("agentctl network inspect %s", w.network.Name)
 		}
 		w.addr = ip
 	}
@@ -152,11 +153,16 @@ func (s *session) checkSandbox(ctx context.Context, r api.AttachRequest, w *want
 	w.cookie, err = s.overlay.Identify(ctx, w.sandbox)
 	switch {
 	case errors.Is(err, os.ErrNotExist) && r.PID > 0:
-		return api.Errorf(api.KindNotFound, "no process %d", r.PID)
+		return api.Errorf(api.KindNotFound, "no process %d", r.PID).WithHint("agentctl attach --help # --pid is that of a process in the namespace")
 	case errors.Is(err, os.ErrNotExist):
 		return api.Errorf(api.KindNotFound, "no network namespace %s", r.Netns).WithHint("ip netns add %s", filepath.Base(r.Netns))
+	case errors.Is(err, syscall.EINVAL):
+		return api.Errorf(api.KindMisuse, "%s is no network namespace", w.sandbox).WithHint("ip netns list")
 	case err != nil:
 		return err
+	}
+	if fabric, err := s.overlay.Identify(ctx, s.machine.FabricPath()); err == nil && fabric == w.cookie {
+		return api.Errorf(api.KindMisuse, "%s is the fabric, which carries the networks", w.sandbox).WithHint("agentctl fabric -- ip -br link # looks into it")
 	}
 	if own, err := s.overlay.Identify(ctx, "/proc/thread-self/ns/net"); err == nil && own == w.cookie {
 		return api.Errorf(api.KindMisuse, "%s is the host's own namespace", w.sandbox).

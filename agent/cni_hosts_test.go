@@ -258,7 +258,7 @@ func TestCNIPluginFromAddToGC(t *testing.T) {
 	call.must(t, "ADD", red)
 	h.MustCtl("network", "rm", "-f", "red")
 	call.must(t, "DEL", red)
-	call.must(t, "GC", red)
+	call.must(t, "GC", red.with("cni.dev/valid-attachments", []any{}))
 	call.fails(t, "ADD", red, 7, "no network red")
 	agenttest.Eventually(t, 2*time.Second, "the conflist of red is gone", func() error {
 		if _, err := os.Stat(filepath.Join(h.Conflists(), "weft-red.conflist")); err == nil {
@@ -356,5 +356,51 @@ func (p plugin) fails(t *testing.T, verb string, conf cniConf, code int, want st
 	}
 	if err := json.Unmarshal([]byte(r.Stdout), &e); err != nil || r.Code == 0 || e.Code != code || !strings.Contains(e.Msg, want) {
 		t.Errorf("%s: want code %d and %q, got %s", verb, code, want, r)
+	}
+}
+
+// podman gives a container's ports with each of its networks, in any order, and
+// listens on them itself: they follow the container over its networks.
+func TestPodmanPortsFollowItsNetworks(t *testing.T) {
+	t.Parallel()
+	l := agenttest.NewCluster(t, agenttest.Config{Hosts: 2})
+	one, two := l.Host(1), l.Host(2)
+	one.CreateNetwork("blue")
+	one.CreateNetwork("red")
+	one.MustCtl("network", "create", "inner", "--internal")
+	for _, n := range []string{"blue", "red", "inner"} {
+		awaitConflist(t, one, n)
+	}
+	podman := one.Podman()
+	for range 4 {
+		podman.Start("both", "--network", "inner,blue", "-p", "8022:80")
+		podman.Must("rm", "-f", "-t", "0", "both")
+	}
+	podman.Start("Web.One", "--network", "blue", "-p", "8090:80")
+	served := func(what string) {
+		t.Helper()
+		agenttest.Eventually(t, 3*time.Second, what, func() error {
+			if r := two.NS.Run("curl", "-sS", "--max-time", "1", fmt.Sprintf("http://%s:8090/", one.Addr)); r.Stdout != "hello\n" {
+				return fmt.Errorf("%s", r)
+			}
+			return nil
+		})
+	}
+	if r := podman.Exec("Web.One", "sh", "-c", "mkdir /www; echo hello >/www/index.html; httpd -p 80 -h /www"); r.Code != 0 {
+		t.Fatalf("%s", r)
+	}
+	served("on blue")
+	one.MustCtl("network", "connect", "red", "Web.One")
+	podman.Must("network", "disconnect", "blue", "Web.One")
+	served("on red, as blue is gone")
+	podman.Must("network", "connect", "blue", "Web.One")
+	one.MustCtl("network", "disconnect", "red", "Web.One")
+	served("on blue again")
+	podman.Must("network", "disconnect", "blue", "Web.One")
+	podman.Must("network", "connect", "blue", "Web.One")
+	served("on its only network, off and on")
+	podman.Must("rm", "-f", "-t", "0", "Web.One")
+	if r := podman.TryStart("next", "--network", "blue", "-p", "8090:80"); r.Code != 0 {
+		t.Errorf("the port is not free: %s", r)
 	}
 }

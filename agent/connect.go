@@ -139,11 +139,12 @@ func (s *session) container(name string) (Local, connector, error) {
 }
 
 // matching returns the endpoints that a word means: by whole id, else by name,
-// else by the beginning of an id.
+// else by alias, else by the beginning of an id.
 func matching(all []Local, word string) []Local {
 	for _, means := range []func(Local) bool{
 		func(l Local) bool { return l.Endpoint.ID.String() == word || strings.ToLower(l.Container) == word },
 		func(l Local) bool { return l.Endpoint.Name == word },
+		func(l Local) bool { return slices.Contains(l.Endpoint.Aliases, word) }, // what a runtime calls it may be no label
 		func(l Local) bool {
 			return strings.HasPrefix(l.Endpoint.ID.String(), word) || strings.HasPrefix(strings.ToLower(l.Container), word)
 		},

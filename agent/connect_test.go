@@ -108,6 +108,34 @@ func TestFlowConnectOfWhatIsNotHere(t *testing.T) {
 	}
 }
 
+// Published ports go on through another network of the container.
+func TestFlowPortsMoveWithTheirContainer(t *testing.T) {
+	one, _ := connected(t)
+	port := fmt.Sprint(freePort(t))
+	_, err := one.Attach(t.Context(), api.AttachRequest{Network: "blue", Netns: "/run/sandbox/1", Name: "shop", Ifname: "eth0",
+		Runtime: "podman", Container: "C0FFEE0002", Ports: []string{port + ":80"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	on, err := one.Connect(t.Context(), api.ConnectRequest{Network: "red", Container: "shop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := one.Disconnect(t.Context(), api.DisconnectRequest{Network: "blue", Container: "shop"}); err != nil {
+		t.Fatal(err)
+	}
+	e, err := one.Endpoint(t.Context(), on.ID)
+	if err != nil || len(e.Ports) != 1 || !strings.Contains(e.Ports[0], port+"->80/tcp") {
+		t.Errorf("on red it publishes %q, %v", e.Ports, err)
+	}
+	if err := one.Disconnect(t.Context(), api.DisconnectRequest{Network: "red", Container: "shop"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, lost := one.agent.member().ports.problems(); len(lost) > 0 {
+		t.Errorf("ports are left: %v", lost)
+	}
+}
+
 func TestFlowConnectOfAVanishedSandbox(t *testing.T) {
 	one, _ := connected(t)
 	one.kernel.RemoveSandbox("/run/sandbox/0")
@@ -166,8 +194,8 @@ func TestRuntimeThatHasToBeAsked(t *testing.T) {
 		}
 	}
 	s.connectors["docker"] = &engine{}
-	if _, _, err := s.container("shop"); api.KindOf(err) != api.KindConflict {
-		t.Errorf("an engine that is not there: %v", err)
+	if _, ask, err := s.container("shop"); err != nil || ask == nil {
+		t.Errorf("an engine that is not there says so itself: %v, %v", ask, err)
 	}
 	if err := unknownToRuntime("x", e.find("x")); api.KindOf(err) != api.KindNotFound || !strings.Contains(err.Error(), "on the networks of this host") {
 		t.Errorf("a container that the engine lacks: %v", err)

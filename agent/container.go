@@ -48,6 +48,7 @@ func (s *session) detachOne(ctx context.Context, l Local, why string) error {
 	tried := func() { idle(); unlock() }
 	s.carry(l.Endpoint.Network)
 	s.moveDefault(ctx, l)
+	l = s.movePorts(l)
 	if err := s.journal.remove(id); err != nil {
 		gone()
 		tried()

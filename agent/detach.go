@@ -61,7 +61,7 @@ func (s *session) wasDeleted(nameOrID string) bool {
 // zero Local when there is none. One of another host is an error that names it.
 func (s *session) ownEndpoint(n discovery.Network, nameOrID string) (Local, error) {
 	want := strings.ToLower(nameOrID)
-	var found, begin []Local
+	var found, called, begin []Local
 	for _, l := range s.journal.all() {
 		if l.Endpoint.Network != n.ID || l.ofHost() {
 			continue
@@ -72,12 +72,17 @@ func (s *session) ownEndpoint(n discovery.Network, nameOrID string) (Local, erro
 		if l.Endpoint.Name == want {
 			found = append(found, l)
 		}
+		if slices.Contains(l.Endpoint.Aliases, want) {
+			called = append(called, l)
+		}
 		if startsID(l.Endpoint.ID, want) {
 			begin = append(begin, l)
 		}
 	}
-	if len(found) == 0 {
-		found = begin
+	for _, others := range [][]Local{called, begin} {
+		if len(found) == 0 {
+			found = others
+		}
 	}
 	switch len(found) {
 	case 1:

@@ -14,7 +14,7 @@ import (
 )
 
 // reservedNames would hide something that Docker or our names give a meaning.
-var reservedNames = []string{"host", "none", "bridge", "default", "_all"}
+var reservedNames = []string{"host", "none", "bridge", "default", "podman", "_all"}
 
 // NetworkCreate implements api.Service. It returns when this host knows the
 // network: an attach that follows finds it.

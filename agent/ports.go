@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -52,7 +53,10 @@ func portOf(p overlay.Publish) hostPort { return hostPort{p.Proto, p.HostAddr, p
 
 // reserve takes a port of the host for each spec, or none at all. Of what the
 // endpoint has already it keeps what fits.
-func (h *hostPorts) reserve(owner discovery.EndpointID, to netip.Addr, want []portSpec, have []overlay.Publish) (all []overlay.Publish, err error) {
+//
+// A runtime with sockets of its own may have one on a port already: of a container
+// that was taken off a network and is put on it again.
+func (h *hostPorts) reserve(owner discovery.EndpointID, to netip.Addr, want []portSpec, have []overlay.Publish, ownSockets bool) (all []overlay.Publish, err error) {
 	have = slices.Clone(have)
 	var fresh []overlay.Publish
 	for _, w := range want {
@@ -61,7 +65,7 @@ func (h *hostPorts) reserve(owner discovery.EndpointID, to netip.Addr, want []po
 			have = slices.Delete(have, i, i+1)
 			continue
 		}
-		port, err := h.choose(owner, w)
+		port, err := h.choose(owner, w, ownSockets)
 		if err != nil {
 			h.release(fresh)
 			return nil, err
@@ -80,7 +84,7 @@ func (p portSpec) met(by overlay.Publish) bool {
 }
 
 // choose takes the first free port of a range, or any.
-func (h *hostPorts) choose(owner discovery.EndpointID, w portSpec) (uint16, error) {
+func (h *hostPorts) choose(owner discovery.EndpointID, w portSpec, ownSockets bool) (uint16, error) {
 	var err error
 	for port := int(w.first); port <= int(w.last); port++ {
 		var got uint16
@@ -89,6 +93,9 @@ func (h *hostPorts) choose(owner discovery.EndpointID, w portSpec) (uint16, erro
 		}
 		if !errors.Is(err, syscall.EADDRINUSE) {
 			return 0, err
+		}
+		if ownSockets && h.takeLent(owner, hostPort{w.proto, w.addr, uint16(port)}) {
+			return uint16(port), nil
 		}
 	}
 	if w.first != w.last {
@@ -182,6 +189,34 @@ func (h *hostPorts) lend(owner discovery.EndpointID, ports []overlay.Publish) {
 			held.release()
 		}
 		h.held[portOf(p)] = holding{owner, func() {}}
+	}
+}
+
+// takeLent takes a port on which podman's watcher of containers listens, and that
+// no endpoint has.
+func (h *hostPorts) takeLent(owner discovery.EndpointID, p hostPort) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.holder(p).IsZero() || !strings.HasPrefix(portOwner(protocols[p.proto], p.port), "conmon ") {
+		return false
+	}
+	h.held[p] = holding{owner, func() {}}
+	return true
+}
+
+// pass makes an endpoint the owner of ports that another had.
+func (h *hostPorts) pass(ports []overlay.Publish, to discovery.EndpointID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, p := range ports {
+		if held, ok := h.held[portOf(p)]; ok {
+			held.owner = to
+			h.held[portOf(p)] = held
+		}
+		if l, ok := h.lost[portOf(p)]; ok {
+			l.owner = to
+			h.lost[portOf(p)] = l
+		}
 	}
 }
 

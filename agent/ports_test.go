@@ -47,7 +47,7 @@ func heldPorts(t *testing.T) *hostPorts {
 
 func TestReservedPortsAreHeld(t *testing.T) {
 	h := heldPorts(t)
-	ports, err := h.reserve(web, portsOf, specs(t, "80", "80/udp", "127.0.0.1::81"), nil)
+	ports, err := h.reserve(web, portsOf, specs(t, "80", "80/udp", "127.0.0.1::81"), nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,16 +84,16 @@ func TestReservedPortsAreHeld(t *testing.T) {
 func TestReserveAllOrNothing(t *testing.T) {
 	h := heldPorts(t)
 	first, second := freePort(t), freePort(t)
-	have, err := h.reserve(web, portsOf, specs(t, fmt.Sprintf("%d:80", first)), nil)
+	have, err := h.reserve(web, portsOf, specs(t, fmt.Sprintf("%d:80", first)), nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = h.reserve(other, portsOf, specs(t, fmt.Sprintf("%d:80", second), fmt.Sprintf("127.0.0.1:%d:80", first)), nil)
+	_, err = h.reserve(other, portsOf, specs(t, fmt.Sprintf("%d:80", second), fmt.Sprintf("127.0.0.1:%d:80", first)), nil, false)
 	if want := "is taken by endpoint " + web.String(); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v, want %q", err, want)
 	}
 	// What the first attempt took is free again, and what an endpoint has it keeps.
-	ports, err := h.reserve(web, portsOf, specs(t, fmt.Sprintf("%d:80", first), fmt.Sprintf("%d:81", second)), have)
+	ports, err := h.reserve(web, portsOf, specs(t, fmt.Sprintf("%d:80", first), fmt.Sprintf("%d:81", second)), have, false)
 	if err != nil || len(ports) != 2 {
 		t.Errorf("got %v, %v, want two ports", ports, err)
 	}
@@ -106,7 +106,7 @@ func TestReserveNamesTheProgram(t *testing.T) {
 	}
 	defer l.Close()
 	port := l.Addr().(*net.TCPAddr).AddrPort().Port()
-	_, err = heldPorts(t).reserve(web, portsOf, specs(t, fmt.Sprintf("%d:80", port)), nil)
+	_, err = heldPorts(t).reserve(web, portsOf, specs(t, fmt.Sprintf("%d:80", port)), nil, false)
 	if want := fmt.Sprintf("port %d/tcp is taken by agent.test (pid %d)", port, os.Getpid()); err == nil || err.Error() != want {
 		t.Errorf("%v, want %q", err, want)
 	}

@@ -71,7 +71,7 @@ func (s *session) reserve(n discovery.Network, l Local, want []portSpec) ([]over
 		return nil, api.Errorf(api.KindConflict, "%s has no IPv4 address to publish ports of", l.Endpoint.Name).
 			WithHint("agentctl network inspect %s", n.Name)
 	}
-	ports, err := s.ports.reserve(l.Endpoint.ID, l.Addrs[i].Addr(), want, l.Ports)
+	ports, err := s.ports.reserve(l.Endpoint.ID, l.Addrs[i].Addr(), want, l.Ports, l.holdsOwnPorts())
 	if e, ok := errors.AsType[*portTakenError](err); ok {
 		return nil, s.explainPort(l.Endpoint.ID, e)
 	}
@@ -79,6 +79,34 @@ func (s *session) reserve(n discovery.Network, l Local, want []portSpec) ([]over
 		s.ports.lend(l.Endpoint.ID, ports)
 	}
 	return ports, err
+}
+
+// movePorts lets the ports of an endpoint that goes lead to another one of its
+// sandbox, if it has one that may be reached. The caller holds the sandbox's lock,
+// and waits for a pass afterwards.
+func (s *session) movePorts(l Local) Local {
+	if len(l.Ports) == 0 {
+		return l
+	}
+	for _, o := range s.journal.all() {
+		n, ok := s.network(o.Endpoint.Network.String())
+		if !ok || n.Internal || o.Cookie != l.Cookie || o.Endpoint.ID == l.Endpoint.ID || o.ofHost() || o.Docker != nil || !o.Endpoint.IPv4.IsValid() {
+			continue
+		}
+		for _, p := range l.Ports {
+			p.Addr = o.Endpoint.IPv4
+			o.Ports = append(slices.Clone(o.Ports), p)
+		}
+		slices.SortFunc(o.Ports, overlay.Publish.Compare)
+		if err := s.journal.put(o); err != nil {
+			s.log.Warn("published ports not moved", "endpoint", o.Endpoint.ID, "err", err)
+			return l
+		}
+		s.ports.pass(l.Ports, o.Endpoint.ID)
+		l.Ports = nil
+		return l
+	}
+	return l
 }
 
 // holdsOwnPorts reports whether the endpoint's runtime has a socket on each port

@@ -17,10 +17,7 @@ var ErrNoNetwork = errors.New("network is not on this host")
 func (o *Overlay) Attach(ctx context.Context, ep Endpoint) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if err := o.attach(ctx, ep); err != nil {
-		return fmt.Errorf("attach %s: %w", ep.ID, err)
-	}
-	return nil
+	return o.attach(ctx, ep)
 }
 
 func (o *Overlay) attach(ctx context.Context, ep Endpoint) error {

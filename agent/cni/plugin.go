@@ -2,6 +2,7 @@ package cni
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -123,6 +124,16 @@ func (c call) here(ctx context.Context) ([]api.Endpoint, error) {
 // network are not this runtime's: podman never calls GC, and whoever does
 // cannot know its containers.
 func (plugin) gc(ctx context.Context, c call) error {
+	// A runtime without containers gives null. One that forgets the key would cost
+	// every container its network.
+	var given map[string]json.RawMessage
+	if err := json.Unmarshal(c.StdinData, &given); err != nil {
+		return types.NewError(types.ErrDecodingFailure, err.Error(), "")
+	}
+	const key = "cni.dev/valid-attachments"
+	if _, ok := given[key]; !ok {
+		return types.NewError(types.ErrInvalidNetworkConfig, "GC: "+key+" is missing", "")
+	}
 	all, err := c.here(ctx)
 	if api.KindOf(err) == api.KindNotFound {
 		return nil // the network's endpoints went with it

@@ -150,7 +150,11 @@ func TestGCDetachesWhatItsRuntimeDoesNotList(t *testing.T) {
 	if diff := cmp.Diff(want, f.detached); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if _, err := run(t, f, "GC", `{"cniVersion": "1.1.0", "name": "deleted"}`); err != nil {
+	f.detached = nil
+	if _, err := run(t, f, "GC", `{"cniVersion": "1.1.0", "name": "blue"}`); err == nil || len(f.detached) > 0 {
+		t.Errorf("without a list: %v, detached %v", err, f.detached)
+	}
+	if _, err := run(t, f, "GC", `{"cniVersion": "1.1.0", "name": "deleted", "cni.dev/valid-attachments": null}`); err != nil {
 		t.Errorf("of a network that is gone: %v", err)
 	}
 }

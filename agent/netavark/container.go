@@ -45,9 +45,11 @@ func teardown(ctx context.Context, agent Agent, c container) error {
 
 // check wants what identifies the endpoint.
 func (c container) check() error {
-	for what, v := range map[string]string{"container_id": c.ID, "network.name": c.Network.overlay(), "network_options.interface_name": c.Options.Interface} {
-		if v == "" {
-			return fmt.Errorf("stdin: %s is missing", what)
+	for _, f := range []struct{ what, value string }{
+		{"container_id", c.ID}, {"network.name", c.Network.overlay()}, {"network_options.interface_name", c.Options.Interface},
+	} {
+		if f.value == "" {
+			return fmt.Errorf("stdin: %s is missing", f.what)
 		}
 	}
 	return nil

@@ -71,7 +71,7 @@ func checkAttach(cmd *cobra.Command, r api.AttachRequest) error {
 	pid := cmd.Flags().Changed("pid")
 	switch {
 	case (r.Netns != "") == pid:
-		return misuse(cmd, "needs one of --netns NAME and --pid PID")
+		return misuse(cmd, "needs either --netns NAME or --pid PID")
 	case pid && r.PID <= 0:
 		return misuse(cmd, "--pid %d: no process has this id", r.PID)
 	case r.Name == "":

@@ -90,7 +90,26 @@ func serveFromMachine(t *testing.T, l *agenttest.Lab, m *machine) *agenttest.San
 	m.copyIn("../../../examples/systemd/weft.conf", "/etc/systemd/system/hello.service.d/weft.conf")
 	m.must("systemctl", "daemon-reload")
 	m.must("systemctl", "enable", "--now", "weft-netns@web.service")
+	m.must("systemctl", "add-wants", "weft-netns@web.service", "hello.service")
 	m.must("systemctl", "start", "hello.service")
+	// One that is stopped takes the service along, and brings it back.
+	m.must("systemctl", "stop", "weft-netns@web.service")
+	m.must("systemctl", "start", "weft-netns@web.service")
+	m.eventually(5*time.Second, "systemctl", "is-active", "hello.service")
+	// What others made is left alone.
+	m.must("ip", "netns", "add", "mine")
+	m.write("/etc/weft/netns/mine.conf", "blue\n")
+	m.write("/etc/weft/netns/weft.conf", "blue\n")
+	for _, name := range []string{"mine", "weft"} {
+		if m.run("systemctl", "start", "weft-netns@"+name).Code == 0 {
+			t.Errorf("weft-netns@%s has started", name)
+		}
+		m.must("test", "-e", "/run/netns/"+name)
+		if got := m.show("weft-netns@"+name, "ActiveState"); got != "failed" {
+			t.Errorf("weft-netns@%s is %s, want failed: another try does not help", name, got)
+		}
+	}
+	m.must("ip", "netns", "del", "mine")
 
 	client, a := l.Host(2).Endpoint("blue", "client")
 	// A namespace that is made again takes the service along.
@@ -154,6 +173,13 @@ func surviveRestarts(t *testing.T, m *machine, client *agenttest.Sandbox) {
 	}
 	m.must("rm", "-r", "/etc/systemd/system/agentd.service.d")
 	m.must("systemctl", "daemon-reload")
+
+	// A wrong configuration ends it, once.
+	m.must("sh", "-c", "cp /etc/weft/agentd.yaml /root/right.yaml; echo 'banana: 1' >>/etc/weft/agentd.yaml")
+	m.run("systemctl", "restart", "agentd.service")
+	m.eventually(10*time.Second, "sh", "-c", "[ $(systemctl show --value -p ActiveState agentd.service) = failed ]")
+	m.must("cp", "/root/right.yaml", "/etc/weft/agentd.yaml")
+	again("after a wrong configuration", "systemctl", "restart", "agentd.service")
 
 	m.must("systemctl", "reload", "agentd")
 	m.eventually(5*time.Second, "sh", "-c", "journalctl -u agentd | grep 'configuration reloaded'")
