@@ -286,6 +286,9 @@ func (c Config) Check() error {
 	case c.Advertise.IsValid() && (c.Advertise.IsUnspecified() || c.Advertise.IsMulticast()):
 		return fmt.Errorf("advertise: %s is no address of one host", c.Advertise)
 	}
+	if strings.Contains(c.Fabric, "/") && !filepath.IsAbs(c.Fabric) {
+		return fmt.Errorf("fabric: %q is neither a name nor an absolute path", c.Fabric)
+	}
 	if d := c.conflistDir(); d != "" && !filepath.IsAbs(d) {
 		return fmt.Errorf("cni_conf_dir: %q is no absolute path", d)
 	}

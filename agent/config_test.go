@@ -42,6 +42,7 @@ func TestParseNamesTheKeyAtFault(t *testing.T) {
 		{"a bad resolver", "dns: {upstreams: [example.com]}\n", `dns.upstreams: "example.com"`},
 		{"a bad duration", "dns: {ttl: soon}\n", `dns.ttl: "soon" is no duration`},
 		{"a conflist directory that depends on where one stands", "cni_conf_dir: net.d\n", `cni_conf_dir: "net.d" is no absolute path`},
+		{"a fabric that depends on where one stands", "fabric: a/b\n", `fabric: "a/b" is neither a name nor an absolute path`},
 		{"a bad word", "dns_intercept: some\n", `dns_intercept: "some" is none of all, upstreams, off`},
 		{"another bad word", "dns_address: maybe\n", `dns_address: "maybe" is none of auto, on, off`},
 		{"a bad domain", "domain: weft..internal\n", "domain:"},

@@ -104,6 +104,17 @@ func (c *conflists) report(err error) {
 	c.wrong = text
 }
 
+// check is the line of status about the directory.
+func (c *conflists) check() []api.Check {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.wrong == "" {
+		return nil
+	}
+	return []api.Check{{Name: "cni", State: api.CheckWarn, Detail: "podman and CNI runtimes do not find every network: " + c.wrong,
+		Hint: "agentctl network ls # a file that is not ours makes room, or cni_conf_dir in agentd.yaml chooses another directory"}}
+}
+
 func (c *conflists) write(network string) error {
 	want, path := c.wanted(network), c.path(network)
 	have, err := os.ReadFile(path)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/weft-net/weft/discovery"
@@ -65,7 +66,13 @@ func TestConflistsOfOthersStay(t *testing.T) {
 	before := files(t, dir)
 	c := &conflists{dir: dir, socket: "/run/weft/agentd.sock", log: slog.New(slog.DiscardHandler)}
 	c.set([]discovery.Network{{Name: "blue"}}, true)
+	if all := c.check(); len(all) != 1 || !strings.Contains(all[0].Detail, "weft-blue.conflist is not ours") {
+		t.Errorf("status says %+v", all)
+	}
 	c.set(nil, true)
+	if all := c.check(); len(all) != 0 {
+		t.Errorf("status says %+v of nothing", all)
+	}
 	if got := files(t, dir); !slices.Equal(got, before) {
 		t.Errorf("got %v, want %v", got, before)
 	}

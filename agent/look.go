@@ -52,7 +52,7 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 }
 
 func (s *session) checks() []api.Check {
-	return []api.Check{s.checkMembership(), s.checkStore(), s.checkTable(), s.checkKernel(), s.checkDNS(), s.checkPorts()}
+	return append([]api.Check{s.checkMembership(), s.checkStore(), s.checkTable(), s.checkKernel(), s.checkDNS(), s.checkPorts()}, s.conflists.check()...)
 }
 
 func (s *session) checkMembership() api.Check {

@@ -109,7 +109,7 @@ func (c *Client) explain(ctx context.Context, err error) *Error {
 	}
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return Errorf(KindTimeout, "agent at %s: no answer in time", c.socket)
+		return Errorf(KindTimeout, "agent at %s: no answer in time", c.socket).WithHint("systemctl status agentd # and journalctl -u agentd")
 	case ctx.Err() != nil:
 		return Errorf(KindFailed, "agent at %s: interrupted", c.socket)
 	case errors.Is(err, fs.ErrPermission):
