@@ -44,6 +44,7 @@ func TestDockerBadInputIsRefusedInWordsAndLeavesNoTrace(t *testing.T) {
 		{"an address of this host's container", "run --rm --network blue --ip 10.93.0.78 busybox true", []string{"10.93.0.78", "near on h1", "hint"}},
 		{"an address outside the subnet", "run --rm --network blue --ip 10.99.0.9 busybox true", []string{"10.99.0.9"}},
 		{"no address", "run --rm --network blue --ip 10.93.0.999 busybox true", []string{"10.93.0.999"}},
+		{"a port of the host twice", "run --rm --network blue -p 8092:80 -p 8092:81 busybox true", []string{"8092/tcp is asked for twice"}},
 		{"a full subnet", "run --rm --network tiny busybox true", []string{"tiny", "hint"}},
 		{"a hardware address of a group", "run --rm --network blue --mac-address 01:00:5e:00:00:01 busybox true", []string{"01:00:5e:00:00:01"}},
 		{"a hardware address that a container has", "run --rm --network blue --mac-address 02:42:0a:5d:00:4e busybox true", []string{"02:42:0a:5d:00:4e", "near on h1", "hint"}},
@@ -93,11 +94,18 @@ func TestDockerEngineGoesAwayAndComesBack(t *testing.T) {
 
 	e.Stop()
 	agenttest.Eventually(t, 3*time.Second, "status without an engine", func() error {
-		if r := h.Ctl("status"); r.Code != 0 || strings.Contains(r.Stdout, "engine 20.10") {
+		if r := h.Ctl("status"); r.Code != 0 || !strings.Contains(r.Stdout, "no engine answers: its 1 endpoints here are as last seen") {
 			return fmt.Errorf("%s", r)
 		}
 		return nil
 	})
+	for line, code := range map[string]int{"network connect blue web": 1, "network disconnect blue web": 1, "leave": 5} {
+		r := h.Ctl(strings.Fields(line)...)
+		wantError(t, r, code)
+		if !strings.Contains(r.Stderr, "Docker") || !strings.Contains(r.Stderr, "hint: systemctl start docker") {
+			t.Errorf("the engine is away: %s", r)
+		}
+	}
 	if diff := agenttest.Diff(entries, h.Entries(t)); diff != "" {
 		t.Errorf("the engine is away:\n%s", diff)
 	}
@@ -116,6 +124,30 @@ func TestDockerEngineGoesAwayAndComesBack(t *testing.T) {
 	e.awaitNetwork("meanwhile")
 	t.Logf("followed again %v after the engine was started", time.Since(back))
 	e.Must("run", "--rm", "--network", "meanwhile", agenttest.Image, "true")
+
+	// One that hangs keeps its connections.
+	pid := strings.TrimSpace(e.File("pid"))
+	h.NS.Must(t, "kill", "-STOP", pid)
+	resume := func() { h.NS.Run("kill", "-CONT", pid) }
+	t.Cleanup(resume)
+	agenttest.Eventually(t, 10*time.Second, "status with an engine that hangs", func() error {
+		if r := h.Ctl("status"); r.Code != 1 || !strings.Contains(r.Stdout, "the engine does not answer") {
+			return fmt.Errorf("%s", r)
+		}
+		return nil
+	})
+	wantError(t, h.Ctl("network", "connect", "meanwhile", "web"), 1)
+	if err := dns.Wants(agenttest.FQDN("web", "blue"), web)(); err != nil {
+		t.Errorf("the engine hangs: %v", err)
+	}
+	resume()
+	agenttest.Eventually(t, 10*time.Second, "it answers again", func() error {
+		if r := h.Ctl("status"); r.Code != 0 {
+			return fmt.Errorf("%s", r)
+		}
+		return nil
+	})
+
 	e.Must("rename", "web", "shop")
 	agenttest.Eventually(t, 2*follows, "renamed", dns.Wants(agenttest.FQDN("shop", "blue"), web))
 	if err := watcher.PingOnce(web); err != nil {

@@ -88,6 +88,16 @@ func (e *Engine) ResolvConf(text string) { e.write(filepath.Join(e.Dir, "resolv.
 // DaemonJSON writes the daemon's configuration, for its next start.
 func (e *Engine) DaemonJSON(text string) { e.write(filepath.Join(e.Dir, "etc", "daemon.json"), text) }
 
+// File is what a file below Dir holds.
+func (e *Engine) File(name string) string {
+	e.t.Helper()
+	b, err := os.ReadFile(filepath.Join(e.Dir, name))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return string(b)
+}
+
 func (e *Engine) write(path, text string) {
 	e.t.Helper()
 	if err := os.WriteFile(path, []byte(text+"\n"), 0o644); err != nil {
