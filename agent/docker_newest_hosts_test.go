@@ -31,7 +31,7 @@ func TestDockerNewestEngineBesideDebians(t *testing.T) {
 		network(t, l, all, n)
 	}
 	web := old.container("blue", "web", "--network-alias", "www")
-	app := newest.container("blue", "app", "--network-alias", "api.v2", "--mac-address", "02:42:0a:40:00:61", "-p", "8080:80", "--restart", "always")
+	newest.container("blue", "app", "--network-alias", "api.v2", "--mac-address", "02:42:0a:40:00:61", "-p", "8080:80", "--restart", "always")
 
 	r := newest.Host.Ctl("docker", "status")
 	if !strings.Contains(r.Stdout, "29-moby") || !strings.Contains(r.Stderr, "asks for its containers from the host") {
@@ -50,7 +50,7 @@ func TestDockerNewestEngineBesideDebians(t *testing.T) {
 		}
 		return nil
 	})
-	app = newest.addr("blue", "app")
+	app := newest.addr("blue", "app")
 
 	reach := func(from engine, container string, to netip.Addr, names ...string) {
 		t.Helper()
