@@ -128,13 +128,13 @@ func (e *engine) loop(ctx context.Context, stream client.EventsResult) error {
 	relist := make(chan struct{}, 1) // one look serves all that happened before it
 	group.Go(func() error { return e.hear(ctx, stream, relist) })
 	group.Go(func() error { return e.keep(ctx, relist) })
-	group.Go(func() error { return e.listen(ctx) })
+	group.Go(func() error { return e.probe(ctx) })
 	return group.Wait()
 }
 
-// listen asks the engine again and again whether it answers: one that hangs keeps
+// probe asks the engine again and again whether it answers: one that hangs keeps
 // its connections.
-func (e *engine) listen(ctx context.Context) error {
+func (e *engine) probe(ctx context.Context) error {
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
 	for {
