@@ -71,6 +71,9 @@ func (e *engine) follow(ctx context.Context, socket string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c, version, err := open(ctx, socket)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("the engine does not answer: %w", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -85,7 +88,7 @@ func (e *engine) follow(ctx context.Context, socket string) error {
 	defer n.wait()
 	defer cancel()
 	e.mu.Lock()
-	e.api, e.version, e.names = c, version, n
+	e.api, e.version, e.names, e.failed = c, version, n, nil
 	e.mu.Unlock()
 	defer func() {
 		e.mu.Lock()

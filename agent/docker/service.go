@@ -56,7 +56,9 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	for {
 		found, err := find(s.cfg.Socket)
-		s.engine.note(err)
+		if !found { // else what is wrong with it is known until it was asked
+			s.engine.note(err)
+		}
 		if found && s.listen(ctx, group) {
 			err := s.engine.follow(ctx, s.cfg.Socket)
 			if ctx.Err() == nil {
