@@ -48,11 +48,15 @@ func (s *session) detachOne(ctx context.Context, l Local, why string) error {
 	tried := func() { idle(); unlock() }
 	s.carry(l.Endpoint.Network)
 	s.moveDefault(ctx, l)
-	l = s.movePorts(l)
-	if err := s.journal.remove(id); err != nil {
+	heir := s.heirOfPorts(l)
+	if err := s.journal.change(heir, id); err != nil {
 		gone()
 		tried()
 		return err
+	}
+	for _, o := range heir {
+		s.ports.pass(l.Ports, o.Endpoint.ID)
+		l.Ports = nil
 	}
 	s.directory.Announce(nil, []discovery.EndpointID{id})
 	err := s.leases.Free(ctx, l.Endpoint.Network, id)

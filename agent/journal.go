@@ -103,31 +103,35 @@ func openJournal(disk *ipam.Disk) (*journal, error) {
 }
 
 // put writes one endpoint; it is on the disk when put returns nil.
-func (j *journal) put(l Local) error {
-	v, err := json.Marshal(l)
-	if err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	id := l.Endpoint.ID
-	err = j.disk.Commit(func(tx *bbolt.Tx) error { return tx.Bucket(localsBucket).Put(id[:], v) })
-	if err != nil {
-		return fmt.Errorf("journal %s: %w", j.disk.DB().Path(), err)
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.locals[id] = l
-	return nil
-}
+func (j *journal) put(l Local) error { return j.change([]Local{l}) }
 
 // remove forgets one endpoint; an unknown one is no error.
-func (j *journal) remove(id discovery.EndpointID) error {
-	err := j.disk.Commit(func(tx *bbolt.Tx) error { return tx.Bucket(localsBucket).Delete(id[:]) })
-	if err != nil {
+func (j *journal) remove(id discovery.EndpointID) error { return j.change(nil, id) }
+
+// change writes endpoints and forgets others, all of it or nothing.
+func (j *journal) change(put []Local, remove ...discovery.EndpointID) error {
+	var changes []ipam.Change
+	for _, l := range put {
+		v, err := json.Marshal(l)
+		if err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
+		changes = append(changes, func(tx *bbolt.Tx) error { return tx.Bucket(localsBucket).Put(l.Endpoint.ID[:], v) })
+	}
+	for _, id := range remove {
+		changes = append(changes, func(tx *bbolt.Tx) error { return tx.Bucket(localsBucket).Delete(id[:]) })
+	}
+	if err := j.disk.Commit(changes...); err != nil {
 		return fmt.Errorf("journal %s: %w", j.disk.DB().Path(), err)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	delete(j.locals, id)
+	for _, l := range put {
+		j.locals[l.Endpoint.ID] = l
+	}
+	for _, id := range remove {
+		delete(j.locals, id)
+	}
 	return nil
 }
 

@@ -81,32 +81,26 @@ func (s *session) reserve(n discovery.Network, l Local, want []portSpec) ([]over
 	return ports, err
 }
 
-// movePorts lets the ports of an endpoint that goes lead to another one of its
-// sandbox, if it has one that may be reached. The caller holds the sandbox's lock,
-// and waits for a pass afterwards.
-func (s *session) movePorts(l Local) Local {
+// heirOfPorts is another endpoint of a sandbox, which may be reached, with the
+// ports of the one that goes; none when that has no ports or is the last.
+func (s *session) heirOfPorts(l Local) []Local {
 	if len(l.Ports) == 0 {
-		return l
+		return nil
 	}
 	for _, o := range s.journal.all() {
 		n, ok := s.network(o.Endpoint.Network.String())
 		if !ok || n.Internal || o.Cookie != l.Cookie || o.Endpoint.ID == l.Endpoint.ID || o.ofHost() || o.Docker != nil || !o.Endpoint.IPv4.IsValid() {
 			continue
 		}
+		o.Ports = slices.Clone(o.Ports)
 		for _, p := range l.Ports {
 			p.Addr = o.Endpoint.IPv4
-			o.Ports = append(slices.Clone(o.Ports), p)
+			o.Ports = append(o.Ports, p)
 		}
 		slices.SortFunc(o.Ports, overlay.Publish.Compare)
-		if err := s.journal.put(o); err != nil {
-			s.log.Warn("published ports not moved", "endpoint", o.Endpoint.ID, "err", err)
-			return l
-		}
-		s.ports.pass(l.Ports, o.Endpoint.ID)
-		l.Ports = nil
-		return l
+		return []Local{o}
 	}
-	return l
+	return nil
 }
 
 // holdsOwnPorts reports whether the endpoint's runtime has a socket on each port
