@@ -56,12 +56,15 @@ func memberNames(ctx context.Context, agent api.Service) ([]string, error) {
 }
 
 func endpointNames(ctx context.Context, agent api.Service) ([]string, error) {
-	return endpointsOf("")(ctx, agent)
+	list, err := agent.Endpoints(ctx, api.EndpointFilter{})
+	return mapped(list, func(e api.Endpoint) string { return e.Name }), err
 }
 
-func endpointsOf(network string) lister {
+// endpointsHere are those of this host on a network.
+func endpointsHere(network string) lister {
 	return func(ctx context.Context, agent api.Service) ([]string, error) {
 		list, err := agent.Endpoints(ctx, api.EndpointFilter{Network: network})
+		list = slices.DeleteFunc(list, func(e api.Endpoint) bool { return !e.Local })
 		return mapped(list, func(e api.Endpoint) string { return e.Name }), err
 	}
 }
@@ -118,13 +121,13 @@ func (a *app) completeConnect(cmd *cobra.Command, args []string, word string) ([
 	return nil, cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeDetach offers networks, then the endpoints on the one given.
+// completeDetach offers networks, then this host's endpoints on the one given.
 func (a *app) completeDetach(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 	switch len(args) {
 	case 0:
 		return a.complete(networkNames)(cmd, args, word)
 	case 1:
-		return a.complete(endpointsOf(args[0]))(cmd, args, word)
+		return a.complete(endpointsHere(args[0]))(cmd, args, word)
 	}
 	return nil, cobra.ShellCompDirectiveNoFileComp
 }

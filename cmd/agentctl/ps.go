@@ -91,5 +91,8 @@ func containers(ctx context.Context, agent api.Service) ([]container, error) {
 		}
 		list[i].Networks = append(list[i].Networks, containerNet{Network: e.Network, Endpoint: e.ID, Address: e.Address, Interface: e.Interface})
 	}
+	for _, c := range list {
+		slices.SortStableFunc(c.Networks, func(x, y containerNet) int { return cmp.Compare(x.Network, y.Network) })
+	}
 	return list, nil
 }
