@@ -93,7 +93,7 @@ func BenchmarkHostsDockerRun(b *testing.B) {
 		}})
 	}
 	for range b.N {
-		agenttest.Interleave(max(20, agenttest.Pairs(b)), sides...)
+		agenttest.Interleave(max(40, agenttest.Pairs(b)), sides...)
 	}
 	b.Log("\n" + agenttest.Table("docker run --rm", "ms", []agenttest.Bound{{Against: "bridge0", Ratio: 1.05}, {Against: "swarm", Ratio: 0.6}}, sides...))
 	b.Log("\n" + agenttest.Table("the limit", "ms", nil, sides[3], sides[2]))
