@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/netip"
@@ -180,11 +181,12 @@ func (e *engine) objectsOf(networkID string) (objects, error) {
 	if len(out.all) == 0 {
 		return out, api.Errorf(api.KindConflict, "Docker has no such network here yet").WithHint("agentctl status # its line docker says why")
 	}
-	slices.SortFunc(out.all, func(a, b object) int {
-		if own := of.Name; a.name == own || b.name == own {
-			return map[bool]int{true: -1, false: 1}[a.name == own]
+	other := func(o object) int { // than the one of the cluster's name
+		if o.name == of.Name {
+			return 0
 		}
-		return strings.Compare(a.name, b.name)
-	})
+		return 1
+	}
+	slices.SortFunc(out.all, func(a, b object) int { return cmp.Or(other(a)-other(b), cmp.Compare(a.name, b.name)) })
 	return out, nil
 }
