@@ -25,7 +25,7 @@ func build(t *testing.T, dir, version string) string {
 	return strings.TrimSpace(r.Stdout)
 }
 
-// service is what the example's drop-in is for.
+// service stands in for the nginx of the example.
 const service = `[Service]
 ExecStart=/bin/busybox httpd -f -p 80 -h /srv
 `
@@ -67,7 +67,7 @@ func TestPackageFromInstallToPurge(t *testing.T) {
 	removeAndPurge(t, m)
 }
 
-// join makes a cluster of the machine and the other host, with a network.
+// join makes a cluster of the machine and the other host.
 func join(t *testing.T, l *agenttest.Lab, m *machine) {
 	t.Helper()
 	m.must("agentctl", "init", "--consul", "http://192.0.2.254:8500")
@@ -76,26 +76,32 @@ func join(t *testing.T, l *agenttest.Lab, m *machine) {
 	two.MustCtl("join", l.Host(1).Addr.String(), "--token-file", m.path("/var/lib/weft/join.token"))
 	two.AwaitMembers(2)
 	m.copyIn(m.path("/var/lib/weft/join.token"), "/root/token")
-	two.MustCtl("network", "create", "blue")
-	m.eventually(5*time.Second, "agentctl", "network", "inspect", "blue")
 }
 
-// serveFromMachine does what examples/systemd says, and returns a client on the
-// other host that the service has answered.
+// serveFromMachine does what examples/systemd says, line by line, and returns a
+// client on the other host that the service has answered.
 func serveFromMachine(t *testing.T, l *agenttest.Lab, m *machine) *agenttest.Sandbox {
 	t.Helper()
 	m.write("/srv/index.html", "hello from a service\n")
-	m.write("/etc/systemd/system/hello.service", service)
-	m.copyIn("../../../examples/systemd/web.conf", "/etc/weft/netns/web.conf")
-	m.copyIn("../../../examples/systemd/weft.conf", "/etc/systemd/system/hello.service.d/weft.conf")
-	m.must("systemctl", "daemon-reload")
-	m.must("systemctl", "enable", "--now", "weft-netns@web.service")
-	m.must("systemctl", "add-wants", "weft-netns@web.service", "hello.service")
-	m.must("systemctl", "start", "hello.service")
+	m.write("/etc/systemd/system/nginx.service", service)
+	for _, file := range []string{"web.conf", "weft.conf"} {
+		m.copyIn("../../../examples/systemd/"+file, "/root/"+file)
+	}
+	readme, err := os.ReadFile("../../../examples/systemd/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, commands, _ := strings.Cut(string(readme), "```\n")
+	commands, _, _ = strings.Cut(commands, "```")
+	if !strings.Contains(commands, "systemctl restart nginx.service") {
+		t.Fatalf("the README's commands are:\n%s", commands)
+	}
+	m.must("sh", "-euxc", "cd /root\n"+commands)
+
 	// One that is stopped takes the service along, and brings it back.
 	m.must("systemctl", "stop", "weft-netns@web.service")
 	m.must("systemctl", "start", "weft-netns@web.service")
-	m.eventually(5*time.Second, "systemctl", "is-active", "hello.service")
+	m.eventually(5*time.Second, "systemctl", "is-active", "nginx.service")
 	// What others made is left alone.
 	m.must("ip", "netns", "add", "mine")
 	m.write("/etc/weft/netns/mine.conf", "blue\n")
@@ -113,9 +119,9 @@ func serveFromMachine(t *testing.T, l *agenttest.Lab, m *machine) *agenttest.San
 
 	client, a := l.Host(2).Endpoint("blue", "client")
 	// A namespace that is made again takes the service along.
-	before := m.show("hello.service", "MainPID")
+	before := m.show("nginx.service", "MainPID")
 	m.must("systemctl", "restart", "weft-netns@web.service")
-	m.eventually(5*time.Second, "sh", "-c", "systemctl is-active hello.service && [ $(systemctl show --value -p MainPID hello.service) != "+before+" ]")
+	m.eventually(5*time.Second, "sh", "-c", "systemctl is-active nginx.service && [ $(systemctl show --value -p MainPID nginx.service) != "+before+" ]")
 	for _, name := range []string{"web", "www.blue.weft.internal"} {
 		agenttest.Eventually(t, 5*time.Second, "the service answers as "+name, func() error {
 			r := client.Exec("curl", "-sS", "--max-time", "2", "http://"+name+"/")
@@ -126,7 +132,7 @@ func serveFromMachine(t *testing.T, l *agenttest.Lab, m *machine) *agenttest.San
 		})
 	}
 	// The service itself resolves the names of its network.
-	pid := m.show("hello.service", "MainPID")
+	pid := m.show("nginx.service", "MainPID")
 	if out := m.must("nsenter", "-t", pid, "-m", "-n", "getent", "ahostsv4", "client"); !strings.Contains(out, a.Addr().String()) {
 		t.Errorf("client is %q for the service, want %s", out, a.Addr())
 	}
@@ -186,7 +192,7 @@ func surviveRestarts(t *testing.T, m *machine, client *agenttest.Sandbox) {
 	// Stopped, it is started again by who needs it: systemd kept the socket.
 	again("stop, and a call", "systemctl", "stop", "agentd.service")
 	p.AssertNoLoss(time.Since(start))
-	m.must("systemctl", "is-active", "hello.service", "weft-netns@web.service")
+	m.must("systemctl", "is-active", "nginx.service", "weft-netns@web.service")
 }
 
 // leaveAndJoinAgain shows that the fabric, which a sandboxed agent cannot make,
@@ -194,7 +200,7 @@ func surviveRestarts(t *testing.T, m *machine, client *agenttest.Sandbox) {
 func leaveAndJoinAgain(t *testing.T, l *agenttest.Lab, m *machine) {
 	t.Helper()
 	m.must("systemctl", "stop", "weft-netns@web.service")
-	if m.run("systemctl", "is-active", "hello.service").Code == 0 {
+	if m.run("systemctl", "is-active", "nginx.service").Code == 0 {
 		t.Error("the service runs on without its namespace")
 	}
 	two := l.Host(2)
