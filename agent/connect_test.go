@@ -136,6 +136,20 @@ func TestFlowPortsMoveWithTheirContainer(t *testing.T) {
 	}
 }
 
+// What would break a host, or hide a runtime's own network, is refused.
+func TestFlowTheFabricAndPodmansNetworkAreNotOurs(t *testing.T) {
+	one, _ := connected(t)
+	one.kernel.AddSandbox(flowMachine{}.FabricPath(), 99)
+	_, err := one.Attach(t.Context(), api.AttachRequest{Network: "blue", Netns: "weft", Name: "fab"})
+	if api.KindOf(err) != api.KindMisuse || !strings.Contains(err.Error(), "is the fabric") {
+		t.Errorf("attach of the fabric: %v", err)
+	}
+	_, err = one.NetworkCreate(t.Context(), api.NetworkCreateRequest{Name: "podman"})
+	if api.KindOf(err) != api.KindMisuse || !strings.Contains(err.Error(), "has a meaning of its own") {
+		t.Errorf("network create podman: %v", err)
+	}
+}
+
 func TestFlowConnectOfAVanishedSandbox(t *testing.T) {
 	one, _ := connected(t)
 	one.kernel.RemoveSandbox("/run/sandbox/0")

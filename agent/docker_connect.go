@@ -29,7 +29,11 @@ func (c dockerConnector) Connect(ctx context.Context, r api.ConnectRequest) (api
 	if _, err := parseAliases(r.Aliases); err != nil {
 		return api.Attachment{}, err
 	}
-	got, err := c.engine.Connect(ctx, docker.Connection{Network: n.ID.String(), Container: r.Container, Aliases: r.Aliases, IP: r.IP, MAC: r.MAC})
+	to := docker.Connection{Network: n.ID.String(), Container: r.Container, Aliases: r.Aliases, IP: w.addr}
+	if !w.mac.IsZero() {
+		to.MAC = w.mac[:]
+	}
+	got, err := c.engine.Connect(ctx, to)
 	if err != nil {
 		return api.Attachment{}, err
 	}

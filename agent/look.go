@@ -112,12 +112,13 @@ func (s *session) checkTable() api.Check {
 			beaten = append(beaten, fmt.Sprintf("%s of %s", r.Addrs()[0], memberName(v, r.Host)))
 		}
 	}
+	shared := sharedMACs(v)
 	switch {
 	case len(beaten) > 0:
 		c.State, c.Detail = api.CheckFail, "addresses claimed twice, not programmed: "+strings.Join(beaten, ", ")
 		c.Hint = "agentctl endpoint ls # detach one of each"
-	case len(sharedMACs(v)) > 0:
-		c.State, c.Detail = api.CheckFail, "MAC addresses that two endpoints have: "+strings.Join(sharedMACs(v), ", ")
+	case len(shared) > 0:
+		c.State, c.Detail = api.CheckFail, "MAC addresses that two endpoints have: "+strings.Join(shared, ", ")
 		c.Hint = "agentctl endpoint ls # detach one of each"
 	case !s.snapshot().Complete:
 		c.State, c.Detail = api.CheckWarn, c.Detail+", not every member was read yet"

@@ -21,7 +21,8 @@ type Connection struct {
 	Network   string // Network.ID
 	Container string // name or id, as Docker knows it
 	Aliases   []string
-	IP, MAC   string // empty: any
+	IP        netip.Addr       // IPv4; zero: any
+	MAC       net.HardwareAddr // nil: any
 }
 
 // Connected is a container that the engine has put on a network.
@@ -52,24 +53,13 @@ func (s *Service) Connect(ctx context.Context, r Connection) (Connected, error) 
 	if ok {
 		return Connected{}, api.Errorf(api.KindConflict, "%s is on it already, by Docker's network %s", c.name(), already.name).WithHint("agentctl ps")
 	}
-	if r.MAC != "" && versions.LessThan(on.api.ClientVersion(), macAPI) {
+	if r.MAC != nil && versions.LessThan(on.api.ClientVersion(), macAPI) {
 		return Connected{}, api.Errorf(api.KindMisuse, "--mac %s: this Docker gives one only to a container that it starts; version 25 is the first that can here", r.MAC).
 			WithHint("docker run --network %s --mac-address %s ... # or leave --mac out", on.all[0].name, r.MAC)
 	}
-	settings := &network.EndpointSettings{Aliases: r.Aliases}
-	if r.IP != "" {
-		a, err := netip.ParseAddr(r.IP)
-		if err != nil || !a.Is4() {
-			return Connected{}, api.Errorf(api.KindMisuse, "--ip %q is no IPv4 address", r.IP)
-		}
-		settings.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: a}
-	}
-	if r.MAC != "" {
-		mac, err := net.ParseMAC(r.MAC)
-		if err != nil {
-			return Connected{}, api.Errorf(api.KindMisuse, "--mac %q is no hardware address such as 0e:00:0a:40:00:05", r.MAC)
-		}
-		settings.MacAddress = network.HardwareAddr(mac)
+	settings := &network.EndpointSettings{Aliases: r.Aliases, MacAddress: network.HardwareAddr(r.MAC)}
+	if r.IP.IsValid() {
+		settings.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: r.IP}
 	}
 	if _, err := on.api.NetworkConnect(ctx, on.all[0].id, client.NetworkConnectOptions{Container: r.Container, EndpointConfig: settings}); err != nil {
 		return Connected{}, s.driver.refused.said(err, c.name())
