@@ -300,7 +300,7 @@ func TestLeaderKilledDuringClaims(t *testing.T) {
 	n := c.network(t, "blue", "10.80.0.0/16") // 1024 blocks
 	const hosts, each = 20, 10
 	var mu sync.Mutex
-	owner := map[netip.Prefix]discovery.HostID{}
+	owner, unanswered := map[netip.Prefix]discovery.HostID{}, map[discovery.HostID]int{}
 	var wg sync.WaitGroup
 	var claims atomic.Int32
 	killed := make(chan struct{})
@@ -318,15 +318,16 @@ func TestLeaderKilledDuringClaims(t *testing.T) {
 		wg.Go(func() {
 			for range each {
 				b, err := p.ClaimBlock(t.Context(), n, h.ID, h.Nonce, false, nil)
-				if err != nil {
-					t.Errorf("%s: %v", h.Name, err)
-					continue
-				}
 				mu.Lock()
-				if other, taken := owner[b.Prefix]; taken {
+				if errors.Is(err, pool.ErrUnavailable) {
+					unanswered[h.ID]++ // the election outlasted the call
+				} else if err != nil {
+					t.Errorf("%s: %v", h.Name, err)
+				} else if other, taken := owner[b.Prefix]; taken {
 					t.Errorf("%s for %s and %s", b.Prefix, h.ID, other)
+				} else {
+					owner[b.Prefix] = h.ID
 				}
-				owner[b.Prefix] = h.ID
 				mu.Unlock()
 				if claims.Add(1) == 60 {
 					leader.Kill()
@@ -337,14 +338,26 @@ func TestLeaderKilledDuringClaims(t *testing.T) {
 	}
 	wg.Wait()
 	<-killed
+	t.Logf("%d claims answered, hosts that have some without an answer: %d", len(owner), len(unanswered))
 	all, err := c.first.Blocks(t.Context(), n.ID)
-	if err != nil || len(all) != len(owner) {
-		t.Errorf("%d blocks in the store (%v), %d claimed", len(all), err, len(owner))
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, b := range all {
-		if owner[b.Prefix] != b.Host {
-			t.Errorf("%s belongs to %s in the store, %s claimed it", b.Prefix, b.Host, owner[b.Prefix])
+		holder, claimed := owner[b.Prefix]
+		delete(owner, b.Prefix)
+		switch {
+		case claimed && holder != b.Host:
+			t.Errorf("%s belongs to %s in the store, %s claimed it", b.Prefix, b.Host, holder)
+		case claimed:
+		case unanswered[b.Host] > 0:
+			unanswered[b.Host]-- // the claim was done, its answer lost: ipam adopts the block
+		default:
+			t.Errorf("%s belongs to %s in the store, which did not claim it", b.Prefix, b.Host)
 		}
+	}
+	for b, h := range owner {
+		t.Errorf("%s was claimed by %s, the store does not have it", b, h)
 	}
 
 	t.Run("no quorum", func(t *testing.T) {
@@ -358,8 +371,14 @@ func TestLeaderKilledDuringClaims(t *testing.T) {
 			t.Errorf("took %v, want less than 6 s", took)
 		}
 		others[1].Start(t)
-		if _, err := p.ClaimBlock(t.Context(), n, c.one.ID, 1, false, nil); err != nil {
-			t.Errorf("after the quorum is back: %v", err)
+		for deadline := time.Now().Add(time.Minute); ; {
+			_, err := p.ClaimBlock(t.Context(), n, c.one.ID, 1, false, nil)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, pool.ErrUnavailable) || time.Now().After(deadline) {
+				t.Fatalf("after the quorum is back: %v", err)
+			}
 		}
 	})
 }
