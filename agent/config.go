@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
 
@@ -174,10 +175,27 @@ func Parse(r io.Reader) (Config, error) {
 func decodeRaw(b []byte) (in raw, err error) {
 	err = yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(&in)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return raw{}, errors.New(yaml.FormatError(err, false, true))
+		return raw{}, errors.New(yaml.FormatError(plainly(err), false, true))
 	}
 	return in, nil
 }
+
+// plainly says what belongs in the place of a value that does not fit, where the
+// decoder would name types of Go's.
+func plainly(err error) error {
+	wrong, isType := errors.AsType[*yaml.TypeError](err)
+	large, isLarge := errors.AsType[*yaml.OverflowError](err)
+	switch {
+	case isType:
+		want := map[reflect.Kind]string{reflect.String: "a text", reflect.Bool: "true or false", reflect.Uint16: number, reflect.Slice: "a list"}
+		return &yaml.SyntaxError{Message: "want " + or(want[wrong.DstType.Kind()], "keys and values"), Token: wrong.Token}
+	case isLarge:
+		return &yaml.SyntaxError{Message: "want " + number, Token: large.Token}
+	}
+	return err
+}
+
+const number = "a number from 0 to 65535"
 
 // typed turns the raw values into typed ones, naming the key at fault.
 func (in raw) typed() (Config, error) {

@@ -280,27 +280,6 @@ func TestFlowPruneKeepsWhatIsUsedOrSpared(t *testing.T) {
 	}
 }
 
-func TestUntilReadsWhatDockerReads(t *testing.T) {
-	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
-	for s, want := range map[string]time.Time{
-		"24h":                  now.Add(-24 * time.Hour),
-		"1h30m":                now.Add(-90 * time.Minute),
-		"1769860800":           time.Unix(1769860800, 0),
-		"1769860800.5":         time.UnixMilli(1769860800500),
-		"2026-01-30T12:00:00Z": time.Date(2026, 1, 30, 12, 0, 0, 0, time.UTC),
-		"2026-01-30T12:00:00":  time.Date(2026, 1, 30, 12, 0, 0, 0, time.Local),
-		"2026-01-30T12:00":     time.Date(2026, 1, 30, 12, 0, 0, 0, time.Local),
-		"2026-01-30":           time.Date(2026, 1, 30, 0, 0, 0, 0, time.Local),
-	} {
-		if got, err := parseUntil(s, now); err != nil || !got.Equal(want) {
-			t.Errorf("until=%s is %v, %v, want %v", s, got, err, want)
-		}
-	}
-	if _, err := parseUntil("yesterday", now); api.KindOf(err) != api.KindMisuse {
-		t.Errorf("until=yesterday: %v, want misuse", err)
-	}
-}
-
 func TestDefaultRouteGoesToTheFirstNetworkThatMayHaveIt(t *testing.T) {
 	network := func(id byte, name string, internal bool) discovery.Network {
 		return discovery.Network{ID: discovery.NetworkID{id}, Name: name, Internal: internal}

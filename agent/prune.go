@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"strconv"
 	"strings"
 	"time"
 
@@ -50,7 +49,7 @@ func keptBy(r api.PruneRequest, now time.Time) (func(discovery.Network) bool, er
 	var before time.Time // zero: whenever
 	if r.Until != "" {
 		var err error
-		if before, err = parseUntil(r.Until, now); err != nil {
+		if before, err = api.ParseUntil(r.Until, now); err != nil {
 			return nil, err
 		}
 	}
@@ -77,22 +76,4 @@ func hasLabel(labels map[string]string, want string) bool {
 	key, value, exact := strings.Cut(want, "=")
 	have, ok := labels[key]
 	return ok && (!exact || have == value)
-}
-
-// parseUntil reads a time as Docker's until does: a duration back from now,
-// seconds since 1970, or a date and time, in this host's zone if it names none.
-func parseUntil(s string, now time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(s); err == nil {
-		return now.Add(-d), nil
-	}
-	if sec, err := strconv.ParseFloat(s, 64); err == nil {
-		return time.UnixMilli(int64(sec * 1000)), nil
-	}
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04", time.DateTime, time.DateOnly} {
-		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, api.Errorf(api.KindMisuse, "until=%s is no time", s).
-		WithHint("agentctl network prune --filter until=24h")
 }

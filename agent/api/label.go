@@ -3,14 +3,19 @@ package api
 import (
 	"bytes"
 	"strings"
+	"unicode/utf8"
 )
 
 // Label makes the DNS label that an endpoint is known by out of a name that a
 // container runtime allows: in lower case, cut to 63 bytes, with a hyphen for
-// every byte that cannot stand in a label. It is empty when nothing is left.
+// every character that cannot stand in a label. It is empty when nothing is left,
+// and for a name with letters beyond ASCII, of which nobody would guess the rest.
 func Label(name string) string {
 	b := []byte(strings.ToLower(name))
 	for i, c := range b {
+		if c >= utf8.RuneSelf {
+			return ""
+		}
 		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
 			b[i] = '-'
 		}

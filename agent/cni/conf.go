@@ -157,8 +157,12 @@ func oneIP(ips []string) (string, error) {
 	if len(ips) > 1 {
 		return "", badConf("ips: an endpoint has one address in this release, not "+strings.Join(ips, " and "), "")
 	}
-	text, _, _ := strings.Cut(ips[0], "/")
-	a, err := netip.ParseAddr(text)
+	a, err := netip.ParseAddr(ips[0])
+	if strings.Contains(ips[0], "/") {
+		var p netip.Prefix
+		p, err = netip.ParsePrefix(ips[0])
+		a = p.Addr()
+	}
 	if err != nil {
 		return "", badConf(fmt.Sprintf("ips: %q is no IP address", ips[0]), "")
 	}

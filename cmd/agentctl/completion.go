@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -108,6 +109,15 @@ func (a *app) completeFirst(list lister) cobra.CompletionFunc {
 		}
 		return a.complete(list)(cmd, args, word)
 	}
+}
+
+// completeNetns offers the named namespaces of this host, and paths.
+func completeNetns(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+	if strings.Contains(word, "/") {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	named, _ := os.ReadDir("/run/netns")
+	return mapped(named, os.DirEntry.Name), cobra.ShellCompDirectiveNoFileComp
 }
 
 // completeConnect offers networks, then the containers of this host.

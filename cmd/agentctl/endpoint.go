@@ -35,8 +35,12 @@ address, and the endpoint sees theirs.`,
 			if err := out.check(cmd); err != nil {
 				return err
 			}
-			r.Network, r.Labels = args[0], labelMap(labels)
+			r.Network = args[0]
 			if err := checkAttach(cmd, r); err != nil {
+				return err
+			}
+			var err error
+			if r.Labels, err = labelMap(cmd, labels); err != nil {
 				return err
 			}
 			return a.call(cmd, shortCall, func(ctx context.Context, agent api.Service) error {
@@ -64,6 +68,7 @@ address, and the endpoint sees theirs.`,
 	f.BoolVar(&r.NoDefaultRoute, "no-default-route", false, "route only the subnet through the interface")
 	f.StringArrayVar(&labels, "label", nil, "note `KEY=VALUE` on the endpoint, on this host alone")
 	out.addFlags(cmd, "table")
+	cmd.RegisterFlagCompletionFunc("netns", completeNetns)
 	return cmd
 }
 

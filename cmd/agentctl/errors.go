@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/weft-net/weft/agent/api"
 )
@@ -77,6 +78,22 @@ func misuse(cmd *cobra.Command, format string, args ...any) *api.Error {
 		return api.Errorf(api.KindMisuse, "%s", why)
 	}
 	return api.Errorf(api.KindMisuse, "%s: %s", verb(cmd), why)
+}
+
+// flagError says what a flag takes, where pflag would say why Go cannot read it.
+func flagError(cmd *cobra.Command, err error) error {
+	bad, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
+		return misuse(cmd, "%v", err)
+	}
+	want := map[string]string{
+		"int": "a number", "uint16": "a number from 0 to 65535",
+		"duration": "a time such as 10s or 2m", "bool": "true or false",
+	}[bad.GetFlag().Value.Type()]
+	if want == "" {
+		return misuse(cmd, "%v", err)
+	}
+	return misuse(cmd, "--%s %s: want %s", bad.GetFlag().Name, bad.GetValue(), want)
 }
 
 // fileError is the error of a file that the user named.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -68,7 +70,7 @@ var networkMatchers = map[string]matcher[api.Network]{
 	"id":       text(func(n api.Network) string { return n.ID }),
 	"driver":   word(func(n api.Network) string { return n.Driver }),
 	"scope":    word(func(n api.Network) string { return n.Scope }),
-	"type":     word(func(api.Network) string { return "custom" }),
+	"type":     oneOf(func(api.Network) string { return "custom" }, "custom", "builtin"),
 	"label":    labels(func(n api.Network) map[string]string { return n.Labels }),
 	"internal": yesNo(func(n api.Network) bool { return n.Internal }),
 	"dangling": yesNo(unused),
@@ -90,7 +92,7 @@ var endpointMatchers = map[string]matcher[api.Endpoint]{
 	"network": word(func(e api.Endpoint) string { return e.Network }),
 	"host":    word(func(e api.Endpoint) string { return e.Host }),
 	"runtime": word(func(e api.Endpoint) string { return e.Runtime }),
-	"status":  word(func(e api.Endpoint) string { return e.Status }),
+	"status":  oneOf(func(e api.Endpoint) string { return e.Status }, "live", "suspended", "pending"),
 	"label":   labels(func(e api.Endpoint) map[string]string { return e.Labels }),
 }
 
@@ -113,6 +115,18 @@ func word[T any](field func(T) string) matcher[T] {
 	return matcher[T]{match: func(row T, v string) bool { return field(row) == v }}
 }
 
+// oneOf matches a whole field that has one of a few values.
+func oneOf[T any](field func(T) string, values ...string) matcher[T] {
+	m := word(field)
+	m.check = func(v string) error {
+		if slices.Contains(values, v) {
+			return nil
+		}
+		return fmt.Errorf("want one of %s", strings.Join(values, ", "))
+	}
+	return m
+}
+
 // yesNo matches a property.
 func yesNo[T any](property func(T) bool) matcher[T] {
 	return matcher[T]{
@@ -121,29 +135,46 @@ func yesNo[T any](property func(T) bool) matcher[T] {
 			return err == nil && property(row) == want
 		},
 		check: func(v string) error {
-			_, err := strconv.ParseBool(v)
-			return err
+			if _, err := strconv.ParseBool(v); err != nil {
+				return errors.New("want true or false")
+			}
+			return nil
 		},
 	}
 }
 
 // labels matches KEY, or KEY=VALUE.
 func labels[T any](of func(T) map[string]string) matcher[T] {
-	return matcher[T]{every: true, match: func(row T, v string) bool {
-		key, want, exact := strings.Cut(v, "=")
-		have, ok := of(row)[key]
-		return ok && (!exact || have == want)
-	}}
+	return matcher[T]{
+		every: true,
+		match: func(row T, v string) bool {
+			key, want, exact := strings.Cut(v, "=")
+			have, ok := of(row)[key]
+			return ok && (!exact || have == want)
+		},
+		check: labelKey,
+	}
+}
+
+// labelKey checks that KEY or KEY=VALUE has a key.
+func labelKey(w string) error {
+	if w == "" || w[0] == '=' {
+		return errors.New("want KEY or KEY=VALUE")
+	}
+	return nil
 }
 
 // labelMap splits the words of --label. Docker takes one without a value.
-func labelMap(words []string) map[string]string {
+func labelMap(cmd *cobra.Command, words []string) (map[string]string, error) {
 	m := map[string]string{}
 	for _, w := range words {
+		if err := labelKey(w); err != nil {
+			return nil, misuse(cmd, "--label %s: %v", w, err)
+		}
 		key, value, _ := strings.Cut(w, "=")
 		m[key] = value
 	}
-	return m
+	return m, nil
 }
 
 // labelWords writes labels as they are typed.

@@ -83,8 +83,8 @@ func (f *createFlags) fill(cmd *cobra.Command, r *api.NetworkCreateRequest) erro
 	if r.Options, err = pairs(f.options); err != nil {
 		return misuse(cmd, "-o %v, want KEY=VALUE: -o is a driver option here, the form of the answer is --format", err)
 	}
-	r.Labels = labelMap(f.labels)
-	return nil
+	r.Labels, err = labelMap(cmd, f.labels)
+	return err
 }
 
 // pairs splits KEY=VALUE words.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -64,9 +65,14 @@ func pruneRequest(cmd *cobra.Command, filters []string) (api.PruneRequest, error
 		key, value, ok := strings.Cut(f, "=")
 		switch {
 		case ok && key == "until" && r.Until == "":
+			if _, err := api.ParseUntil(value, time.Now()); err != nil {
+				return r, misuse(cmd, "--filter %v", err)
+			}
 			r.Until = value
 		case ok && key == "until":
 			return r, misuse(cmd, "--filter %s: a second until", f)
+		case ok && (key == "label" || key == "label!") && labelKey(value) != nil:
+			return r, misuse(cmd, "--filter %s: %v", f, labelKey(value))
 		case ok && key == "label":
 			r.Labels = append(r.Labels, value)
 		case ok && key == "label!":

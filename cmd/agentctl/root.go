@@ -35,14 +35,15 @@ degraded, 2 misuse, 3 agent unreachable, 4 not found, 5 conflict or in use,
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return misuse(cmd, "%v", err) })
+	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().StringVar(&a.socket, "socket", "", "the agent's socket, a `PATH` (default WEFT_SOCKET, else "+api.DefaultSocket+")")
 	root.PersistentFlags().DurationVar(&a.timeout, "timeout", 0, "give up after this `DURATION`, such as 10s or 2m (default by command, 30s for most)")
+	man := manpage.Book{Program: "agentctl", Section: 1, Version: api.Release, SeeAlso: []string{"agentd(8)"}}.Command()
+	man.Args = wants(1, 1, "a DIR")
 	root.AddCommand(
 		newInit(a), newJoin(a), newLeave(a), newMembers(a), newStatus(a), newDoctor(a),
 		newNetwork(a), newAttach(a), newDetach(a), newEndpoint(a), newPS(a),
-		newDNS(a), newDocker(a), newFabric(a), newVersion(a), newCompletion(a),
-		manpage.Book{Program: "agentctl", Section: 1, Version: api.Release, SeeAlso: []string{"agentd(8)"}}.Command(),
+		newDNS(a), newDocker(a), newFabric(a), newVersion(a), newCompletion(a), man,
 	)
 	root.SetHelpCommand(newHelp())
 	root.SetUsageTemplate(usage)

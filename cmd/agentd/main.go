@@ -122,11 +122,14 @@ func (v *keyValue) String() string     { return v.text }
 func (v *keyValue) Set(s string) error { v.text = s; return nil }
 func (v *keyValue) Type() string       { return v.takes }
 
-func oneFile(cmd *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return misuse{fmt.Errorf("%s: want one FILE, got %d", verb(cmd), len(args))}
+// one checks that a command has one argument.
+func one(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return misuse{fmt.Errorf("%s: want one %s, got %d", verb(cmd), name, len(args))}
+		}
+		return nil
 	}
-	return nil
 }
 
 // verb is the command without the program: "config check".
@@ -226,7 +229,7 @@ func configCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	config.AddCommand(
 		&cobra.Command{
-			Use: "check FILE", Short: "Say what is wrong with a configuration file", Args: oneFile,
+			Use: "check FILE", Short: "Say what is wrong with a configuration file", Args: one("FILE"),
 			Example: "  agentd config check /etc/weft/agentd.yaml",
 			RunE: func(cmd *cobra.Command, args []string) error {
 				if _, err := agent.Load(args[0], nil); err != nil {
@@ -259,6 +262,7 @@ func manCommand() *cobra.Command {
 	see := []string{"agentctl(1)", "agentd.yaml(5)", "weft-netns@.service(8)"}
 	cmd := manpage.Book{Program: "agentd", Section: 8, Version: agent.Version, SeeAlso: see}.Command()
 	pages := cmd.RunE
+	cmd.Args = one("DIR")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		yaml := manpage.File("agentd.yaml", 5, agent.Version, "configuration of the weft agent",
 			"agentd(8) reads /etc/weft/agentd.yaml when systemd starts it. Below is every key with its default;\n"+

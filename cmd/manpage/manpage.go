@@ -37,9 +37,10 @@ func (b Book) Write(cmd *cobra.Command, dir string) error {
 }
 
 // Command is the hidden command `man DIR`, which writes the pages of its root.
+// That there is one argument is for the program to check, in its own words.
 func (b Book) Command() *cobra.Command {
 	return &cobra.Command{
-		Use: "man DIR", Hidden: true, Args: cobra.ExactArgs(1),
+		Use: "man DIR", Hidden: true,
 		Short:   "Write the manual pages",
 		Long:    "Write the manual pages of every command into a directory.",
 		Example: fmt.Sprintf("  %s man /usr/local/share/man/man%d", b.Program, b.Section),
