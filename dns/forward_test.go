@@ -96,9 +96,11 @@ func first(m *miekg.Msg) string {
 	return m.Answer[0].(*miekg.A).A.String()
 }
 
+// prompt is before the next upstream is tried, and long for a machine that is busy.
+const prompt = 290 * time.Millisecond
+
 func TestForwarded(t *testing.T) {
 	const good, bad = "203.0.113.5", "203.0.113.6"
-	const prompt = 290 * time.Millisecond // before the next upstream is tried
 	for _, tt := range []struct {
 		name     string
 		ups      func(t *testing.T) []*testUpstream
@@ -120,7 +122,7 @@ func TestForwarded(t *testing.T) {
 			return []*testUpstream{startUpstream(t, rcodeWith(miekg.RcodeRefused))}
 		}, "REFUSED", 0, prompt},
 		{"nobody listens", func(t *testing.T) []*testUpstream { return []*testUpstream{nowhere(t), nowhere(t)} }, "SERVFAIL", 0, prompt},
-		{"both are silent", func(t *testing.T) []*testUpstream { return []*testUpstream{silent(t), silent(t)} }, "SERVFAIL", 4 * time.Second, 4600 * time.Millisecond},
+		{"both are silent", func(t *testing.T) []*testUpstream { return []*testUpstream{silent(t), silent(t)} }, "SERVFAIL", 4 * time.Second, 5 * time.Second},
 		{"none is known", func(*testing.T) []*testUpstream { return nil }, "SERVFAIL", 0, prompt},
 		{"a lost datagram is sent again", func(t *testing.T) []*testUpstream {
 			var n atomic.Int64
@@ -129,7 +131,7 @@ func TestForwarded(t *testing.T) {
 					_ = w.WriteMsg(answerWith(q, good))
 				}
 			})}
-		}, good, time.Second, 1200 * time.Millisecond},
+		}, good, time.Second, 1500 * time.Millisecond},
 		{"truncated answers are asked for over TCP", func(t *testing.T) []*testUpstream {
 			return []*testUpstream{startUpstream(t, func(w miekg.ResponseWriter, q *miekg.Msg) {
 				m := answerWith(q, good)
@@ -180,7 +182,7 @@ func TestSilentUpstreamIsAskedLastForAWhile(t *testing.T) {
 	exchange(t, conn, "a.example", time.Second)
 	for i := range 50 {
 		start := time.Now()
-		if m := exchange(t, conn, fmt.Sprintf("n%d.example", i), time.Second); rcode(m) != "NOERROR" || time.Since(start) > 150*time.Millisecond {
+		if m := exchange(t, conn, fmt.Sprintf("n%d.example", i), time.Second); rcode(m) != "NOERROR" || time.Since(start) > prompt {
 			t.Fatalf("%s after %s", rcode(m), time.Since(start))
 		}
 	}
@@ -268,7 +270,7 @@ func TestLoopEndsInItself(t *testing.T) {
 	back.Store(&s.addr)
 	start := time.Now()
 	m := exchange(t, s.dial(t, "udp"), "example.com", 6*time.Second)
-	if took := time.Since(start); rcode(m) != "SERVFAIL" || took > 4600*time.Millisecond {
+	if took := time.Since(start); rcode(m) != "SERVFAIL" || took > 5*time.Second {
 		t.Errorf("%s after %s", rcode(m), took)
 	}
 	if n := up.asked.Load(); n > 6 {
@@ -286,7 +288,7 @@ func TestTooManyQueriesInFlightFailAtOnce(t *testing.T) {
 	for _, network := range []string{"udp", "tcp"} {
 		start := time.Now()
 		m := exchange(t, s.dial(t, network), "example.com", time.Second, func(m *miekg.Msg) { m.SetEdns0(1232, false) })
-		if rcode(m) != "SERVFAIL" || time.Since(start) > 100*time.Millisecond {
+		if rcode(m) != "SERVFAIL" || time.Since(start) > prompt {
 			t.Errorf("%s: %s after %s", network, rcode(m), time.Since(start))
 		}
 		if m := exchange(t, s.dial(t, network), "web", time.Second); rcode(m) != "NOERROR" {
