@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/config"
 )
 
 // Version is this release's, as `agentctl version` and members print it.
@@ -24,7 +25,7 @@ const Version = api.Release
 // Agent is one member of the overlay, or a host that may become one. It
 // implements api.Service.
 type Agent struct {
-	cfg   Config
+	cfg   config.Config
 	log   *slog.Logger
 	parts Parts
 	nonce uint64 // of this start
@@ -43,7 +44,7 @@ type Agent struct {
 var _ api.Service = (*Agent)(nil)
 
 // Assemble makes an agent of given parts. Nothing is opened before Run.
-func Assemble(cfg Config, p Parts, log *slog.Logger) *Agent {
+func Assemble(cfg config.Config, p Parts, log *slog.Logger) *Agent {
 	var b [8]byte
 	_, _ = rand.Read(b[:])
 	a := &Agent{cfg: cfg, log: log, parts: p, nonce: binary.BigEndian.Uint64(b[:]),

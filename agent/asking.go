@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/docker/setup"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/dns"
@@ -38,9 +39,9 @@ const stubResolvConf = "/run/systemd/resolve/resolv.conf"
 func (p planner) questions() overlay.Questions {
 	q := overlay.Questions{Address: p.own.Asking.Address}
 	switch p.cfg.DNS.Intercept {
-	case InterceptAll:
+	case config.InterceptAll:
 		q.All = true
-	case InterceptUpstreams:
+	case config.InterceptUpstreams:
 		q.Redirected = p.own.Asking.Resolvers
 	}
 	return q
@@ -138,8 +139,8 @@ func (s *session) lookAsking() {
 	addrs := append(resolvers(s.cfg.DNS.ResolvConf), resolvers(stubResolvConf)...)
 	s.setResolvers(hostResolvers, append(addrs, dockerFallback...))
 	search := searchDomains(s.cfg.DNS.ResolvConf)
-	address := s.cfg.DNS.Address == AddressOn
-	if s.cfg.DNS.Address == AddressAuto {
+	address := s.cfg.DNS.Address == config.AddressOn
+	if s.cfg.DNS.Address == config.AddressAuto {
 		address = listed(setup.File)
 	}
 	s.mu.Lock()

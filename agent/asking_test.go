@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/docker/setup"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/dns"
@@ -18,13 +19,13 @@ import (
 func TestPlanQuestions(t *testing.T) {
 	resolver := netip.MustParseAddr("192.0.2.53")
 	for _, tt := range []struct {
-		intercept Intercept
+		intercept config.Intercept
 		want      overlay.Questions
 		arrive    bool // at addresses of the gateway port
 	}{
-		{InterceptUpstreams, overlay.Questions{Redirected: []netip.Addr{resolver}, Address: true}, true},
-		{InterceptAll, overlay.Questions{All: true, Address: true}, true},
-		{InterceptOff, overlay.Questions{Address: true}, false},
+		{config.InterceptUpstreams, overlay.Questions{Redirected: []netip.Addr{resolver}, Address: true}, true},
+		{config.InterceptAll, overlay.Questions{All: true, Address: true}, true},
+		{config.InterceptOff, overlay.Questions{Address: true}, false},
 	} {
 		cfg, snap, own := planned()
 		cfg.DNS.Intercept = tt.intercept
@@ -34,18 +35,18 @@ func TestPlanQuestions(t *testing.T) {
 		self.Runtime = runtimeHost
 		own.Locals = append(own.Locals, Local{Endpoint: self})
 		st, zone := plan(cfg, snap, own)
-		if diff := cmp.Diff(tt.want, st.Questions, configDiff); diff != "" {
+		if diff := cmp.Diff(tt.want, st.Questions, addrDiff); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.intercept, diff)
 		}
 		var want []netip.Addr
 		if tt.arrive { // the kernel redirects to the port's first address, be it the gateway or the host's own
 			want = []netip.Addr{netip.MustParseAddr("10.64.0.1"), netip.MustParseAddr("10.64.0.9")}
 		}
-		if diff := cmp.Diff(want, zone.Networks[0].Redirected, configDiff); diff != "" {
+		if diff := cmp.Diff(want, zone.Networks[0].Redirected, addrDiff); diff != "" {
 			t.Errorf("%s: blue's addresses for redirected questions (-want +got):\n%s", tt.intercept, diff)
 		}
 		bridged := dns.Client{Addr: netip.MustParseAddr("172.18.0.2"), Networks: []string{"blue", "green"}}
-		if got := zone.Clients[len(zone.Clients)-1]; !cmp.Equal(got, bridged, configDiff) {
+		if got := zone.Clients[len(zone.Clients)-1]; !cmp.Equal(got, bridged, addrDiff) {
 			t.Errorf("%s: from another bridge asks %+v, want %+v", tt.intercept, got, bridged)
 		}
 		if zone.Address.String() != setup.Address || !cmp.Equal(zone.Search, []string{"corp.test"}) {
@@ -60,14 +61,14 @@ func TestResolversOfAllSources(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &session{wake: make(chan struct{}, 1), resolvers: map[string][]netip.Addr{}, bridged: map[discovery.EndpointID][]netip.Addr{}}
-	s.cfg.DNS = DNSConfig{ResolvConf: conf, Address: AddressOn}
+	s.cfg.DNS = config.DNS{ResolvConf: conf, Address: config.AddressOn}
 	s.lookAsking()
 	own := netip.MustParseAddr("198.51.100.53")
 	s.setResolvers("a container", []netip.Addr{own, netip.MustParseAddr("127.0.0.1"), {}})
 	s.setBridged(discovery.EndpointID{1}, []netip.Addr{netip.MustParseAddr("172.18.0.2")})
 	a := s.asking()
 	want := append([]netip.Addr{}, dockerFallback[1], dockerFallback[0], netip.MustParseAddr("192.0.2.53"), own)
-	if diff := cmp.Diff(want, a.Resolvers[:4], configDiff); diff != "" {
+	if diff := cmp.Diff(want, a.Resolvers[:4], addrDiff); diff != "" {
 		t.Errorf("resolvers (-want +got):\n%s", diff)
 	}
 	if !a.Address || !cmp.Equal(a.Search, []string{"corp.test"}) || len(a.Bridged) != 1 {
@@ -109,15 +110,15 @@ func TestDockerCheck(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		facts setup.Facts
-		cfg   DNSConfig
+		cfg   config.DNS
 		used  bool
 		want  string
 	}{
-		{"redirected", fine, DNSConfig{}, true, api.CheckOK},
-		{"out of reach", stub, DNSConfig{}, true, api.CheckFail},
-		{"out of reach, and nobody there", stub, DNSConfig{}, false, api.CheckWarn},
-		{"set up", set, DNSConfig{Intercept: InterceptOff}, true, api.CheckOK},
-		{"set up, and switched off here", set, DNSConfig{Address: AddressOff}, true, api.CheckFail},
+		{"redirected", fine, config.DNS{}, true, api.CheckOK},
+		{"out of reach", stub, config.DNS{}, true, api.CheckFail},
+		{"out of reach, and nobody there", stub, config.DNS{}, false, api.CheckWarn},
+		{"set up", set, config.DNS{Intercept: config.InterceptOff}, true, api.CheckOK},
+		{"set up, and switched off here", set, config.DNS{Address: config.AddressOff}, true, api.CheckFail},
 	} {
 		c := dockerCheck(tt.facts, tt.cfg, tt.used)
 		if c.State != tt.want || c.Detail == "" || (c.Hint == "") != (tt.want == api.CheckOK) {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,7 +40,7 @@ type wantedEndpoint struct {
 // with it.
 func (s *session) checkAttach(ctx context.Context, r api.AttachRequest) (wantedEndpoint, error) {
 	w := wantedEndpoint{name: strings.ToLower(r.Name), ifname: r.Ifname, noRoute: r.NoDefaultRoute, labels: r.Labels,
-		runtime: or(r.Runtime, runtimeNetns), container: r.Container}
+		runtime: cmp.Or(r.Runtime, runtimeNetns), container: r.Container}
 	if why := s.forgottenBy(); why != "" {
 		return w, api.Errorf(api.KindConflict, "this host was taken out of the cluster: %s", why).
 			WithHint("agentctl join ADDRESS --token-file FILE --replace")
@@ -47,7 +48,7 @@ func (s *session) checkAttach(ctx context.Context, r api.AttachRequest) (wantedE
 	if s.isLeaving() {
 		return w, api.Errorf(api.KindConflict, "this host is leaving the cluster").WithHint("agentctl join ADDRESS --token-file FILE # once it has left")
 	}
-	if !validLabel(w.name) {
+	if !api.ValidLabel(w.name) {
 		return w, api.Errorf(api.KindMisuse, "%q is no DNS label: letters, digits, - and _, at most 63", r.Name).
 			WithHint("agentctl attach --help # a --name such as web-1")
 	}

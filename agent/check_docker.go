@@ -7,12 +7,13 @@ import (
 	"strings"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/docker/setup"
 )
 
 // lookDocker reads where Docker's containers ask for names; nil on a host without
 // Docker.
-func lookDocker(ctx context.Context, cfg Config) (*api.Docker, setup.Facts, error) {
+func lookDocker(ctx context.Context, cfg config.Config) (*api.Docker, setup.Facts, error) {
 	f, err := setup.Look(ctx, setup.Paths{Socket: cfg.Docker.Socket, File: setup.File, ResolvConf: cfg.DNS.ResolvConf})
 	if err == nil && f.Version == "" && !f.Listed() {
 		return nil, f, nil
@@ -48,7 +49,7 @@ func (a *Agent) checkDockerLeaves(s *session, r api.LeaveRequest) error {
 	slices.Sort(kept)
 	switch {
 	case r.Purge || a.docker == nil:
-	case listed(setup.File) && s.cfg.DNS.Address != AddressOff:
+	case listed(setup.File) && s.cfg.DNS.Address != config.AddressOff:
 		return api.Errorf(api.KindConflict, "Docker sends its containers to %s, where nobody answers once this host has left", setup.Address).
 			WithHint("agentctl docker setup --undo # then systemctl restart docker\nagentctl leave --purge # all the same")
 	case len(kept) > 0 && !a.docker.Found():
@@ -94,11 +95,11 @@ const checkDockerName = "docker-dns"
 
 // dockerCheck judges the facts. Where no container is on one of our networks yet
 // it only warns.
-func dockerCheck(f setup.Facts, cfg DNSConfig, used bool) api.Check {
+func dockerCheck(f setup.Facts, cfg config.DNS, used bool) api.Check {
 	c := api.Check{Name: checkDockerName, State: api.CheckOK}
 	var ok bool
-	c.Detail, ok = f.Reach(cfg.Intercept != InterceptOff)
-	if f.Listed() && cfg.Address == AddressOff {
+	c.Detail, ok = f.Reach(cfg.Intercept != config.InterceptOff)
+	if f.Listed() && cfg.Address == config.AddressOff {
 		c.Detail, ok = "daemon.json sends containers to "+setup.Address+", and dns_address is off", false
 	}
 	if ok {

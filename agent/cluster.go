@@ -102,7 +102,7 @@ func (s *session) meta() pool.Meta {
 // takeMeta lets the cluster's record win over this host's configuration.
 func (s *session) takeMeta(m pool.Meta) {
 	s.cluster.take(m)
-	s.cfg.adopt(s.cluster, s.log)
+	s.cluster.overrule(&s.cfg, s.log)
 }
 
 // take puts in what the cluster's record says.

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/discovery"
 )
 
@@ -47,8 +49,8 @@ type conflistPlugin struct {
 
 const conflistOwner = "agentd"
 
-func newConflists(cfg Config, log *slog.Logger) *conflists {
-	return &conflists{dir: cfg.conflistDir(), socket: cfg.Socket(), log: log}
+func newConflists(cfg config.Config, log *slog.Logger) *conflists {
+	return &conflists{dir: cfg.ConflistDir(), socket: cfg.Socket(), log: log}
 }
 
 // wanted is the file of a network.
@@ -153,7 +155,7 @@ func (c *conflists) ours(file []byte) bool {
 		return false
 	}
 	p := l.Plugins[0]
-	return p.Type == "weft" && p.ManagedBy == conflistOwner && or(p.Socket, api.DefaultSocket) == c.socket
+	return p.Type == "weft" && p.ManagedBy == conflistOwner && cmp.Or(p.Socket, api.DefaultSocket) == c.socket
 }
 
 // keepConflists follows the networks until ctx ends. The files stay: what was

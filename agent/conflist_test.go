@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/discovery"
 )
 
@@ -82,21 +83,21 @@ func TestConflistsOfOthersStay(t *testing.T) {
 }
 
 func TestConflistsAreKeptByTheMachinesAgentOnly(t *testing.T) {
-	cfg := Default()
-	if got := cfg.conflistDir(); got != "/etc/cni/net.d" {
+	cfg := config.Default()
+	if got := cfg.ConflistDir(); got != "/etc/cni/net.d" {
 		t.Errorf("default: %q", got)
 	}
 	cfg.RunDir = "/tmp/run"
-	if got := cfg.conflistDir(); got != "" {
+	if got := cfg.ConflistDir(); got != "" {
 		t.Errorf("another run directory: %q", got)
 	}
 	cfg.CNIConf = "/tmp/net.d"
-	if got := cfg.conflistDir(); got != "/tmp/net.d" {
+	if got := cfg.ConflistDir(); got != "/tmp/net.d" {
 		t.Errorf("given: %q", got)
 	}
-	cfg = Default()
+	cfg = config.Default()
 	cfg.CNIConf = "none"
-	if got := cfg.conflistDir(); got != "" {
+	if got := cfg.ConflistDir(); got != "" {
 		t.Errorf("none: %q", got)
 	}
 }

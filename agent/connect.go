@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +45,7 @@ func (s *session) connect(ctx context.Context, r api.ConnectRequest) (api.Attach
 		return api.Attachment{}, err
 	}
 	if ask != nil {
-		r.Container = or(l.Container, r.Container)
+		r.Container = cmp.Or(l.Container, r.Container)
 		out, err := ask.Connect(ctx, r)
 		return out, unknownToRuntime(r.Container, err)
 	}
@@ -82,7 +83,7 @@ func (s *session) disconnect(ctx context.Context, r api.DisconnectRequest) error
 	}
 	l, ask, err := s.container(r.Container)
 	if err == nil && ask != nil {
-		r.Container = or(l.Container, r.Container)
+		r.Container = cmp.Or(l.Container, r.Container)
 		err = unknownToRuntime(r.Container, ask.Disconnect(ctx, r))
 	} else if err == nil {
 		err = s.disconnectLocal(ctx, n, l)

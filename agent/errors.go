@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
@@ -63,7 +64,7 @@ var remedies = []struct {
 	{pool.ErrExists, api.KindConflict, "agentctl network ls"},
 	{pool.ErrForgotten, api.KindConflict, "agentctl join ADDRESS --token-file FILE --replace"},
 	{pool.ErrNoCluster, api.KindConflict, "agentctl init"},
-	{ErrConfig, api.KindMisuse, "agentd config print-default # shows every key with its form"},
+	{config.ErrInvalid, api.KindMisuse, "agentd config print-default # shows every key with its form"},
 	{errDataDirTaken, api.KindConflict, "agentd --data-dir DIR --run-dir DIR # of its own; or stop the other agent"},
 	{errOtherMachine, api.KindConflict, "agentctl init --consul http://ADDRESS:8500 # on the first host: several machines share a Consul"},
 	{gossip.ErrWrongKey, api.KindConflict, "agentctl join ADDRESS --token-file FILE # with the token that agentctl init left on a host of that cluster"},

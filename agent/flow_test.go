@@ -18,6 +18,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/discoverytest"
 	"github.com/weft-net/weft/discovery/gossip"
@@ -84,7 +85,7 @@ func (f *flow) host(n byte) *flowHost {
 }
 
 func (h *flowHost) start() {
-	cfg := Default()
+	cfg := config.Default()
 	cfg.Name, cfg.Advertise, cfg.RunDir, cfg.DataDir = h.name, h.addr, h.dir, h.dir
 	cfg.Store.Embedded = strings.TrimSuffix(h.file, ".db")
 	log := slog.New(slog.DiscardHandler)
@@ -111,7 +112,7 @@ func (h *flowHost) parts(log *slog.Logger) Parts {
 	return Parts{
 		Names: &h.names, Host: flowMachine{h},
 		OpenOverlay: func() (Overlay, error) { return flowKernel{overlay.New(h.kernel, "weft", log), h}, h.noKernel },
-		OpenPool: func(_ StoreConfig, _, cluster string) (Pool, EmbeddedStore, error) {
+		OpenPool: func(_ config.Store, _, cluster string) (Pool, EmbeddedStore, error) {
 			p, err := opened[Pool](pool.New(pool.Config{HTTPClient: h.store.Client(), Cluster: cluster, Log: log}))
 			if h.odd != nil {
 				p = h.odd(p)

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"time"
+
+	"github.com/weft-net/weft/agent/config"
 )
 
 // follow keeps up with the host's address when the configuration names none: once
@@ -87,7 +89,7 @@ func (a *Agent) moveTo(ctx context.Context, next netip.Addr) error {
 }
 
 // config is the configuration with the address that is in use.
-func (a *Agent) config() Config {
+func (a *Agent) config() config.Config {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.cfg

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"time"
@@ -77,13 +78,13 @@ type stationHolder struct {
 func (s *session) holderOf(of station) (stationHolder, bool) {
 	for _, l := range s.journal.all() {
 		if l.Endpoint.Network == of.network && l.Endpoint.MAC == of.mac {
-			return stationHolder{who: or(l.Endpoint.Name, l.Endpoint.ID.String()), host: s.host.Name, here: true}, true
+			return stationHolder{who: cmp.Or(l.Endpoint.Name, l.Endpoint.ID.String()), host: s.host.Name, here: true}, true
 		}
 	}
 	v := s.directory.View()
 	for _, r := range v.Endpoints {
 		if r.Network == of.network && r.MAC == of.mac && r.Host != v.Self {
-			return stationHolder{who: or(r.Name, r.ID.String()), host: memberName(v, r.Host), suspended: r.Status == discovery.EndpointSuspended}, true
+			return stationHolder{who: cmp.Or(r.Name, r.ID.String()), host: memberName(v, r.Host), suspended: r.Status == discovery.EndpointSuspended}, true
 		}
 	}
 	return stationHolder{}, false
@@ -103,8 +104,8 @@ func sharedMACs(v discovery.View) (all []string) {
 	for _, r := range v.Endpoints {
 		of := station{r.Network, r.MAC}
 		if o, ok := first[of]; ok && !r.Beaten && !o.Beaten {
-			all = append(all, r.MAC.String()+" of "+or(o.Name, o.ID.String())+" on "+memberName(v, o.Host)+
-				" and "+or(r.Name, r.ID.String())+" on "+memberName(v, r.Host))
+			all = append(all, r.MAC.String()+" of "+cmp.Or(o.Name, o.ID.String())+" on "+memberName(v, o.Host)+
+				" and "+cmp.Or(r.Name, r.ID.String())+" on "+memberName(v, r.Host))
 			continue
 		}
 		if !r.Beaten {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -11,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/config"
 )
 
 // tokenFile is where init and join leave the token, in the data directory.
@@ -95,18 +97,18 @@ func (a *Agent) resumeInit() (api.InitResult, error) {
 func (a *Agent) newCluster(r api.InitRequest) (clusterFile, error) {
 	c := clusterFile{
 		Schema: schema, Keys: [][]byte{make([]byte, 32)},
-		Consul: or(r.Consul, a.cfg.Store.Consul), Prefix: a.cfg.Store.Prefix,
+		Consul: cmp.Or(r.Consul, a.cfg.Store.Consul), Prefix: a.cfg.Store.Prefix,
 	}
 	var id [16]byte
 	_, _ = rand.Read(id[:])
 	_, _ = rand.Read(c.Keys[0])
 	c.ID = hex.EncodeToString(id[:])
 	changed := a.config()
-	changed.Profile = or(r.Profile, a.cfg.Profile)
-	changed.Ports = PortConfig{
-		Gossip:    or(r.GossipPort, a.cfg.Ports.Gossip),
-		Tunnel:    or(r.TunnelPort, a.cfg.Ports.Tunnel),
-		WireGuard: or(r.WireGuardPort, a.cfg.Ports.WireGuard),
+	changed.Profile = cmp.Or(r.Profile, a.cfg.Profile)
+	changed.Ports = config.Ports{
+		Gossip:    cmp.Or(r.GossipPort, a.cfg.Ports.Gossip),
+		Tunnel:    cmp.Or(r.TunnelPort, a.cfg.Ports.Tunnel),
+		WireGuard: cmp.Or(r.WireGuardPort, a.cfg.Ports.WireGuard),
 	}
 	if r.Domain != "" {
 		changed.Domain = strings.ToLower(strings.Trim(r.Domain, "."))
@@ -125,7 +127,7 @@ func (a *Agent) newCluster(r api.InitRequest) (clusterFile, error) {
 	c.GossipPort, c.TunnelPort, c.WireGuardPort = changed.Ports.Gossip, changed.Ports.Tunnel, changed.Ports.WireGuard
 	if c.Consul != "" {
 		var err error
-		if err = checkConsul(c.Consul); err != nil {
+		if err = config.CheckConsul(c.Consul); err != nil {
 			return c, api.Errorf(api.KindMisuse, "init: --consul %v", err).WithHint("agentctl init --consul http://192.0.2.10:8500")
 		}
 		if c.CA, err = readCA(a.cfg.Store.CAFile); err != nil {
@@ -148,7 +150,7 @@ func readCA(path string) ([]byte, error) {
 	return b, nil
 }
 
-func inWords(s StoreConfig) string {
+func inWords(s config.Store) string {
 	if s.Consul != "" {
 		return " in Consul at " + s.Consul
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/discovery"
 )
 
@@ -29,7 +31,7 @@ func (a *Agent) Join(ctx context.Context, r api.JoinRequest, progress func(strin
 	if err != nil {
 		return api.JoinResult{}, err
 	}
-	if err := checkConsul(r.Consul); err != nil {
+	if err := config.CheckConsul(r.Consul); err != nil {
 		return api.JoinResult{}, api.Errorf(api.KindMisuse, "join: --consul %v", err).
 			WithHint("agentctl join %s --token-file FILE --consul http://192.0.2.10:8500", r.Addresses[0])
 	}
@@ -42,7 +44,7 @@ func (a *Agent) Join(ctx context.Context, r api.JoinRequest, progress func(strin
 			return api.JoinResult{}, s.explain("join --replace", err)
 		}
 	}
-	progress("opening the store" + inWords(StoreConfig{Consul: cluster.Consul}))
+	progress("opening the store" + inWords(config.Store{Consul: cluster.Consul}))
 	if err := a.checkMachine(cluster); err != nil {
 		return api.JoinResult{}, explain("join", err)
 	}
@@ -93,7 +95,7 @@ func (s *session) joinedAlready(t token) (api.JoinResult, error) {
 func peerAddrs(in []string, port uint16) ([]netip.AddrPort, error) {
 	var out []netip.AddrPort
 	for _, s := range in {
-		p, err := addrPort(s, port)
+		p, err := config.AddrPort(s, port)
 		if err != nil {
 			return nil, api.Errorf(api.KindMisuse, "join: %q is no address such as 192.0.2.1 or 192.0.2.1:%d", s, port)
 		}
@@ -108,7 +110,7 @@ func peerAddrs(in []string, port uint16) ([]netip.AddrPort, error) {
 func (a *Agent) tokenCluster(t token, r api.JoinRequest, peers []netip.AddrPort) clusterFile {
 	return clusterFile{
 		Schema: schema, ID: t.Cluster, Keys: [][]byte{t.Key}, GossipPort: t.GossipPort, Peers: peers,
-		Consul: or(r.Consul, t.Consul), Prefix: or(t.Prefix, a.cfg.Store.Prefix), CA: t.CA, Store: t.Store,
+		Consul: cmp.Or(r.Consul, t.Consul), Prefix: cmp.Or(t.Prefix, a.cfg.Store.Prefix), CA: t.CA, Store: t.Store,
 		// Until the store was asked; takeMeta puts in what the cluster has.
 		Domain: a.cfg.Domain, Pool: a.cfg.Pool, Profile: t.Profile, TunnelPort: a.cfg.Ports.Tunnel, WireGuardPort: a.cfg.Ports.WireGuard,
 	}

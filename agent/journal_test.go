@@ -52,7 +52,7 @@ func TestJournalSurvivesARestart(t *testing.T) {
 	_ = j.disk.DB().Close()
 
 	j = open()
-	if diff := cmp.Diff([]Local{web}, j.all(), configDiff); diff != "" {
+	if diff := cmp.Diff([]Local{web}, j.all(), addrDiff); diff != "" {
 		t.Errorf("after a restart (-want +got):\n%s", diff)
 	}
 	if _, ok := j.find(netBlue, 7, "eth0"); !ok {

@@ -180,7 +180,7 @@ func memberRows(members []discovery.Member) []api.Member {
 			Name: m.Name, ID: m.ID.String(), Status: m.Status.String(),
 			Version: m.Version, RTT: float64(m.RTT.Microseconds()) / 1000,
 		}
-		if a := or(m.Gossip.Addr(), m.Header.VTEP); a.IsValid() {
+		if a := cmp.Or(m.Gossip.Addr(), m.Header.VTEP); a.IsValid() {
 			row.Address = a.String()
 		}
 		out = append(out, row)
@@ -312,7 +312,7 @@ func (a *Agent) Query(ctx context.Context, q api.DNSQuery) (api.DNSAnswer, error
 		}
 	}
 	start := time.Now()
-	ans, err := s.names.Resolve(ctx, q.Name, or(strings.ToUpper(q.Type), "A"), scope)
+	ans, err := s.names.Resolve(ctx, q.Name, cmp.Or(strings.ToUpper(q.Type), "A"), scope)
 	if err != nil {
 		return api.DNSAnswer{}, api.Errorf(api.KindMisuse, "dns query %s: %v", q.Name, err)
 	}

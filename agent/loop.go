@@ -261,7 +261,7 @@ func (s *session) deliver(c pool.Contents) {
 		next = append(next, n)
 		// One that was never listed was made here a moment ago.
 		if s.listed[n.ID] || !s.absent[n.ID].IsZero() {
-			absent[n.ID] = or(s.absent[n.ID], time.Now())
+			absent[n.ID] = cmp.Or(s.absent[n.ID], time.Now())
 		}
 	}
 	s.absent = absent

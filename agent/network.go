@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/netip"
@@ -42,14 +43,14 @@ func (a *Agent) NetworkCreate(ctx context.Context, r api.NetworkCreateRequest) (
 // wrong with it.
 func (s *session) checkNetwork(r api.NetworkCreateRequest) (pool.NetworkSpec, []string, error) {
 	spec := pool.NetworkSpec{
-		Name: strings.ToLower(r.Name), Internal: r.Internal, Driver: or(r.Driver, "weft"),
+		Name: strings.ToLower(r.Name), Internal: r.Internal, Driver: cmp.Or(r.Driver, "weft"),
 		Labels: r.Labels, Options: map[string]string{}, By: s.host.Name, Avoid: s.avoidEverywhere(),
 		Subnets: r.Subnets, Gateways: r.Gateways, Ranges: r.IPRanges, Aux: r.AuxAddresses,
 	}
 	if i := slices.IndexFunc(r.Subnets, func(s string) bool { return strings.Contains(s, ":") }); i >= 0 {
 		return spec, nil, api.Errorf(api.KindMisuse, "--subnet %s: this release has IPv4 subnets only", r.Subnets[i])
 	}
-	if !validLabel(r.Name) {
+	if !api.ValidLabel(r.Name) {
 		return spec, nil, api.Errorf(api.KindMisuse, "%q is no DNS label: letters, digits, - and _, at most 63", r.Name)
 	}
 	if slices.Contains(reservedNames, spec.Name) {
@@ -204,7 +205,7 @@ func withLength(n discovery.Network, a netip.Addr) string {
 }
 
 func memberName(v discovery.View, id discovery.HostID) string {
-	return or(memberOf(v, id).Name, id.String())
+	return cmp.Or(memberOf(v, id).Name, id.String())
 }
 
 // memberOf is the member of that id, a zero one when it is not known.

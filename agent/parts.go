@@ -7,6 +7,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/docker"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/gossip"
@@ -129,7 +130,7 @@ type Host interface {
 // a caller waits while the agent starts instead of being refused. The agent
 // binds by itself those that are nil.
 type Sockets struct {
-	API    net.Listener // for agentctl, instead of Config.Socket
+	API    net.Listener // for agentctl, instead of config.Config.Socket
 	Docker net.Listener // for Docker's plugin protocol
 }
 
@@ -150,7 +151,7 @@ type Parts struct {
 	// OpenPool opens the pool of a cluster (empty: of whichever it finds) in
 	// Consul, or in the embedded store when s.Consul is empty; then the store is
 	// not nil and must be run first.
-	OpenPool func(s StoreConfig, file, cluster string) (Pool, EmbeddedStore, error)
+	OpenPool func(s config.Store, file, cluster string) (Pool, EmbeddedStore, error)
 	// OpenDirectory binds the gossip port.
 	OpenDirectory func(cfg gossip.Config) (Directory, error)
 	// OpenLeases reads what leases.db holds of own blocks and addresses.

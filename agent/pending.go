@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/discovery/pool"
 )
 
@@ -53,7 +54,7 @@ func (a *Agent) finishInit(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	cfg := a.config()
-	cfg.adopt(p.Cluster, a.log)
+	p.Cluster.overrule(&cfg, a.log)
 	meta, registered, err := a.registeredIn(ctx, cfg.Store, p.Host)
 	if err != nil {
 		return false, fmt.Errorf("an earlier init was not finished: %w", err)
@@ -66,7 +67,7 @@ func (a *Agent) finishInit(ctx context.Context) (done bool, err error) {
 }
 
 // registeredIn asks a store, without becoming a member, whether it holds a host.
-func (a *Agent) registeredIn(ctx context.Context, c StoreConfig, h hostFile) (m pool.Meta, ok bool, err error) {
+func (a *Agent) registeredIn(ctx context.Context, c config.Store, h hostFile) (m pool.Meta, ok bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	p, store, err := a.parts.OpenPool(c, a.storeFile(), "")

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/dns"
 	"github.com/weft-net/weft/overlay"
@@ -38,7 +39,7 @@ type Own struct {
 
 // plan turns what the cluster is into what this host's kernel and DNS server
 // should hold. It is pure: equal arguments give equal results.
-func plan(cfg Config, s discovery.Snapshot, own Own) (overlay.State, dns.Zone) {
+func plan(cfg config.Config, s discovery.Snapshot, own Own) (overlay.State, dns.Zone) {
 	p := planner{cfg: cfg, snap: s, own: own, members: map[discovery.HostID]discovery.Member{}, beaten: map[discovery.EndpointID]bool{}}
 	for _, m := range s.Members {
 		p.members[m.ID] = m
@@ -54,7 +55,7 @@ func plan(cfg Config, s discovery.Snapshot, own Own) (overlay.State, dns.Zone) {
 
 // planner holds the indexes of one plan.
 type planner struct {
-	cfg     Config
+	cfg     config.Config
 	snap    discovery.Snapshot
 	own     Own
 	members map[discovery.HostID]discovery.Member
@@ -224,7 +225,7 @@ func (p planner) names(n discovery.Network) dns.Network {
 			out.Gateways = append(out.Gateways, s.Gateway)
 		}
 	}
-	if out.Device != "" && p.cfg.DNS.Intercept != InterceptOff {
+	if out.Device != "" && p.cfg.DNS.Intercept != config.InterceptOff {
 		out.Redirected = append(slices.Clone(out.Gateways), p.hostAddrs(n.ID)...)
 	}
 	for _, r := range p.records[n.ID] {

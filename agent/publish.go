@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -135,7 +136,7 @@ func samePorts(l Local, network string, want []portSpec) error {
 		i := slices.IndexFunc(left, w.met)
 		if i < 0 {
 			return api.Errorf(api.KindConflict, "the sandbox is on it already, with other ports: %s",
-				or(strings.Join(portTexts(l.Ports), ", "), "none")).WithHint("agentctl detach %s %s", network, l.Endpoint.Name)
+				cmp.Or(strings.Join(portTexts(l.Ports), ", "), "none")).WithHint("agentctl detach %s %s", network, l.Endpoint.Name)
 		}
 		left = slices.Delete(left, i, i+1)
 	}

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pool"
 	"github.com/weft-net/weft/dns"
@@ -24,7 +25,7 @@ const linger = 15 * time.Second
 // while it is a member, and the loop that carries the cluster into the kernel
 // and the DNS server.
 type session struct {
-	cfg     Config // with what the cluster fixed for all hosts
+	cfg     config.Config // with what the cluster fixed for all hosts
 	log     *slog.Logger
 	cluster clusterFile
 	host    hostFile

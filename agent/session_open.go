@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"go.etcd.io/bbolt"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
@@ -29,7 +31,7 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 		wake:      make(chan struct{}, 1), started: time.Now(), used: map[discovery.NetworkID]time.Time{}, attaching: map[discovery.EndpointID]bool{},
 		stations: map[station]bool{},
 	}
-	s.cfg.adopt(cluster, a.log)
+	cluster.overrule(&s.cfg, a.log)
 	if a.docker != nil {
 		s.connectors = map[string]connector{runtimeDocker: dockerConnector{s, a.docker}}
 	}
@@ -98,24 +100,24 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 	return s, err
 }
 
-// adopt takes what all hosts share from the cluster: it wins over this host's
-// configuration, with a warning where they differ.
-func (c *Config) adopt(cluster clusterFile, log *slog.Logger) {
+// overrule puts what all hosts share in the place of this host's configuration,
+// with a warning where they differ.
+func (c clusterFile) overrule(cfg *config.Config, log *slog.Logger) {
 	differ := func(key string, mine, theirs any) {
 		if mine != theirs {
 			log.Warn("the cluster's setting wins over this host's configuration", "key", key, "cluster", theirs, "host", mine)
 		}
 	}
-	differ("domain", c.Domain, cluster.Domain)
-	differ("pool", c.Pool, cluster.Pool)
-	differ("profile", c.Profile, cluster.Profile)
-	differ("gossip_port", c.Ports.Gossip, cluster.GossipPort)
-	differ("tunnel_port", c.Ports.Tunnel, cluster.TunnelPort)
-	wireguard := or(cluster.WireGuardPort, c.Ports.WireGuard)
-	differ("wireguard_port", c.Ports.WireGuard, wireguard)
-	c.Domain, c.Pool, c.Profile = cluster.Domain, cluster.Pool, cluster.Profile
-	c.Ports = PortConfig{Gossip: cluster.GossipPort, Tunnel: cluster.TunnelPort, WireGuard: wireguard}
-	c.Store.Consul, c.Store.Prefix = cluster.Consul, cluster.Prefix
+	differ("domain", cfg.Domain, c.Domain)
+	differ("pool", cfg.Pool, c.Pool)
+	differ("profile", cfg.Profile, c.Profile)
+	differ("gossip_port", cfg.Ports.Gossip, c.GossipPort)
+	differ("tunnel_port", cfg.Ports.Tunnel, c.TunnelPort)
+	wireguard := cmp.Or(c.WireGuardPort, cfg.Ports.WireGuard)
+	differ("wireguard_port", cfg.Ports.WireGuard, wireguard)
+	cfg.Domain, cfg.Pool, cfg.Profile = c.Domain, c.Pool, c.Profile
+	cfg.Ports = config.Ports{Gossip: c.GossipPort, Tunnel: c.TunnelPort, WireGuard: wireguard}
+	cfg.Store.Consul, cfg.Store.Prefix = c.Consul, c.Prefix
 }
 
 // openPool opens the cluster's store. A host that becomes a member takes the

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/docker"
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
@@ -25,7 +26,7 @@ import (
 
 // New makes an agent of the real parts: this host's kernel, memberlist, Consul
 // or the embedded store. The zero Sockets are bound by the agent itself.
-func New(cfg Config, sockets Sockets, log *slog.Logger) *Agent {
+func New(cfg config.Config, sockets Sockets, log *slog.Logger) *Agent {
 	names := dns.New(dns.Config{
 		TTL: cfg.DNS.TTL, Upstreams: cfg.DNS.Upstreams, ResolvConf: cfg.DNS.ResolvConf,
 		ForwardSingleLabel: cfg.DNS.ForwardSingle, RedirectPort: overlay.RedirectPort, Log: log,
@@ -45,7 +46,7 @@ func New(cfg Config, sockets Sockets, log *slog.Logger) *Agent {
 
 // openDocker opens the side of Docker, unless several agents share this machine
 // and this one was not told which plugin socket is its own.
-func openDocker(cfg Config, l net.Listener, log *slog.Logger) func(docker.Agent) Docker {
+func openDocker(cfg config.Config, l net.Listener, log *slog.Logger) func(docker.Agent) Docker {
 	if cfg.Docker.Plugin == "" && l == nil {
 		return nil
 	}
@@ -60,7 +61,7 @@ type kernelSide struct {
 	*linux.Kernel
 }
 
-func openKernel(cfg Config, log *slog.Logger) (Overlay, error) {
+func openKernel(cfg config.Config, log *slog.Logger) (Overlay, error) {
 	k, err := linux.Open(linux.Config{Fabric: cfg.Fabric, Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("kernel: %w", err)
@@ -90,8 +91,8 @@ func opened[I any, T interface{ *E }, E any](part T, err error) (I, error) {
 }
 
 // openPool opens the one client code path to either store.
-func openPool(log *slog.Logger) func(StoreConfig, string, string) (Pool, EmbeddedStore, error) {
-	return func(c StoreConfig, file, cluster string) (Pool, EmbeddedStore, error) {
+func openPool(log *slog.Logger) func(config.Store, string, string) (Pool, EmbeddedStore, error) {
+	return func(c config.Store, file, cluster string) (Pool, EmbeddedStore, error) {
 		if c.Consul != "" {
 			p, err := opened[Pool](newPool(c, cluster, nil, log))
 			return p, nil, err
@@ -105,7 +106,7 @@ func openPool(log *slog.Logger) func(StoreConfig, string, string) (Pool, Embedde
 	}
 }
 
-func newPool(c StoreConfig, cluster string, client *http.Client, log *slog.Logger) (*pool.Pool, error) {
+func newPool(c config.Store, cluster string, client *http.Client, log *slog.Logger) (*pool.Pool, error) {
 	return pool.New(pool.Config{
 		Address: c.Consul, Cluster: cluster, HTTPClient: client, Prefix: c.Prefix,
 		TokenFile: c.TokenFile, CAFile: c.CAFile, Log: log,
@@ -131,7 +132,7 @@ func (host) BootID() string {
 }
 
 // MakeFabric makes the fabric namespace, if it is not there.
-func MakeFabric(cfg Config) error {
+func MakeFabric(cfg config.Config) error {
 	if err := linux.MakeFabric(linux.FabricPath(cfg.Fabric)); err != nil {
 		return fmt.Errorf("fabric: %w", err)
 	}
@@ -141,7 +142,7 @@ func MakeFabric(cfg Config) error {
 // Cleanup removes everything of ours from this host's kernel, and the resolv.conf
 // files of named namespaces. The data directory is kept; a running agent is an
 // error.
-func Cleanup(ctx context.Context, cfg Config, log *slog.Logger) error {
+func Cleanup(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	dir, err := openDataDir(cfg.DataDir)
 	if err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/weft-net/weft/agent"
+	"github.com/weft-net/weft/agent/config"
 )
 
 // stream is a file that JOURNAL_STREAM names, and how to read it.
@@ -54,7 +54,7 @@ func TestLinesOfTheJournalBeginWithTheirPriority(t *testing.T) {
 	} {
 		t.Run(format, func(t *testing.T) {
 			f, read := stream(t)
-			cfg := agent.Default()
+			cfg := config.Default()
 			cfg.LogFormat, cfg.LogLevel = format, slog.LevelDebug
 			var level slog.LevelVar
 			log := logger(cfg, &level, f).With("host", "h1")
@@ -79,7 +79,7 @@ func TestLogThatIsNotTheJournalsHasTimeAndNoPriority(t *testing.T) {
 	}
 	defer other.Close()
 	var level slog.LevelVar
-	logger(agent.Default(), &level, other).Info("joined")
+	logger(config.Default(), &level, other).Info("joined")
 	b, err := os.ReadFile(other.Name())
 	if err != nil {
 		t.Fatal(err)

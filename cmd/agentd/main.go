@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/weft-net/weft/agent"
+	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/cmd/manpage"
 )
 
@@ -84,19 +85,19 @@ func command(stderr io.Writer) *cobra.Command {
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
-	file := keyFlag(root.PersistentFlags(), agent.Key{Flag: "config", Value: "FILE", Usage: "in YAML; agentd config print-default shows every key"})
-	for _, k := range agent.Keys() {
+	file := keyFlag(root.PersistentFlags(), config.Key{Flag: "config", Value: "FILE", Usage: "in YAML; agentd config print-default shows every key"})
+	for _, k := range config.Keys() {
 		flags[k.Flag] = keyFlag(root.PersistentFlags(), k)
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misuse{err} })
-	load := func() (agent.Config, error) {
+	load := func() (config.Config, error) {
 		given := map[string]string{}
 		for name, v := range flags {
 			if root.PersistentFlags().Changed(name) {
 				given[name] = *v
 			}
 		}
-		cfg, err := agent.Load(*file, given)
+		cfg, err := config.Load(*file, given)
 		if err != nil {
 			return cfg, misuse{err}
 		}
@@ -109,7 +110,7 @@ func command(stderr io.Writer) *cobra.Command {
 
 // keyFlag is a flag whose help has what it takes once, before its usage: pflag
 // would repeat the word in the usage.
-func keyFlag(flags *pflag.FlagSet, k agent.Key) *string {
+func keyFlag(flags *pflag.FlagSet, k config.Key) *string {
 	v := &keyValue{takes: k.Value}
 	flags.Var(v, k.Flag, k.Usage)
 	return &v.text
@@ -143,7 +144,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 }
 
 // serve runs the agent until ctx ends.
-func serve(ctx context.Context, load func() (agent.Config, error), stderr io.Writer) error {
+func serve(ctx context.Context, load func() (config.Config, error), stderr io.Writer) error {
 	cfg, err := load()
 	if err != nil {
 		return err
@@ -171,7 +172,7 @@ func serve(ctx context.Context, load func() (agent.Config, error), stderr io.Wri
 
 // logger writes to w. Lines for the journal begin with their priority, and
 // leave out the time that it adds by itself.
-func logger(cfg agent.Config, level *slog.LevelVar, w io.Writer) *slog.Logger {
+func logger(cfg config.Config, level *slog.LevelVar, w io.Writer) *slog.Logger {
 	level.Set(cfg.LogLevel)
 	opts := &slog.HandlerOptions{Level: level}
 	handler := func(w io.Writer) slog.Handler {
@@ -192,7 +193,7 @@ func logger(cfg agent.Config, level *slog.LevelVar, w io.Writer) *slog.Logger {
 	return slog.New(newJournalHandler(w, handler))
 }
 
-func fabricCommand(load func() (agent.Config, error)) *cobra.Command {
+func fabricCommand(load func() (config.Config, error)) *cobra.Command {
 	return &cobra.Command{
 		Use: "fabric", Short: "Make the fabric namespace and exit", Args: noArgs,
 		Long: "fabric makes the network namespace of bridges and VXLAN devices, if it is not there.\n" +
@@ -207,7 +208,7 @@ func fabricCommand(load func() (agent.Config, error)) *cobra.Command {
 	}
 }
 
-func cleanupCommand(load func() (agent.Config, error), stderr io.Writer) *cobra.Command {
+func cleanupCommand(load func() (config.Config, error), stderr io.Writer) *cobra.Command {
 	return &cobra.Command{
 		Use: "cleanup", Short: "Remove everything of weft's from this host's kernel", Args: noArgs,
 		Long: "cleanup removes links, rules, the fabric namespace and the resolv.conf files of named namespaces\n" +
@@ -225,14 +226,14 @@ func cleanupCommand(load func() (agent.Config, error), stderr io.Writer) *cobra.
 }
 
 func configCommand() *cobra.Command {
-	config := &cobra.Command{Use: "config", Short: "Check and print configurations", Args: noArgs,
+	group := &cobra.Command{Use: "config", Short: "Check and print configurations", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	config.AddCommand(
+	group.AddCommand(
 		&cobra.Command{
 			Use: "check FILE", Short: "Say what is wrong with a configuration file", Args: one("FILE"),
 			Example: "  agentd config check /etc/weft/agentd.yaml",
 			RunE: func(cmd *cobra.Command, args []string) error {
-				if _, err := agent.Load(args[0], nil); err != nil {
+				if _, err := config.Load(args[0], nil); err != nil {
 					return misuse{err}
 				}
 				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", args[0])
@@ -242,11 +243,11 @@ func configCommand() *cobra.Command {
 		&cobra.Command{
 			Use: "print-default", Short: "Print every key with its default", Args: noArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
-				_, err := fmt.Fprint(cmd.OutOrStdout(), agent.DefaultYAML)
+				_, err := fmt.Fprint(cmd.OutOrStdout(), config.DefaultYAML)
 				return err
 			},
 		})
-	return config
+	return group
 }
 
 func versionCommand() *cobra.Command {
@@ -266,7 +267,7 @@ func manCommand() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		yaml := manpage.File("agentd.yaml", 5, agent.Version, "configuration of the weft agent",
 			"agentd(8) reads /etc/weft/agentd.yaml when systemd starts it. Below is every key with its default;\n"+
-				"`agentd config check FILE` says what is wrong with a file.", agent.DefaultYAML)
+				"`agentd config check FILE` says what is wrong with a file.", config.DefaultYAML)
 		return errors.Join(pages(cmd, args), os.WriteFile(filepath.Join(args[0], "agentd.yaml.5"), []byte(yaml), 0o644))
 	}
 	return cmd

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/weft-net/weft/agent"
+	"github.com/weft-net/weft/agent/config"
 )
 
 func TestCommandLine(t *testing.T) {
@@ -27,9 +28,9 @@ func TestCommandLine(t *testing.T) {
 		stdout string
 		stderr []string
 	}{
-		{"print-default prints the reference", []string{"config", "print-default"}, 0, agent.DefaultYAML, nil},
+		{"print-default prints the reference", []string{"config", "print-default"}, 0, config.DefaultYAML, nil},
 		{"version", []string{"version"}, 0, agent.Version + "\n", nil},
-		{"the reference is valid", []string{"config", "check", file("default", agent.DefaultYAML)}, 0, filepath.Join(dir, "default") + " is valid\n", nil},
+		{"the reference is valid", []string{"config", "check", file("default", config.DefaultYAML)}, 0, filepath.Join(dir, "default") + " is valid\n", nil},
 		{"an unknown key, with line and place", []string{"config", "check", file("bad", "name: h1\ncolour: red\n")}, 2, "",
 			[]string{"agentd: configuration " + filepath.Join(dir, "bad"), "[2:1]", "colour", "hint: "}},
 		{"no such file", []string{"--config", filepath.Join(dir, "none")}, 2, "", []string{"agentd: ", "none", "hint: "}},
@@ -61,7 +62,7 @@ func TestHelpNamesEveryKey(t *testing.T) {
 	if code := run(t.Context(), []string{"--help"}, &out, &out); code != 0 {
 		t.Fatalf("exit %d: %s", code, &out)
 	}
-	for _, k := range agent.Keys() {
+	for _, k := range config.Keys() {
 		if !strings.Contains(out.String(), "--"+k.Flag+" ") {
 			t.Errorf("--%s is not in the help", k.Flag)
 		}

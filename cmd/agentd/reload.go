@@ -8,13 +8,14 @@ import (
 	"syscall"
 
 	"github.com/weft-net/weft/agent"
+	"github.com/weft-net/weft/agent/config"
 )
 
 // reloader applies a changed log level at each SIGHUP, and says which other key
 // was changed that needs a restart.
 type reloader struct {
-	cfg     agent.Config
-	load    func() (agent.Config, error)
+	cfg     config.Config
+	load    func() (config.Config, error)
 	level   *slog.LevelVar
 	agent   *agent.Agent
 	manager manager

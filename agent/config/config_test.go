@@ -1,4 +1,4 @@
-package agent
+package config
 
 import (
 	"errors"
@@ -12,14 +12,14 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-var configDiff = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}, netip.AddrPort{})
+var addrDiff = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}, netip.AddrPort{})
 
 func TestReferenceConfigurationIsTheDefault(t *testing.T) {
 	got, err := Parse(strings.NewReader(DefaultYAML))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(Default(), got, configDiff, cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(Default(), got, addrDiff, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("agentd.yaml says other defaults than the code (-code +file):\n%s", diff)
 	}
 }
@@ -86,7 +86,7 @@ func TestEveryKeyIsAFlag(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(fromFile, flags, configDiff); diff != "" {
+	if diff := cmp.Diff(fromFile, flags, addrDiff); diff != "" {
 		t.Errorf("(-file +flags):\n%s", diff)
 	}
 	if _, ok := given["embedded-store"]; ok || len(given)+1 != len(Keys()) {
@@ -112,7 +112,11 @@ func TestReloadNamesTheKeysThatNeedARestart(t *testing.T) {
 		if k.Flag == "log-level" {
 			continue
 		}
-		next, err := Load("", map[string]string{k.Flag: or(other[k.Flag], "/elsewhere")})
+		value := other[k.Flag]
+		if value == "" {
+			value = "/elsewhere"
+		}
+		next, err := Load("", map[string]string{k.Flag: value})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,7 +135,7 @@ func TestConsulIsAURL(t *testing.T) {
 		"": true, "http://192.0.2.10:8500": true, "https://consul.example.com": true, "unix:///run/consul.sock": true,
 		"foo": false, "192.0.2.10:8500": false, "http://": false, "ftp://192.0.2.10": false, "unix://consul.sock": false,
 	} {
-		if err := checkConsul(address); (err == nil) != ok {
+		if err := CheckConsul(address); (err == nil) != ok {
 			t.Errorf("%q: got %v, want it accepted: %t", address, err, ok)
 		}
 	}

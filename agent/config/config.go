@@ -1,7 +1,11 @@
-package agent
+// Package config is what an operator may set of an agent: the file agentd.yaml,
+// the flags of the same meaning, and what a reload applies. Every Config that it
+// returns has been checked.
+package config
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -17,6 +21,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/overlay"
 )
 
@@ -30,20 +35,20 @@ type Config struct {
 	Fabric    string         // name below /run/netns, or a path
 	LogLevel  slog.Level     //
 	LogFormat string         // "text" or "json"
-	Store     StoreConfig    //
-	Docker    DockerConfig   //
+	Store     Store          //
+	Docker    Docker         //
 	Domain    string         // of names, without dots around it; init decides it for the cluster
 	Pool      netip.Prefix   // for automatic subnets; init decides it for the cluster
-	Ports     PortConfig     //
+	Ports     Ports          //
 	Profile   string         // "lan" or "wan"; init decides it for the cluster
-	DNS       DNSConfig      //
+	DNS       DNS            //
 	Grace     time.Duration  // a dead member's names stay this long
 	CNIConf   string         // directory of conflists, or "none"; empty: /etc/cni/net.d with the default RunDir, else none
 	Avoid     []netip.Prefix // no automatic subnet overlaps these, on any host
 }
 
-// StoreConfig says where the pool is kept.
-type StoreConfig struct {
+// Store says where the pool is kept.
+type Store struct {
 	Consul    string // URL of a Consul agent; empty: the embedded store
 	Prefix    string // of all keys, "weft/v1/"
 	TokenFile string // with the Consul ACL token; empty: CONSUL_HTTP_TOKEN[_FILE]
@@ -51,8 +56,8 @@ type StoreConfig struct {
 	Embedded  string // unix socket that agents of one machine share; empty: <data-dir>/store.db, in process
 }
 
-// DockerConfig says where this host's Docker is.
-type DockerConfig struct {
+// Docker says where this host's Docker is.
+type Docker struct {
 	Socket string // of the engine's API
 	Plugin string // that the engine looks for us at; empty: this agent has nothing to do with Docker
 }
@@ -60,15 +65,15 @@ type DockerConfig struct {
 // defaultRunDir is that of the one agent which a host usually has.
 const defaultRunDir = "/run/weft"
 
-// PortConfig is the ports that all members share.
-type PortConfig struct {
+// Ports is the ports that all members share.
+type Ports struct {
 	Gossip    uint16 // TCP and UDP
 	Tunnel    uint16 // UDP
 	WireGuard uint16 // UDP
 }
 
-// DNSConfig is the embedded DNS server's.
-type DNSConfig struct {
+// DNS is the embedded DNS server's.
+type DNS struct {
 	TTL           time.Duration
 	Upstreams     []netip.AddrPort // empty: those of ResolvConf
 	ResolvConf    string
@@ -100,8 +105,8 @@ const (
 	AddressOff  AddressMode = "off"
 )
 
-// ErrConfig is wrapped by every error about the configuration.
-var ErrConfig = errors.New("configuration")
+// ErrInvalid is wrapped by every error about what a file or a flag says.
+var ErrInvalid = errors.New("configuration")
 
 // DefaultYAML is the reference configuration: every key with its default. It is
 // what `agentd config print-default` prints, and a test parses it.
@@ -162,11 +167,11 @@ type raw struct {
 func Parse(r io.Reader) (Config, error) {
 	in, err := readRaw(r)
 	if err != nil {
-		return Config{}, fmt.Errorf("%w: %w", ErrConfig, err)
+		return Config{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	cfg, err := in.typed()
 	if err != nil {
-		return Config{}, fmt.Errorf("%w: %w", ErrConfig, err)
+		return Config{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return cfg, nil
 }
@@ -188,7 +193,7 @@ func plainly(err error) error {
 	switch {
 	case isType:
 		want := map[reflect.Kind]string{reflect.String: "a text", reflect.Bool: "true or false", reflect.Uint16: number, reflect.Slice: "a list"}
-		return &yaml.SyntaxError{Message: "want " + or(want[wrong.DstType.Kind()], "keys and values"), Token: wrong.Token}
+		return &yaml.SyntaxError{Message: "want " + cmp.Or(want[wrong.DstType.Kind()], "keys and values"), Token: wrong.Token}
 	case isLarge:
 		return &yaml.SyntaxError{Message: "want " + number, Token: large.Token}
 	}
@@ -204,28 +209,28 @@ func (in raw) typed() (Config, error) {
 		errs = append(errs, fmt.Errorf("%s: %q is no %s", key, value, want))
 	}
 	cfg := Config{
-		Name:      or(in.Name, hostname()),
-		RunDir:    or(in.RunDir, defaultRunDir),
-		DataDir:   or(in.DataDir, "/var/lib/weft"),
-		Fabric:    or(in.Fabric, "weft"),
-		LogFormat: or(in.LogFormat, "text"),
-		Domain:    strings.ToLower(strings.Trim(or(in.Domain, "weft.internal"), ".")),
-		Profile:   or(in.Profile, "lan"),
+		Name:      cmp.Or(in.Name, hostname()),
+		RunDir:    cmp.Or(in.RunDir, defaultRunDir),
+		DataDir:   cmp.Or(in.DataDir, "/var/lib/weft"),
+		Fabric:    cmp.Or(in.Fabric, "weft"),
+		LogFormat: cmp.Or(in.LogFormat, "text"),
+		Domain:    strings.ToLower(strings.Trim(cmp.Or(in.Domain, "weft.internal"), ".")),
+		Profile:   cmp.Or(in.Profile, "lan"),
 		CNIConf:   in.CNIConfDir,
-		Ports: PortConfig{
-			Gossip:    or(in.GossipPort, 4798),
-			Tunnel:    or(in.TunnelPort, 4799),
-			WireGuard: or(in.WireGuardPort, 51871),
+		Ports: Ports{
+			Gossip:    cmp.Or(in.GossipPort, 4798),
+			Tunnel:    cmp.Or(in.TunnelPort, 4799),
+			WireGuard: cmp.Or(in.WireGuardPort, 51871),
 		},
-		Store: StoreConfig{
+		Store: Store{
 			Consul:    in.Consul.URL,
-			Prefix:    strings.TrimSuffix(or(in.Consul.Prefix, "weft/v1"), "/") + "/",
+			Prefix:    strings.TrimSuffix(cmp.Or(in.Consul.Prefix, "weft/v1"), "/") + "/",
 			TokenFile: in.Consul.TokenFile,
 			CAFile:    in.Consul.CAFile,
 			Embedded:  in.EmbeddedStore,
 		},
-		Docker: DockerConfig{Socket: or(in.DockerSocket, "/run/docker.sock"), Plugin: in.DockerPlugin},
-		DNS:    DNSConfig{ResolvConf: or(in.DNS.ResolvConf, "/etc/resolv.conf"), ForwardSingle: true},
+		Docker: Docker{Socket: cmp.Or(in.DockerSocket, "/run/docker.sock"), Plugin: in.DockerPlugin},
+		DNS:    DNS{ResolvConf: cmp.Or(in.DNS.ResolvConf, "/etc/resolv.conf"), ForwardSingle: true},
 	}
 	// Several agents of one machine have a run directory each, and one Docker.
 	if cfg.Docker.Plugin == "" && cfg.RunDir == defaultRunDir {
@@ -237,11 +242,11 @@ func (in raw) typed() (Config, error) {
 			fail("advertise", in.Advertise, "IP address")
 		}
 	}
-	if err := cfg.LogLevel.UnmarshalText([]byte(or(in.LogLevel, "info"))); err != nil {
+	if err := cfg.LogLevel.UnmarshalText([]byte(cmp.Or(in.LogLevel, "info"))); err != nil {
 		fail("log_level", in.LogLevel, "level (debug, info, warn, error)")
 	}
 	var err error
-	if cfg.Pool, err = netip.ParsePrefix(or(in.Pool, "10.64.0.0/10")); err != nil {
+	if cfg.Pool, err = netip.ParsePrefix(cmp.Or(in.Pool, "10.64.0.0/10")); err != nil {
 		fail("pool", in.Pool, "subnet such as 10.64.0.0/10")
 	}
 	for _, s := range in.Avoid {
@@ -252,21 +257,21 @@ func (in raw) typed() (Config, error) {
 		cfg.Avoid = append(cfg.Avoid, p)
 	}
 	for _, s := range in.DNS.Upstreams {
-		u, err := addrPort(s, 53)
+		u, err := AddrPort(s, 53)
 		if err != nil {
 			fail("dns.upstreams", s, "resolver address such as 192.0.2.53 or 192.0.2.53:53")
 		}
 		cfg.DNS.Upstreams = append(cfg.DNS.Upstreams, u)
 	}
-	cfg.DNS.Intercept = Intercept(or(in.DNSIntercept, string(InterceptUpstreams)))
-	cfg.DNS.Address = AddressMode(or(in.DNSAddress, string(AddressAuto)))
+	cfg.DNS.Intercept = Intercept(cmp.Or(in.DNSIntercept, string(InterceptUpstreams)))
+	cfg.DNS.Address = AddressMode(cmp.Or(in.DNSAddress, string(AddressAuto)))
 	if in.DNS.ForwardSingleLabel != nil {
 		cfg.DNS.ForwardSingle = *in.DNS.ForwardSingleLabel
 	}
-	if cfg.DNS.TTL, err = time.ParseDuration(or(in.DNS.TTL, "5s")); err != nil {
+	if cfg.DNS.TTL, err = time.ParseDuration(cmp.Or(in.DNS.TTL, "5s")); err != nil {
 		fail("dns.ttl", in.DNS.TTL, "duration such as 5s")
 	}
-	if cfg.Grace, err = time.ParseDuration(or(in.DNS.DeadGrace, "0s")); err != nil {
+	if cfg.Grace, err = time.ParseDuration(cmp.Or(in.DNS.DeadGrace, "0s")); err != nil {
 		fail("dns.dead_grace", in.DNS.DeadGrace, "duration such as 30s")
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -279,7 +284,7 @@ func (in raw) typed() (Config, error) {
 // nothing is.
 func (c Config) Check() error {
 	switch {
-	case !validLabel(c.Name):
+	case !api.ValidLabel(c.Name):
 		return fmt.Errorf("name: %q is no DNS label (letters, digits, - and _, at most 63)", c.Name)
 	case c.LogFormat != "text" && c.LogFormat != "json":
 		return fmt.Errorf("log_format: %q is neither text nor json", c.LogFormat)
@@ -307,24 +312,24 @@ func (c Config) Check() error {
 	if strings.Contains(c.Fabric, "/") && !filepath.IsAbs(c.Fabric) {
 		return fmt.Errorf("fabric: %q is neither a name nor an absolute path", c.Fabric)
 	}
-	if d := c.conflistDir(); d != "" && !filepath.IsAbs(d) {
+	if d := c.ConflistDir(); d != "" && !filepath.IsAbs(d) {
 		return fmt.Errorf("cni_conf_dir: %q is no absolute path", d)
 	}
-	if err := checkConsul(c.Store.Consul); err != nil {
+	if err := CheckConsul(c.Store.Consul); err != nil {
 		return fmt.Errorf("consul.url: %w", err)
 	}
 	for _, label := range strings.Split(c.Domain, ".") {
-		if !validLabel(label) {
+		if !api.ValidLabel(label) {
 			return fmt.Errorf("domain: %q is no DNS label in %q", label, c.Domain)
 		}
 	}
 	return nil
 }
 
-// conflistDir is where conflists go; empty: none are kept. Of several agents on
+// ConflistDir is where conflists go; empty: none are kept. Of several agents on
 // one machine only that of the default run directory speaks for the machine's
 // container runtimes.
-func (c Config) conflistDir() string {
+func (c Config) ConflistDir() string {
 	switch {
 	case c.CNIConf == "none":
 		return ""
@@ -334,9 +339,9 @@ func (c Config) conflistDir() string {
 	return c.CNIConf
 }
 
-// checkConsul says what is wrong with the address of a Consul; an empty one is
+// CheckConsul says what is wrong with the address of a Consul; an empty one is
 // none.
-func checkConsul(address string) error {
+func CheckConsul(address string) error {
 	u, err := url.Parse(address)
 	switch {
 	case address == "":
@@ -352,14 +357,6 @@ func checkConsul(address string) error {
 // Socket is the path of the API socket.
 func (c Config) Socket() string { return filepath.Join(c.RunDir, "agentd.sock") }
 
-func or[T comparable](v, fallback T) T {
-	var zero T
-	if v == zero {
-		return fallback
-	}
-	return v
-}
-
 // hostname is the first label of the host's name, in lower case.
 func hostname() string {
 	n, err := os.Hostname()
@@ -370,25 +367,10 @@ func hostname() string {
 	return first
 }
 
-func addrPort(s string, port uint16) (netip.AddrPort, error) {
+// AddrPort reads an address with or without a port, which is port then.
+func AddrPort(s string, port uint16) (netip.AddrPort, error) {
 	if a, err := netip.ParseAddr(s); err == nil {
 		return netip.AddrPortFrom(a, port), nil
 	}
 	return netip.ParseAddrPort(s)
-}
-
-// validLabel reports whether s can stand between the dots of a name: letters,
-// digits, - and _, neither first nor last a hyphen, at most 63 (RFC 1035,
-// section 2.3.1, with the underscore that container names use).
-func validLabel(s string) bool {
-	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
-			return false
-		}
-	}
-	return true
 }

@@ -1,4 +1,4 @@
-package agent
+package config
 
 import (
 	"errors"
@@ -80,26 +80,26 @@ func Load(path string, flags map[string]string) (Config, error) {
 	if path != "" {
 		f, err := os.Open(path)
 		if err != nil {
-			return Config{}, fmt.Errorf("%w: %w", ErrConfig, err)
+			return Config{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
 		defer func() { _ = f.Close() }()
 		if in, err = readRaw(f); err != nil {
-			return Config{}, fmt.Errorf("%w %s: %w", ErrConfig, path, err)
+			return Config{}, fmt.Errorf("%w %s: %w", ErrInvalid, path, err)
 		}
 	}
 	for _, k := range Keys() {
 		if v, ok := flags[k.Flag]; ok {
 			if err := k.set(&in, v); err != nil {
-				return Config{}, fmt.Errorf("%w: --%s %q is no %s", ErrConfig, k.Flag, v, strings.ToLower(k.Value))
+				return Config{}, fmt.Errorf("%w: --%s %q is no %s", ErrInvalid, k.Flag, v, strings.ToLower(k.Value))
 			}
 		}
 	}
 	cfg, err := in.typed()
 	if err != nil && path != "" {
-		return Config{}, fmt.Errorf("%w %s: %w", ErrConfig, path, err)
+		return Config{}, fmt.Errorf("%w %s: %w", ErrInvalid, path, err)
 	}
 	if err != nil {
-		return Config{}, fmt.Errorf("%w: %w", ErrConfig, err)
+		return Config{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return cfg, nil
 }
