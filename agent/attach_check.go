@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/hostport"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/dns"
 )
@@ -29,7 +30,7 @@ type wantedEndpoint struct {
 	mac     discovery.MAC
 	ifname  string // empty: the first free ethN, until attachFree has found it
 	noRoute bool
-	ports   []portSpec
+	ports   []hostport.Spec
 	labels  map[string]string
 
 	runtime   string // who asks: "netns" is agentctl
@@ -129,7 +130,7 @@ func (w *wantedEndpoint) checkAddresses(r api.AttachRequest) (err error) {
 			return api.Errorf(api.KindMisuse, "--mac %q is no unicast hardware address such as 0e:00:0a:40:00:05", r.MAC)
 		}
 	}
-	w.ports, err = parsePorts(r.Ports)
+	w.ports, err = hostport.Parse(r.Ports)
 	return err
 }
 

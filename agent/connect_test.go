@@ -131,7 +131,7 @@ func TestFlowPortsMoveWithTheirContainer(t *testing.T) {
 	if err := one.Disconnect(t.Context(), api.DisconnectRequest{Network: "red", Container: "shop"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, lost := one.agent.member().ports.problems(); len(lost) > 0 {
+	if _, lost := one.agent.member().ports.Problems(); len(lost) > 0 {
 		t.Errorf("ports are left: %v", lost)
 	}
 }

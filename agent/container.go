@@ -55,14 +55,14 @@ func (s *session) detachOne(ctx context.Context, l Local, why string) error {
 		return err
 	}
 	for _, o := range heir {
-		s.ports.pass(l.Ports, o.Endpoint.ID)
+		s.ports.Pass(l.Ports, o.Endpoint.ID)
 		l.Ports = nil
 	}
 	s.directory.Announce(nil, []discovery.EndpointID{id})
 	err := s.leases.Free(ctx, l.Endpoint.Network, id)
 	s.restoreResolv(l)
 	err = errors.Join(err, ignoreKernel(s.settle(ctx)))
-	s.ports.release(l.Ports) // when they lead nowhere any more
+	s.ports.Release(l.Ports) // when they lead nowhere any more
 	s.unplug(ctx, l, tried, gone)
 	s.log.Info("endpoint detached: "+why, "endpoint", id, "name", l.Endpoint.Name, "container", l.Container, "addr", l.Addrs[0].Addr())
 	return err

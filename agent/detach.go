@@ -152,7 +152,7 @@ func (s *session) detach(ctx context.Context, l Local) error {
 	err := s.leases.Free(ctx, l.Endpoint.Network, l.Endpoint.ID)
 	s.restoreResolv(l)
 	err = errors.Join(err, ignoreKernel(s.settle(ctx)))
-	s.ports.release(l.Ports) // when they lead nowhere any more
+	s.ports.Release(l.Ports) // when they lead nowhere any more
 	return err
 }
 

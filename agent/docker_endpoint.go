@@ -10,6 +10,7 @@ import (
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/docker"
+	"github.com/weft-net/weft/agent/hostport"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/overlay"
 )
@@ -202,7 +203,7 @@ func (s *session) forgetEndpoint(ctx context.Context, l Local) error {
 	}
 	s.directory.Announce(nil, []discovery.EndpointID{l.Endpoint.ID})
 	s.poke()
-	s.ports.release(l.Ports) // Docker has revoked them, if it was there to do so
+	s.ports.Release(l.Ports) // Docker has revoked them, if it was there to do so
 	if !leaving {
 		s.unplug(ctx, l, func() {}, gone)
 	}
@@ -215,7 +216,7 @@ func (d dockerSide) Publish(ctx context.Context, endpoint string, ports []string
 	if err != nil {
 		return err
 	}
-	want, err := parsePorts(ports)
+	want, err := hostport.Parse(ports)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func (s *session) housekeep(ctx context.Context) error {
 			s.directory.SetHeader(s.describe)
 			s.reassert(ctx)
 			notes.names(s.unnamed())
-			s.ports.retry()
+			s.ports.Retry()
 		}
 		if n%60 == 0 {
 			s.freeAgain(ctx)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/hostport"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/overlay"
 )
@@ -17,7 +18,7 @@ import (
 // publish makes ports of this host lead to an endpoint of it, these and no
 // others, and returns what was chosen when clients are served. What the endpoint
 // has already stays open; a failure changes nothing. It takes the sandbox's lock.
-func (s *session) publish(ctx context.Context, id discovery.EndpointID, want []portSpec) ([]overlay.Publish, error) {
+func (s *session) publish(ctx context.Context, id discovery.EndpointID, want []hostport.Spec) ([]overlay.Publish, error) {
 	l, ok := s.journal.get(id)
 	if !ok {
 		return nil, api.Errorf(api.KindNotFound, "no endpoint %s on this host", id).WithHint("agentctl endpoint ls")
@@ -38,11 +39,11 @@ func (s *session) publish(ctx context.Context, id discovery.EndpointID, want []p
 	}
 	l.Ports = ports
 	if err := s.journal.put(l); err != nil {
-		s.ports.release(without(ports, before))
+		s.ports.Release(without(ports, before))
 		return nil, err
 	}
 	err = ignoreKernel(s.settle(ctx))
-	s.ports.release(without(before, ports))
+	s.ports.Release(without(before, ports))
 	return ports, err
 }
 
@@ -59,7 +60,7 @@ func (s *session) unpublish(ctx context.Context, id discovery.EndpointID) error 
 }
 
 // reserve takes the ports for an endpoint, if its network lets anybody reach it.
-func (s *session) reserve(n discovery.Network, l Local, want []portSpec) ([]overlay.Publish, error) {
+func (s *session) reserve(n discovery.Network, l Local, want []hostport.Spec) ([]overlay.Publish, error) {
 	if len(want) == 0 {
 		return nil, nil
 	}
@@ -72,14 +73,21 @@ func (s *session) reserve(n discovery.Network, l Local, want []portSpec) ([]over
 		return nil, api.Errorf(api.KindConflict, "%s has no IPv4 address to publish ports of", l.Endpoint.Name).
 			WithHint("agentctl network inspect %s", n.Name)
 	}
-	ports, err := s.ports.reserve(l.Endpoint.ID, l.Addrs[i].Addr(), want, l.Ports, l.holdsOwnPorts())
-	if e, ok := errors.AsType[*portTakenError](err); ok {
+	ports, err := s.ports.Reserve(hostport.Request{Owner: l.Endpoint.ID, To: l.Addrs[i].Addr(), Want: want, Have: l.Ports, OwnSockets: l.holdsOwnPorts()})
+	if e, ok := errors.AsType[*hostport.TakenError](err); ok {
 		return nil, s.explainPort(l.Endpoint.ID, e)
 	}
-	if err == nil && l.holdsOwnPorts() {
-		s.ports.lend(l.Endpoint.ID, ports)
-	}
 	return ports, err
+}
+
+// reclaimPorts takes the ports that this host's endpoints had when the last agent
+// ended.
+func (s *session) reclaimPorts() {
+	var all []hostport.Published
+	for _, l := range s.journal.all() {
+		all = append(all, hostport.Published{Owner: l.Endpoint.ID, Ports: l.Ports, OwnSockets: l.holdsOwnPorts()})
+	}
+	s.ports.Reclaim(all)
 }
 
 // heirOfPorts is another endpoint of a sandbox, which may be reached, with the
@@ -110,15 +118,15 @@ func (l Local) holdsOwnPorts() bool { return l.Endpoint.Runtime == "podman" }
 
 // explainPort names the endpoint that has a port which owner wants, and what shows
 // the program.
-func (s *session) explainPort(owner discovery.EndpointID, e *portTakenError) error {
-	if e.endpoint == owner {
-		return api.Errorf(api.KindMisuse, "%s is asked for twice", e.port).WithHint("agentctl attach --help # each -p a port of this host of its own")
+func (s *session) explainPort(owner discovery.EndpointID, e *hostport.TakenError) error {
+	if e.Endpoint == owner {
+		return api.Errorf(api.KindMisuse, "%s is asked for twice", e.Port).WithHint("agentctl attach --help # each -p a port of this host of its own")
 	}
-	if holder, ok := s.journal.get(e.endpoint); ok {
-		return api.Errorf(api.KindConflict, "%s is taken by endpoint %s (%s)", e.port, holder.Endpoint.Name, e.endpoint).
-			WithHint("agentctl endpoint inspect %s", e.endpoint)
+	if holder, ok := s.journal.get(e.Endpoint); ok {
+		return api.Errorf(api.KindConflict, "%s is taken by endpoint %s (%s)", e.Port, holder.Endpoint.Name, e.Endpoint).
+			WithHint("agentctl endpoint inspect %s", e.Endpoint)
 	}
-	return api.Errorf(api.KindConflict, "%v", e).WithHint("ss -lntup 'sport = :%d'", e.port.port)
+	return api.Errorf(api.KindConflict, "%v", e).WithHint("ss -lntup 'sport = :%d'", e.Port.Number)
 }
 
 // publishes reports whether the sandbox has published ports on another network.
@@ -130,10 +138,10 @@ func (s *session) publishes(w wantedEndpoint) bool {
 
 // samePorts says how the ports of an attached endpoint differ from those asked
 // for.
-func samePorts(l Local, network string, want []portSpec) error {
+func samePorts(l Local, network string, want []hostport.Spec) error {
 	left := slices.Clone(l.Ports)
 	for _, w := range want {
-		i := slices.IndexFunc(left, w.met)
+		i := slices.IndexFunc(left, w.Met)
 		if i < 0 {
 			return api.Errorf(api.KindConflict, "the sandbox is on it already, with other ports: %s",
 				cmp.Or(strings.Join(portTexts(l.Ports), ", "), "none")).WithHint("agentctl detach %s %s", network, l.Endpoint.Name)
@@ -157,7 +165,7 @@ func portTexts(ports []overlay.Publish) (texts []string) {
 
 // checkPorts says which published ports another program holds.
 func (s *session) checkPorts() api.Check {
-	held, lost := s.ports.problems()
+	held, lost := s.ports.Problems()
 	c := api.Check{Name: "ports", State: api.CheckOK, Detail: fmt.Sprintf("%d published here", held)}
 	if len(lost) > 0 {
 		c.State = api.CheckWarn

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/weft-net/weft/agent/config"
+	"github.com/weft-net/weft/agent/hostport"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pool"
 	"github.com/weft-net/weft/dns"
@@ -43,7 +44,7 @@ type session struct {
 	journal   *journal
 	conflists *conflists
 	docker    *dockerBook
-	ports     *hostPorts
+	ports     *hostport.Table
 	view      viewDB
 	dbs       []*bbolt.DB
 
@@ -175,7 +176,7 @@ func (s *session) halt() {
 }
 
 func (s *session) close() {
-	s.ports.close()
+	s.ports.Close()
 	for _, db := range s.dbs {
 		_ = db.Close()
 	}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/weft-net/weft/agent/config"
+	"github.com/weft-net/weft/agent/hostport"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
@@ -44,7 +45,7 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 	s.cancel = cancel
 	s.group, s.ctx = errgroup.WithContext(ctx)
 	half := s // a return of nil and an error clears s
-	s.ports = newHostPorts(ctx)
+	s.ports = hostport.New(ctx)
 	defer func() {
 		if err != nil {
 			half.stop()
@@ -80,7 +81,7 @@ func (a *Agent) open(cluster clusterFile, host hostFile, fresh bool) (s *session
 	if err := s.prune(); err != nil {
 		return nil, err
 	}
-	s.ports.reclaim(s.journal.all()) // before another program does
+	s.reclaimPorts() // before another program does
 	if s.pool, s.store, err = a.openPool(s, fresh); err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package agent
+package hostport
 
 import (
 	"fmt"
@@ -26,7 +26,7 @@ func TestParsePorts(t *testing.T) {
 		"192.0.2.1:65535:1-1/udp": "17 192.0.2.1 65535-65535 1",
 		"80-81":                   "6  0-0 80; 6  0-0 81",
 	} {
-		specs, err := parsePorts([]string{text})
+		specs, err := Parse([]string{text})
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 			continue
@@ -65,7 +65,7 @@ func TestPortsThatCannotBePublished(t *testing.T) {
 		"[::1]:8080:80":       "only IPv4",
 		"2001:db8::1:8080:80": "only IPv4",
 	} {
-		if _, err := parsePorts([]string{"1:1", text}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Parse([]string{"1:1", text}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}
 	}

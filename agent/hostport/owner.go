@@ -1,4 +1,4 @@
-package agent
+package hostport
 
 import (
 	"fmt"
@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// portOwner names the program that holds a port of this host: "nginx (pid 812)";
+// program names the program that holds a port of this host: "nginx (pid 812)";
 // empty when none is found, such as one of another process id namespace.
-func portOwner(protocol string, port uint16) string {
+func program(protocol string, port uint16) string {
 	for _, family := range []string{"", "6"} {
 		b, err := os.ReadFile("/proc/self/net/" + protocol + family)
 		if err != nil {

@@ -1,4 +1,4 @@
-package agent
+package hostport
 
 import (
 	"context"
@@ -10,18 +10,19 @@ import (
 	"syscall"
 )
 
-// holdPort takes a port of this host with a socket of ours, so that no other
+// holdSocket takes a port of this host with a socket of ours, so that no other
 // program can: what is published is translated before any socket sees it, and a
 // second taker would never hear of a client. Port 0 takes any free one. It ends
 // with ctx, which the returned function does not wait for.
-func holdPort(ctx context.Context, proto uint8, addr netip.Addr, port uint16) (got uint16, release func(), err error) {
+func holdSocket(ctx context.Context, p Port) (got uint16, release func(), err error) {
+	addr := p.Addr
 	every := !addr.IsValid()
 	if every {
 		addr = netip.IPv4Unspecified()
 	}
-	at := netip.AddrPortFrom(addr, port).String()
+	at := netip.AddrPortFrom(addr, p.Number).String()
 	var c net.ListenConfig
-	if proto == syscall.IPPROTO_UDP {
+	if p.Proto == syscall.IPPROTO_UDP {
 		socket, err := c.ListenPacket(ctx, "udp4", at)
 		if err != nil {
 			return 0, nil, err

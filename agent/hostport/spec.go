@@ -1,4 +1,7 @@
-package agent
+// Package hostport publishes ports of this host: it reads what a user asks for,
+// chooses a port, and holds it with a socket for as long as it leads to an
+// endpoint. The translation itself is the overlay's.
+package hostport
 
 import (
 	"fmt"
@@ -8,17 +11,18 @@ import (
 	"syscall"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/overlay"
 )
 
-// portSpec is a port to be published, as the user asked for it.
-type portSpec struct {
+// Spec is a port to be published, as the user asked for it.
+type Spec struct {
 	proto       uint8
 	addr        netip.Addr // of the host, IPv4; zero: every one
 	first, last uint16     // of the host, of which one is chosen; 0: any free one
 	port        uint16     // of the endpoint
 }
 
-func (p portSpec) String() string {
+func (p Spec) String() string {
 	text := "any port"
 	switch {
 	case p.first != p.last:
@@ -33,10 +37,16 @@ func (p portSpec) String() string {
 	return text
 }
 
+// Met reports whether a published port is one that the spec asks for.
+func (p Spec) Met(by overlay.Publish) bool {
+	return by.Proto == p.proto && by.HostAddr == p.addr && by.Port == p.port &&
+		(p.first == 0 || p.first <= by.HostPort && by.HostPort <= p.last)
+}
+
 var protocols = map[uint8]string{syscall.IPPROTO_TCP: "tcp", syscall.IPPROTO_UDP: "udp"}
 
-// parsePorts reads Docker's notation: [IP:][8080[-8082]:]80[-82][/udp].
-func parsePorts(texts []string) (all []portSpec, err error) {
+// Parse reads Docker's notation: [IP:][8080[-8082]:]80[-82][/udp].
+func Parse(texts []string) (all []Spec, err error) {
 	for _, text := range texts {
 		specs, why := parsePort(text)
 		if why != "" {
@@ -48,9 +58,9 @@ func parsePorts(texts []string) (all []portSpec, err error) {
 	return all, nil
 }
 
-func parsePort(text string) (all []portSpec, why string) {
+func parsePort(text string) (all []Spec, why string) {
 	rest, proto, _ := strings.Cut(text, "/")
-	spec := portSpec{}
+	spec := Spec{}
 	switch strings.ToLower(proto) {
 	case "", "tcp":
 		spec.proto = syscall.IPPROTO_TCP
