@@ -35,11 +35,11 @@ check:
 
 bench:
 	.ci/install bench
-	go test ./agent -run '^$$' -bench Hosts -benchtime 1x -timeout 30m
+	go test ./agent/hosts -run '^$$' -bench . -benchtime 1x -timeout 30m
 
 soak:
 	.ci/install test
-	go test ./agent -run '$(RUN)' -count $(COUNT) -timeout 4h
+	go test ./agent/hosts -run '$(RUN)' -count $(COUNT) -timeout 4h
 
 clean:
 	rm -rf $(BIN)
