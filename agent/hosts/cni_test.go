@@ -403,4 +403,11 @@ func TestPodmanPortsFollowItsNetworks(t *testing.T) {
 	if r := podman.TryStart("next", "--network", "blue", "-p", "8090:80"); r.Code != 0 {
 		t.Errorf("the port is not free: %s", r)
 	}
+
+	// podman tells a plugin of a new name when the container starts.
+	podman.Must("rename", "next", "later")
+	podman.Must("restart", "-t", "0", "later")
+	if _, ok := endpointsOf(t, one)["later"]; !ok {
+		t.Errorf("renamed and restarted, got %v", endpointsOf(t, one))
+	}
 }
