@@ -141,7 +141,7 @@ func (s *session) lookAsking() {
 	search := searchDomains(s.cfg.DNS.ResolvConf)
 	address := s.cfg.DNS.Address == config.AddressOn
 	if s.cfg.DNS.Address == config.AddressAuto {
-		address = listed(setup.File)
+		address = listed(s.cfg.Docker.DaemonJSON)
 	}
 	s.mu.Lock()
 	changed := address != s.address || !slices.Equal(search, s.search)

@@ -120,7 +120,7 @@ func TestDockerCheck(t *testing.T) {
 		{"set up", set, config.DNS{Intercept: config.InterceptOff}, true, api.CheckOK},
 		{"set up, and switched off here", set, config.DNS{Address: config.AddressOff}, true, api.CheckFail},
 	} {
-		c := dockerCheck(tt.facts, tt.cfg, tt.used)
+		c := dockerCheck(tt.facts, config.Config{DNS: tt.cfg}, tt.used)
 		if c.State != tt.want || c.Detail == "" || (c.Hint == "") != (tt.want == api.CheckOK) {
 			t.Errorf("%s: %+v", tt.name, c)
 		}

@@ -14,7 +14,7 @@ import (
 // lookDocker reads where Docker's containers ask for names; nil on a host without
 // Docker.
 func lookDocker(ctx context.Context, cfg config.Config) (*api.Docker, setup.Facts, error) {
-	f, err := setup.Look(ctx, setup.Paths{Socket: cfg.Docker.Socket, File: setup.File, ResolvConf: cfg.DNS.ResolvConf})
+	f, err := setup.Look(ctx, setup.Paths{Socket: cfg.Docker.Socket, File: cfg.Docker.DaemonJSON, ResolvConf: cfg.DNS.ResolvConf})
 	if err == nil && f.Version == "" && !f.Listed() {
 		return nil, f, nil
 	}
@@ -33,7 +33,7 @@ func (s *session) checkDockerNames(ctx context.Context) (*api.Docker, []api.Chec
 		return found, []api.Check{{Name: checkDockerName, State: api.CheckWarn, Detail: err.Error(), Hint: "journalctl -u docker # it does not start with that file either"}}
 	}
 	used := slices.ContainsFunc(s.journal.all(), func(l Local) bool { return l.Endpoint.Runtime == runtimeDocker })
-	return found, []api.Check{dockerCheck(f, s.cfg.DNS, used)}
+	return found, []api.Check{dockerCheck(f, s.cfg, used)}
 }
 
 // checkDockerLeaves refuses what a host with Docker would suffer from once it has
@@ -49,9 +49,9 @@ func (a *Agent) checkDockerLeaves(s *session, r api.LeaveRequest) error {
 	slices.Sort(kept)
 	switch {
 	case r.Purge || a.docker == nil:
-	case listed(setup.File) && s.cfg.DNS.Address != config.AddressOff:
+	case listed(s.cfg.Docker.DaemonJSON) && s.cfg.DNS.Address != config.AddressOff:
 		return api.Errorf(api.KindConflict, "Docker sends its containers to %s, where nobody answers once this host has left", setup.Address).
-			WithHint("agentctl docker setup --undo # then systemctl restart docker\nagentctl leave --purge # all the same")
+			WithHint("%s # then systemctl restart docker\nagentctl leave --purge # all the same", setupCommand(s.cfg.Docker, "--undo"))
 	case len(kept) > 0 && !a.docker.Found():
 		return api.Errorf(api.KindConflict, "Docker does not answer, and would keep the networks %s", strings.Join(slices.Compact(kept), ", ")).
 			WithHint("systemctl start docker\nagentctl leave --purge # all the same; then docker network rm")
@@ -69,7 +69,7 @@ func (a *Agent) strandedDNS(ctx context.Context) (*api.Docker, []api.Check) {
 	}
 	return found, []api.Check{{Name: checkDockerName, State: api.CheckFail,
 		Detail: "daemon.json sends containers to " + setup.Address + ", where nobody answers on a host that is no member: each of their lookups waits for seconds",
-		Hint:   "agentctl docker setup --undo # then systemctl restart docker\nagentctl join ADDRESS --token-file FILE"}}
+		Hint:   setupCommand(cfg.Docker, "--undo") + " # then systemctl restart docker\nagentctl join ADDRESS --token-file FILE"}}
 }
 
 // dockerChecks are the engine's lines of status. One that is away, with our
@@ -95,11 +95,11 @@ const checkDockerName = "docker-dns"
 
 // dockerCheck judges the facts. Where no container is on one of our networks yet
 // it only warns.
-func dockerCheck(f setup.Facts, cfg config.DNS, used bool) api.Check {
+func dockerCheck(f setup.Facts, cfg config.Config, used bool) api.Check {
 	c := api.Check{Name: checkDockerName, State: api.CheckOK}
 	var ok bool
-	c.Detail, ok = f.Reach(cfg.Intercept != config.InterceptOff)
-	if f.Listed() && cfg.Address == config.AddressOff {
+	c.Detail, ok = f.Reach(cfg.DNS.Intercept != config.InterceptOff)
+	if f.Listed() && cfg.DNS.Address == config.AddressOff {
 		c.Detail, ok = "daemon.json sends containers to "+setup.Address+", and dns_address is off", false
 	}
 	if ok {
@@ -109,9 +109,18 @@ func dockerCheck(f setup.Facts, cfg config.DNS, used bool) api.Check {
 	if used {
 		c.State = api.CheckFail
 	}
-	c.Hint = "agentctl docker setup"
+	c.Hint = setupCommand(cfg.Docker)
 	if f.Listed() {
-		c.Hint = "agentctl docker setup --undo # or dns_address: auto in agentd.yaml"
+		c.Hint = setupCommand(cfg.Docker, "--undo") + " # or dns_address: auto in agentd.yaml"
 	}
 	return c
+}
+
+// setupCommand is the line that changes this host's daemon.json.
+func setupCommand(cfg config.Docker, flags ...string) string {
+	words := append([]string{"agentctl docker setup"}, flags...)
+	if cfg.DaemonJSON != setup.File {
+		words = append(words, "--file", cfg.DaemonJSON)
+	}
+	return strings.Join(words, " ")
 }

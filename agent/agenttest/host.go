@@ -50,6 +50,7 @@ func (h *Host) Flags() []string {
 		"--fabric", string(h.Fabric),
 		"--cni-conf-dir", h.Conflists(),
 		"--docker-socket", filepath.Join(h.dockerDir(), "docker.sock"),
+		"--docker-daemon-json", filepath.Join(h.dockerDir(), "etc", "daemon.json"),
 		"--docker-plugin-socket", filepath.Join(h.dockerDir(), "weft.sock"),
 		"--log-level", "debug",
 	}

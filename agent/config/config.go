@@ -22,6 +22,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/docker/setup"
 	"github.com/weft-net/weft/overlay"
 )
 
@@ -58,8 +59,9 @@ type Store struct {
 
 // Docker says where this host's Docker is.
 type Docker struct {
-	Socket string // of the engine's API
-	Plugin string // that the engine looks for us at; empty: this agent has nothing to do with Docker
+	Socket     string // of the engine's API
+	DaemonJSON string // the engine's configuration
+	Plugin     string // that the engine looks for us at; empty: this agent has nothing to do with Docker
 }
 
 // defaultRunDir is that of the one agent which a host usually has.
@@ -137,6 +139,7 @@ type raw struct {
 	EmbeddedStore string   `yaml:"embedded_store"`
 	DockerSocket  string   `yaml:"docker_socket"`
 	DockerPlugin  string   `yaml:"docker_plugin_socket"`
+	DockerJSON    string   `yaml:"docker_daemon_json"`
 	Domain        string   `yaml:"domain"`
 	Pool          string   `yaml:"pool"`
 	GossipPort    uint16   `yaml:"gossip_port"`
@@ -229,7 +232,7 @@ func (in raw) typed() (Config, error) {
 			CAFile:    in.Consul.CAFile,
 			Embedded:  in.EmbeddedStore,
 		},
-		Docker: Docker{Socket: cmp.Or(in.DockerSocket, "/run/docker.sock"), Plugin: in.DockerPlugin},
+		Docker: Docker{Socket: cmp.Or(in.DockerSocket, "/run/docker.sock"), DaemonJSON: cmp.Or(in.DockerJSON, setup.File), Plugin: in.DockerPlugin},
 		DNS:    DNS{ResolvConf: cmp.Or(in.DNS.ResolvConf, "/etc/resolv.conf"), ForwardSingle: true},
 	}
 	// Several agents of one machine have a run directory each, and one Docker.

@@ -67,7 +67,7 @@ func TestEveryKeyIsAFlag(t *testing.T) {
 		"log-format": "json", "consul": "http://192.0.2.10:8500", "consul-prefix": "p", "consul-token-file": "/t", "consul-ca-file": "/c",
 		"domain": "example.com", "pool": "10.0.0.0/8", "gossip-port": "1", "tunnel-port": "2", "wireguard-port": "3",
 		"profile": "wan", "avoid": "10.1.0.0/16,10.2.0.0/16", "dns-ttl": "1s", "dns-upstreams": "192.0.2.53", "dns-resolv-conf": "/r",
-		"dns-forward-single-label": "false", "dns-dead-grace": "2s", "docker-socket": "/d.sock", "docker-plugin-socket": "/p.sock",
+		"dns-forward-single-label": "false", "dns-dead-grace": "2s", "docker-socket": "/d.sock", "docker-daemon-json": "/d.json", "docker-plugin-socket": "/p.sock",
 	}
 	flags, err := Load("", given)
 	if err != nil {
@@ -78,7 +78,7 @@ func TestEveryKeyIsAFlag(t *testing.T) {
  consul: {url: "http://192.0.2.10:8500", prefix: p, token_file: /t, ca_file: /c}, domain: example.com, pool: 10.0.0.0/8,
  gossip_port: 1, tunnel_port: 2, wireguard_port: 3, profile: wan, avoid: [10.1.0.0/16, 10.2.0.0/16],
  dns: {ttl: 1s, upstreams: [192.0.2.53], resolv_conf: /r, forward_single_label: false, dead_grace: 2s},
- docker_socket: /d.sock, docker_plugin_socket: /p.sock}`
+ docker_socket: /d.sock, docker_daemon_json: /d.json, docker_plugin_socket: /p.sock}`
 	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+
+	"github.com/weft-net/weft/agent/docker/setup"
 )
 
 // Key is one configuration key as a command-line flag.
@@ -35,6 +37,7 @@ func Keys() []Key {
 		text("consul-ca-file", "FILE", "PEM of the CA that signed Consul's certificate", func(in *raw) *string { return &in.Consul.CAFile }),
 		text("embedded-store", "SOCKET", "unix socket of the store that the agents of this machine share", func(in *raw) *string { return &in.EmbeddedStore }),
 		text("docker-socket", "SOCKET", "of this host's Docker engine (default /run/docker.sock)", func(in *raw) *string { return &in.DockerSocket }),
+		text("docker-daemon-json", "FILE", "the engine's configuration (default "+setup.File+")", func(in *raw) *string { return &in.DockerJSON }),
 		text("docker-plugin-socket", "SOCKET", "at which Docker finds this agent (default /run/docker/plugins/weft.sock, with the default run-dir)", func(in *raw) *string { return &in.DockerPlugin }),
 		text("domain", "DOMAIN", "ends all names (default weft.internal)", func(in *raw) *string { return &in.Domain }),
 		text("pool", "CIDR", "automatic subnets are taken from here (default 10.64.0.0/10)", func(in *raw) *string { return &in.Pool }),
@@ -135,7 +138,7 @@ func (c Config) values() []keyValue {
 		{"log_format", c.LogFormat},
 		{"consul.url", c.Store.Consul}, {"consul.prefix", c.Store.Prefix},
 		{"consul.token_file", c.Store.TokenFile}, {"consul.ca_file", c.Store.CAFile}, {"embedded_store", c.Store.Embedded},
-		{"docker_socket", c.Docker.Socket}, {"docker_plugin_socket", c.Docker.Plugin}, {"cni_conf_dir", c.CNIConf},
+		{"docker_socket", c.Docker.Socket}, {"docker_daemon_json", c.Docker.DaemonJSON}, {"docker_plugin_socket", c.Docker.Plugin}, {"cni_conf_dir", c.CNIConf},
 		{"dns_intercept", c.DNS.Intercept}, {"dns_address", c.DNS.Address},
 		{"domain", c.Domain}, {"pool", c.Pool},
 		{"gossip_port", c.Ports.Gossip}, {"tunnel_port", c.Ports.Tunnel}, {"wireguard_port", c.Ports.WireGuard},

@@ -14,7 +14,7 @@ import (
 // told of the agent.
 func TestDockerContainersGetNamesWithoutAFlag(t *testing.T) {
 	t.Parallel()
-	l := askingCluster(t, 2, "--dns-address", "on")
+	l := askingCluster(t, 2)
 	var docker []engine
 	for _, h := range l.Hosts {
 		docker = append(docker, engine{h.NewEngine(), t})
@@ -98,5 +98,23 @@ func TestDockerContainersGetNamesWithoutAFlag(t *testing.T) {
 			}
 			return nil
 		})
+	})
+	t.Run("leaving", func(t *testing.T) {
+		e.Must(append([]string{"rm", "-f"}, strings.Fields(e.Must("ps", "-aq"))...)...)
+		undo := "docker setup --undo --file " + e.Dir + "/etc/daemon.json"
+		r := e.Host.Ctl("leave")
+		if wantError(t, r, 5); !strings.Contains(r.Stderr, undo) {
+			t.Errorf("no %q in %s", undo, r)
+		}
+		check(t)
+		e.Host.MustCtl("leave", "--purge")
+		r = e.Host.Ctl("status")
+		if r.Code != 1 || !strings.Contains(r.Stdout, "where nobody answers") || !strings.Contains(r.Stderr, undo) {
+			t.Errorf("after leave --purge: %s", r)
+		}
+		e.Host.MustCtl(strings.Fields(undo)...)
+		if r := e.Host.Ctl("status"); strings.Contains(r.Stdout, "docker-dns") {
+			t.Errorf("after it was undone: %s", r)
+		}
 	})
 }

@@ -17,7 +17,7 @@ import (
 // it is said that they do; all else is as with the other.
 func TestDockerNewestEngineBesideDebians(t *testing.T) {
 	t.Parallel()
-	l := askingCluster(t, 2, "--dns-address", "on")
+	l := askingCluster(t, 2)
 	old, newest := engine{l.Host(1).NewEngine(), t}, engine{l.Host(2).NewNewestEngine(), t}
 	all := []engine{old, newest}
 	for _, e := range all {
@@ -100,5 +100,6 @@ func TestDockerNewestEngineBesideDebians(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	newest.Host.MustCtl("docker", "setup", "--undo", "--file", newest.Dir+"/etc/daemon.json")
 	assertNothingLeft(t, l, all)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -112,8 +113,10 @@ func verdict(s api.Status) error {
 			continue
 		}
 		bad = append(bad, c.Name+" ("+c.Detail+")")
-		if c.Hint != "" {
-			hints = append(hints, c.Hint)
+		for hint := range strings.Lines(c.Hint) {
+			if hint = strings.TrimSpace(hint); !slices.Contains(hints, hint) {
+				hints = append(hints, hint)
+			}
 		}
 	}
 	why := s.State
