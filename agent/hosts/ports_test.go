@@ -255,7 +255,7 @@ func TestPublishedConnectionOutlivesTheAgent(t *testing.T) {
 			t.Errorf("port %d: seen as %q, %v", port, seen, err)
 		}
 	}
-	if r := h.Ctl("status"); !strings.Contains(r.Stdout, "port 8081/tcp is taken by agent.test (pid") {
+	if r := h.Ctl("status"); !strings.Contains(r.Stdout, "port 8081/tcp is taken by hosts.test (pid") {
 		t.Errorf("status does not name who took the port: %s", r)
 	}
 	thief.Close()
