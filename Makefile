@@ -35,6 +35,7 @@ check:
 
 bench:
 	.ci/install bench
+	go test ./overlay/linux -run '^$$' -bench 10k -benchtime 20x
 	go test ./agent/hosts -run '^$$' -bench . -benchtime 1x -timeout 30m
 
 soak:

@@ -111,17 +111,24 @@ func decode[T any](w http.ResponseWriter, r *http.Request) (T, error) {
 
 // badBody says in words of the API what is wrong with a body.
 func badBody(r *http.Request, err error) *Error {
-	why := err.Error()
+	why := JSONFault(err)
 	if tooBig, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		why = "larger than " + strconv.FormatInt(tooBig.Limit, 10) + " bytes"
-	} else if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
-		why = "key " + strconv.Quote(wrong.Field) + " cannot be a " + wrong.Value
-	} else if errors.Is(err, io.EOF) {
-		why = "empty, want a JSON object"
-	} else if key, ok := strings.CutPrefix(why, "json: unknown field "); ok {
-		why = "unknown key " + key
 	}
 	return Errorf(KindMisuse, "body of %s %s: %s", r.Method, r.URL.Path, why)
+}
+
+// JSONFault says what is wrong with a JSON object that could not be decoded, where
+// the decoder would name types of Go's.
+func JSONFault(err error) string {
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
+		return "key " + strconv.Quote(wrong.Field) + " cannot be a " + wrong.Value
+	} else if errors.Is(err, io.EOF) {
+		return "empty, want a JSON object"
+	} else if key, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		return "unknown key " + key
+	}
+	return err.Error()
 }
 
 // params is the query of a request, all of whose keys are known.

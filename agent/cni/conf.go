@@ -90,7 +90,7 @@ type args struct {
 func parseConf(stdin []byte) (conf, error) {
 	var c conf
 	if err := json.Unmarshal(stdin, &c); err != nil {
-		return conf{}, types.NewError(types.ErrDecodingFailure, "network configuration: "+err.Error(), "")
+		return conf{}, types.NewError(types.ErrDecodingFailure, "network configuration: "+api.JSONFault(err), "")
 	}
 	if c.Network == "" {
 		c.Network = c.Name

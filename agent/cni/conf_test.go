@@ -128,6 +128,7 @@ func TestBadCallsAreNamed(t *testing.T) {
 		{"two addresses", name + `,"runtimeConfig":{"ips":["10.64.0.9","10.64.0.10"]}}`, "", types.ErrInvalidNetworkConfig, "10.64.0.9 and 10.64.0.10"},
 		{"an address that is none", name + `,"runtimeConfig":{"ips":["web"]}}`, "", types.ErrInvalidNetworkConfig, `"web" is no IP address`},
 		{"an address of a length that is none", name + `,"runtimeConfig":{"ips":["10.64.0.9/99"]}}`, "", types.ErrInvalidNetworkConfig, `"10.64.0.9/99" is no IP address`},
+		{"a word for a list", name + `,"runtimeConfig":{"ips":"web"}}`, "", types.ErrDecodingFailure, `key "runtimeConfig.ips" cannot be a string`},
 		{"an unknown argument", name + `}`, "COLOUR=red", types.ErrInvalidEnvironmentVariables, "COLOUR=red"},
 		{"an argument without value", name + `}`, "IgnoreUnknown", types.ErrInvalidEnvironmentVariables, "CNI_ARGS"},
 	} {

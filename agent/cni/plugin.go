@@ -128,7 +128,7 @@ func (plugin) gc(ctx context.Context, c call) error {
 	// every container its network.
 	var given map[string]json.RawMessage
 	if err := json.Unmarshal(c.StdinData, &given); err != nil {
-		return types.NewError(types.ErrDecodingFailure, err.Error(), "")
+		return types.NewError(types.ErrDecodingFailure, "network configuration: "+api.JSONFault(err), "")
 	}
 	const key = "cni.dev/valid-attachments"
 	if _, ok := given[key]; !ok {

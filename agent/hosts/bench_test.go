@@ -53,6 +53,35 @@ func BenchmarkAttach(b *testing.B) {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
+// From the moment when attach returns on one host until the name is answered on
+// the other. The limit is one datagram there and one question asked.
+func BenchmarkName(b *testing.B) {
+	l := agenttest.NewCluster(b, agenttest.Config{Hosts: 2})
+	l.Host(1).CreateNetwork("blue")
+	all := observers(b, l, "blue")
+	mover, from := l.Host(1).Sandbox("mover"), all[1].dns
+	n := 0
+	name := &agenttest.Side{Name: "weft", Measure: func() float64 {
+		n++
+		name := fmt.Sprintf("c%d", n)
+		a := mover.Attach("blue", name)
+		defer mover.Detach("blue", name)
+		return milliseconds(agenttest.Eventually(b, 5*time.Second, "the name on the other host", from.Wants(agenttest.FQDN(name, "blue"), a.Addr())))
+	}}
+	limit := &agenttest.Side{Name: "one question", Measure: func() float64 {
+		start := time.Now()
+		if err := from.Wants(agenttest.FQDN("on-h1", "blue"), all[0].addr)(); err != nil {
+			b.Fatal(err)
+		}
+		return milliseconds(time.Since(start))
+	}}
+	for range b.N {
+		agenttest.Interleave(200, name, limit)
+	}
+	b.Logf("p99 %.2f ms", name.Percentile(0.99))
+	b.Log("\n" + agenttest.Table("name on the other host after attach", "ms", nil, name, limit))
+}
+
 // cniPlugin is a CNI plugin with a configuration for one sandbox.
 type cniPlugin struct {
 	b       *testing.B

@@ -97,7 +97,7 @@ func (p Plugin) serve(ctx context.Context, args []string) (any, error) {
 
 func (p Plugin) read(into any) error {
 	if err := json.NewDecoder(io.LimitReader(p.Stdin, maxInput)).Decode(into); err != nil {
-		return fmt.Errorf("stdin: %w", err)
+		return fmt.Errorf("stdin: %s", api.JSONFault(err))
 	}
 	return nil
 }

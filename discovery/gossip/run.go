@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	coalesce   = 10 * time.Millisecond
+	coalesce   = 10 * time.Millisecond // between two flushes; the first after a pause waits for nothing
 	tick       = 50 * time.Millisecond
 	goodbye    = 300 * time.Millisecond // for the last version to be confirmed
 	batch      = 64                     // messages handled before others may look at the table
@@ -41,9 +41,10 @@ func (g *Gossip) Run(ctx context.Context) error {
 func (g *Gossip) loop(ctx context.Context) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	flush := time.NewTimer(coalesce)
+	flush := time.NewTimer(0)
 	defer flush.Stop()
 	armed := true
+	var flushed time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -54,11 +55,11 @@ func (g *Gossip) loop(ctx context.Context) {
 			g.handleEvents()
 		case <-g.kick:
 			if !armed {
-				flush.Reset(coalesce)
+				flush.Reset(time.Until(flushed.Add(coalesce)))
 				armed = true
 			}
 		case <-flush.C:
-			armed = false
+			armed, flushed = false, time.Now()
 			g.step(func(time.Time) { g.x.Flush() })
 		case <-ticker.C:
 			g.step(g.x.Tick)
