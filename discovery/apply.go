@@ -103,7 +103,6 @@ func (t *Table) applySection(s Section) outcome {
 	o := t.add(s.Owner)
 	switch c := s.At.Compare(o.at); {
 	case c < 0, c == 0 && s.CRC == o.crc:
-		t.confirm(o)
 		return ignored
 	case s.From > 0:
 		return t.applySlice(o, s)
@@ -118,7 +117,6 @@ func (t *Table) applySlice(o *owner, s Section) outcome {
 		return gap
 	}
 	t.setVersion(o, s.At)
-	t.confirm(o)
 	t.applyHeld(o)
 	if o.at == s.At && o.crc != s.CRC {
 		return gap
@@ -175,12 +173,11 @@ func (t *Table) replace(o *owner, s Section) outcome {
 		}
 	}
 	t.setVersion(o, s.At)
-	t.confirm(o)
 	t.applyHeld(o)
 	return applied
 }
 
-// confirm notes that another member showed the state that is held.
+// confirm notes that the state which is held is no memory from the disk any more.
 func (t *Table) confirm(o *owner) {
 	if !o.pulled {
 		o.pulled = true

@@ -41,18 +41,20 @@ type DigestEntry struct {
 // Digest lists what a member holds. With Buckets it holds a hash per bucket
 // instead of entries; with Scope its entries are those of some buckets only.
 type Digest struct {
-	From    HostID
-	Want    bool // the receiver answers with its own
-	Root    uint64
-	Scope   []byte   // a bit per bucket, 32 bytes; nil: all
-	Buckets []uint64 // buckets hashes, or nil
-	Entries []DigestEntry
+	From     HostID
+	Want     bool // the receiver answers with its own
+	Complete bool // the sender's view is
+	Root     uint64
+	Scope    []byte   // a bit per bucket, 32 bytes; nil: all
+	Buckets  []uint64 // buckets hashes, or nil
+	Entries  []DigestEntry
 }
 
 const (
 	digestWant = 1 << iota
 	digestScope
 	digestBuckets
+	digestComplete
 )
 
 // Append implements Message.
@@ -60,6 +62,9 @@ func (d Digest) Append(b []byte) []byte {
 	var flags byte
 	if d.Want {
 		flags |= digestWant
+	}
+	if d.Complete {
+		flags |= digestComplete
 	}
 	if d.Scope != nil {
 		flags |= digestScope
@@ -83,7 +88,7 @@ func (d Digest) Append(b []byte) []byte {
 func parseDigest(r *reader) Digest {
 	d := Digest{From: r.hostID("from")}
 	flags := r.byte("flags")
-	d.Want = flags&digestWant != 0
+	d.Want, d.Complete = flags&digestWant != 0, flags&digestComplete != 0
 	d.Root = r.fixed64("root")
 	if flags&digestScope != 0 {
 		d.Scope = r.take(buckets/8, "scope")

@@ -68,7 +68,7 @@ func (x *Exchange) Take() []Packet {
 
 func (x *Exchange) send(to HostID, reliable bool, m Message) {
 	body := m.Append(nil)
-	x.out = append(x.out, Packet{To: to, Reliable: reliable, Kind: Kind(body[0] &^ confirmBit), Body: body})
+	x.out = append(x.out, Packet{To: to, Reliable: reliable, Kind: Kind(body[0] &^ (confirmBit | completeBit)), Body: body})
 }
 
 // alive returns the other members that take part, sorted.

@@ -226,20 +226,27 @@ func (r *reader) section() Section {
 // State answers a Pull.
 type State struct {
 	From     HostID
+	Complete bool // the sender's view is
 	Sections []Section
 }
 
+const completeBit = 0x80
+
 // Append implements Message.
 func (s State) Append(b []byte) []byte {
-	b = append(append(b, byte(KindState)), s.From[:]...)
+	kind := byte(KindState)
+	if s.Complete {
+		kind |= completeBit
+	}
+	b = append(append(b, kind), s.From[:]...)
 	for _, sec := range s.Sections {
 		b = sec.append(b)
 	}
 	return b
 }
 
-func parseState(r *reader) State {
-	s := State{From: r.hostID("from")}
+func parseState(r *reader, complete bool) State {
+	s := State{From: r.hostID("from"), Complete: complete}
 	for len(r.b) > 0 && r.err == nil {
 		s.Sections = append(s.Sections, r.section())
 	}
@@ -299,8 +306,8 @@ func parse(r *reader) Message {
 		return parseDigest(r)
 	case KindPull:
 		return parsePull(r)
-	case KindState:
-		return parseState(r)
+	case KindState, KindState | completeBit:
+		return parseState(r, kind&completeBit != 0)
 	case KindGone:
 		return Gone{ID: r.hostID("id"), By: string(r.b)}
 	case KindCall, KindReply:

@@ -211,7 +211,7 @@ func (x *Exchange) Compare(with HostID) {
 
 // Digest returns what the table holds, in bucket hashes when it is much.
 func (x *Exchange) Digest() Digest {
-	d := Digest{From: x.self, Root: x.root}
+	d := Digest{From: x.self, Complete: x.complete, Root: x.root}
 	if len(x.owners) > listLimit {
 		d.Buckets = x.bucketHashes()
 	} else {
@@ -232,7 +232,7 @@ func (x *Exchange) receiveDigest(now time.Time, d Digest) {
 	differ := false
 	for _, e := range d.Entries {
 		theirs[e.Owner] = true
-		differ = x.compareEntry(now, d.From, e) || differ
+		differ = x.compareEntry(now, d, e) || differ
 	}
 	for id, o := range x.owners {
 		s := id.Short()
@@ -242,13 +242,14 @@ func (x *Exchange) receiveDigest(now time.Time, d Digest) {
 		x.settled[[2]uint64{x.root, d.Root}] = now
 	}
 	if d.Want {
-		x.send(d.From, true, Digest{From: x.self, Root: x.root, Scope: d.Scope, Entries: x.digest(d.covers)})
+		x.send(d.From, true, Digest{From: x.self, Complete: x.complete, Root: x.root, Scope: d.Scope, Entries: x.digest(d.covers)})
 	}
 }
 
 // compareEntry reports whether the entry differs from what is held, in either
 // direction, and wants what is newer.
-func (x *Exchange) compareEntry(now time.Time, from HostID, e DigestEntry) bool {
+func (x *Exchange) compareEntry(now time.Time, d Digest, e DigestEntry) bool {
+	from := d.From
 	if _, refused := x.goneName[e.Owner]; refused {
 		return false
 	}
@@ -265,7 +266,7 @@ func (x *Exchange) compareEntry(now time.Time, from HostID, e DigestEntry) bool 
 	case o == nil || e.At.Compare(o.at) > 0:
 		x.wantVersion(now, e.Owner, e.At, from)
 	case e.At == o.at && e.CRC == o.crc:
-		x.confirm(o)
+		x.vouch(o, from, d.Complete)
 		return false
 	case e.At == o.at && from == o.id:
 		x.wantWhole(now, e.Owner, e.At)
@@ -285,7 +286,7 @@ func (x *Exchange) receiveBuckets(now time.Time, d Digest) {
 	if !differ && !d.Want {
 		return
 	}
-	reply := Digest{From: x.self, Want: differ, Root: x.root, Scope: scope}
+	reply := Digest{From: x.self, Want: differ, Complete: x.complete, Root: x.root, Scope: scope}
 	reply.Entries = x.digest(reply.covers)
 	x.send(d.From, true, reply)
 }
@@ -314,8 +315,19 @@ func (x *Exchange) sendSections(to HostID, secs []Section) {
 			size += opsSize(secs[n].Ops) + 64
 			n++
 		}
-		x.send(to, true, State{From: x.self, Sections: secs[:n]})
+		x.send(to, true, State{From: x.self, Complete: x.complete, Sections: secs[:n]})
 		secs = secs[n:]
+	}
+}
+
+// vouch notes that a member showed the state of an owner that is held. Only the
+// owner's word counts, or that of a member whose own view is complete: two hosts
+// that were started again may remember the same old state of a third, and would
+// sweep each other into deleting the entries of what came after it.
+func (x *Exchange) vouch(o *owner, from HostID, complete bool) {
+	w := x.wants[o.id.Short()]
+	if from == o.id || complete && (w == nil || w.shown.Compare(o.at) <= 0) {
+		x.confirm(o)
 	}
 }
 
@@ -337,6 +349,7 @@ func (x *Exchange) receiveState(now time.Time, s State) {
 			delete(x.wants, owner)
 		}
 		if o := x.lookup(owner); o != nil {
+			x.vouch(o, s.From, s.Complete)
 			o.asked = o.asked || s.From == sec.Owner
 			x.answerSeen(o)
 		}

@@ -178,6 +178,41 @@ func TestRestoredOwnersCountAsAliveFor15s(t *testing.T) {
 	}
 }
 
+// Two hosts that were started again remember the same state of a third, which has
+// gone on since: neither is a witness for the other.
+func TestAMemoryIsNotConfirmedByAnother(t *testing.T) {
+	third := exchange(t, 3, header(3))
+	var again [2]*discovery.Exchange
+	for i := range again {
+		x := exchange(t, i, header(i))
+		settle(third, x)
+		saved, err := x.MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		tb, err := discovery.NewTable(discovery.TableConfig{Self: hostID(i), Header: header(i), Saved: saved, Now: start})
+		if err != nil {
+			t.Fatal(err)
+		}
+		again[i] = discovery.NewExchange(tb, 1, uint64(i))
+	}
+	third.Announce([]discovery.Endpoint{endpoint(3, 1)}, nil)
+	settle(again[0], again[1])
+	for i, x := range again {
+		if x.View().Complete {
+			t.Errorf("host %d takes what another remembers for what is", i)
+		}
+	}
+	settle(again[0], third)
+	if v := again[0].View(); !v.Complete || len(v.Endpoints) != 1 {
+		t.Errorf("compared with the third: complete %t, %d endpoints", v.Complete, len(v.Endpoints))
+	}
+	settle(again[1], again[0])
+	if v := again[1].View(); !v.Complete || len(v.Endpoints) != 1 {
+		t.Errorf("compared with one that is complete: complete %t, %d endpoints", v.Complete, len(v.Endpoints))
+	}
+}
+
 func TestIncarnationIsRaisedAboveOneThatIsShown(t *testing.T) {
 	c := discoverytest.New(start, 1)
 	nodes := startHosts(t, c, 3, 2)
