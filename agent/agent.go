@@ -244,11 +244,17 @@ func (a *Agent) member() *session {
 	return a.session
 }
 
-// requireMember is member for requests that make no sense without one.
-func (a *Agent) requireMember() (*session, error) {
+// settled is member for what is torn down: nobody repeats such a call, so it waits
+// while the membership is begun under another address.
+func (a *Agent) settled() *session {
 	a.move.RLock()
 	defer a.move.RUnlock()
-	if s := a.member(); s != nil {
+	return a.member()
+}
+
+// requireMember is settled for requests that make no sense without one.
+func (a *Agent) requireMember() (*session, error) {
+	if s := a.settled(); s != nil {
 		return s, nil
 	}
 	return nil, api.Errorf(api.KindFailed, "%s is not a member of a cluster", a.cfg.Name).

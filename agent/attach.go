@@ -93,7 +93,7 @@ func (s *session) attach(ctx context.Context, w wantedEndpoint) (l Local, err er
 		return Local{}, err
 	}
 	ports := l.Ports
-	undo = append(undo, func() { s.ports.Release(ports) })
+	undo = append(undo, func() { s.ports.Release(id, ports) })
 	s.carry(w.network.ID)
 	if !s.programmed(w.network.ID) {
 		if err := s.settle(ctx); err != nil {

@@ -101,7 +101,7 @@ func (s *session) disconnectLocal(ctx context.Context, n discovery.Network, l Lo
 		return api.Errorf(api.KindNotFound, "%s is not on that network", l.Endpoint.Name).WithHint("agentctl endpoint inspect %s", l.Endpoint.Name)
 	}
 	for _, o := range on {
-		if err := s.detachOne(ctx, o, "it was disconnected"); err != nil {
+		if err := s.takeOff(ctx, o.Endpoint.ID, false, "it was disconnected"); err != nil {
 			return err
 		}
 	}

@@ -35,13 +35,7 @@ func (a *Agent) Detach(ctx context.Context, network, nameOrID string) error {
 		return api.Errorf(api.KindConflict, "detach %s from %s: it is a container of Docker's", nameOrID, n.Name).
 			WithHint("docker network disconnect %s %s", n.Name, l.Endpoint.Name)
 	}
-	unlock := s.locks.lock(l.lockKey())
-	defer unlock()
-	if err := s.detach(ctx, l); err != nil {
-		return s.explain("detach "+nameOrID+" from "+n.Name, err)
-	}
-	s.log.Info("endpoint detached", "endpoint", l.Endpoint.ID, "name", l.Endpoint.Name, "network", n.Name, "addr", l.Addrs[0].Addr())
-	return nil
+	return s.explain("detach "+nameOrID+" from "+n.Name, s.takeOff(ctx, l.Endpoint.ID, true, "it was detached"))
 }
 
 // wasDeleted reports whether a network of that name or id was deleted.
@@ -132,27 +126,70 @@ func (s *session) elsewhere(n discovery.Network, nameOrID string) error {
 		WithHint("%s", strings.Join(hints, "\n"))
 }
 
-// detach withdraws, unplugs and gives back, in the reverse order of attach. The
-// caller holds the sandbox's lock.
-func (s *session) detach(ctx context.Context, l Local) error {
-	defer s.working(l.Endpoint.ID)()
+// lockLocal takes the lock of an endpoint's sandbox, and reads under it what the
+// journal has of the endpoint: a request that held it before may have changed
+// that. false, with nothing locked, when the endpoint is gone.
+func (s *session) lockLocal(id discovery.EndpointID) (l Local, unlock func(), ok bool) {
+	if l, ok = s.journal.get(id); !ok {
+		return Local{}, nil, false
+	}
+	unlock = s.locks.lock(l.lockKey())
+	if l, ok = s.journal.get(id); !ok {
+		unlock()
+		return Local{}, nil, false
+	}
+	return l, unlock, true
+}
+
+// takeOff detaches an endpoint, unless another request just did.
+func (s *session) takeOff(ctx context.Context, id discovery.EndpointID, unplugged bool, why string) error {
+	l, unlock, ok := s.lockLocal(id)
+	if !ok {
+		return nil
+	}
+	return s.detach(ctx, l, unlock, unplugged, why)
+}
+
+// detachFor bounds the rest of a detach once it cannot be taken back, whoever
+// has given up waiting for it.
+const detachFor = 10 * time.Second
+
+// detach withdraws, gives back and unplugs an endpoint whose lock the caller took,
+// and lets go of the lock. When it returns nobody is told of the endpoint any more
+// and its address is free. With unplugged the interface is gone too; else it goes
+// in the background, since removing one takes the kernel longer than all the rest,
+// and whoever wants the sandbox or the address again waits for that.
+func (s *session) detach(ctx context.Context, l Local, unlock func(), unplugged bool, why string) error {
+	id := l.Endpoint.ID
+	idle, gone := s.working(id), s.unplugs.begin(l.Endpoint)
+	tried := func() { idle(); unlock() }
 	s.carry(l.Endpoint.Network)
 	s.forgetAsking(l)
 	s.moveDefault(ctx, l)
+	heir := s.heirOfPorts(l)
 	// The journal comes first: an interface that it does not name is swept, so
 	// a crash in between leaves nothing.
-	if err := s.journal.remove(l.Endpoint.ID); err != nil {
+	if err := s.journal.change(heir, id); err != nil {
+		gone()
+		tried()
 		return err
 	}
-	s.directory.Announce(nil, []discovery.EndpointID{l.Endpoint.ID})
-	if err := s.overlay.Detach(ctx, l.Endpoint.ID.String()); err != nil {
-		s.directory.Announce([]discovery.Endpoint{l.Endpoint}, nil)
-		return errors.Join(err, s.journal.put(l))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), detachFor)
+	defer cancel()
+	for _, o := range heir {
+		s.ports.Pass(l.Endpoint.ID, l.Ports, o.Endpoint.ID)
+		l.Ports = nil
 	}
-	err := s.leases.Free(ctx, l.Endpoint.Network, l.Endpoint.ID)
+	s.directory.Announce(nil, []discovery.EndpointID{id})
+	err := s.leases.Free(ctx, l.Endpoint.Network, id)
 	s.restoreResolv(l)
 	err = errors.Join(err, ignoreKernel(s.settle(ctx)))
-	s.ports.Release(l.Ports) // when they lead nowhere any more
+	s.ports.Release(id, l.Ports) // when they lead nowhere any more
+	first := s.unplug(ctx, l, tried, gone)
+	if unplugged {
+		err = errors.Join(err, <-first)
+	}
+	s.log.Info("endpoint detached: "+why, "endpoint", id, "name", l.Endpoint.Name, "network", l.Endpoint.Network, "container", l.Container, "addr", l.Addrs[0].Addr())
 	return err
 }
 
@@ -221,33 +258,29 @@ func (s *session) unplugStray(ctx context.Context, text string) {
 // mend looks again, under the sandbox's lock, at an endpoint without an
 // interface: a request may just be working on it.
 func (s *session) mend(ctx context.Context, id discovery.EndpointID) {
-	l, ok := s.journal.get(id)
+	l, unlock, ok := s.lockLocal(id)
 	if !ok {
-		return
-	}
-	unlock := s.locks.lock(l.lockKey())
-	defer unlock()
-	if l, ok = s.journal.get(id); !ok {
 		return
 	}
 	n, known := s.network(l.Endpoint.Network.String())
 	gone, err := s.vanished(ctx, l)
-	switch {
-	case err == nil && !gone && known:
-		if err := s.overlay.Attach(ctx, s.link(n, l)); err != nil {
-			s.log.Warn("endpoint lost its interface and cannot get it back", "endpoint", id, "err", err)
-			return
-		}
-		s.restoreResolv(l) // agentd cleanup takes it away with the interface
-		s.log.Info("endpoint repaired", "endpoint", id, "name", l.Endpoint.Name, "network", n.Name)
-		s.poke()
-	case gone:
-		if err := s.detach(ctx, l); err != nil {
+	if gone {
+		if err := s.detach(ctx, l, unlock, true, "its sandbox is gone"); err != nil {
 			s.log.Warn("endpoint of a vanished sandbox not removed", "endpoint", id, "err", err)
-			return
 		}
-		s.log.Info("endpoint removed: its sandbox is gone", "endpoint", id, "name", l.Endpoint.Name, "addr", l.Addrs[0].Addr())
+		return
 	}
+	defer unlock()
+	if err != nil || !known {
+		return
+	}
+	if err := s.overlay.Attach(ctx, s.link(n, l)); err != nil {
+		s.log.Warn("endpoint lost its interface and cannot get it back", "endpoint", id, "err", err)
+		return
+	}
+	s.restoreResolv(l) // agentd cleanup takes it away with the interface
+	s.log.Info("endpoint repaired", "endpoint", id, "name", l.Endpoint.Name, "network", n.Name)
+	s.poke()
 }
 
 // vanished reports whether an endpoint's sandbox is no more: nothing is at its

@@ -93,7 +93,7 @@ func (d dockerSide) Adopt(dockerID, network string) error {
 
 // Drop implements docker.Agent.
 func (d dockerSide) Drop(dockerID string) error {
-	s := d.Agent.member()
+	s := d.settled()
 	if s == nil {
 		return nil
 	}
@@ -116,7 +116,7 @@ func (d dockerSide) Lease(ctx context.Context, network string, want netip.Addr) 
 
 // Release implements docker.Agent.
 func (d dockerSide) Release(ctx context.Context, network string, a netip.Addr) error {
-	s := d.Agent.member()
+	s := d.settled()
 	var id discovery.NetworkID
 	if s == nil || id.UnmarshalText([]byte(network)) != nil {
 		return nil

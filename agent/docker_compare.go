@@ -18,7 +18,7 @@ const (
 // is torn down while no agent runs is found here. An endpoint is forgotten when
 // two lists in a row are without it.
 func (d dockerSide) Compare(ctx context.Context, at time.Time, endpoints map[string]bool) (unknown []string, missing bool) {
-	s := d.Agent.member()
+	s := d.settled()
 	if s == nil {
 		return nil, false
 	}
@@ -50,15 +50,15 @@ func (d dockerSide) Compare(ctx context.Context, at time.Time, endpoints map[str
 
 // forgetMissing removes an endpoint that Docker does not have.
 func (s *session) forgetMissing(ctx context.Context, l Local) {
-	defer s.locks.lock(l.lockKey())()
-	if _, ok := s.journal.get(l.Endpoint.ID); !ok {
+	l, unlock, ok := s.lockLocal(l.Endpoint.ID)
+	if !ok {
 		return
 	}
+	defer unlock()
 	if err := s.forgetEndpoint(ctx, l); err != nil {
 		s.log.Warn("endpoint that Docker does not have not removed", "endpoint", l.Endpoint.ID, "err", err)
 		return
 	}
-	s.docker.found(l)
 	if err := s.release(ctx, l.Endpoint.Network, l.Addrs[0].Addr()); err != nil {
 		s.log.Warn("address of an endpoint that Docker does not have not freed", "addr", l.Addrs[0], "err", err)
 	}

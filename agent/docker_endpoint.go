@@ -143,7 +143,7 @@ func (s *session) join(ctx context.Context, n discovery.Network, l Local, sandbo
 // known finds an endpoint of Docker's and takes its lock. The session is nil, and
 // nothing locked, where there is nothing to do.
 func (d dockerSide) known(endpoint string) (s *session, l Local, unlock func()) {
-	if s = d.Agent.member(); s == nil {
+	if s = d.settled(); s == nil {
 		return nil, Local{}, nil
 	}
 	unlock = s.locks.lock(dockerLock(endpoint))
@@ -197,13 +197,14 @@ func (s *session) forgetEndpoint(ctx context.Context, l Local) error {
 	}
 	s.carry(l.Endpoint.Network)
 	s.forgetAsking(l)
+	s.docker.found(l)
 	if err := s.journal.remove(l.Endpoint.ID); err != nil {
 		gone()
 		return err
 	}
 	s.directory.Announce(nil, []discovery.EndpointID{l.Endpoint.ID})
 	s.poke()
-	s.ports.Release(l.Ports) // Docker has revoked them, if it was there to do so
+	s.ports.Release(l.Endpoint.ID, l.Ports) // Docker has revoked them, if it was there to do so
 	if !leaving {
 		s.unplug(ctx, l, func() {}, gone)
 	}
@@ -230,7 +231,7 @@ func (d dockerSide) Publish(ctx context.Context, endpoint string, ports []string
 
 // Unpublish implements docker.Agent.
 func (d dockerSide) Unpublish(ctx context.Context, endpoint string) error {
-	s := d.Agent.member()
+	s := d.settled()
 	if s == nil {
 		return nil
 	}

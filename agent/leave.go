@@ -125,9 +125,7 @@ func (a *Agent) dismiss(ctx context.Context, s *session, progress func(string)) 
 func (s *session) detachAll(ctx context.Context) error {
 	var errs []error
 	for _, l := range s.journal.all() {
-		unlock := s.locks.lock(l.lockKey())
-		errs = append(errs, s.detach(ctx, l))
-		unlock()
+		errs = append(errs, s.takeOff(ctx, l.Endpoint.ID, true, "this host leaves"))
 	}
 	return errors.Join(errs...)
 }

@@ -107,13 +107,10 @@ func (s *session) emptied(ctx context.Context, n discovery.Network) bool {
 
 // evict detaches an endpoint because its network is deleted.
 func (s *session) evict(ctx context.Context, l Local) bool {
-	unlock := s.locks.lock(l.lockKey())
-	defer unlock()
-	if err := s.detach(ctx, l); err != nil {
+	if err := s.takeOff(ctx, l.Endpoint.ID, true, "its network is deleted"); err != nil {
 		s.log.Warn("endpoint of a deleted network not removed", "endpoint", l.Endpoint.ID, "err", err)
 		return false
 	}
-	s.log.Info("endpoint removed: its network is deleted", "endpoint", l.Endpoint.ID, "name", l.Endpoint.Name)
 	return true
 }
 

@@ -19,15 +19,11 @@ import (
 // others, and returns what was chosen when clients are served. What the endpoint
 // has already stays open; a failure changes nothing. It takes the sandbox's lock.
 func (s *session) publish(ctx context.Context, id discovery.EndpointID, want []hostport.Spec) ([]overlay.Publish, error) {
-	l, ok := s.journal.get(id)
+	l, unlock, ok := s.lockLocal(id)
 	if !ok {
 		return nil, api.Errorf(api.KindNotFound, "no endpoint %s on this host", id).WithHint("agentctl endpoint ls")
 	}
-	unlock := s.locks.lock(l.lockKey())
 	defer unlock()
-	if l, ok = s.journal.get(id); !ok {
-		return nil, api.Errorf(api.KindNotFound, "endpoint %s is gone", id).WithHint("agentctl endpoint ls")
-	}
 	n, ok := s.network(l.Endpoint.Network.String())
 	if !ok {
 		return nil, noNetwork(l.Endpoint.Network.String())
@@ -39,11 +35,11 @@ func (s *session) publish(ctx context.Context, id discovery.EndpointID, want []h
 	}
 	l.Ports = ports
 	if err := s.journal.put(l); err != nil {
-		s.ports.Release(without(ports, before))
+		s.ports.Release(id, without(ports, before))
 		return nil, err
 	}
 	err = ignoreKernel(s.settle(ctx))
-	s.ports.Release(without(before, ports))
+	s.ports.Release(id, without(before, ports))
 	return ports, err
 }
 

@@ -93,16 +93,18 @@ const (
 	unplugAgain = time.Second     // between two tries to remove one
 )
 
-// unplug removes an endpoint's interface in the background, since that takes the
-// kernel longer than all the rest. It calls tried after the first try, and gone
-// when the interface is: until then its address has a port. When the session
-// ends before that, the next agent's reap removes it.
-func (s *session) unplug(ctx context.Context, l Local, tried, gone func()) {
+// unplug removes an endpoint's interface in the background. It calls tried after
+// the first try, whose outcome it sends, and gone when the interface is: until then
+// its address has a port. When the session ends before that, the next agent's reap
+// removes it.
+func (s *session) unplug(ctx context.Context, l Local, tried, gone func()) (first <-chan error) {
 	ctx = context.WithoutCancel(ctx)
+	outcome := make(chan error, 1)
 	go func() {
 		defer gone()
 		err := s.overlay.Detach(ctx, l.Endpoint.ID.String())
 		tried()
+		outcome <- err
 		for err != nil {
 			s.log.Warn("interface of a detached endpoint not removed yet", "endpoint", l.Endpoint.ID, "err", err)
 			select {
@@ -113,4 +115,5 @@ func (s *session) unplug(ctx context.Context, l Local, tried, gone func()) {
 			err = s.overlay.Detach(ctx, l.Endpoint.ID.String())
 		}
 	}()
+	return outcome
 }

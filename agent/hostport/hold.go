@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // holdSocket takes a port of this host with a socket of ours, so that no other
@@ -53,11 +54,18 @@ func holdSocket(ctx context.Context, p Port) (got uint16, release func(), err er
 	return got, release, nil
 }
 
+// acceptAgain is the pause after a connection that could not be taken.
+const acceptAgain = 100 * time.Millisecond
+
 func accept(l net.Listener, serve func(*net.TCPConn)) {
 	for {
 		c, err := l.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil { // no more files for a moment, say
+			time.Sleep(acceptAgain)
+			continue
 		}
 		go serve(c.(*net.TCPConn))
 	}

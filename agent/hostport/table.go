@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -78,7 +79,7 @@ func (h *Table) Reserve(r Request) (all []overlay.Publish, err error) {
 		}
 		port, err := h.choose(r.Owner, w, r.OwnSockets)
 		if err != nil {
-			h.Release(fresh)
+			h.Release(r.Owner, fresh)
 			return nil, err
 		}
 		p := overlay.Publish{Proto: w.proto, HostAddr: w.addr, HostPort: port, Addr: r.To, Port: w.port}
@@ -126,16 +127,24 @@ func (h *Table) hold(owner discovery.EndpointID, p Port) (got uint16, err error)
 
 // take is hold for a caller that has mu.
 func (h *Table) take(owner discovery.EndpointID, p Port) (got uint16, err error) {
+	// The kernel cannot tell: a port may be an endpoint's without a socket of ours.
+	if holder := h.holder(p); !holder.IsZero() && p.Number != 0 {
+		return 0, &TakenError{Port: p, Endpoint: holder}
+	}
 	var release func()
 	for range attempts {
 		got, release, err = holdSocket(h.ctx, p)
+		if err == nil && p.Number == 0 && !h.holder(Port{p.Proto, p.Addr, got}).IsZero() {
+			release()
+			err = syscall.EADDRINUSE
+		}
 		if err == nil || p.Number != 0 {
 			break
 		}
 	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return 0, &TakenError{Port: p, Endpoint: h.holder(p)}
+		return 0, &TakenError{Port: p}
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return 0, api.Errorf(api.KindMisuse, "%s: no such address on this host", p).WithHint("ip -br addr")
 	case err != nil:
@@ -149,11 +158,21 @@ func (h *Table) take(owner discovery.EndpointID, p Port) (got uint16, err error)
 // holder is the endpoint that has a port, or one that leaves no room for it.
 func (h *Table) holder(p Port) (owner discovery.EndpointID) {
 	for other, held := range h.held {
-		if other.Proto == p.Proto && other.Number == p.Number && (other.Addr == p.Addr || !other.Addr.IsValid() || !p.Addr.IsValid()) {
+		if other.meets(p) {
 			return held.owner
 		}
 	}
+	for other, lost := range h.lost {
+		if other.meets(p) {
+			return lost.owner
+		}
+	}
 	return owner
+}
+
+// meets reports whether two ports cannot have an endpoint each.
+func (p Port) meets(other Port) bool {
+	return other.Proto == p.Proto && other.Number == p.Number && (other.Addr == p.Addr || !other.Addr.IsValid() || !p.Addr.IsValid())
 }
 
 // TakenError says who has a port. It wraps syscall.EADDRINUSE.
@@ -174,16 +193,18 @@ func (e *TakenError) Error() string {
 
 func (e *TakenError) Unwrap() error { return syscall.EADDRINUSE }
 
-// Release gives ports back; those that are not held are no error.
-func (h *Table) Release(ports []overlay.Publish) {
+// Release gives an endpoint's ports back; those that it does not have are no error.
+func (h *Table) Release(owner discovery.EndpointID, ports []overlay.Publish) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, p := range ports {
-		if held, ok := h.held[portOf(p)]; ok {
+		if held, ok := h.held[portOf(p)]; ok && held.owner == owner {
 			held.release()
+			delete(h.held, portOf(p))
 		}
-		delete(h.held, portOf(p))
-		delete(h.lost, portOf(p))
+		if h.lost[portOf(p)].owner == owner {
+			delete(h.lost, portOf(p))
+		}
 	}
 }
 
@@ -212,16 +233,16 @@ func (h *Table) takeLent(owner discovery.EndpointID, p Port) bool {
 	return true
 }
 
-// Pass makes an endpoint the owner of ports that another had.
-func (h *Table) Pass(ports []overlay.Publish, to discovery.EndpointID) {
+// Pass makes an endpoint the owner of ports that another has.
+func (h *Table) Pass(from discovery.EndpointID, ports []overlay.Publish, to discovery.EndpointID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, p := range ports {
-		if held, ok := h.held[portOf(p)]; ok {
+		if held, ok := h.held[portOf(p)]; ok && held.owner == from {
 			held.owner = to
 			h.held[portOf(p)] = held
 		}
-		if l, ok := h.lost[portOf(p)]; ok {
+		if l, ok := h.lost[portOf(p)]; ok && l.owner == from {
 			l.owner = to
 			h.lost[portOf(p)] = l
 		}
@@ -256,13 +277,12 @@ func (h *Table) Reclaim(all []Published) {
 func (h *Table) Retry() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for p, l := range h.lost {
+	for p, l := range maps.Clone(h.lost) {
+		delete(h.lost, p)
 		if _, err := h.take(l.owner, p); err != nil {
 			l.why = err.Error()
 			h.lost[p] = l
-			continue
 		}
-		delete(h.lost, p)
 	}
 }
 

@@ -1,6 +1,7 @@
 package hostport
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -73,7 +74,7 @@ func TestReservedPortsAreHeld(t *testing.T) {
 		if taken() == nil {
 			t.Errorf("%s: another program took it", p)
 		}
-		h.Release([]overlay.Publish{p})
+		h.Release(web, []overlay.Publish{p})
 		if err := taken(); err != nil {
 			t.Errorf("%s: not free once released: %v", p, err)
 		}
@@ -129,8 +130,44 @@ func TestPortsTakenWhileNoAgentRan(t *testing.T) {
 	if held, problems := h.Problems(); held != 2 || len(problems) != 0 {
 		t.Errorf("once it is free: held %d, problems %q", held, problems)
 	}
-	h.Release([]overlay.Publish{lost, kept})
+	h.Release(web, []overlay.Publish{lost, kept})
 	if held, _ := h.Problems(); held != 0 {
 		t.Errorf("released, and still holds %d", held)
+	}
+}
+
+// A port whose socket podman is about to open, or another program had for a while,
+// is an endpoint's all the same.
+func TestPortWithoutASocketIsTaken(t *testing.T) {
+	port := freePort(t)
+	want := specs(t, fmt.Sprintf("%d:80", port))
+	for name, has := range map[string]func(*testing.T, *Table){
+		"lent": func(t *testing.T, h *Table) {
+			if _, err := h.Reserve(Request{Owner: web, To: portsOf, Want: want, OwnSockets: true}); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"lost": func(t *testing.T, h *Table) {
+			thief, err := net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", port))
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.Reclaim([]Published{{Owner: web, Ports: []overlay.Publish{{Proto: 6, HostPort: port, Addr: portsOf, Port: 80}}}})
+			thief.Close()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := heldPorts(t)
+			has(t, h)
+			var taken *TakenError
+			if _, err := h.Reserve(Request{Owner: other, To: portsOf, Want: want}); !errors.As(err, &taken) || taken.Endpoint != web {
+				t.Errorf("for another: %v, want it taken by %s", err, web)
+			}
+			h.Release(other, []overlay.Publish{{Proto: 6, HostPort: port}})
+			h.Retry()
+			if held, lost := h.Problems(); held != 1 || len(lost) > 0 {
+				t.Errorf("held %d, lost %q, want the port to stay with its owner", held, lost)
+			}
+		})
 	}
 }
