@@ -133,6 +133,21 @@ func (s *session) forgetAsking(l Local) {
 	}
 }
 
+// rememberAsking takes over what Docker said to an earlier session: it says it of
+// a container once.
+func (s *session) rememberAsking(old *session) {
+	old.mu.Lock()
+	resolvers, bridged := maps.Clone(old.resolvers), maps.Clone(old.bridged)
+	old.mu.Unlock()
+	delete(resolvers, hostResolvers) // which lookAsking has read again
+	for source, addrs := range resolvers {
+		s.setResolvers(source, addrs)
+	}
+	for id, addrs := range bridged {
+		s.setBridged(id, addrs)
+	}
+}
+
 // lookAsking reads what may change on the host: its resolvers, its search
 // domains, and whether Docker sends containers to the address.
 func (s *session) lookAsking() {

@@ -73,6 +73,9 @@ func (a *Agent) moveTo(ctx context.Context, next netip.Addr) error {
 			return nil
 		}
 		err := a.resumeMember()
+		if err == nil {
+			a.member().rememberAsking(old)
+		}
 		if err == nil || try == moveTries {
 			return err
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/weft-net/weft/overlay"
 )
 
-// Overhead is what encapsulation takes from an underlay packet: Ethernet, VXLAN,
+// overheadIPv4 and overheadIPv6 are what encapsulation takes from an underlay packet: Ethernet, VXLAN,
 // UDP and the outer IP header (RFC 7348, section 5, with an untagged inner
 // frame).
 const (

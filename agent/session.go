@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,8 +58,9 @@ type session struct {
 	stopLeases    atomic.Pointer[context.CancelFunc]
 	stopping      atomic.Bool // by halt: not by a task that failed
 	started       time.Time
-	kept          bool       // the membership is on the disk
-	locks         keyedLocks // by sandbox: one request at a time for each
+	kept          bool                   // the membership is on the disk
+	pruned        []discovery.EndpointID // endpoints that ended while no agent ran
+	locks         keyedLocks             // by sandbox: one request at a time for each
 	unplugs       unplugs
 	wake          chan struct{}
 	connectors    map[string]connector // by runtime
@@ -139,12 +141,13 @@ func (s *session) start() {
 	s.group.Go(func() error { return s.keepConflists(s.ctx) })
 }
 
-// releaseOrphans frees leases whose endpoint never reached the journal: the
-// agent died between the two. Those that Docker may just have asked for are
-// left to freeUnclaimed.
+// releaseOrphans frees leases whose endpoint ended while no agent ran, or never
+// reached the journal: the agent died between the two. Of the latter, those that
+// Docker may just have asked for are left to freeUnclaimed.
 func (s *session) releaseOrphans(ctx context.Context) {
 	for _, o := range s.leases.Leases() {
-		if _, ok := s.journal.get(o.Owner); ok || s.docker.serves(o.Network) {
+		_, there := s.journal.get(o.Owner)
+		if there || s.docker.serves(o.Network) && !slices.Contains(s.pruned, o.Owner) {
 			continue
 		}
 		if err := s.leases.Free(ctx, o.Network, o.Owner); err != nil {
@@ -160,6 +163,10 @@ func (s *session) stop() {
 	s.close()
 }
 
+// requestsFor is for requests under way, whose waiting ends with the session's
+// tasks: what they do next needs the kernel and the disk.
+const requestsFor = 5 * time.Second
+
 // halt ends the session's tasks.
 func (s *session) halt() {
 	s.stopping.Store(true)
@@ -169,6 +176,9 @@ func (s *session) halt() {
 	}
 	if err := s.group.Wait(); err != nil {
 		s.log.Error("a task of this member failed", "err", err)
+	}
+	if !s.locks.waitIdle(requestsFor) {
+		s.log.Warn("requests go on while the membership ends")
 	}
 	if left := s.unplugs.waitAll(unplugFor); left > 0 {
 		s.log.Warn("interfaces of removed endpoints are still there, the next agent removes them", "interfaces", left)

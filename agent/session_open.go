@@ -267,6 +267,7 @@ func (s *session) prune() error {
 		if err := s.journal.remove(l.Endpoint.ID); err != nil {
 			return err
 		}
+		s.pruned = append(s.pruned, l.Endpoint.ID)
 		s.restoreResolv(l)
 	}
 	return nil

@@ -45,7 +45,15 @@ func dial() (*conn, error) {
 	return &conn{fd: fd, buf: make([]byte, receiveBuffer)}, nil
 }
 
-func (c *conn) close() error { return unix.Close(c.fd) }
+// close waits for a request under way. A later one fails, and does not reach what
+// has the number of the socket by then.
+func (c *conn) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fd := c.fd
+	c.fd = -1
+	return unix.Close(fd)
+}
 
 // kernelError is an errno and, if the kernel had one, its sentence.
 type kernelError struct {
