@@ -48,8 +48,9 @@ func (w wanted) equal(o wanted) bool {
 func (e *engine) sync(ctx context.Context) (done bool, err error) {
 	e.changing.Lock()
 	defer e.changing.Unlock()
+	api := e.client()
 	c, refused := e.agent.Cluster()
-	list, err := e.list(ctx)
+	list, err := listNetworks(ctx, api)
 	if err != nil {
 		return false, err
 	}
@@ -61,7 +62,7 @@ func (e *engine) sync(ctx context.Context) (done bool, err error) {
 		e.problems = stranded(list)
 		return true, nil
 	}
-	s := syncing{engine: e, cluster: c, list: list, objects: map[string]string{}}
+	s := syncing{engine: e, api: api, cluster: c, list: list, objects: map[string]string{}}
 	unsure := s.forgetVanished()
 	for _, n := range list {
 		switch {
@@ -105,6 +106,7 @@ func stranded(list []network.Summary) []string {
 // syncing is one run of sync.
 type syncing struct {
 	*engine
+	api      *client.Client // of the whole run: the engine may go away meanwhile
 	cluster  Cluster
 	list     []network.Summary
 	objects  map[string]string // those of ours
@@ -161,7 +163,7 @@ func (s *syncing) claim(ctx context.Context, n network.Summary) {
 	case !s.cluster.Read:
 		s.objects[n.ID] = n.Name // it may be of one that we have not heard of yet
 	case known || n.Labels[ourLabel] != "":
-		if err := s.remove(ctx, n.ID); err != nil {
+		if err := s.remove(ctx, s.api, n.ID); err != nil {
 			s.problem("docker network %s of a network that was deleted is not removed: %v", n.Name, err)
 			return
 		}
@@ -234,7 +236,7 @@ func (s *syncing) create(ctx context.Context, n Network) (string, error) {
 		options = map[string]string{}
 	}
 	options["network"] = n.Name
-	made, err := s.client().NetworkCreate(ctx, n.Name, client.NetworkCreateOptions{
+	made, err := s.api.NetworkCreate(ctx, n.Name, client.NetworkCreateOptions{
 		Driver: driverName, Internal: n.Internal, Labels: labels, Options: options, Attachable: true,
 		IPAM: &network.IPAM{
 			Driver: driverName, Options: map[string]string{"network": n.Name},
@@ -244,14 +246,16 @@ func (s *syncing) create(ctx context.Context, n Network) (string, error) {
 	return made.ID, err
 }
 
-// list returns the engine's networks.
-func (e *engine) list(ctx context.Context) ([]network.Summary, error) {
+// listNetworks returns all of an engine.
+func listNetworks(ctx context.Context, c *client.Client) ([]network.Summary, error) {
 	ctx, cancel := context.WithTimeout(ctx, engineWait)
 	defer cancel()
-	all, err := e.client().NetworkList(ctx, client.NetworkListOptions{})
+	all, err := c.NetworkList(ctx, client.NetworkListOptions{})
 	return all.Items, err
 }
 
+// client is the engine's that is followed; nil: none is. It may be another one, or
+// none, at the next call.
 func (e *engine) client() *client.Client {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -261,18 +265,18 @@ func (e *engine) client() *client.Client {
 // remove takes a Docker network away, and the containers off it first: their
 // endpoints are gone already. Docker counts an endpoint for a moment longer than it
 // has it, so a refusal may be over soon.
-func (e *engine) remove(ctx context.Context, id string) error {
+func (e *engine) remove(ctx context.Context, c *client.Client, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, engineWait)
 	defer cancel()
-	n, err := inspectNetwork(ctx, e.client(), id)
+	n, err := inspectNetwork(ctx, c, id)
 	if err != nil {
 		return err
 	}
 	for cid, r := range n.Containers {
-		_, err := e.client().NetworkDisconnect(ctx, id, client.NetworkDisconnectOptions{Container: cid, Force: true})
+		_, err := c.NetworkDisconnect(ctx, id, client.NetworkDisconnectOptions{Container: cid, Force: true})
 		e.log.Info("container taken off a network that was deleted", "container", r.Name, "network", n.Name, "err", err)
 	}
-	_, err = e.client().NetworkRemove(ctx, id, client.NetworkRemoveOptions{})
+	_, err = c.NetworkRemove(ctx, id, client.NetworkRemoveOptions{})
 	return err
 }
 
@@ -283,10 +287,11 @@ const clearFor = 3 * time.Second
 func (e *engine) clear(ctx context.Context) error {
 	e.changing.Lock()
 	defer e.changing.Unlock()
-	if e.client() == nil {
+	c := e.client()
+	if c == nil {
 		return nil
 	}
-	list, err := e.list(ctx)
+	list, err := listNetworks(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -300,7 +305,7 @@ func (e *engine) clear(ctx context.Context) error {
 	for until := time.Now().Add(clearFor); ; {
 		var errs []error
 		list = slices.DeleteFunc(list, func(n network.Summary) bool {
-			err := e.remove(ctx, n.ID)
+			err := e.remove(ctx, c, n.ID)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("docker network %s: %w", n.Name, err))
 			}
