@@ -46,14 +46,20 @@ func New(cfg Config, a Agent) *Service {
 // lookEvery is the pause between two looks for an engine.
 const lookEvery = time.Second
 
-// Run serves the plugin socket and follows the engine until ctx ends. A host
-// without Docker costs a look a second.
+// Run serves the plugin socket and follows the engine until ctx ends, which is no
+// error; that the socket cannot be served is one. A host without Docker costs a
+// look a second.
 func (s *Service) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	defer func() { _ = group.Wait() }()
 	if s.cfg.Listener != nil {
 		s.serve(ctx, group, s.cfg.Listener)
 	}
+	group.Go(func() error { s.look(ctx, group); return nil })
+	return group.Wait()
+}
+
+// look follows the engine whenever there is one.
+func (s *Service) look(ctx context.Context, group *errgroup.Group) {
 	for {
 		found, err := find(s.cfg.Socket)
 		if !found { // else what is wrong with it is known until it was asked
@@ -70,7 +76,7 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(lookEvery):
 		}
 	}
@@ -121,7 +127,10 @@ func (s *Service) serve(ctx context.Context, group *errgroup.Group, l net.Listen
 		// Calls under way end first: Docker asks none again.
 		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 		defer cancel()
-		return server.Shutdown(ctx)
+		if err := server.Shutdown(ctx); err != nil {
+			s.log.Warn("docker calls are cut off", "err", err)
+		}
+		return nil
 	})
 }
 

@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -80,6 +81,23 @@ func TestAnotherAgentsSocketIsLeftAlone(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+type deafListener struct{ net.Listener }
+
+func (deafListener) Accept() (net.Conn, error) { return nil, errors.New("broken") }
+
+// An agent that Docker cannot reach ends, and is started again, instead of going
+// on without Docker.
+func TestRunEndsWithAPluginSocketThatCannotBeServed(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "weft.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(Config{Socket: "/nonexistent", Plugin: "/nonexistent", Listener: deafListener{l}, Log: slog.New(slog.DiscardHandler)}, newFake())
+	if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "docker's plugin socket: broken") {
+		t.Errorf("Run: %v", err)
 	}
 }
 
