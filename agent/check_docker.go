@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,9 +11,12 @@ import (
 )
 
 // lookDocker reads where Docker's containers ask for names; nil on a host without
-// Docker.
-func lookDocker(ctx context.Context, cfg config.Config) (*api.Docker, setup.Facts, error) {
-	f, err := setup.Look(ctx, setup.Paths{Socket: cfg.Docker.Socket, File: cfg.Docker.DaemonJSON, ResolvConf: cfg.DNS.ResolvConf})
+// Docker. The engine is not asked for it: that would start one that was stopped.
+func lookDocker(d Docker, cfg config.Config) (*api.Docker, setup.Facts, error) {
+	f, err := setup.Look(cfg.Docker.DaemonJSON, cfg.DNS.ResolvConf)
+	if d != nil {
+		f.Version, f.API = d.Engine()
+	}
 	if err == nil && f.Version == "" && !f.Listed() {
 		return nil, f, nil
 	}
@@ -24,8 +26,8 @@ func lookDocker(ctx context.Context, cfg config.Config) (*api.Docker, setup.Fact
 
 // checkDockerNames says whether Docker's containers get names of other hosts, and
 // by what; nil and none on a host without Docker.
-func (s *session) checkDockerNames(ctx context.Context) (*api.Docker, []api.Check) {
-	found, f, err := lookDocker(ctx, s.cfg)
+func (s *session) checkDockerNames(d Docker) (*api.Docker, []api.Check) {
+	found, f, err := lookDocker(d, s.cfg)
 	if found == nil {
 		return nil, nil
 	}
@@ -61,9 +63,9 @@ func (a *Agent) checkDockerLeaves(s *session, r api.LeaveRequest) error {
 
 // strandedDNS is what is wrong with names in the containers of a host that is no
 // member; nil and none when nothing is.
-func (a *Agent) strandedDNS(ctx context.Context) (*api.Docker, []api.Check) {
+func (a *Agent) strandedDNS() (*api.Docker, []api.Check) {
 	cfg := a.config()
-	found, f, err := lookDocker(ctx, cfg)
+	found, f, err := lookDocker(a.docker, cfg)
 	if err != nil || !f.Listed() {
 		return found, nil
 	}

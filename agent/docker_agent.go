@@ -25,6 +25,8 @@ type Docker interface {
 	Disconnect(ctx context.Context, network, container string, force bool) error
 	// Found reports whether there is an engine to ask.
 	Found() bool
+	// Engine returns its version and that of its API; empty: there is none.
+	Engine() (version, api string)
 	// Checks are its lines of status.
 	Checks() []api.Check
 }

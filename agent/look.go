@@ -17,7 +17,7 @@ import (
 
 // Status implements api.Service: what works and what does not, each line with
 // what to do about it.
-func (a *Agent) Status(ctx context.Context) (api.Status, error) {
+func (a *Agent) Status(context.Context) (api.Status, error) {
 	st := api.Status{
 		State: "not-a-member", Name: a.cfg.Name, Version: Version, Address: a.config().Advertise.String(),
 		Fabric: a.parts.Host.FabricPath(), PID: os.Getpid(), Checks: []api.Check{},
@@ -28,7 +28,7 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 	if s == nil {
 		st.Checks = append(st.Checks, api.Check{Name: "membership", State: api.CheckFail, Detail: "this host is not a member of a cluster",
 			Hint: notMember})
-		docker, checks := a.strandedDNS(ctx)
+		docker, checks := a.strandedDNS()
 		st.Docker, st.Checks = docker, append(st.Checks, checks...)
 		if a.docker != nil {
 			st.Checks = append(st.Checks, a.docker.Checks()...)
@@ -36,7 +36,7 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 		return st, nil
 	}
 	st.Cluster = s.cluster.ID
-	docker, checks := s.checkDockerNames(ctx)
+	docker, checks := s.checkDockerNames(a.docker)
 	st.Docker, st.Checks = docker, append(s.checks(), checks...)
 	if a.docker != nil {
 		st.Checks = append(st.Checks, s.dockerChecks(a.docker)...)

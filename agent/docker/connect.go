@@ -110,6 +110,18 @@ func (s *Service) inspect(ctx context.Context, name string) (containerInfo, erro
 // Found reports whether an engine of this host is followed.
 func (s *Service) Found() bool { return s.engine.client() != nil }
 
+// Engine returns the version of the engine that is followed, and the newest of its
+// API; empty ones: none is.
+func (s *Service) Engine() (version, api string) {
+	e := s.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.api == nil {
+		return "", ""
+	}
+	return e.version.Version, e.version.APIVersion
+}
+
 // objects are the Docker networks that stand for one of the cluster: first the one
 // of its name, which the agent makes, then those that users made, by name.
 type objects struct {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,7 +43,7 @@ type engine struct {
 
 	mu       sync.Mutex
 	api      *client.Client // nil: no engine
-	version  string
+	version  client.ServerVersionResult
 	failed   error             // why there is none, or none of ours
 	silent   time.Time         // since when it does not answer; zero: it does
 	problems []string          // for status
@@ -67,10 +68,10 @@ func (e *engine) note(err error) {
 
 // follow serves an engine until it goes away or ctx ends. Everything is listed
 // once; after that events say what to look at again.
-func (e *engine) follow(ctx context.Context, socket string) error {
+func (e *engine) follow(ctx context.Context, at place) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	c, version, err := open(ctx, socket)
+	c, v, err := open(ctx, at)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("the engine does not answer: %w", err)
 	}
@@ -88,22 +89,24 @@ func (e *engine) follow(ctx context.Context, socket string) error {
 	defer n.wait()
 	defer cancel()
 	e.mu.Lock()
-	e.api, e.version, e.names, e.failed = c, version, n, nil
+	e.api, e.version, e.names, e.failed = c, v, n, nil
 	e.mu.Unlock()
 	defer func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.api, e.problems, e.unknown, e.objects, e.silent = nil, nil, nil, nil, time.Time{}
 	}()
-	e.log.Info("docker engine found", "version", version, "socket", socket)
+	e.log.Info("docker engine found", "version", v.Version, "socket", at.socket)
 	return e.loop(ctx, stream)
 }
 
 // open checks that the engine answers, in a version that we can speak.
-func open(ctx context.Context, socket string) (*client.Client, string, error) {
-	c, err := client.New(client.WithHost("unix://" + socket))
+func open(ctx context.Context, at place) (*client.Client, client.ServerVersionResult, error) {
+	var none client.ServerVersionResult
+	c, err := client.New(client.WithHost("unix://"+at.socket),
+		client.WithDialContext(func(ctx context.Context, _, _ string) (net.Conn, error) { return at.dial(ctx) }))
 	if err != nil {
-		return nil, "", err
+		return nil, none, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, engineWait)
 	defer cancel()
@@ -112,16 +115,16 @@ func open(ctx context.Context, socket string) (*client.Client, string, error) {
 		if ping.APIVersion != "" {
 			err = fmt.Errorf("the engine speaks API %s: weft needs Docker 20.10 or later: %w", ping.APIVersion, err)
 		}
-		return nil, "", errors.Join(err, c.Close())
+		return nil, none, errors.Join(err, c.Close())
 	}
 	v, err := c.ServerVersion(ctx, client.ServerVersionOptions{})
 	if err != nil {
 		if ping.APIVersion != c.ClientVersion() {
 			err = fmt.Errorf("the engine speaks API %s and no longer %s: a newer release of weft may: %w", ping.APIVersion, c.ClientVersion(), err)
 		}
-		return nil, "", errors.Join(err, c.Close())
+		return nil, none, errors.Join(err, c.Close())
 	}
-	return c, v.Version, nil
+	return c, v, nil
 }
 
 // loop hears events and keeps the networks, side by side: a network that the
@@ -319,7 +322,7 @@ func (e *engine) check() (c api.Check, there bool) {
 		c.Detail = fmt.Sprintf("on networks of the cluster from before this host was a member: %s", strings.Join(e.unknown, ", "))
 		c.Hint = "docker restart " + strings.Join(e.unknown, " ")
 	default:
-		c.Detail = fmt.Sprintf("engine %s, %d networks", e.version, len(e.objects))
+		c.Detail = fmt.Sprintf("engine %s, %d networks", e.version.Version, len(e.objects))
 	}
 	return c, true
 }

@@ -126,7 +126,7 @@ func TestEventsDoNotWaitForNetworks(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = newEngine(a, slog.New(slog.DiscardHandler)).follow(ctx, socket)
+		_ = newEngine(a, slog.New(slog.DiscardHandler)).follow(ctx, placeOf(socket))
 	}()
 	defer func() { cancel(); <-ended }()
 	<-stuck

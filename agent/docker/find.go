@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,14 +16,14 @@ import (
 // errElsewhere: the engine's containers are not on this host's network.
 var errElsewhere = errors.New("the engine runs in another network namespace")
 
-// find reports whether an engine of this host listens on a socket. The socket
+// find reports whether an engine of this host listens at a place. The socket
 // may be seen from other network namespaces, where other agents run: the engine
 // is ours when the process that made the socket shares our namespace. With
 // socket activation that is the service manager. The error says why an engine
 // that is there is not ours; without one there is no error.
-func find(socket string) (bool, error) {
-	c, err := net.Dial("unix", socket)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+func find(at place) (bool, error) {
+	c, err := at.dial(context.Background())
+	if errors.Is(err, errAsleep) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return false, nil
 	}
 	if err != nil {
@@ -31,11 +32,11 @@ func find(socket string) (bool, error) {
 	defer func() { _ = c.Close() }()
 	pid, err := peer(c.(*net.UnixConn))
 	if err != nil {
-		return false, fmt.Errorf("who serves %s: %w", socket, err)
+		return false, fmt.Errorf("who serves %s: %w", at.socket, err)
 	}
 	shared, err := sharesNetwork(pid)
 	if err == nil && !shared {
-		err = fmt.Errorf("%s: %w", socket, errElsewhere)
+		err = fmt.Errorf("%s: %w", at.socket, errElsewhere)
 	}
 	return shared, err
 }

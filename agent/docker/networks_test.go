@@ -15,7 +15,7 @@ func following(t *testing.T, a Agent, socket string) (e *engine, ended <-chan st
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = e.follow(t.Context(), socket)
+		_ = e.follow(t.Context(), placeOf(socket))
 	}()
 	t.Cleanup(func() { <-done })
 	for until := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {

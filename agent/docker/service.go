@@ -29,6 +29,7 @@ type Config struct {
 type Service struct {
 	cfg    Config
 	log    *slog.Logger
+	at     place // of the engine
 	driver *driver
 	engine *engine
 
@@ -40,7 +41,7 @@ type Service struct {
 // New returns a service; nothing is looked for before Run.
 func New(cfg Config, a Agent) *Service {
 	log := cfg.Log.With("part", "docker")
-	return &Service{cfg: cfg, log: log, driver: newDriver(a, log), engine: newEngine(a, log)}
+	return &Service{cfg: cfg, log: log, at: placeOf(cfg.Socket), driver: newDriver(a, log), engine: newEngine(a, log)}
 }
 
 // lookEvery is the pause between two looks for an engine.
@@ -61,12 +62,12 @@ func (s *Service) Run(ctx context.Context) error {
 // look follows the engine whenever there is one.
 func (s *Service) look(ctx context.Context, group *errgroup.Group) {
 	for {
-		found, err := find(s.cfg.Socket)
+		found, err := find(s.at)
 		if !found { // else what is wrong with it is known until it was asked
 			s.engine.note(err)
 		}
 		if found && s.listen(ctx, group) {
-			err := s.engine.follow(ctx, s.cfg.Socket)
+			err := s.engine.follow(ctx, s.at)
 			if ctx.Err() == nil {
 				if !errors.Is(err, errLost) {
 					s.engine.note(err)

@@ -42,7 +42,7 @@ func TestEnginesOfOtherTimesAreRefusedInWords(t *testing.T) {
 		{"too old", "1.30", "", "weft needs Docker 20.10 or later"},
 		{"too new", "1.99", "1.90", "a newer release of weft may"},
 	} {
-		_, _, err := open(t.Context(), fakeEngine(t, c.version, c.oldest))
+		_, _, err := open(t.Context(), placeOf(fakeEngine(t, c.version, c.oldest)))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: want an error with %q, got %v", c.what, c.want, err)
 		}
@@ -50,10 +50,10 @@ func TestEnginesOfOtherTimesAreRefusedInWords(t *testing.T) {
 }
 
 func TestFindSeesOnlyEnginesThatListen(t *testing.T) {
-	if found, err := find(filepath.Join(t.TempDir(), "none")); found || err != nil {
+	if found, err := find(placeOf(filepath.Join(t.TempDir(), "none"))); found || err != nil {
 		t.Errorf("no socket: %v, %v", found, err)
 	}
-	if found, err := find(fakeEngine(t, "1.41", "")); !found || err != nil {
+	if found, err := find(placeOf(fakeEngine(t, "1.41", ""))); !found || err != nil {
 		t.Errorf("an engine of this host: %v, %v", found, err)
 	}
 }

@@ -3,41 +3,33 @@ package setup
 import (
 	"bufio"
 	"bytes"
-	"context"
-	"encoding/json"
 	"fmt"
-	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // Facts are what decides where an engine's containers ask for names.
 type Facts struct {
-	Version string   // of the engine; empty: none answers
+	Version string   // of the engine; empty: there is none
 	API     string   // the newest version of its API, such as "1.48"
 	Servers []string // of daemon.json
 	Resolv  []string // nameservers of the host's resolv.conf
 }
 
-// Paths are where Look looks.
-type Paths struct{ Socket, File, ResolvConf string }
-
-// Look reads the facts. The error says what is wrong with daemon.json; an
-// absent file and an absent engine are none.
-func Look(ctx context.Context, p Paths) (Facts, error) {
-	f := Facts{Resolv: Nameservers(p.ResolvConf)}
-	f.Version, f.API = version(ctx, p.Socket)
-	text, _, err := read(p.File)
+// Look reads the facts of a daemon.json and a resolv.conf; what the engine is the
+// caller knows. The error says what is wrong with daemon.json; an absent file is
+// none.
+func Look(file, resolvConf string) (Facts, error) {
+	f := Facts{Resolv: Nameservers(resolvConf)}
+	text, _, err := read(file)
 	if err == nil {
 		f.Servers, err = Servers(text)
 	}
 	if err != nil {
-		return f, fmt.Errorf("%s: %w", p.File, err)
+		return f, fmt.Errorf("%s: %w", file, err)
 	}
 	return f, nil
 }
@@ -110,32 +102,4 @@ func Nameservers(path string) (servers []string) {
 		}
 	}
 	return servers
-}
-
-// versionWithin is long for a socket of this machine.
-const versionWithin = time.Second
-
-// version asks the engine for its own and its API's; empty ones mean that none
-// answers.
-func version(ctx context.Context, socket string) (engine, api string) {
-	ctx, cancel := context.WithTimeout(ctx, versionWithin)
-	defer cancel()
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", socket)
-	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/version", nil)
-	if err != nil {
-		return "", ""
-	}
-	res, err := transport.RoundTrip(req)
-	if err != nil {
-		return "", ""
-	}
-	defer res.Body.Close()
-	var answer struct{ Version, ApiVersion string }
-	if json.NewDecoder(res.Body).Decode(&answer) != nil {
-		return "", ""
-	}
-	return answer.Version, answer.ApiVersion
 }
