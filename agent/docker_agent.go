@@ -23,9 +23,10 @@ type Docker interface {
 	// Connect and Disconnect ask the engine to, as docker.Service has them.
 	Connect(ctx context.Context, r docker.Connection) (docker.Connected, error)
 	Disconnect(ctx context.Context, network, container string, force bool) error
-	// Found reports whether there is an engine to ask.
+	// Found reports whether there is an engine, and it answers.
 	Found() bool
-	// Engine returns its version and that of its API; empty: there is none.
+	// Engine returns its version and that of its API, also of one that hangs; empty:
+	// there is none.
 	Engine() (version, api string)
 	// Checks are its lines of status.
 	Checks() []api.Check

@@ -45,8 +45,12 @@ func (c dockerConnector) Connect(ctx context.Context, r api.ConnectRequest) (api
 	return api.Attachment{Name: got.Name, Network: n.Name, Notices: []string{"the container does not run: it gets its address when it starts"}}, nil
 }
 
-// Found implements connector.
-func (c dockerConnector) Found() bool { return c.engine.Found() }
+// Found implements connector. An engine that hangs is asked all the same, and says
+// so: it may have the container.
+func (c dockerConnector) Found() bool {
+	version, _ := c.engine.Engine()
+	return version != ""
+}
 
 // Disconnect implements connector.
 func (c dockerConnector) Disconnect(ctx context.Context, r api.DisconnectRequest) error {

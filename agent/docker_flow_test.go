@@ -57,6 +57,16 @@ func (h *flowHost) bound(n discovery.Network, id string, want netip.Addr) (a net
 	return a
 }
 
+// An engine that hangs may have the container that nobody else knows: it is asked,
+// and says itself that it does not answer.
+func TestAnEngineThatHangsIsAskedForContainers(t *testing.T) {
+	for version, want := range map[string]bool{"20.10.24": true, "": false} {
+		if got := (dockerConnector{engine: foundDocker{version: version}}).Found(); got != want {
+			t.Errorf("engine %q: %t", version, got)
+		}
+	}
+}
+
 func TestFlowDockerAddressWaitsForItsDyingInterface(t *testing.T) {
 	one, d, n := dockered(t)
 	first, second := dockerID("1"), dockerID("2")

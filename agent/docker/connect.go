@@ -107,11 +107,15 @@ func (s *Service) inspect(ctx context.Context, name string) (containerInfo, erro
 	return containerInfo{got.Container}, s.driver.refused.said(err, name)
 }
 
-// Found reports whether an engine of this host is followed.
-func (s *Service) Found() bool { return s.engine.client() != nil }
+// Found reports whether an engine of this host is followed, and answers.
+func (s *Service) Found() bool {
+	s.engine.mu.Lock()
+	defer s.engine.mu.Unlock()
+	return s.engine.answering()
+}
 
-// Engine returns the version of the engine that is followed, and the newest of its
-// API; empty ones: none is.
+// Engine returns the version of the engine that is followed, also of one that does
+// not answer any more, and the newest of its API; empty ones: none is.
 func (s *Service) Engine() (version, api string) {
 	e := s.engine
 	e.mu.Lock()
@@ -163,6 +167,9 @@ func errAway() error {
 	return api.Errorf(api.KindFailed, "the Docker engine does not answer").WithHint("systemctl start docker # then docker version")
 }
 
+// answering reports whether there is an engine that does not hang; mu is held.
+func (e *engine) answering() bool { return e.api != nil && e.silent.IsZero() }
+
 func (e *engine) objectsOf(networkID string) (objects, error) {
 	cluster, err := e.agent.Cluster()
 	if err != nil {
@@ -171,7 +178,7 @@ func (e *engine) objectsOf(networkID string) (objects, error) {
 	of, _ := cluster.byID(networkID)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.api == nil || !e.silent.IsZero() {
+	if !e.answering() {
 		return objects{}, errAway()
 	}
 	out := objects{api: e.api}

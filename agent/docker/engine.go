@@ -38,8 +38,8 @@ type engine struct {
 	agent Agent
 	log   *slog.Logger
 
-	changing sync.Mutex           // held by whoever changes the engine's networks
-	vanished map[string]time.Time // objects that no list has shown since then; changing is held
+	changing chan struct{}        // full while somebody changes the engine's networks
+	vanished map[string]time.Time // objects that no list has shown since then; guarded by changing
 
 	mu       sync.Mutex
 	api      *client.Client // nil: no engine
@@ -53,7 +53,7 @@ type engine struct {
 }
 
 func newEngine(a Agent, log *slog.Logger) *engine {
-	return &engine{agent: a, log: log}
+	return &engine{agent: a, log: log, changing: make(chan struct{}, 1)}
 }
 
 // errLost: the engine went away, as it does when it is stopped.

@@ -41,13 +41,27 @@ func (w wanted) equal(o wanted) bool {
 	return w.member == o.member && w.read == o.read && maps.Equal(w.networks, o.networks) && maps.Equal(w.objects, o.objects)
 }
 
+// change waits until nobody else changes the engine's networks; changed ends it.
+func (e *engine) change(ctx context.Context) error {
+	select {
+	case e.changing <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the engine is busy with its networks: %w", ctx.Err())
+	}
+}
+
+func (e *engine) changed() { <-e.changing }
+
 // sync makes a Docker network for each network of the cluster, and removes
 // those of networks that were deleted. Only an engine that does not answer is
 // an error: one network that cannot be made stops no other, and then it is not
 // done.
 func (e *engine) sync(ctx context.Context) (done bool, err error) {
-	e.changing.Lock()
-	defer e.changing.Unlock()
+	if err := e.change(ctx); err != nil {
+		return false, err
+	}
+	defer e.changed()
 	api := e.client()
 	c, refused := e.agent.Cluster()
 	list, err := listNetworks(ctx, api)
@@ -283,10 +297,15 @@ func (e *engine) remove(ctx context.Context, c *client.Client, id string) error 
 // clearFor is how long networks are tried to be removed when the host leaves.
 const clearFor = 3 * time.Second
 
-// clear removes every Docker network that we made or know.
+// clear removes every Docker network that we made or know. An engine that hangs
+// does not keep the host from leaving.
 func (e *engine) clear(ctx context.Context) error {
-	e.changing.Lock()
-	defer e.changing.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, clearFor)
+	defer cancel()
+	if err := e.change(ctx); err != nil {
+		return err
+	}
+	defer e.changed()
 	c := e.client()
 	if c == nil {
 		return nil
@@ -302,27 +321,31 @@ func (e *engine) clear(ctx context.Context) error {
 		_, known := ours[n.ID]
 		return n.Driver != driverName || !known && n.Labels[ourLabel] == ""
 	})
-	for until := time.Now().Add(clearFor); ; {
-		var errs []error
+	refused := map[string]error{} // why, by id
+	for {
 		list = slices.DeleteFunc(list, func(n network.Summary) bool {
 			err := e.remove(ctx, c, n.ID)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("docker network %s: %w", n.Name, err))
+			if refused[n.ID] == nil || ctx.Err() == nil { // that the time is over tells less
+				refused[n.ID] = err
 			}
 			return err == nil
 		})
-		if len(errs) == 0 || time.Now().After(until) {
-			e.mu.Lock()
-			defer e.mu.Unlock()
-			e.objects = nil
-			return errors.Join(errs...)
+		if len(list) == 0 || ctx.Err() != nil {
+			break
 		}
 		select {
 		case <-ctx.Done():
-			return errors.Join(errs...)
 		case <-time.After(syncSoon):
 		}
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.objects = nil
+	var errs []error
+	for _, n := range list {
+		errs = append(errs, fmt.Errorf("docker network %s: %w", n.Name, refused[n.ID]))
+	}
+	return errors.Join(errs...)
 }
 
 func inspectNetwork(ctx context.Context, c *client.Client, id string) (network.Inspect, error) {

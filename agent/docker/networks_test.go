@@ -1,8 +1,11 @@
 package docker
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -64,5 +67,48 @@ func TestClearOutlivesTheConnectionToTheEngine(t *testing.T) {
 	}))
 	if err := e.clear(t.Context()); err != nil || asked.Load() != 2 {
 		t.Errorf("after %d questions: %v", asked.Load(), err)
+	}
+}
+
+// An engine that hangs keeps no host from leaving: what it did not remove is named.
+func TestClearDoesNotWaitForAnEngineThatHangs(t *testing.T) {
+	t.Parallel()
+	f := newFake()
+	f.cluster.Networks = f.cluster.Networks[:1]
+	f.cluster.Objects["n1"], f.cluster.Objects["n2"] = "b1", "b1"
+	hangs := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	e, _ := following(t, f, answering(t, map[string]http.HandlerFunc{
+		"GET /version": saying(`{"Version":"20.10.24"}`),
+		"GET /networks": saying(`[{"Name":"blue","Id":"n1","Driver":"weft","Labels":{"weft":"1"}},
+			{"Name":"sky","Id":"n2","Driver":"weft"}]`),
+		"GET /networks/n1": saying(`{"Name":"blue","Id":"n1"}`),
+		"GET /networks/n2": saying(`{"Name":"sky","Id":"n2"}`),
+		"GET /events": func(w http.ResponseWriter, r *http.Request) {
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		},
+		"DELETE /networks/n1": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = w.Write([]byte(`{"message":"blue has active endpoints"}`))
+		},
+		"DELETE /networks/n2": hangs,
+	}))
+	begun := time.Now()
+	err := e.clear(t.Context())
+	if took := time.Since(begun); took > 2*clearFor {
+		t.Errorf("it takes %v", took)
+	}
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "network sky") || !strings.Contains(err.Error(), "network blue: Error response from daemon: blue has active endpoints") {
+		t.Errorf("what is left: %v", err)
+	}
+
+	if err := e.change(t.Context()); err != nil { // as while a look hangs
+		t.Fatal(err)
+	}
+	defer e.changed()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := e.clear(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("beside a look at the networks: %v", err)
 	}
 }

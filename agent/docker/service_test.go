@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/moby/client"
+
 	"github.com/weft-net/weft/agent/api"
 )
 
@@ -99,6 +101,22 @@ func TestRunEndsWithAPluginSocketThatCannotBeServed(t *testing.T) {
 	if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "docker's plugin socket: broken") {
 		t.Errorf("Run: %v", err)
 	}
+}
+
+// An engine that hangs cannot do what has to be done before a host leaves.
+func TestAnEngineThatHangsIsKnownButNotFound(t *testing.T) {
+	s := New(Config{Socket: "/nonexistent", Plugin: "/nonexistent", Log: slog.New(slog.DiscardHandler)}, newFake())
+	shows := func(what string, found bool, want string) {
+		t.Helper()
+		if version, _ := s.Engine(); s.Found() != found || version != want {
+			t.Errorf("%s: found %t, engine %q", what, s.Found(), version)
+		}
+	}
+	shows("no engine", false, "")
+	s.engine.api, s.engine.version = &client.Client{}, client.ServerVersionResult{Version: "20.10.24", APIVersion: "1.41"}
+	shows("an engine", true, "20.10.24")
+	s.engine.silent = time.Now()
+	shows("one that hangs", false, "20.10.24")
 }
 
 // A host without Docker has no line about it in status.
