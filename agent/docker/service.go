@@ -47,6 +47,10 @@ func New(cfg Config, a Agent) *Service {
 // lookEvery is the pause between two looks for an engine.
 const lookEvery = time.Second
 
+// stopWithin is how long calls under way may take at a stop. With what the agent
+// does afterwards it is below TimeoutStopSec of agentd.service.
+const stopWithin = 8 * time.Second
+
 // Run serves the plugin socket and follows the engine until ctx ends, which is no
 // error; that the socket cannot be served is one. A host without Docker costs a
 // look a second.
@@ -126,7 +130,7 @@ func (s *Service) serve(ctx context.Context, group *errgroup.Group, l net.Listen
 	group.Go(func() error {
 		<-ctx.Done()
 		// Calls under way end first: Docker asks none again.
-		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 		defer cancel()
 		if err := server.Shutdown(ctx); err != nil {
 			s.log.Warn("docker calls are cut off", "err", err)

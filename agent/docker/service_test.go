@@ -1,15 +1,18 @@
 package docker
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/moby/moby/client"
@@ -100,6 +103,86 @@ func TestRunEndsWithAPluginSocketThatCannotBeServed(t *testing.T) {
 	s := New(Config{Socket: "/nonexistent", Plugin: "/nonexistent", Listener: deafListener{l}, Log: slog.New(slog.DiscardHandler)}, newFake())
 	if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "docker's plugin socket: broken") {
 		t.Errorf("Run: %v", err)
+	}
+}
+
+// pipes is a listener whose connections are in memory.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	if c, ok := <-p; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+func (p pipes) Close() error { close(p); return nil }
+func (pipes) Addr() net.Addr { return &net.UnixAddr{} }
+
+// slow is an agent that takes a while for an interface.
+type slow struct {
+	*fake
+	takes time.Duration
+}
+
+func (s slow) Join(ctx context.Context, _, _ string) (Interface, error) {
+	select {
+	case <-ctx.Done():
+		return Interface{}, ctx.Err()
+	case <-time.After(s.takes):
+		return Interface{Name: "w0123456789ab"}, nil
+	}
+}
+
+// A call under way has its answer before the agent ends, unless it takes longer
+// than the service manager waits.
+func TestStopWaitsForCallsUnderWay(t *testing.T) {
+	for _, tt := range []struct {
+		takes, stops time.Duration
+		answered     bool
+	}{
+		{5 * time.Second, 5 * time.Second, true},
+		{time.Minute, stopWithin, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := make(pipes)
+			s := New(Config{Socket: "/nonexistent", Listener: l, Log: slog.New(slog.DiscardHandler)}, slow{newFake(), tt.takes})
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() { ended <- s.Run(ctx) }()
+			docker, conn := net.Pipe()
+			l <- conn
+			body := `{"NetworkID":"n","EndpointID":"e","SandboxKey":"/run/docker/netns/1"}`
+			if _, err := fmt.Fprintf(docker, "POST /NetworkDriver.Join HTTP/1.1\r\nHost: plugin\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
+				t.Fatal(err)
+			}
+			answer := make(chan string, 1)
+			go func() {
+				line, _ := bufio.NewReader(docker).ReadString('\n')
+				answer <- line
+			}()
+			synctest.Wait()
+			begun := time.Now()
+			cancel()
+			if err := <-ended; err != nil {
+				t.Errorf("a call of %v: Run: %v", tt.takes, err)
+			}
+			// The server looks twice a second whether it is done.
+			if took := time.Since(begun); took < tt.stops || took > tt.stops+time.Second {
+				t.Errorf("a call of %v: the stop took %v", tt.takes, took)
+			}
+			select {
+			case line := <-answer:
+				if !tt.answered || !strings.Contains(line, "200 OK") {
+					t.Errorf("a call of %v is answered %q", tt.takes, line)
+				}
+			default:
+				if tt.answered {
+					t.Errorf("a call of %v is not answered", tt.takes)
+				}
+			}
+			_ = docker.Close()
+			time.Sleep(callTimeout) // the call ends by itself
+		})
 	}
 }
 
