@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 )
@@ -283,6 +284,9 @@ func (e *engine) remove(ctx context.Context, c *client.Client, id string) error 
 	ctx, cancel := context.WithTimeout(ctx, engineWait)
 	defer cancel()
 	n, err := inspectNetwork(ctx, c, id)
+	if errdefs.IsNotFound(err) {
+		return nil // an earlier try removed it, and its answer was lost
+	}
 	if err != nil {
 		return err
 	}
