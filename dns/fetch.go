@@ -53,7 +53,7 @@ func relayed(q *query, m *miekg.Msg) *miekg.Msg {
 	if m.Rcode > 0xF {
 		r.Rcode = miekg.RcodeServerFailure
 	}
-	r.Authoritative, r.AuthenticatedData = m.Authoritative, m.AuthenticatedData
+	r.Authoritative, r.AuthenticatedData, r.Truncated = m.Authoritative, m.AuthenticatedData, m.Truncated
 	r.Answer, r.Ns = m.Answer, m.Ns
 	extra := make([]miekg.RR, 0, len(m.Extra)+1)
 	for _, rr := range m.Extra {

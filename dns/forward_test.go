@@ -440,3 +440,28 @@ func TestOneClientCannotTakeAllOfTheQueriesInFlight(t *testing.T) {
 	}
 	eventually(t, 5*time.Second, func() bool { return s.Stats().Forwarded == maxOfSource+1 })
 }
+
+// Behind a firewall that lets no TCP through, what fits into a datagram is better
+// than nothing.
+func TestTruncatedWhereOnlyDatagramsPass(t *testing.T) {
+	for name, tcp := range map[string]func(miekg.ResponseWriter){
+		"refused": func(w miekg.ResponseWriter) { _ = w.Close() },
+		"dropped": func(miekg.ResponseWriter) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			up := startUpstream(t, func(w miekg.ResponseWriter, q *miekg.Msg) {
+				if w.RemoteAddr().Network() == "tcp" {
+					tcp(w)
+					return
+				}
+				m := answerWith(q, "203.0.113.5")
+				m.Truncated = true
+				_ = w.WriteMsg(m)
+			})
+			m := exchange(t, through(t, up).dial(t, "udp"), "big.example.com", 3*time.Second)
+			if first(m) != "203.0.113.5" || !m.Truncated {
+				t.Errorf("got %s, want a part that is marked so: %v", first(m), m)
+			}
+		})
+	}
+}

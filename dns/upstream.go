@@ -40,14 +40,23 @@ func (u *upstream) ask(ctx context.Context, q *miekg.Msg) (*miekg.Msg, error) {
 		return nil, fmt.Errorf("pack query: %w", err)
 	}
 	m, err := u.exchange(ctx, "udp", wire, q, readDatagram)
-	if err == nil && m.Truncated {
-		m, err = u.exchange(ctx, "tcp", framed(wire), q, readFrame)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", u.addr, err)
 	}
-	return m, nil
+	if !m.Truncated {
+		return m, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, overTCP)
+	defer cancel()
+	if whole, err := u.exchange(ctx, "tcp", framed(wire), q, readFrame); err == nil {
+		return whole, nil
+	}
+	return m, nil // a firewall may let nothing but datagrams through: a part, and marked so
 }
+
+// overTCP is for the rest of an answer, and leaves time to hand on what came
+// before.
+const overTCP = 3 * tryFor / 4
 
 // exchange writes wire and reads until an answer to q comes.
 func (u *upstream) exchange(ctx context.Context, network string, wire []byte, q *miekg.Msg,

@@ -31,7 +31,7 @@ type Kernel interface {
 	Identify(ctx context.Context, sandbox string) (uint64, error)
 	// Uplinks returns the devices through which packets of endpoints leave and
 	// reach the host: that of the default route and that of the VTEP.
-	Uplinks(ctx context.Context, vtep netip.Addr) ([]string, error)
+	Uplinks(ctx context.Context, vtep netip.Addr) (Uplinks, error)
 	// Bridges returns the bridges of the host behind which only namespaces and
 	// machines of this host are, such as Docker's own, sorted.
 	Bridges(ctx context.Context) ([]string, error)
@@ -135,4 +135,10 @@ func objectErrors(err error) (byKey map[Key]*ObjectError, rest error) {
 	}
 	walk(err)
 	return byKey, errors.Join(others...)
+}
+
+// Uplinks are a host's ways to the world.
+type Uplinks struct {
+	Devices []string // sorted
+	Routed  bool     // by net.ipv4.ip_forward, which is never ours, the host routes between any of its devices
 }

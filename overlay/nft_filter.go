@@ -21,14 +21,15 @@ var (
 // depend on the tunnel alone, and the elements of their sets, which carry
 // everything that changes. It is pure. Without a tunnel address there is
 // nothing to guard.
-func filterObjects(s State, bridges []string) []Object {
+func filterObjects(s State, known facts) []Object {
 	if !s.VTEP.IsValid() {
 		return nil
 	}
 	f := filter{objects: []Object{hostTable(s.VTEP, s.Port), fabricTable()}}
 	f.members(s)
 	f.subnets(s.Networks)
-	f.questions(s.Questions, bridges)
+	f.questions(s.Questions, known.bridges)
+	f.uplinks(known.uplinks)
 	for i := range s.Networks {
 		if n := &s.Networks[i]; !n.Probe {
 			f.gateway(n)
@@ -37,6 +38,17 @@ func filterObjects(s State, bridges []string) []Object {
 		}
 	}
 	return f.objects
+}
+
+// uplinks are those between which nobody asked the host to route: that packets are
+// forwarded which come by them is our doing, for the endpoints.
+func (f *filter) uplinks(u Uplinks) {
+	if u.Routed || len(u.Devices) < 2 {
+		return
+	}
+	for _, dev := range u.Devices {
+		f.add(NFElement{Place: Host, Set: "uplinks", Dev: dev})
+	}
 }
 
 func hostTable(vtep netip.Addr, port uint16) NFTable {

@@ -55,7 +55,7 @@ func TestFilterRules(t *testing.T) {
 	for name, s := range filterStates {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join("testdata", "nft_"+name+".txt")
-			got := script(filterObjects(s, []string{"br-0123456789ab", "docker0"}))
+			got := script(filterObjects(s, facts{bridges: []string{"br-0123456789ab", "docker0"}, uplinks: Uplinks{Devices: []string{"eth0", "eth1"}}}))
 			if *writeRules {
 				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
@@ -86,7 +86,7 @@ func script(objects []Object) string {
 }
 
 func TestNoTunnelNoFilter(t *testing.T) {
-	if got := filterObjects(State{Complete: true}, nil); len(got) != 0 {
+	if got := filterObjects(State{Complete: true}, facts{}); len(got) != 0 {
 		t.Errorf("a state without a tunnel address has %d filter objects, want none", len(got))
 	}
 }
@@ -145,7 +145,7 @@ func TestSubnetsNeverOverlap(t *testing.T) {
 func TestEachObjectHasItsOwnKey(t *testing.T) {
 	for name, s := range filterStates {
 		seen := map[Key]Object{}
-		for _, o := range filterObjects(s, []string{"docker0"}) {
+		for _, o := range filterObjects(s, facts{bridges: []string{"docker0"}}) {
 			if other := seen[o.Key()]; other != nil {
 				t.Errorf("%s: %s and %s have one key", name, o, other)
 			}

@@ -12,13 +12,13 @@ import (
 func objects(s State, f facts) []Object {
 	b := builder{cluster: s.Cluster, vtep: s.VTEP, port: s.Port, routed: map[netip.Prefix]bool{}}
 	b.objects = make([]Object, 0, sizeHint(s))
-	b.namespaces(s, f.uplinks)
+	b.namespaces(s, f.uplinks.Devices)
 	b.questions(s.Questions)
 	b.accepts(s, f.guards)
 	for _, n := range s.Networks {
 		b.network(n)
 	}
-	return append(b.objects, filterObjects(s, f.bridges)...)
+	return append(b.objects, filterObjects(s, f)...)
 }
 
 func sizeHint(s State) int {
@@ -41,8 +41,9 @@ func (b *builder) add(o ...Object) { b.objects = append(b.objects, o...) }
 
 // namespaces are the settings of the fabric and of the host. Frames between
 // endpoints must not meet a packet filter in the fabric, whatever loads
-// br_netfilter, and the host forwards between its uplink and the gateway ports
-// alone: net.ipv4.ip_forward would open every other interface too.
+// br_netfilter, and the host forwards what comes by its uplinks and the gateway
+// ports alone: net.ipv4.ip_forward would open every other interface too. That it
+// does not route between its uplinks is the filter's business.
 func (b *builder) namespaces(s State, uplinks []string) {
 	for _, name := range []string{
 		"net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables",
@@ -62,7 +63,7 @@ func (b *builder) namespaces(s State, uplinks []string) {
 		}
 	}
 	if v6 {
-		b.add(Sysctl{Host, "net.ipv6.conf.all.forwarding", "1"})
+		b.add(Sysctl{Host, forwardIPv6, "1"})
 	}
 }
 

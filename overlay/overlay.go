@@ -27,7 +27,7 @@ type Overlay struct {
 
 // facts are what the kernel has that is not ours and that we need to know.
 type facts struct {
-	uplinks []string // through which endpoints reach the world
+	uplinks Uplinks  // through which endpoints reach the world
 	bridges []string // behind which only this host's own programs are
 	guards  []Guard  // chains of other programs in which forwarded packets may end
 }
@@ -45,6 +45,13 @@ func (o *Overlay) Set(ctx context.Context, s State) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.state, o.set = s, true
+	// From its first State on an endpoint is what States say of it: one that lost
+	// its address to another host is left out of them.
+	for i := range s.Networks {
+		for _, p := range s.Networks[i].Ports {
+			delete(o.attached, p.Endpoint)
+		}
+	}
 	_, err := o.reconcile(ctx)
 	if err != nil {
 		o.retry()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -423,4 +424,56 @@ func TestRunBacksOff(t *testing.T) {
 		cancel()
 		must(t, <-done)
 	})
+}
+
+// An endpoint that lost its address to another host is left out of the States that
+// follow: this host's endpoints reach the winner, as all others do.
+func TestEndpointThatLostItsAddressIsNotProgrammed(t *testing.T) {
+	k, o := newOverlay()
+	blue, port := overlaytest.Blue(vtep), overlaytest.Port(6)
+	winner := overlay.Remote{Addr: port.Addrs[0], MAC: port.MAC, VTEP: overlaytest.Peer(vtep, 2)}
+	with := func(ports []overlay.Port, remotes ...overlay.Remote) overlay.State {
+		s := state(t, "remote endpoints")
+		s.Networks = slices.Clone(s.Networks)
+		for i := range s.Networks {
+			if n := &s.Networks[i]; n.VNI == blue.VNI {
+				n.Ports, n.Remotes = ports, append(slices.Clone(n.Remotes), remotes...)
+			}
+		}
+		return s
+	}
+	set := func(s overlay.State) {
+		t.Helper()
+		if err := o.Set(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entry := func() bool { return strings.Contains(k.String(), "neigh replace "+port.Addrs[0].String()+" ") }
+	set(with(nil))
+	if err := o.Attach(t.Context(), overlaytest.Endpoint(blue, port)); err != nil {
+		t.Fatal(err)
+	}
+	set(with(nil, winner)) // made before the endpoint was attached
+	if entry() {
+		t.Error("an endpoint that was just attached gave way to a remote one")
+	}
+	set(with([]overlay.Port{port}))
+	set(with(nil, winner))
+	if !entry() {
+		t.Errorf("the winner is not programmed:\n%s", k)
+	}
+}
+
+// A host that forwards IPv6 before its devices accept router advertisements all the
+// same has lost the default route that it got by one.
+func TestIPv6IsForwardedLast(t *testing.T) {
+	k, o := newOverlay()
+	if err := o.Set(t.Context(), state(t, "with IPv6")); err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(k.Commands(), "\n")
+	accept, forward := strings.Index(all, "conf.eth0.accept_ra=2"), strings.Index(all, "conf.all.forwarding=1")
+	if accept < 0 || forward < accept {
+		t.Errorf("accept_ra at %d, forwarding at %d of\n%s", accept, forward, all)
+	}
 }

@@ -37,10 +37,15 @@ func (s Sysctl) ConfDevice() string {
 // Key is the setting's name.
 func (s Sysctl) Key() Key { return SysctlKey{s.Place, s.Name} }
 
+// forwardIPv6 makes every device of a namespace a router's. Of those that do not
+// accept router advertisements all the same the kernel then forgets the routes that
+// came by them: so it is written after the settings of devices.
+const forwardIPv6 = "net.ipv6.conf.all.forwarding"
+
 // Rank places the settings of a device after the device and before its
 // addresses, and those of a namespace before everything.
 func (s Sysctl) Rank() Rank {
-	if s.ConfDevice() != "" {
+	if s.ConfDevice() != "" || s.Name == forwardIPv6 {
 		return RankConf
 	}
 	return RankSysctl

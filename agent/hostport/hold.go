@@ -45,7 +45,16 @@ func holdSocket(ctx context.Context, p Port) (got uint16, release func(), err er
 		case err == nil:
 			stop := release
 			release = func() { stop(); l6.Close() }
-			go accept(l6, func(c *net.TCPConn) { relay(ctx, c, got) })
+			places := make(chan struct{}, maxRelayed)
+			go accept(l6, func(c *net.TCPConn) {
+				select {
+				case places <- struct{}{}:
+					defer func() { <-places }()
+					relay(ctx, c, got)
+				default:
+					refuse(c)
+				}
+			})
 		case errors.Is(err, syscall.EADDRINUSE):
 			release()
 			return 0, nil, err
@@ -56,6 +65,10 @@ func holdSocket(ctx context.Context, p Port) (got uint16, release func(), err er
 
 // acceptAgain is the pause after a connection that could not be taken.
 const acceptAgain = 100 * time.Millisecond
+
+// maxRelayed bounds a port's clients over IPv6: each costs half a dozen of the
+// files that all of the agent needs.
+const maxRelayed = 1000
 
 func accept(l net.Listener, serve func(*net.TCPConn)) {
 	for {

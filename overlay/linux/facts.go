@@ -83,7 +83,19 @@ func (s *space) defaults(family uint8) ([]route, error) {
 
 // Uplinks returns the devices of the default routes and of the VTEP, sorted, or
 // those that were configured.
-func (k *Kernel) Uplinks(_ context.Context, vtep netip.Addr) ([]string, error) {
+func (k *Kernel) Uplinks(_ context.Context, vtep netip.Addr) (u overlay.Uplinks, err error) {
+	err = within(k.host.ns, func() error {
+		value, err := readSysctl("net.ipv4.ip_forward")
+		u.Routed = value == "1"
+		return err
+	})
+	if err == nil {
+		u.Devices, err = k.uplinkDevices(vtep)
+	}
+	return u, err
+}
+
+func (k *Kernel) uplinkDevices(vtep netip.Addr) ([]string, error) {
 	if len(k.uplinks) > 0 {
 		return k.uplinks, nil
 	}

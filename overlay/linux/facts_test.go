@@ -92,7 +92,7 @@ func TestUplinks(t *testing.T) {
 	sh(t, "ip -n %s link set far0 up; ip -n %s route add default dev far0", h.ns, h.ns)
 	got, err := h.k.Uplinks(t.Context(), h.vtep)
 	must(t, err)
-	if !slices.Equal(got, []string{"eth0", "far0"}) {
-		t.Errorf("uplinks %q", got)
+	if !slices.Equal(got.Devices, []string{"eth0", "far0"}) {
+		t.Errorf("uplinks %q", got.Devices)
 	}
 }

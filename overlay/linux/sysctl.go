@@ -171,8 +171,17 @@ func (k *Kernel) undoSysctls() error {
 		return err
 	}
 	return within(k.host.ns, func() error {
+		everywhere, err := readSysctl("net.ipv4.ip_forward")
+		if err != nil {
+			return err
+		}
 		var errs []error
 		for _, s := range all {
+			// We never write it: another program, Docker say, has it forward through
+			// every device meanwhile, those that we began with among them.
+			if everywhere == "1" && strings.HasPrefix(s.Name, "net.ipv4.") && strings.HasSuffix(s.Name, ".forwarding") {
+				continue
+			}
 			if err := writeSysctl(s.Name, s.Value); !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, err)
 			}

@@ -1,6 +1,7 @@
 package linux
 
 import (
+	"log/slog"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -86,4 +87,53 @@ func (h *host) attachDual(t testing.TB, i byte) (sandbox string) {
 	ep.Gateways = append(ep.Gateways, addr6(1))
 	must(t, h.o.Attach(t.Context(), ep))
 	return sandbox
+}
+
+// Of two networks that the host is on neither reaches the other through it, unless
+// somebody made it a router.
+func TestHostDoesNotRouteBetweenItsUplinks(t *testing.T) {
+	needRoot(t)
+	public, private := netns(t), netns(t)
+	h := &host{ns: netns(t), fabric: unique(), vtep: netip.MustParseAddr("198.18.0.1")}
+	for dev, far := range map[string]string{"eth0": public, "eth1": private} {
+		sh(t, "ip -n %s link add %s type veth peer name eth0 netns %s", h.ns, dev, far)
+		sh(t, "ip -n %s link set %s up; ip -n %s link set eth0 up; ip -n %s link set lo up", h.ns, dev, far, far)
+	}
+	sh(t, "ip -n %s addr add 192.0.2.1/24 dev eth0; ip -n %s addr add 198.18.0.1/24 dev eth1", h.ns, h.ns)
+	sh(t, "ip -n %s link set lo up; ip -n %s route add default via 192.0.2.254", h.ns, h.ns)
+	sh(t, "ip -n %s addr add 192.0.2.66/24 dev eth0; ip -n %s route add 198.18.0.0/24 via 192.0.2.1", public, public)
+	sh(t, "ip -n %s addr add 198.18.0.2/24 dev eth0; ip -n %s route add default via 198.18.0.1", private, private)
+	h.in(t, "sysctl -qw net.ipv4.ip_forward=0")
+	h.open(t)
+	h.set(t, h.state(t, "one network"))
+	reach := func() error {
+		_, err := try(t, "ip netns exec %s ping -c 1 -W 1 198.18.0.2", public)
+		return err
+	}
+	if reach() == nil {
+		t.Error("with our endpoints the host became a router")
+	}
+	h.in(t, "sysctl -qw net.ipv4.ip_forward=1")
+	h.o = overlay.New(h.k, h.fabric, slog.New(slog.DiscardHandler)) // which reads the kernel anew
+	h.set(t, h.state(t, "one network"))
+	if err := reach(); err != nil {
+		t.Errorf("a router that it was made into routes no more: %v", err)
+	}
+}
+
+// Another program has the host forward everywhere meanwhile: it goes on when we
+// leave.
+func TestCleanKeepsOthersForwarding(t *testing.T) {
+	h := newHost(t)
+	sh(t, "ip -n %s route add default via 192.0.2.254", h.ns)
+	for _, others := range []string{"0", "1"} {
+		h.in(t, "sysctl -qw net.ipv4.ip_forward=0")
+		h.set(t, h.state(t, "one network"))
+		h.in(t, "sysctl -qw net.ipv4.ip_forward=%s", others)
+		must(t, h.k.Clean(t.Context()))
+		if got := strings.TrimSpace(h.in(t, "sysctl -n net.ipv4.conf.eth0.forwarding")); got != others {
+			t.Errorf("ip_forward=%s: afterwards eth0 has forwarding=%s", others, got)
+		}
+		h.open(t)
+	}
 }

@@ -29,7 +29,7 @@ func (k *Kernel) Changes(ctx context.Context) <-chan struct{} {
 	})
 	wg.Go(func() {
 		k.watch(ctx, k.host, signal, k.hostChange, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
-			unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
+			unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF)
 	})
 	wg.Go(func() { k.watchFilters(ctx, signal) })
 	go func() {
@@ -50,10 +50,32 @@ func (k *Kernel) hostChange(h header, body []byte) bool {
 		return ok && (k.ourDevice(a.dev) || a.prefix.Addr() == overlay.DNSAddr)
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		r, ok := parseRoute(body)
-		// A route that replaced one of ours tells of itself alone.
-		return ok && (r.protocol == overlay.Protocol || k.ourDevice(r.dev) || h.flags&unix.NLM_F_REPLACE != 0)
+		// A default route may be by another uplink, and one that replaced one of ours
+		// tells of itself alone.
+		return ok && (r.protocol == overlay.Protocol || k.ourDevice(r.dev) || h.flags&unix.NLM_F_REPLACE != 0 ||
+			r.table == unix.RT_TABLE_MAIN && r.dst.Bits() == 0)
+	case unix.RTM_NEWNETCONF:
+		return forwardingChanged(body)
 	}
 	return false
+}
+
+// forwardingChanged reports whether a message says that all devices forward now, or
+// do so no longer: whoever writes net.ipv4.ip_forward writes it for every one, those
+// that we have forward among them (linux/netconf.h).
+func forwardingChanged(body []byte) bool {
+	const (
+		family     = 4 // bytes of a struct netconfmsg, with its padding
+		ifindex    = 1
+		forwarding = 2
+		all        = 1<<32 - 1
+	)
+	var ofAll, forwards bool
+	for typ, data := range attributes(body[min(family, len(body)):]) {
+		ofAll = ofAll || typ == ifindex && asU32(data) == all
+		forwards = forwards || typ == forwarding
+	}
+	return ofAll && forwards
 }
 
 func (k *Kernel) ourDevice(index int) bool {

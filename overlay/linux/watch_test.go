@@ -1,8 +1,10 @@
 package linux
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -66,4 +68,39 @@ func TestListWhileTheTablesChange(t *testing.T) {
 	}
 	close(stop)
 	must(t, <-done)
+}
+
+// A device that becomes the uplink has to forward: it is looked at at once.
+func TestAnotherUplinkIsNoticed(t *testing.T) {
+	h := newHost(t)
+	h.in(t, "sysctl -qw net.ipv4.ip_forward=1")
+	sh(t, "ip -n %s route add default via 192.0.2.254", h.ns)
+	h.set(t, h.state(t, "one network"))
+	sh(t, "ip -n %s link add ppp0 type veth peer name far1; ip -n %s link set far1 up; ip -n %s link set ppp0 up; ip -n %s addr add 198.51.100.2/24 dev ppp0", h.ns, h.ns, h.ns, h.ns)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	changes := h.k.Changes(ctx)
+	quiet := func() {
+		for {
+			select {
+			case <-changes:
+			case <-time.After(300 * time.Millisecond):
+				return
+			}
+		}
+	}
+	for what, happens := range map[string]func(){
+		"another default route": func() {
+			sh(t, "ip -n %s route replace default via 198.51.100.1 dev ppp0; ip -n %s route del default", h.ns, h.ns)
+		},
+		"forwarding switched off": func() { h.in(t, "sysctl -qw net.ipv4.ip_forward=0") },
+	} {
+		quiet()
+		happens()
+		select {
+		case <-changes:
+		case <-time.After(3 * time.Second):
+			t.Errorf("%s: nothing is signalled", what)
+		}
+	}
 }

@@ -288,7 +288,9 @@ func (k *Kernel) Identify(_ context.Context, sandbox string) (uint64, error) {
 }
 
 // Uplinks is always eth0.
-func (k *Kernel) Uplinks(context.Context, netip.Addr) ([]string, error) { return []string{"eth0"}, nil }
+func (k *Kernel) Uplinks(context.Context, netip.Addr) (overlay.Uplinks, error) {
+	return overlay.Uplinks{Devices: []string{"eth0"}}, nil
+}
 
 // Bridges is always docker0.
 func (k *Kernel) Bridges(context.Context) ([]string, error) { return []string{"docker0"}, nil }
