@@ -149,6 +149,9 @@ func (t *Table) deltas(from uint64, limit int) (out []Delta, ok bool) {
 // sections returns the state of an owner newer than have, cut into parts that
 // fit a State; nil when there is nothing newer.
 func (t *Table) sections(o *owner, have Version) []Section {
+	if o == t.own && have == o.at { // who asks wants to hear just that
+		return []Section{{Owner: o.id, At: o.at, From: have.Ver, Parts: 1, CRC: o.crc}}
+	}
 	if o.at.IsZero() || have.Compare(o.at) >= 0 {
 		return nil
 	}

@@ -16,6 +16,11 @@ const (
 	settledTime  = 30 * time.Second
 	spread       = 2    // members that a repaired host compares itself with
 	listLimit    = 1000 // owners above which a digest begins with bucket hashes
+
+	askAfter  = time.Second // from the start until owners are asked themselves
+	askAgain  = time.Second
+	askAtOnce = 4           // in one tick
+	patience  = time.Minute // after which any member's word counts
 )
 
 // want is a state that another member has shown and this one lacks.
@@ -66,6 +71,7 @@ func (x *Exchange) Tick(now time.Time) {
 	maps.DeleteFunc(x.settled, func(_ [2]uint64, at time.Time) bool { return now.Sub(at) > settledTime })
 	if !x.Silent() {
 		x.pullDue(now)
+		x.askOwners(now)
 		x.rumour(now)
 	}
 }
@@ -163,6 +169,7 @@ func (x *Exchange) Acked(now time.Time, from HostID, payload []byte) error {
 	if a.Root == x.root {
 		x.show(from, x.OwnVersion())
 		x.Table.confirm(o)
+		x.vouchAll(now, false)
 		return nil
 	}
 	switch c := a.At.Compare(o.at); {
@@ -223,6 +230,7 @@ func (x *Exchange) Digest() Digest {
 func (x *Exchange) receiveDigest(now time.Time, d Digest) {
 	if d.Root == x.root {
 		x.show(d.From, x.OwnVersion())
+		x.vouchAll(now, d.Complete)
 	}
 	if d.Buckets != nil {
 		x.receiveBuckets(now, d)
@@ -266,7 +274,7 @@ func (x *Exchange) compareEntry(now time.Time, d Digest, e DigestEntry) bool {
 	case o == nil || e.At.Compare(o.at) > 0:
 		x.wantVersion(now, e.Owner, e.At, from)
 	case e.At == o.at && e.CRC == o.crc:
-		x.vouch(o, from, d.Complete)
+		x.vouch(now, o, from, d.Complete)
 		return false
 	case e.At == o.at && from == o.id:
 		x.wantWhole(now, e.Owner, e.At)
@@ -324,10 +332,45 @@ func (x *Exchange) sendSections(to HostID, secs []Section) {
 // owner's word counts, or that of a member whose own view is complete: two hosts
 // that were started again may remember the same old state of a third, and would
 // sweep each other into deleting the entries of what came after it.
-func (x *Exchange) vouch(o *owner, from HostID, complete bool) {
+//
+// After a minute everybody's word counts: who is alive and heard of by others alone
+// may never be reached.
+func (x *Exchange) vouch(now time.Time, o *owner, from HostID, complete bool) {
 	w := x.wants[o.id.Short()]
-	if from == o.id || complete && (w == nil || w.shown.Compare(o.at) <= 0) {
+	if from == o.id || (complete || now.Sub(x.started) > patience) && (w == nil || w.shown.Compare(o.at) <= 0) {
 		x.confirm(o)
+	}
+}
+
+// vouchAll is vouch of a member whose whole table is ours.
+func (x *Exchange) vouchAll(now time.Time, complete bool) {
+	if x.complete {
+		return
+	}
+	for _, o := range x.owners {
+		x.vouch(now, o, HostID{}, complete)
+	}
+}
+
+// askOwners asks those whose state is a memory whether it still is so, a few at a
+// time: when all hosts start at once there is no member yet whose word counts.
+func (x *Exchange) askOwners(now time.Time) {
+	if x.complete || x.joining || now.Sub(x.started) < askAfter {
+		return
+	}
+	alive := x.alive()
+	x.rand.Shuffle(len(alive), func(i, j int) { alive[i], alive[j] = alive[j], alive[i] })
+	asked := 0
+	for _, id := range alive {
+		o := x.owners[id]
+		if o.pulled || o.at.IsZero() || now.Sub(o.askedAt) < askAgain {
+			continue
+		}
+		o.askedAt = now
+		x.send(id, true, Pull{From: x.self, Owners: []PullEntry{{id.Short(), o.at}}})
+		if asked++; asked == askAtOnce {
+			return
+		}
 	}
 }
 
@@ -349,7 +392,7 @@ func (x *Exchange) receiveState(now time.Time, s State) {
 			delete(x.wants, owner)
 		}
 		if o := x.lookup(owner); o != nil {
-			x.vouch(o, s.From, s.Complete)
+			x.vouch(now, o, s.From, s.Complete)
 			o.asked = o.asked || s.From == sec.Owner
 			x.answerSeen(o)
 		}

@@ -66,10 +66,11 @@ type owner struct {
 	rtt      time.Duration
 	died     time.Time // when status became dead
 	hidden   bool
-	restored bool    // from the disk, gossip has not spoken of it
-	pulled   bool    // confirmed since this agent started
-	holds    Version // newest version of our own state that it has shown
-	asked    bool    // it waits to hear which version of its state is held
+	restored bool      // from the disk, gossip has not spoken of it
+	pulled   bool      // confirmed since this agent started
+	holds    Version   // newest version of our own state that it has shown
+	asked    bool      // it waits to hear which version of its state is held
+	askedAt  time.Time // when it was asked whether what we remember of it holds
 }
 
 type entry struct {
