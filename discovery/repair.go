@@ -197,7 +197,13 @@ func (x *Exchange) compare(now time.Time, with HostID, root uint64) {
 
 // digestPeriod bounds the digests' share of the traffic: 17 bytes per owner.
 func (x *Exchange) digestPeriod() time.Duration {
-	switch n := len(x.owners); {
+	n := 0
+	for _, o := range x.owners {
+		if o.status != StatusLeft { // who has left asks nobody
+			n++
+		}
+	}
+	switch {
 	case n <= 32:
 		return x.slow * 500 * time.Millisecond
 	case n <= 100:

@@ -69,16 +69,17 @@ type Gossip struct {
 	left    atomic.Bool
 	told    atomic.Bool // Forgotten was called
 
-	mu      sync.Mutex
-	x       *discovery.Exchange
-	seen    uint64                               // revision that Changes was signalled for
-	stored  uint64                               // revision that was handed to Save
-	savedAt time.Time                            // when it was
-	nodes   map[discovery.HostID]memberlist.Node // where messages go
-	verdict map[discovery.HostID]uint64          // counts a member's ups and downs
-	given   map[netip.AddrPort]struct{}          // addresses that Join was called with
-	calls   map[uint64]chan []byte               // open requests
-	callSeq uint64
+	mu        sync.Mutex
+	x         *discovery.Exchange
+	seen      uint64                               // revision that Changes was signalled for
+	stored    uint64                               // revision that was handed to Save
+	savedAt   time.Time                            // when it was
+	savedSize int                                  // bytes of it
+	nodes     map[discovery.HostID]memberlist.Node // where messages go
+	verdict   map[discovery.HostID]uint64          // counts a member's ups and downs
+	given     map[netip.AddrPort]struct{}          // addresses that Join was called with
+	calls     map[uint64]chan []byte               // open requests
+	callSeq   uint64
 
 	// drop discards outgoing messages, for tests; nil otherwise.
 	drop func(to discovery.HostID, kind discovery.Kind) bool

@@ -8,13 +8,15 @@ import (
 )
 
 const (
-	coalesce   = 10 * time.Millisecond // between two flushes; the first after a pause waits for nothing
-	tick       = 50 * time.Millisecond
-	goodbye    = 300 * time.Millisecond // for the last version to be confirmed
-	batch      = 64                     // messages handled before others may look at the table
-	saveEvery  = 500 * time.Millisecond
-	findEvery  = time.Second      // knocking at missing members
-	rejoinMean = 10 * time.Second // between rounds of the rejoin loop
+	coalesce    = 10 * time.Millisecond // between two flushes; the first after a pause waits for nothing
+	tick        = 50 * time.Millisecond
+	goodbye     = 300 * time.Millisecond // for the last version to be confirmed
+	batch       = 64                     // messages handled before others may look at the table
+	saveEvery   = 500 * time.Millisecond // the table, and longer for each savedAtOnce of its bytes
+	saveAtLeast = 10 * time.Second
+	savedAtOnce = 64 << 10
+	findEvery   = time.Second      // knocking at missing members
+	rejoinMean  = 10 * time.Second // between rounds of the rejoin loop
 )
 
 // Run keeps the table until ctx ends, and returns nil then. It does not leave

@@ -12,9 +12,16 @@ func (g *Gossip) saveDue() {
 		g.mu.Unlock()
 	default:
 	}
-	if time.Since(g.savedAt) >= saveEvery {
+	if time.Since(g.savedAt) >= savePause(g.savedSize) {
 		g.saveNow()
 	}
+}
+
+// savePause is the pause after a save of that many bytes: a large table is written
+// less often, or every change anywhere would wear every host's disk. What a crash
+// loses the others tell.
+func savePause(size int) time.Duration {
+	return min(saveEvery*time.Duration(1+size/savedAtOnce), saveAtLeast)
 }
 
 // saveNow hands the table to the saver if it changed. A blob that the saver
@@ -37,6 +44,7 @@ func (g *Gossip) saveNow() {
 		g.log.Error("save table", "err", err)
 		return
 	}
+	g.savedSize = len(blob)
 	g.savedAt = time.Now()
 	select {
 	case <-g.saves:

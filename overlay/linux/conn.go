@@ -25,7 +25,7 @@ const (
 	// Errors of a whole batch must fit before they are read.
 	socketBuffer = 8 << 20
 	// A reply that was lost must not block for ever.
-	receiveTimeout = 30 // seconds
+	receiveTimeout = 15 // seconds; the watchdog waits for 30
 )
 
 // dial opens a socket in the namespace of the calling thread.
