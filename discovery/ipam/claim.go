@@ -194,7 +194,9 @@ func (m *Manager) readBlocks(ctx context.Context, nw *network) (found []discover
 }
 
 // adopt takes a block into use that the pool holds for us. Addresses in it may
-// have been reserved before it was claimed, so those are read first.
+// have been reserved before it was claimed, so those are read first. Others may
+// use more than a wiped pool says: what they announce counts as lent until the
+// next reading.
 // nw.owning is held.
 func (m *Manager) adopt(ctx context.Context, nw *network, b discovery.Block) error {
 	reserved, err := m.cfg.Pool.Reserved(ctx, nw.id(), b.Prefix)
@@ -205,19 +207,32 @@ func (m *Manager) adopt(ctx context.Context, nw *network, b discovery.Block) err
 	if !ok || s.BlockOf(b.Prefix.Addr()) != b.Prefix {
 		return fmt.Errorf("block %s does not fit network %s: %w", b.Prefix, nw.spec().Name, ErrOutside)
 	}
-	changes := []Change{putBlock(b)}
-	var lent []*holding
+	users := map[netip.Addr]discovery.HostID{}
+	for a, host := range announced(m.cfg.View(), nw.id(), b.Prefix) {
+		if reserved[a].Host.IsZero() && host != m.cfg.Self && s.Assignable(a) {
+			users[a] = host
+		}
+	}
+	seen := len(users) > 0
 	for a, r := range reserved {
 		if r.Host != m.cfg.Self {
-			h := &holding{addr: a, state: stateLent, host: r.Host, seq: r.Seq}
-			lent = append(lent, h)
-			changes = append(changes, putAddress(b.Network, a, h.record()))
+			users[a] = r.Host
 		}
+	}
+	changes := []Change{putBlock(b)}
+	var lent []*holding
+	for a, host := range users {
+		h := &holding{addr: a, state: stateLent, host: host, seq: reserved[a].Seq}
+		lent = append(lent, h)
+		changes = append(changes, putAddress(b.Network, a, h.record()))
 	}
 	if err := m.disk.Commit(changes...); err != nil {
 		return err
 	}
 	m.insert(nw, newBlock(b, s, time.Now()), lent)
+	if seen {
+		m.rereadSoon(nw, loanCheck) // the view may be late
+	}
 	for a, r := range reserved {
 		if r.Host == m.cfg.Self {
 			if err := m.returnStray(nw, a); err != nil {

@@ -141,13 +141,22 @@ func (m *Manager) markLent(nw *network, a netip.Addr, r discovery.Reservation, b
 
 // endLoans ends the loans of which the pool knows nothing. A borrower has a
 // minute to make the reservation; and what was lent or confirmed since the pool
-// was read is too young to tell.
+// was read is too young to tell. What the borrower announces is in use though a
+// wiped pool has forgotten it.
 func (m *Manager) endLoans(nw *network, s discovery.Subnet, reserved map[netip.Addr]discovery.Reservation, began uint64) error {
+	type use struct {
+		addr netip.Addr
+		host discovery.HostID
+	}
+	used := map[use]bool{}
+	for a, host := range announced(m.cfg.View(), nw.id(), s.CIDR) {
+		used[use{a, host}] = true
+	}
 	m.mu.Lock()
 	var over []*holding
 	for a, h := range nw.held {
 		young := h.gen > began || time.Since(h.since) < loanCheck
-		if h.state == stateLent && s.CIDR.Contains(a) && h.busy == nil && !young && reserved[a].Host != h.host {
+		if h.state == stateLent && s.CIDR.Contains(a) && h.busy == nil && !young && reserved[a].Host != h.host && !used[use{a, h.host}] {
 			h.busy = make(chan struct{})
 			over = append(over, h)
 		}

@@ -156,6 +156,9 @@ func (m *Manager) unhold(nw *network, h *holding) {
 
 // reserveAt reserves h's address, out of the block lent if it is not nil.
 func (m *Manager) reserveAt(ctx context.Context, nw *network, h *holding, lent *discovery.Block) error {
+	if r, ok := endpointAt(m.cfg.View(), nw.id(), h.addr); ok && r.Host != m.cfg.Self {
+		return m.announcedBy(ctx, nw, h.addr, r.Host)
+	}
 	seq, err := m.cfg.Pool.Reserve(ctx, nw.spec(), h.addr, m.cfg.Self, lent)
 	taken, ok := errors.AsType[*discovery.TakenError](err)
 	switch {
@@ -173,6 +176,20 @@ func (m *Manager) reserveAt(ctx context.Context, nw *network, h *holding, lent *
 	defer m.mu.Unlock()
 	h.reserved, h.seq = true, seq
 	return nil
+}
+
+// announcedBy is the error about an address that host announces. If the pool
+// does not reserve it either the endpoint has just gone, and the view will
+// follow, or the pool was wiped and the address is in use all the same.
+func (m *Manager) announcedBy(ctx context.Context, nw *network, a netip.Addr, host discovery.HostID) error {
+	reserved, err := m.cfg.Pool.Reserved(ctx, nw.id(), netip.PrefixFrom(a, a.BitLen()))
+	if err != nil {
+		return fmt.Errorf("read reservation of %s: %w", a, away(ctx, err))
+	}
+	if r, ok := reserved[a]; ok && r.Host != m.cfg.Self {
+		return m.reservedBy(ctx, nw, a, r.Host)
+	}
+	return &retryError{m.takenError(m.cfg.View(), nw.id(), a, host)}
 }
 
 // reservedBy is the error about an address that the pool reserves for host. A

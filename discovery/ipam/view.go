@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"cmp"
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -60,6 +61,24 @@ func endpointAt(v discovery.View, id discovery.NetworkID, a netip.Addr) (found d
 		}
 	}
 	return found, ok
+}
+
+// announced yields the addresses in p that endpoints of the network have, and
+// their hosts.
+func announced(v discovery.View, id discovery.NetworkID, p netip.Prefix) iter.Seq2[netip.Addr, discovery.HostID] {
+	return func(yield func(netip.Addr, discovery.HostID) bool) {
+		for i := range v.Endpoints {
+			r := &v.Endpoints[i]
+			if r.Network != id {
+				continue
+			}
+			for _, a := range r.Addrs() {
+				if p.Contains(a) && !yield(a, r.Host) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // holders counts, for each host that advertises blocks of the family, the
