@@ -224,7 +224,8 @@ func (m *Manager) ask(ctx context.Context, to discovery.HostID, r request) (answ
 }
 
 // returnStray queues the end of a reservation of ours that nothing here knows
-// of, so that others find the address free.
+// of, so that others find the address free. Nor is it known here whether the
+// reservation stands still, so no lease may take it up.
 func (m *Manager) returnStray(nw *network, a netip.Addr) error {
 	m.mu.Lock()
 	if nw.held[a] != nil {
@@ -232,7 +233,7 @@ func (m *Manager) returnStray(nw *network, a netip.Addr) error {
 		return nil
 	}
 	g := m.newGiveback(returnRecord{Network: nw.id(), Addr: a, V6: a.Is6()})
-	g.busy = true
+	g.busy, g.tried = true, true
 	nw.holdBack(g)
 	m.mu.Unlock()
 	err := m.disk.Commit(putReturn(g.number, g.what))

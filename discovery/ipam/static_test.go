@@ -430,6 +430,32 @@ func TestWipedPoolGetsItsReservationsAgain(t *testing.T) {
 	})
 }
 
+// The lender of an address asks late about a reservation that has gone back
+// already, while Run is busy with a pool that does not answer.
+func TestReturnThatACheckQueuedIsNotLeased(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, w *world) {
+		a, b, n := w.hosts[0], w.hosts[1], blue(t, "192.0.2.0/24")
+		mustLease(t, a, n, owner(1), "192.0.2.201")
+		x := mustLease(t, a, n, owner(2), "192.0.2.200")
+		mustFree(t, a, n, owner(2))
+		synctest.Wait()
+		if _, ok := w.pool.heldAddrs()[addrName(n.ID, x)]; ok {
+			t.Fatal("not given back")
+		}
+		w.pool.set(func() { w.pool.hang = true })
+		mustFree(t, a, n, owner(1))
+		synctest.Wait()
+		a.serve(b.id, request{kind: kindCheck, network: n.ID, addr: x}.encode())
+		time.AfterFunc(time.Second, func() { w.pool.set(func() { w.pool.hang = false }) })
+		if l, err := a.m.Lease(t.Context(), n, owner(3), x, false); err == nil {
+			if r := w.pool.heldAddrs()[addrName(n.ID, x)]; r.Host != a.id {
+				t.Errorf("%s has %s and the pool does not know", a.name, l.Addr)
+			}
+		}
+		w.pool.set(func() { w.pool.hang = false })
+	})
+}
+
 func TestMessagesThatCannotBe(t *testing.T) {
 	good := request{kind: kindLend, network: discovery.NetworkID{1}, loan: 3, addr: netip.MustParseAddr("192.0.2.7")}.encode()
 	for name, b := range map[string][]byte{
