@@ -20,6 +20,15 @@ type oddPool struct {
 	Pool
 	watch func(ctx context.Context, deliver func(pool.Contents)) error
 	init  func(ctx context.Context, m pool.Meta, h pool.Host) error
+
+	wroteBack func() // called by Reassert
+}
+
+func (p oddPool) Reassert(ctx context.Context, m pool.Meta, h pool.Host, n []discovery.Network, b []discovery.Block) error {
+	if p.wroteBack != nil {
+		p.wroteBack()
+	}
+	return p.Pool.Reassert(ctx, m, h, n, b)
 }
 
 func (p oddPool) Watch(ctx context.Context, deliver func(pool.Contents)) error {

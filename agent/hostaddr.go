@@ -17,7 +17,7 @@ const runtimeHost = "host"
 // carries and may reach in full, and gives it back when it carries it no more:
 // a reply to the anycast gateway address would end at another host.
 func (s *session) hostAddresses(ctx context.Context) {
-	if s.isLeaving() {
+	if s.isLeaving() || s.forgottenBy() != "" {
 		return
 	}
 	carried := s.ownState().Carried

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/weft-net/weft/agent/api"
@@ -176,4 +177,36 @@ func TestFlowDeadHostWithoutARecord(t *testing.T) {
 		t.Errorf("again: %v", err)
 	}
 	wantKind(t, one.Leave(t.Context(), api.LeaveRequest{Name: "nobody", Force: true}, nil), api.KindNotFound, "nobody")
+}
+
+// A host that was taken out, or that leaves, does not put itself and its blocks
+// back into a store that lost them.
+func TestOnlyMembersWriteBackToAWipedStore(t *testing.T) {
+	f := newFlow(t)
+	var times atomic.Int64
+	f.odd = func(p Pool) Pool { return oddPool{Pool: p, wroteBack: func() { times.Add(1) }} }
+	h := f.host(1)
+	if _, err := h.Init(t.Context(), api.InitRequest{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	s := h.agent.member()
+	for _, tt := range []struct {
+		name      string
+		forgotten string
+		leaving   bool
+		want      bool
+	}{
+		{name: "taken out", forgotten: "by host9"},
+		{name: "leaving", leaving: true},
+		{name: "member", want: true},
+	} {
+		times.Store(0)
+		s.mu.Lock()
+		s.lost, s.forgotten, s.leaving = true, tt.forgotten, tt.leaving
+		s.mu.Unlock()
+		s.reassert(t.Context())
+		if got := times.Load() > 0; got != tt.want {
+			t.Errorf("%s: wrote back: %t, want %t", tt.name, got, tt.want)
+		}
+	}
 }

@@ -9,8 +9,12 @@ import (
 )
 
 // reassert writes back what a wiped or restored store lost: the cluster's
-// record, networks that nobody deleted, own blocks.
+// record, networks that nobody deleted, own blocks. What a host that was taken
+// out held belongs to others by now, and one that leaves has given it back.
 func (s *session) reassert(ctx context.Context) {
+	if s.forgottenBy() != "" || s.isLeaving() {
+		return
+	}
 	s.mu.Lock()
 	lost := s.lost
 	for _, since := range s.absent {
