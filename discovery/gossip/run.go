@@ -9,6 +9,7 @@ import (
 
 const (
 	coalesce    = 10 * time.Millisecond // between two flushes; the first after a pause waits for nothing
+	flushMost   = time.Second           // a flush waits no longer for the datagrams of the last one
 	tick        = 50 * time.Millisecond
 	goodbye     = 300 * time.Millisecond // for the last version to be confirmed
 	batch       = 64                     // messages handled before others may look at the table
@@ -61,6 +62,12 @@ func (g *Gossip) loop(ctx context.Context) {
 				armed = true
 			}
 		case <-flush.C:
+			if len(g.udp) > 0 && time.Since(flushed) < flushMost {
+				// Many members, and the pace of the datagrams: what changes until
+				// they are out goes into one message. Queued, it would be dropped.
+				flush.Reset(coalesce)
+				continue
+			}
 			armed, flushed = false, time.Now()
 			g.step(func(time.Time) { g.x.Flush() })
 		case <-ticker.C:

@@ -1,0 +1,62 @@
+package gossip
+
+import (
+	"context"
+	"encoding/binary"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/weft-net/weft/discovery"
+)
+
+// Changes that come faster than all members can be told are told together.
+func TestChangesCoalesceBehindThePace(t *testing.T) {
+	const (
+		members = 200
+		changes = 300
+		every   = 11 * time.Millisecond
+	)
+	synctest.Test(t, func(t *testing.T) {
+		table, err := discovery.NewTable(discovery.TableConfig{Self: discovery.HostID{0xff}, Now: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := &Gossip{log: slog.New(slog.DiscardHandler), x: discovery.NewExchange(table, 1, 1),
+			events: newQueue(), kick: make(chan struct{}, 1), changes: make(chan struct{}, 1),
+			udp: make(chan []discovery.Packet, 64), saves: make(chan []byte, 1),
+			nodes: map[discovery.HostID]memberlist.Node{}}
+		for i := range members {
+			id := discovery.HostID{byte(i), 1}
+			g.x.SetMember(time.Now(), id, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 4798), discovery.StatusAlive)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var work sync.WaitGroup
+		work.Go(func() { g.loop(ctx) })
+		work.Go(func() { g.sendDatagrams(ctx) })
+		var most int
+		for i := range changes {
+			e := discovery.Endpoint{Network: discovery.NetworkID{1}, Name: "web"}
+			binary.BigEndian.PutUint64(e.ID[:], uint64(i+1))
+			g.Announce([]discovery.Endpoint{e}, nil)
+			time.Sleep(every)
+			most = max(most, len(g.udp))
+		}
+		time.Sleep(time.Second)
+		g.mu.Lock()
+		unsent := g.x.Unsent()
+		g.mu.Unlock()
+		cancel()
+		work.Wait()
+		told := g.count.noMember.Load()
+		if full := g.count.outboxFull.Load(); full > 0 || most > 4 || told < members || unsent {
+			t.Errorf("%d datagrams dropped, %d sent, %d flushes waited, changes left: %t", full, told, most, unsent)
+		}
+		t.Logf("%d changes: %d datagrams for %d members, %d flushes waited", changes, told, members, most)
+	})
+}
