@@ -17,10 +17,11 @@ const (
 	tagStoredGone
 	tagStoredPeer
 	tagStoredSection
+	tagStoredHidden
 )
 
-// MarshalBinary writes the states of all other owners, their addresses, the
-// forgotten hosts and the own incarnation. It never fails.
+// MarshalBinary writes the states of all other owners, their addresses, whose
+// names are hidden, the forgotten hosts and the own incarnation. It never fails.
 func (t *Table) MarshalBinary() ([]byte, error) {
 	b := appendUint([]byte{storedFormat}, tagStoredInc, t.own.at.Inc)
 	for _, id := range sortedIDs(t.gone) {
@@ -38,6 +39,9 @@ func (t *Table) MarshalBinary() ([]byte, error) {
 			for _, s := range o.whole() {
 				b = appendBytes(b, tagStoredSection, s.append(nil))
 			}
+		}
+		if o.hidden && o.status != StatusLeft {
+			b = appendBytes(b, tagStoredHidden, id[:])
 		}
 	}
 	return b, nil
@@ -62,6 +66,7 @@ func (t *Table) restore(b []byte) (inc uint64, err error) {
 	if len(b) == 0 || b[0] != storedFormat {
 		return 0, fmt.Errorf("format %x: %w", b[:min(len(b), 1)], ErrMalformed)
 	}
+	var hidden []HostID
 	_, err = fields(b[1:], "table", func(f field) (bool, error) {
 		var err error
 		switch f.tag {
@@ -75,10 +80,29 @@ func (t *Table) restore(b []byte) (inc uint64, err error) {
 			err = t.restorePeer(f.bytes)
 		case tagStoredSection:
 			err = t.restoreSection(f.bytes)
+		case tagStoredHidden:
+			var id HostID
+			err = f.into(id[:])
+			hidden = append(hidden, id)
 		}
 		return true, err
 	})
+	for _, id := range hidden {
+		t.restoreHidden(id)
+	}
 	return inc, err
+}
+
+// restoreHidden makes an owner from the disk one that is waited for like the
+// others, since it may be back: until then the table is not complete and nothing
+// of it is taken down. Its names stay hidden until it is seen alive.
+func (t *Table) restoreHidden(id HostID) {
+	o := t.owners[id]
+	if o == nil || !o.restored {
+		return
+	}
+	o.status, o.hidden = StatusSuspect, true
+	o.header.Flags &^= FlagBackSoon // what its goodbye granted is over
 }
 
 func (t *Table) restorePeer(b []byte) error {

@@ -2,6 +2,7 @@ package discovery_test
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -176,6 +177,67 @@ func TestRestoredOwnersCountAsAliveFor15s(t *testing.T) {
 	if !x.View().Complete {
 		t.Error("not complete although the only owner was compared")
 	}
+}
+
+// The names of a host that was dead long before the agent's restart do not come
+// back with it, and are there as soon as the host is. Apart from its names such a
+// host is waited for like any other.
+func TestNamesOfADeadHostStayHiddenOverARestart(t *testing.T) {
+	a, b := exchange(t, 1, header(1), endpoint(1, 1)), exchange(t, 2, header(2))
+	a.SetHeader(func(h *discovery.Header) { h.Flags |= discovery.FlagBackSoon })
+	settle(a, b)
+	save := func(x interface{ MarshalBinary() ([]byte, error) }) []byte {
+		blob, err := x.MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return blob
+	}
+	again := func(saved []byte) *discovery.Table {
+		tb, err := discovery.NewTable(discovery.TableConfig{Self: hostID(2), Saved: saved, Now: start})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tb
+	}
+	check := func(when string, tb *discovery.Table, hidden, complete bool, status discovery.EndpointStatus) {
+		t.Helper()
+		v := tb.View()
+		if r := recordOf(t, v, endpointID(1, 1)); r.Hidden != hidden || v.Complete != complete || r.Status != status {
+			t.Errorf("%s: hidden %t, complete %t, %v; want %t, %t, %v", when, r.Hidden, v.Complete, r.Status, hidden, complete, status)
+		}
+	}
+
+	b.SetMember(start, hostID(1), netip.AddrPort{}, discovery.StatusAgentDown)
+	check("saved with its agent down", again(save(b)), false, false, discovery.EndpointLive)
+	b.SetMember(start, hostID(1), netip.AddrPort{}, discovery.StatusAlive)
+	b.SetMember(start, hostID(1), netip.AddrPort{}, discovery.StatusDead)
+	check("saved within its grace", again(save(b)), false, false, discovery.EndpointLive)
+	before := b.StoredRevision()
+	b.Tick(start.Add(time.Hour))
+	if b.StoredRevision() == before {
+		t.Error("nothing to save although its names were hidden")
+	}
+	saved := save(b)
+
+	tb := again(saved)
+	check("after a restart", tb, true, false, discovery.EndpointLive)
+	check("after two", again(save(tb)), true, false, discovery.EndpointLive)
+	check("with a field of a newer agent", again(append(slices.Clone(saved), 60<<1|1, 1, 0xff)), true, false, discovery.EndpointLive)
+	tb.Tick(start.Add(15*time.Second - 1))
+	check("for 15 s", tb, true, false, discovery.EndpointLive)
+	tb.Tick(start.Add(15 * time.Second))
+	check("given up", tb, true, true, discovery.EndpointSuspended)
+
+	tb = again(saved)
+	revision := tb.Revision()
+	tb.SetMember(start, hostID(1), netip.AddrPort{}, discovery.StatusAlive)
+	check("seen alive", tb, false, false, discovery.EndpointLive)
+	if tb.Revision() == revision {
+		t.Error("seen alive: the view did not change")
+	}
+	tb.Tick(start.Add(15 * time.Second))
+	check("alive and not compared yet", tb, false, false, discovery.EndpointLive)
 }
 
 // Two hosts that were started again remember the same state of a third, which has
