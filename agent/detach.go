@@ -35,7 +35,7 @@ func (a *Agent) Detach(ctx context.Context, network, nameOrID string) error {
 		return api.Errorf(api.KindConflict, "detach %s from %s: it is a container of Docker's", nameOrID, n.Name).
 			WithHint("docker network disconnect %s %s", n.Name, l.Endpoint.Name)
 	}
-	return s.explain("detach "+nameOrID+" from "+n.Name, s.takeOff(ctx, l.Endpoint.ID, true, "it was detached"))
+	return s.explain("detach "+nameOrID+" from "+n.Name, s.takeOff(ctx, l.Endpoint.ID, true, "a request says so"))
 }
 
 // wasDeleted reports whether a network of that name or id was deleted.
@@ -189,7 +189,11 @@ func (s *session) detach(ctx context.Context, l Local, unlock func(), unplugged 
 	if unplugged {
 		err = errors.Join(err, <-first)
 	}
-	s.log.Info("endpoint detached: "+why, "endpoint", id, "name", l.Endpoint.Name, "network", l.Endpoint.Network, "container", l.Container, "addr", l.Addrs[0].Addr())
+	network := l.Endpoint.Network.String()
+	if n, ok := s.network(network); ok {
+		network = n.Name
+	}
+	s.log.Info("endpoint detached: "+why, "endpoint", id, "name", l.Endpoint.Name, "network", network, "container", l.Container, "addr", l.Addrs[0].Addr())
 	return err
 }
 

@@ -29,13 +29,20 @@ func mustNotGive(t *testing.T, h *host, n discovery.Network, used netip.Addr, ti
 	}
 }
 
+// borrowed is an address of a's block that an endpoint of b has, and announces.
+func borrowed(t *testing.T, w *world) (a, b *host, n discovery.Network, addr netip.Addr) {
+	t.Helper()
+	a, b, n = w.hosts[0], w.hosts[1], blue(t, "192.0.2.0/24")
+	mustLease(t, a, n, owner(1), "")
+	addr = inBlock(a, 3)
+	mustLease(t, b, n, owner(2), addr.String())
+	w.announce(b, n, owner(2), "db", addr)
+	return a, b, n, addr
+}
+
 func TestLoanOutlivesAWipedPoolWhileTheBorrowerAnnouncesIt(t *testing.T) {
 	bubble(t, 2, func(t *testing.T, w *world) {
-		a, b, n := w.hosts[0], w.hosts[1], blue(t, "192.0.2.0/24")
-		mustLease(t, a, n, owner(1), "")
-		want := inBlock(a, 3)
-		mustLease(t, b, n, owner(2), want.String())
-		w.announce(b, n, owner(2), "db", want)
+		a, b, n, want := borrowed(t, w)
 		b.away()
 		w.wipe()
 		time.Sleep(2 * rereadTime)
@@ -53,11 +60,7 @@ func TestLoanOutlivesAWipedPoolWhileTheBorrowerAnnouncesIt(t *testing.T) {
 
 func TestLenderThatRestartsWithAWipedPoolKeepsTheLoan(t *testing.T) {
 	bubble(t, 2, func(t *testing.T, w *world) {
-		a, b, n := w.hosts[0], w.hosts[1], blue(t, "192.0.2.0/24")
-		mustLease(t, a, n, owner(1), "")
-		want := inBlock(a, 3)
-		mustLease(t, b, n, owner(2), want.String())
-		w.announce(b, n, owner(2), "db", want)
+		a, _, n, want := borrowed(t, w)
 		w.wipe()
 		a.restart()
 		synctest.Wait()
