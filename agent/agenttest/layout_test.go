@@ -30,6 +30,7 @@ var ours = []rule{
 	{"overlay/linux", "it makes what overlay describes", []string{"overlay"}},
 	{"overlay/overlaytest", "it stands in for overlay/linux", []string{"overlay"}},
 	{"discovery", "the table is pure, so that it can be tested by the million", nil},
+	{"discovery/pace", "it knows time, and nothing of what is waited for", nil},
 	{"discovery/gossip", "it carries the table, and what the table means is not its business", []string{"discovery"}},
 	{"discovery/pool", "it keeps networks and blocks, and knows no endpoint's kernel", []string{"discovery"}},
 	{"discovery/pool/embedded", "it speaks Consul's HTTP: a client that knew it would not need Consul's", nil},
