@@ -17,6 +17,9 @@ import (
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
+	"github.com/weft-net/weft/agent/datadir"
+	"github.com/weft-net/weft/agent/docker/book"
+	"github.com/weft-net/weft/agent/membership"
 )
 
 // Version is this release's, as `agentctl version` and members print it.
@@ -33,12 +36,12 @@ type Agent struct {
 	docker Docker        // nil: none
 	move   sync.RWMutex  // held while the membership is begun under another address
 	change chan struct{} // held by init, join and leave: one at a time
-	broken chan error    // why the session ended that nobody stopped
+	broken chan error    // why the membership ended that nobody stopped
 	ready  chan struct{} // closed by Run
 
-	mu      sync.Mutex
-	dir     *dataDir
-	session *session // nil: not a member
+	mu  sync.Mutex
+	dir *datadir.Dir
+	now *member // nil: not a member
 }
 
 var _ api.Service = (*Agent)(nil)
@@ -50,9 +53,31 @@ func Assemble(cfg config.Config, p Parts, log *slog.Logger) *Agent {
 	a := &Agent{cfg: cfg, log: log, parts: p, nonce: binary.BigEndian.Uint64(b[:]),
 		change: make(chan struct{}, 1), broken: make(chan error, 1), ready: make(chan struct{})}
 	if p.OpenDocker != nil {
-		a.docker = p.OpenDocker(dockerSide{a})
+		a.docker = p.OpenDocker(a.driver())
 	}
 	return a
+}
+
+// driver answers Docker as whichever member this host is.
+func (a *Agent) driver() book.Driver {
+	return book.Driver{
+		Usable: func() (*book.Book, error) {
+			m, err := a.requireMember()
+			if err == nil {
+				err = m.host.Usable()
+			}
+			if err != nil {
+				return nil, err
+			}
+			return m.book, nil
+		},
+		Settled: func() *book.Book {
+			if m := a.settled(); m != nil {
+				return m.book
+			}
+			return nil
+		},
+	}
 }
 
 // Run serves the API until ctx ends, and the overlay while this host is a
@@ -61,11 +86,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.parts.Host.Privileged(); err != nil {
 		return err
 	}
-	dir, err := openDataDir(a.cfg.DataDir)
+	dir, err := datadir.Open(a.cfg.DataDir)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = dir.close() }()
+	defer func() { _ = dir.Close() }()
 	a.mu.Lock()
 	a.dir = dir
 	a.mu.Unlock()
@@ -82,9 +107,28 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = socket.Close() }()
+	return a.serve(ctx, socket, pinned)
+}
 
+// serve runs all of the agent; it returns when every part of it has ended.
+func (a *Agent) serve(ctx context.Context, socket net.Listener, pinned bool) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.parts.Names.Run(ctx) })
+	group.Go(func() error { return a.serveMember(ctx, group, socket, pinned) })
+	group.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-a.broken:
+			return fmt.Errorf("member: %w", err)
+		}
+	})
+	return group.Wait()
+}
+
+// serveMember begins the membership that is on the disk, then answers requests.
+// The last of them has its answer before the membership ends.
+func (a *Agent) serveMember(ctx context.Context, group *errgroup.Group, socket net.Listener, pinned bool) error {
 	if err := a.resume(ctx); err != nil {
 		return err
 	}
@@ -100,28 +144,17 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		return a.docker.Run(ctx)
 	})
-	group.Go(func() error {
-		err := api.Serve(ctx, socket, a, a.log) // calls under way end first
-		<-served
-		a.move.RLock()
-		defer a.move.RUnlock()
-		if s := a.member(); s != nil {
-			s.stop()
-		}
-		return err
-	})
-	group.Go(func() error {
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-a.broken:
-			return fmt.Errorf("member: %w", err)
-		}
-	})
-	return group.Wait()
+	err := api.Serve(ctx, socket, a, a.log) // calls under way end first
+	<-served
+	a.move.RLock()
+	defer a.move.RUnlock()
+	if m := a.member(); m != nil {
+		m.stop()
+	}
+	return err
 }
 
-// Ready is closed when the socket listens and, on a member, the session runs:
+// Ready is closed when the socket listens and, on a member, its tasks run:
 // what was programmed before this start is being looked after again.
 func (a *Agent) Ready() <-chan struct{} { return a.ready }
 
@@ -129,11 +162,11 @@ func (a *Agent) Ready() <-chan struct{} { return a.ready }
 // or at once when this host is not a member. A pass that hangs holds it until
 // ctx ends; a kernel that is not as wanted does not make an agent dead.
 func (a *Agent) Alive(ctx context.Context) error {
-	s := a.member()
-	if s == nil {
+	m := a.member()
+	if m == nil {
 		return nil
 	}
-	if err := s.settle(ctx); ctx.Err() != nil {
+	if err := m.Settle(ctx); ctx.Err() != nil {
 		return fmt.Errorf("no pass of the loop ended: %w", err)
 	}
 	return nil
@@ -166,7 +199,7 @@ func (a *Agent) listen() (net.Listener, error) {
 // resume makes this host the member that its data directory says it is, or that
 // an init was about to make it.
 func (a *Agent) resume(ctx context.Context) error {
-	if _, err := os.Stat(a.dir.file("cluster.json")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(a.dir.File(datadir.ClusterFile)); !errors.Is(err, os.ErrNotExist) {
 		return a.resumeMember()
 	}
 	finished, err := a.finishInit(ctx)
@@ -174,7 +207,7 @@ func (a *Agent) resume(ctx context.Context) error {
 	case err != nil:
 		a.log.Warn("not a member: agentctl init tries again", "err", err)
 	case finished:
-		a.log.Info("an init that was cut short is finished", "token_file", a.dir.file(tokenFile))
+		a.log.Info("an init that was cut short is finished", "token_file", a.dir.File(datadir.TokenFile))
 		_, err = a.resumeInit()
 		return err
 	default:
@@ -185,80 +218,62 @@ func (a *Agent) resume(ctx context.Context) error {
 
 // resumeMember begins the membership that is on the disk.
 func (a *Agent) resumeMember() error {
-	var cluster clusterFile
-	if err := a.dir.read("cluster.json", &cluster); err != nil {
+	var cluster datadir.Cluster
+	if err := a.dir.Read(datadir.ClusterFile, &cluster); err != nil {
 		return err
 	}
-	host, err := a.startHost()
+	host, err := membership.NextStart(a.dir)
+	if err != nil {
+		return fmt.Errorf("cluster.json is there but not who this host is: %w", err)
+	}
+	m, err := a.open(cluster, host, false)
 	if err != nil {
 		return err
 	}
-	s, err := a.open(cluster, host, false)
-	if err != nil {
-		return err
-	}
-	s.kept = true
-	a.begin(s)
-	a.log.Info("member again", "member", host.Name, "incarnation", host.Incarnation, "addr", s.cfg.Advertise)
+	m.host.NoteKept()
+	a.begin(m)
+	a.log.Info("member again", "member", host.Name, "incarnation", host.Incarnation, "addr", m.cfg.Advertise)
 	return nil
 }
 
-// startHost reads who this host is and counts this start, so that what it says
-// from now on is newer than anything it ever said.
-func (a *Agent) startHost() (hostFile, error) {
-	var h hostFile
-	if err := a.dir.read("host.json", &h); err != nil {
-		return hostFile{}, fmt.Errorf("cluster.json is there but not who this host is: %w", err)
-	}
-	h.Incarnation++
-	return h, a.dir.write("host.json", h)
-}
-
-// newHost makes an identity for a host that becomes a member.
-func (a *Agent) newHost() hostFile {
-	h := hostFile{Schema: schema, Name: a.cfg.Name, Incarnation: 1}
-	_, _ = rand.Read(h.ID[:])
-	return h
-}
-
-// begin runs a session; it is the agent's until end.
-func (a *Agent) begin(s *session) {
-	s.start()
+// begin runs a member; it is the agent's until end.
+func (a *Agent) begin(m *member) {
+	m.run()
 	// A task that fails ends all others. An agent that goes on without them
 	// would be a member in name only: it ends too, and is started again.
 	go func() {
-		<-s.ctx.Done()
-		if !s.stopping.Load() {
-			a.broken <- s.group.Wait()
+		<-m.ctx.Done()
+		if m.failed() {
+			a.broken <- m.tasks.wait()
 		}
 	}()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.session = s
+	a.now = m
 }
 
-// member returns the running session, nil when this host is not a member.
-func (a *Agent) member() *session {
+// member returns what this host is now, nil when it is no member.
+func (a *Agent) member() *member {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.session
+	return a.now
 }
 
 // settled is member for what is torn down: nobody repeats such a call, so it waits
 // while the membership is begun under another address.
-func (a *Agent) settled() *session {
+func (a *Agent) settled() *member {
 	a.move.RLock()
 	defer a.move.RUnlock()
 	return a.member()
 }
 
 // requireMember is settled for requests that make no sense without one.
-func (a *Agent) requireMember() (*session, error) {
-	if s := a.settled(); s != nil {
-		return s, nil
+func (a *Agent) requireMember() (*member, error) {
+	if m := a.settled(); m != nil {
+		return m, nil
 	}
 	return nil, api.Errorf(api.KindFailed, "%s is not a member of a cluster", a.cfg.Name).
-		WithHint(notMember)
+		WithHint(api.NotMember)
 }
 
 // Version implements api.Service.

@@ -4,13 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/datadir"
+	"github.com/weft-net/weft/agent/endpoint"
+	"github.com/weft-net/weft/agent/journal"
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/ipam"
 )
 
 // connected is a pair of hosts with the networks blue and red, and the
@@ -131,7 +136,7 @@ func TestFlowPortsMoveWithTheirContainer(t *testing.T) {
 	if err := one.Disconnect(t.Context(), api.DisconnectRequest{Network: "red", Container: "shop"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, lost := one.agent.member().ports.Problems(); len(lost) > 0 {
+	if _, lost := one.agent.member().endpoints.Ports.Problems(); len(lost) > 0 {
 		t.Errorf("ports are left: %v", lost)
 	}
 }
@@ -160,6 +165,21 @@ func TestFlowConnectOfAVanishedSandbox(t *testing.T) {
 	}
 }
 
+// openJournal is an empty one.
+func openJournal(t *testing.T) *journal.Journal {
+	t.Helper()
+	db, err := datadir.OpenDB(filepath.Join(t.TempDir(), datadir.LeasesDB))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	j, err := journal.Open(ipam.NewDisk(db))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
 // engine is a runtime that has to be asked.
 type engine struct {
 	has   string
@@ -186,52 +206,34 @@ func (e *engine) find(name string) error {
 }
 
 func TestRuntimeThatHasToBeAsked(t *testing.T) {
-	e := &engine{has: "abc"}
-	j := &journal{locals: map[discovery.EndpointID]Local{}}
-	for i, l := range []Local{
-		{Endpoint: discovery.Endpoint{ID: discovery.EndpointID{1}, Name: "shop", Runtime: "docker"}, Container: "abc"},
-		{Endpoint: discovery.Endpoint{ID: discovery.EndpointID{2}, Name: "web", Runtime: "netns"}, Cookie: 7},
-		{Endpoint: discovery.Endpoint{ID: discovery.EndpointID{3}, Name: "host1", Runtime: runtimeHost}},
+	e := &engine{has: "abcd"}
+	m := &member{endpoints: endpoint.New(endpoint.Config{Journal: openJournal(t)})}
+	for i, l := range []journal.Local{
+		{Endpoint: discovery.Endpoint{ID: discovery.EndpointID{1}, Name: "shop", Runtime: discovery.RuntimeDocker}, Container: "abcd"},
+		{Endpoint: discovery.Endpoint{ID: discovery.EndpointID{2}, Name: "web", Runtime: discovery.RuntimeNetns}, Cookie: 7},
+		{Endpoint: discovery.Endpoint{ID: discovery.EndpointID{3}, Name: "host1", Runtime: discovery.RuntimeHost}},
 	} {
 		l.Created = time.Unix(int64(i), 0)
-		j.locals[l.Endpoint.ID] = l
+		if err := m.endpoints.Journal.Put(l); err != nil {
+			t.Fatal(err)
+		}
 	}
-	s := &session{journal: j}
-	if _, _, err := s.container("shop"); api.KindOf(err) != api.KindConflict || !strings.Contains(err.Error(), "container of docker") {
+	if _, _, err := m.container(nil, "shop"); api.KindOf(err) != api.KindConflict || !strings.Contains(err.Error(), "container of docker") {
 		t.Errorf("without an engine: %v", err)
 	}
-	s.connectors = map[string]connector{"docker": e}
-	for name, wantAsk := range map[string]bool{"shop": true, "ab": true, "unknown": true, "web": false, "host1": true} {
-		l, ask, err := s.container(name)
+	runtimes := map[string]connector{"docker": e}
+	for name, wantAsk := range map[string]bool{"shop": true, "abcd": true, "unknown": true, "web": false, "host1": true} {
+		l, ask, err := m.container(runtimes, name)
 		if err != nil || (ask != nil) != wantAsk {
 			t.Errorf("%s: %+v, asked %v, %v; want asked %v", name, l, ask != nil, err, wantAsk)
 		}
 	}
-	s.connectors["docker"] = &engine{}
-	if _, ask, err := s.container("shop"); err != nil || ask == nil {
+	runtimes["docker"] = &engine{}
+	if _, ask, err := m.container(runtimes, "shop"); err != nil || ask == nil {
 		t.Errorf("an engine that is not there says so itself: %v, %v", ask, err)
 	}
 	if err := unknownToRuntime("x", e.find("x")); api.KindOf(err) != api.KindNotFound || !strings.Contains(err.Error(), "on the networks of this host") {
 		t.Errorf("a container that the engine lacks: %v", err)
-	}
-}
-
-func TestMatchingPrefersWholeIDsThenNames(t *testing.T) {
-	l := func(id byte, name, container string) Local {
-		return Local{Endpoint: discovery.Endpoint{ID: discovery.EndpointID{id}, Name: name}, Container: container}
-	}
-	all := []Local{l(0xab, "web", "dead01"), l(0xac, "ab", "dead02"), l(0xad, "dead01", "beef")}
-	for word, want := range map[string][]string{
-		"dead01": {"web"}, "ab": {"ab"}, "dead": {"web", "ab"}, "be": {"dead01"}, "ad": {"dead01"}, "x": nil, "": nil,
-		"ab00000000000000": {"web"},
-	} {
-		var got []string
-		for _, l := range matching(all, word) {
-			got = append(got, l.Endpoint.Name)
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("%q means %v, want %v", word, got, want)
-		}
 	}
 }
 
@@ -277,36 +279,5 @@ func TestFlowPruneKeepsWhatIsUsedOrSpared(t *testing.T) {
 	prune(api.PruneRequest{}, "kept")
 	if _, err := two.Network(t.Context(), "blue"); err != nil {
 		t.Errorf("blue: %v", err)
-	}
-}
-
-func TestDefaultRouteGoesToTheFirstNetworkThatMayHaveIt(t *testing.T) {
-	network := func(id byte, name string, internal bool) discovery.Network {
-		return discovery.Network{ID: discovery.NetworkID{id}, Name: name, Internal: internal}
-	}
-	on := func(id byte, cookie uint64, has, unwanted bool) Local {
-		return Local{Endpoint: discovery.Endpoint{ID: discovery.EndpointID{id}, Network: discovery.NetworkID{id}}, Cookie: cookie, NoDefault: !has, NoRoute: unwanted}
-	}
-	s := &session{networks: []discovery.Network{network(1, "going", false), network(2, "web", false), network(3, "back", false), network(4, "a-inner", true)}}
-	for name, tt := range map[string]struct {
-		others []Local
-		want   string
-	}{
-		"the first by name":         {[]Local{on(2, 7, false, false), on(3, 7, false, false)}, "back"},
-		"not an internal one":       {[]Local{on(2, 7, false, false), on(4, 7, false, false)}, "web"},
-		"not against the user":      {[]Local{on(2, 7, false, false), on(3, 7, false, true)}, "web"},
-		"not when another has it":   {[]Local{on(2, 7, true, false), on(3, 7, false, false)}, ""},
-		"not to another sandbox":    {[]Local{on(3, 8, false, false)}, ""},
-		"not to an unknown network": {[]Local{on(9, 7, false, false)}, ""},
-		"nobody else":               {nil, ""},
-	} {
-		going := on(1, 7, true, false)
-		s.journal = &journal{locals: map[discovery.EndpointID]Local{going.Endpoint.ID: going}}
-		for _, l := range tt.others {
-			s.journal.locals[l.Endpoint.ID] = l
-		}
-		if _, n, _ := s.nextDefault(going); n.Name != tt.want {
-			t.Errorf("%s: got %q, want %q", name, n.Name, tt.want)
-		}
 	}
 }

@@ -1,14 +1,16 @@
 package agent
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
+	"runtime"
+	"slices"
 	"sync"
 	"testing"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/docker"
-	"github.com/weft-net/weft/discovery"
 )
 
 // published is a container on blue and red, whose port blue has.
@@ -42,7 +44,7 @@ func TestFlowPortsMoveWhateverTakesTheirNetwork(t *testing.T) {
 			if err := take(t, one); err != nil {
 				t.Fatal(err)
 			}
-			all := one.agent.member().journal.all()
+			all := one.agent.member().endpoints.Journal.All()
 			if len(all) != 1 || len(all[0].Ports) != 1 || all[0].NoDefault {
 				t.Errorf("want red with the port and the default route, got %+v", all)
 			}
@@ -55,7 +57,10 @@ func TestFlowPortsMoveWhateverTakesTheirNetwork(t *testing.T) {
 func TestFlowTwoNetworksTakenOffAtOnce(t *testing.T) {
 	one, port := published(t)
 	s := one.agent.member()
-	unlock := s.locks.lock(s.journal.all()[0].Cookie)
+	unlock, err := s.endpoints.Steps().Lock(t.Context(), s.endpoints.Journal.All()[0].Cookie)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var wg sync.WaitGroup
 	for _, n := range []string{"blue", "red"} {
 		wg.Go(func() {
@@ -65,18 +70,17 @@ func TestFlowTwoNetworksTakenOffAtOnce(t *testing.T) {
 		})
 	}
 	one.eventually("both wait for the sandbox", func() error {
-		s.locks.mu.Lock()
-		defer s.locks.mu.Unlock()
-		for _, l := range s.locks.held {
-			if l.users == 3 {
-				return nil
-			}
+		// Nothing but a goroutine's stack shows that it waits for a lock.
+		stacks := make([]byte, 1<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		if n := bytes.Count(stacks, []byte("(*keyedLocks).lock(")); n < 2 {
+			return fmt.Errorf("%d requests wait", n)
 		}
-		return fmt.Errorf("%d locks", len(s.locks.held))
+		return nil
 	})
 	unlock()
 	wg.Wait()
-	if held, lost := s.ports.Problems(); held != 0 || len(lost) > 0 {
+	if held, lost := s.endpoints.Ports.Problems(); held != 0 || len(lost) > 0 {
 		t.Errorf("held %d, lost %v", held, lost)
 	}
 	if _, err := one.Attach(t.Context(), api.AttachRequest{Network: "blue", Netns: "/run/sandbox/1", Name: "next", Ports: []string{port + ":80"}}); err != nil {
@@ -147,10 +151,10 @@ func TestFlowTearDownWaitsForTheMove(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := one.agent.member()
-	if _, ok := s.journal.ofDocker(id); ok {
+	if _, ok := s.endpoints.Journal.OfDocker(id); ok {
 		t.Error("the new membership still has the endpoint")
 	}
-	if held, _ := s.ports.Problems(); held > 0 || len(s.leases.Leases()) > 0 {
+	if held, _ := s.endpoints.Ports.Problems(); held > 0 || len(s.leases.Leases()) > 0 {
 		t.Errorf("%d ports held, leases %v", held, s.leases.Leases())
 	}
 }
@@ -167,15 +171,9 @@ func TestFlowMoveKeepsWhomContainersAsk(t *testing.T) {
 	if err := d.Describe(t.Context(), id, docker.Container{ID: dockerID("c"), Name: "web", Resolvers: []netip.Addr{own}, Others: []netip.Addr{other}}); err != nil {
 		t.Fatal(err)
 	}
-	asking := func() (map[string][]netip.Addr, map[discovery.EndpointID][]netip.Addr) {
-		s := one.agent.member()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.resolvers, s.asking().Bridged
-	}
 	for range 2 {
-		if resolvers, bridged := asking(); len(resolvers[id]) != 1 || len(bridged) != 1 {
-			t.Errorf("resolvers %v, bridged %v", resolvers, bridged)
+		if st := one.agent.member().resolvers.State(); !slices.Contains(st.Resolvers, own) || len(st.OtherAddrs) != 1 {
+			t.Errorf("resolvers %v, other addresses %v", st.Resolvers, st.OtherAddrs)
 		}
 		if err := one.agent.moveTo(t.Context(), netip.MustParseAddr("192.0.2.77")); err != nil {
 			t.Fatal(err)

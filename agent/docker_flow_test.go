@@ -13,6 +13,7 @@ import (
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/docker"
+	"github.com/weft-net/weft/agent/docker/book"
 	"github.com/weft-net/weft/discovery"
 )
 
@@ -20,7 +21,7 @@ import (
 func dockerID(c string) string { return strings.Repeat(c, 64) }
 
 // dockered is a host whose Docker has a network that stands for blue.
-func dockered(t *testing.T) (*flowHost, dockerSide, discovery.Network) {
+func dockered(t *testing.T) (*flowHost, book.Driver, discovery.Network) {
 	t.Helper()
 	one, _ := pair(t)
 	d, n := one.dockered()
@@ -28,10 +29,10 @@ func dockered(t *testing.T) (*flowHost, dockerSide, discovery.Network) {
 }
 
 // dockered gives the host a Docker with a network that stands for blue.
-func (h *flowHost) dockered() (dockerSide, discovery.Network) {
+func (h *flowHost) dockered() (book.Driver, discovery.Network) {
 	h.t.Helper()
-	d := dockerSide{h.agent}
-	n, ok := h.agent.member().network("blue")
+	d := h.agent.driver()
+	n, ok := h.agent.member().networks.Lookup("blue")
 	if !ok {
 		h.t.Fatal("no network blue")
 	}
@@ -45,7 +46,7 @@ func (h *flowHost) dockered() (dockerSide, discovery.Network) {
 // one before its interface. That an address is free again is heard of.
 func (h *flowHost) bound(n discovery.Network, id string, want netip.Addr) (a netip.Addr) {
 	h.t.Helper()
-	d := dockerSide{h.agent}
+	d := h.agent.driver()
 	h.eventually("an address", func() error {
 		p, err := d.Lease(h.t.Context(), n.ID.String(), want)
 		a = p.Addr()
@@ -146,7 +147,7 @@ func TestFlowDockerAnnouncesWhatHasJoined(t *testing.T) {
 	announced := func() (out []netip.Addr) {
 		v := one.agent.member().directory.View()
 		for _, e := range v.Endpoints {
-			if e.Host == v.Self && e.Runtime == runtimeDocker {
+			if e.Host == v.Self && e.Runtime == discovery.RuntimeDocker {
 				out = append(out, e.IPv4)
 			}
 		}
@@ -176,7 +177,7 @@ func TestFlowDockerAsksTwiceForAnAddress(t *testing.T) {
 	}
 	one.stop()
 	one.start()
-	d = dockerSide{one.agent}
+	d = one.agent.driver()
 	if again, err := d.Lease(t.Context(), n.ID.String(), a.Addr()); err != nil || again != a {
 		t.Fatalf("asked again: %v, %v, want %v", again, err, a)
 	}
@@ -205,9 +206,12 @@ func TestFlowDockerForgetsWhatDockerDoesNotHave(t *testing.T) {
 	}
 	made := time.Now()
 	here := func(id string) bool {
-		_, ok := one.agent.member().journal.ofDocker(id)
+		_, ok := one.agent.member().endpoints.Journal.OfDocker(id)
 		return ok
 	}
+	// Docker lists an endpoint within young of its making, and what is missing for
+	// missingFor is gone.
+	const young, missingFor = 10 * time.Second, time.Second
 	none, listed := map[string]bool{}, map[string]bool{back: true}
 	for _, step := range []struct {
 		after   time.Duration
@@ -266,7 +270,7 @@ func TestFlowTwoEndpointsDoNotShareAMAC(t *testing.T) {
 	// It is free with the endpoint, for whoever has waited for that.
 	waits := make(chan error)
 	go func() { waits <- attach(two, "db", "/run/sandbox/0") }()
-	time.AfterFunc(stationWait/10, func() { _ = one.Detach(context.Background(), "blue", "web") })
+	time.AfterFunc(100*time.Millisecond, func() { _ = one.Detach(context.Background(), "blue", "web") })
 	if err := <-waits; err != nil {
 		t.Errorf("after web is gone: %v", err)
 	}

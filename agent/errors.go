@@ -9,20 +9,14 @@ import (
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
+	"github.com/weft-net/weft/agent/datadir"
+	"github.com/weft-net/weft/agent/membership"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
 	"github.com/weft-net/weft/discovery/pool"
 	"github.com/weft-net/weft/overlay"
 )
-
-// notMember is the hint of a host that is in no cluster.
-const notMember = "agentctl init\nagentctl join ADDRESS --token-file FILE"
-
-// noNetwork is the error of every request that names an unknown network.
-func noNetwork(name string) error {
-	return api.Errorf(api.KindNotFound, "no network %s", name).WithHint("agentctl network ls")
-}
 
 // explain turns an error of the parts into the one that the user reads: what
 // was asked, why it failed, what to type next. It returns nil for nil.
@@ -65,8 +59,8 @@ var remedies = []struct {
 	{pool.ErrForgotten, api.KindConflict, "agentctl join ADDRESS --token-file FILE --replace"},
 	{pool.ErrNoCluster, api.KindConflict, "agentctl init"},
 	{config.ErrInvalid, api.KindMisuse, "agentd config print-default # shows every key with its form"},
-	{errDataDirTaken, api.KindConflict, "agentd --data-dir DIR --run-dir DIR # of its own; or stop the other agent"},
-	{errOtherMachine, api.KindConflict, "agentctl init --consul http://ADDRESS:8500 # on the first host: several machines share a Consul"},
+	{datadir.ErrTaken, api.KindConflict, "agentd --data-dir DIR --run-dir DIR # of its own; or stop the other agent"},
+	{membership.ErrOtherMachine, api.KindConflict, "agentctl init --consul http://ADDRESS:8500 # on the first host: several machines share a Consul"},
 	{gossip.ErrWrongKey, api.KindConflict, "agentctl join ADDRESS --token-file FILE # with the token that agentctl init left on a host of that cluster"},
 	{gossip.ErrOtherCluster, api.KindConflict, "agentctl join ADDRESS --token-file FILE # with the token that agentctl init left on a host of that cluster"},
 	{gossip.ErrUnreachable, api.KindFailed, "nft list ruleset # on both hosts: the gossip port must pass, tcp and udp, in both directions"},
@@ -82,11 +76,11 @@ var remedies = []struct {
 
 // explain adds to the package's explain what only a member can say: the names
 // behind ids.
-func (s *session) explain(what string, err error) error {
+func (m *member) explain(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	v := s.directory.View()
+	v := m.directory.View()
 	if e, ok := errors.AsType[*pool.OverlapError](err); ok && e.Next.IsValid() {
 		return api.Errorf(api.KindConflict, "%s: %v", what, err).WithHint("%s --subnet %s # the next free one", "agentctl "+what, e.Next)
 	}
@@ -97,20 +91,20 @@ func (s *session) explain(what string, err error) error {
 		return api.Errorf(api.KindConflict, "%s: %v", what, err).WithHint("agentctl leave --force %s # if that host is gone for good", e.HostName)
 	}
 	if e, ok := errors.AsType[*discovery.TakenError](err); ok {
-		return api.Errorf(api.KindConflict, "%s: %s is held by host %s", what, e.Addr, memberName(v, e.Host)).WithHint("agentctl endpoint ls")
+		return api.Errorf(api.KindConflict, "%s: %s is held by host %s", what, e.Addr, v.MemberName(e.Host)).WithHint("agentctl endpoint ls")
 	}
 	if e, ok := errors.AsType[*pool.NameTakenError](err); ok {
 		return api.Errorf(api.KindConflict, "%s: the name %s belongs to the host at %s", what, e.Holder.Name, e.Holder.VTEP).
 			WithHint("agentctl join ADDRESS --token-file FILE --replace # if that host is dead\nagentd --name NAME # another one, if it is not")
 	}
 	if e, ok := errors.AsType[*pool.ExistsError](err); ok {
-		return s.existing(what, e)
+		return m.existing(what, e)
 	}
 	return explain(what, err)
 }
 
 // existing says which cluster a prefix holds already.
-func (s *session) existing(what string, e *pool.ExistsError) error {
+func (m *member) existing(what string, e *pool.ExistsError) error {
 	var names []string
 	for _, h := range e.Hosts {
 		names = append(names, h.Name)

@@ -19,6 +19,10 @@ import (
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
+	"github.com/weft-net/weft/agent/datadir"
+	"github.com/weft-net/weft/agent/plan"
+	"github.com/weft-net/weft/agent/tunnel"
+	"github.com/weft-net/weft/agent/tunnel/tunneltest"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/discoverytest"
 	"github.com/weft-net/weft/discovery/gossip"
@@ -37,7 +41,7 @@ type flow struct {
 	cluster *discoverytest.Cluster
 	store   *embedded.Store
 	file    string
-	wire    *wire
+	wire    *tunneltest.Wire
 	odd     func(Pool) Pool // changes the pools that are opened from now on; may be nil
 }
 
@@ -64,7 +68,7 @@ func newFlow(t *testing.T) *flow {
 	file := filepath.Join(t.TempDir(), "store.db")
 	f := &flow{t: t, cluster: discoverytest.New(time.Now(), 1), file: file,
 		store: embedded.New(embedded.Config{File: file, Log: slog.New(slog.DiscardHandler)}),
-		wire:  &wire{sockets: map[overlay.MAC]chan frame{}, blocked: map[overlay.MAC]bool{}}}
+		wire:  tunneltest.NewWire()}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = f.store.Run(ctx) })
@@ -125,11 +129,11 @@ func (h *flowHost) parts(log *slog.Logger) Parts {
 			if err != nil {
 				return nil, err
 			}
-			h.wire.add(probeMAC(c.Self))
+			h.wire.Add(plan.ProbeMAC(c.Self))
 			return flowNode{n, c.Save}, nil
 		},
 		OpenLeases: func(c ipam.Config) (Leases, error) { return opened[Leases](ipam.New(c)) },
-		OpenDB:     func(path string) (*bbolt.DB, error) { return openBolt(path) },
+		OpenDB:     func(path string) (*bbolt.DB, error) { return datadir.OpenDB(path) },
 	}
 }
 
@@ -179,10 +183,10 @@ func (k flowKernel) Detach(ctx context.Context, id string) error {
 func (k flowKernel) Underlay(netip.Addr) (int, string, error) { return 1500, "eth0", nil }
 func (k flowKernel) Close() error                             { return nil }
 
-func (k flowKernel) OpenProbe(vni uint32) (Probe, error) {
+func (k flowKernel) OpenProbe(vni uint32) (tunnel.Socket, error) {
 	for _, o := range k.h.objects() {
 		if l, ok := o.(overlay.Link); ok && l.Name == overlay.VXLANName(vni) {
-			return wireSocket{k.h.wire, l.MAC}, nil
+			return k.h.wire.Open(l.MAC), nil
 		}
 	}
 	return nil, errors.New("no device yet")
@@ -292,7 +296,7 @@ func TestFlowInitDecidesForAll(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var got clusterFile
+		var got datadir.Cluster
 		if err := json.Unmarshal(text, &got); err != nil {
 			t.Fatal(err)
 		}
@@ -485,4 +489,14 @@ func TestFlowKernelThatCannotBeOpened(t *testing.T) {
 	if _, err := h.Init(t.Context(), api.InitRequest{}, nil); err != nil {
 		t.Errorf("init, once it can be opened: %v", err)
 	}
+}
+
+// readToken is the token that init left in a file.
+func readToken(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }

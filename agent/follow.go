@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/agent/config"
+	"github.com/weft-net/weft/discovery/pace"
 )
 
 // follow keeps up with the host's address when the configuration names none: once
@@ -74,16 +75,14 @@ func (a *Agent) moveTo(ctx context.Context, next netip.Addr) error {
 		}
 		err := a.resumeMember()
 		if err == nil {
-			a.member().rememberAsking(old)
+			a.member().resolvers.Remember(old.resolvers)
 		}
 		if err == nil || try == moveTries {
 			return err
 		}
 		a.log.Warn("not a member under the new address yet", "addr", next, "err", err)
-		select {
-		case <-ctx.Done():
+		if !pace.Sleep(ctx, time.Second) {
 			return nil
-		case <-time.After(time.Second):
 		}
 		if addr, err := a.parts.Host.DefaultAddr(); err == nil {
 			next = addr
@@ -105,9 +104,9 @@ func (a *Agent) setAdvertise(addr netip.Addr) {
 }
 
 // addressGone says in words that no device has this host's address.
-func (s *session) addressGone() string {
-	if _, _, err := s.overlay.Underlay(s.cfg.Advertise); errors.Is(err, os.ErrNotExist) {
-		return fmt.Sprintf("no device of this host has its address %s", s.cfg.Advertise)
+func (m *member) addressGone() string {
+	if _, _, err := m.overlay.Underlay(m.cfg.Advertise); errors.Is(err, os.ErrNotExist) {
+		return fmt.Sprintf("no device of this host has its address %s", m.cfg.Advertise)
 	}
 	return ""
 }

@@ -5,38 +5,71 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/weft-net/weft/agent/networks"
 	"github.com/weft-net/weft/dns"
 )
 
 // housekeep does what depends on time or on others: it finishes deletions,
-// leases the host's own addresses, refreshes the header and re-asserts what a
+// leases the host's own addresses, refreshes the header and writes back what a
 // wiped store lost.
-func (s *session) housekeep(ctx context.Context) error {
+func (m *member) housekeep(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	notes := notes{log: s.log, unnamed: map[string]bool{}}
+	notes := notes{log: m.log, unnamed: map[string]bool{}}
 	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		notes.store(s.pool.Healthy())
-		s.finishDeletions(ctx)
-		s.leaveDeleted(ctx)
-		s.freeUnclaimed(ctx, time.Now())
-		s.hostAddresses(ctx)
-		s.lookAsking()
+		notes.store(m.pool.Healthy())
+		m.deletions.Finish(ctx)
+		m.deletions.Follow(ctx)
+		m.book.FreeUnclaimed(ctx, time.Now())
+		m.endpoints.HostAddresses(ctx, m.networks.ByName())
+		m.resolvers.Look()
 		if n%10 == 0 {
-			s.directory.SetHeader(s.describe)
-			s.reassert(ctx)
-			notes.names(s.unnamed())
-			s.ports.Retry()
+			m.directory.SetHeader(m.describe)
+			m.writeBack(ctx)
+			zone, _ := m.last()
+			notes.names(unservable(zone))
+			m.endpoints.Ports.Retry()
 		}
 		if n%60 == 0 {
-			s.freeAgain(ctx)
+			m.host.FreeOwed(ctx)
 		}
 	}
+}
+
+// writeBack puts back what the store lost. What a host that was taken out held
+// belongs to others by now, and one that leaves has given it back.
+func (m *member) writeBack(ctx context.Context) {
+	if m.host.Usable() != nil || !m.networks.Lost() {
+		return
+	}
+	m.networks.Reassert(ctx, m.pool, m.host.Meta(), m.host.Record(),
+		networks.Holdings{Blocks: m.leases.Held(), Addrs: m.leases.HeldAddrs()})
+}
+
+// keepConflists follows the networks. The files stay when the agent ends: what was
+// started with them is stopped with them.
+func (m *member) keepConflists(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		m.setConflists()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// setConflists sweeps only once the pool has said which networks there are.
+func (m *member) setConflists() {
+	all, read := m.networks.ByVNI()
+	m.conflists.Set(all, read)
 }
 
 // notes logs what begins and ends, not each time that it is found again.
@@ -66,13 +99,6 @@ func (n *notes) names(all []string) {
 			n.log.Warn("not a name that DNS can carry: it is not served", "name", name)
 		}
 	}
-}
-
-// unnamed are the names of the last pass that DNS cannot carry.
-func (s *session) unnamed() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return unservable(s.zone)
 }
 
 // unservable are the names and aliases of a zone that DNS cannot carry, each as

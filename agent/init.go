@@ -1,22 +1,16 @@
 package agent
 
 import (
-	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"net/netip"
-	"os"
-	"strings"
+	"time"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
+	"github.com/weft-net/weft/agent/datadir"
+	"github.com/weft-net/weft/agent/membership"
 )
-
-// tokenFile is where init and join leave the token, in the data directory.
-const tokenFile = "join.token"
 
 // Init implements api.Service: this host becomes the first of a new cluster.
 // The store is written last, so that a failure leaves no trace there.
@@ -26,18 +20,18 @@ func (a *Agent) Init(ctx context.Context, r api.InitRequest, progress func(strin
 		return api.InitResult{}, err
 	}
 	defer done()
-	if s := a.member(); s != nil {
-		return api.InitResult{}, api.Errorf(api.KindConflict, "init: %s is a member of cluster %s already", s.host.Name, s.cluster.ID).
+	if m := a.member(); m != nil {
+		return api.InitResult{}, api.Errorf(api.KindConflict, "init: %s is a member of cluster %s already", m.host.Host().Name, m.host.Cluster().ID).
 			WithHint("agentctl members\nagentctl leave # to start anew")
 	}
-	cluster, err := a.newCluster(r)
+	cluster, err := membership.NewCluster(r, a.config())
 	if err != nil {
 		return api.InitResult{}, err
 	}
 	finished, err := a.finishInit(ctx)
 	if err != nil {
 		return api.InitResult{}, api.Errorf(api.KindFailed, "init: %v", err).
-			WithHint("agentctl init, when the store answers; to give the earlier one up: rm %s", a.dir.file(pendingName))
+			WithHint("agentctl init, when the store answers; to give the earlier one up: rm %s", a.dir.File(datadir.PendingFile))
 	}
 	if finished {
 		progress("finishing an earlier init")
@@ -46,42 +40,41 @@ func (a *Agent) Init(ctx context.Context, r api.InitRequest, progress func(strin
 	store := a.cfg.Store
 	store.Consul, store.Prefix = cluster.Consul, cluster.Prefix
 	progress("opening the store" + inWords(store))
-	s, err := a.openFresh(ctx, &cluster, a.newHost())
+	m, err := a.openFresh(ctx, cluster)
 	if err != nil {
 		return api.InitResult{}, explain("init", err)
 	}
-	defer s.abandon()
+	defer a.abandon(m)
 	progress("writing the cluster's record")
-	if err := a.begun(s); err != nil {
+	if err := m.host.Begin(); err != nil {
 		return api.InitResult{}, explain("init", err)
 	}
 	if r.Adopt {
-		return a.adopt(ctx, s)
+		return a.adopt(ctx, m)
 	}
-	if err := s.pool.Init(ctx, s.meta(), s.poolHost()); err != nil {
-		a.notBegun(err)
-		return api.InitResult{}, s.explain("init", err)
+	if err := m.pool.Init(ctx, m.host.Meta(), m.host.Record()); err != nil {
+		m.host.NotBegun(err)
+		return api.InitResult{}, m.explain("init", err)
 	}
-	if err := a.commit(s); err != nil {
-		return api.InitResult{}, errors.Join(explain("init", err), s.pool.Unregister(ctx, s.host.ID, s.host.Name))
+	if err := a.commit(m); err != nil {
+		return api.InitResult{}, errors.Join(explain("init", err), m.host.Unregister(ctx))
 	}
-	return a.initResult(s)
+	return initResult(m)
 }
 
 // adopt takes over a cluster that every host has left. Its id is known only now,
 // and gossip was opened under another one: the membership is begun anew.
-func (a *Agent) adopt(ctx context.Context, s *session) (api.InitResult, error) {
-	meta, err := s.pool.Adopt(ctx, s.meta(), s.poolHost())
+func (a *Agent) adopt(ctx context.Context, m *member) (api.InitResult, error) {
+	meta, err := m.pool.Adopt(ctx, m.host.Meta(), m.host.Record())
 	if err != nil {
-		a.notBegun(err)
-		return api.InitResult{}, s.explain("init --adopt", err)
+		m.host.NotBegun(err)
+		return api.InitResult{}, m.explain("init --adopt", err)
 	}
-	s.cluster.take(meta)
-	if err := a.keep(s.host, s.cluster); err != nil {
-		return api.InitResult{}, errors.Join(explain("init --adopt", err), s.pool.Unregister(ctx, s.host.ID, s.host.Name))
+	if err := a.dir.Keep(m.host.Host(), membership.WithMeta(m.host.Cluster(), meta)); err != nil {
+		return api.InitResult{}, errors.Join(explain("init --adopt", err), m.host.Unregister(ctx))
 	}
-	s.abandon()
-	s.kept = true
+	a.abandon(m)
+	m.host.NoteKept() // the one that is resumed
 	return a.resumeInit()
 }
 
@@ -90,64 +83,76 @@ func (a *Agent) resumeInit() (api.InitResult, error) {
 	if err := a.resumeMember(); err != nil {
 		return api.InitResult{}, explain("init", err)
 	}
-	return a.initResult(a.member())
+	return initResult(a.member())
 }
 
-// newCluster checks an init request and makes the cluster's identity.
-func (a *Agent) newCluster(r api.InitRequest) (clusterFile, error) {
-	c := clusterFile{
-		Schema: schema, Keys: [][]byte{make([]byte, 32)},
-		Consul: cmp.Or(r.Consul, a.cfg.Store.Consul), Prefix: a.cfg.Store.Prefix,
-	}
-	var id [16]byte
-	_, _ = rand.Read(id[:])
-	_, _ = rand.Read(c.Keys[0])
-	c.ID = hex.EncodeToString(id[:])
-	changed := a.config()
-	changed.Profile = cmp.Or(r.Profile, a.cfg.Profile)
-	changed.Ports = config.Ports{
-		Gossip:    cmp.Or(r.GossipPort, a.cfg.Ports.Gossip),
-		Tunnel:    cmp.Or(r.TunnelPort, a.cfg.Ports.Tunnel),
-		WireGuard: cmp.Or(r.WireGuardPort, a.cfg.Ports.WireGuard),
-	}
-	if r.Domain != "" {
-		changed.Domain = strings.ToLower(strings.Trim(r.Domain, "."))
-	}
-	if r.Pool != "" {
-		p, err := netip.ParsePrefix(r.Pool)
-		if err != nil {
-			return c, api.Errorf(api.KindMisuse, "init: --pool %q is no subnet such as 10.64.0.0/10", r.Pool)
+// finishInit ends an init that was killed before it reached the disk.
+func (a *Agent) finishInit(ctx context.Context) (done bool, err error) {
+	return membership.Resume(ctx, a.dir, func(ctx context.Context, c datadir.Cluster) (membership.Records, func() error, error) {
+		cfg := membership.Overrule(a.config(), c, func(string, any, any) {})
+		p, store, err := a.parts.OpenPool(cfg.Store, a.storeFile(), "")
+		if err != nil || store == nil {
+			return p, func() error { return nil }, err
 		}
-		changed.Pool = p
-	}
-	if err := changed.Check(); err != nil {
-		return c, api.Errorf(api.KindMisuse, "init: %v", err)
-	}
-	c.Domain, c.Pool, c.Profile = changed.Domain, changed.Pool, changed.Profile
-	c.GossipPort, c.TunnelPort, c.WireGuardPort = changed.Ports.Gossip, changed.Ports.Tunnel, changed.Ports.WireGuard
-	if c.Consul != "" {
-		var err error
-		if err = config.CheckConsul(c.Consul); err != nil {
-			return c, api.Errorf(api.KindMisuse, "init: --consul %v", err).WithHint("agentctl init --consul http://192.0.2.10:8500")
-		}
-		if c.CA, err = readCA(a.cfg.Store.CAFile); err != nil {
-			return c, err
-		}
-	}
-	return c, nil
+		ended := make(chan error, 1)
+		running, stop := context.WithTimeout(ctx, 5*time.Second)
+		go func() { ended <- store.Run(running) }()
+		return p, func() error { stop(); return <-ended }, nil
+	})
 }
 
-// readCA returns the PEM of the CA that signed Consul's certificate; it travels
-// in the token, so that other hosts need no file.
-func readCA(path string) ([]byte, error) {
-	if path == "" {
-		return nil, nil
+// openFresh opens a member for a host that is none yet, with the embedded store
+// running when it is the cluster's.
+func (a *Agent) openFresh(ctx context.Context, cluster datadir.Cluster) (*member, error) {
+	// What an earlier membership left must not be taken for this one's.
+	if err := a.dir.Remove(datadir.LeasesDB, datadir.ViewDB); err != nil {
+		return nil, err
 	}
-	b, err := os.ReadFile(path)
+	m, err := a.open(cluster, membership.NewHost(a.cfg.Name), true)
 	if err != nil {
-		return nil, api.Errorf(api.KindMisuse, "consul.ca_file: %v", err)
+		return nil, errors.Join(err, a.forgetFresh())
 	}
-	return b, nil
+	if m.store == nil {
+		return m, nil
+	}
+	id, err := m.awaitStore(ctx)
+	if err == nil && cluster.Store != "" && cluster.Store != id {
+		err = membership.ErrOtherMachine
+	}
+	if err == nil {
+		err = m.host.SetStore(id)
+	}
+	if err != nil {
+		a.abandon(m)
+		return nil, err
+	}
+	return m, nil
+}
+
+// abandon closes a membership that did not become the agent's; after it was kept
+// it does nothing.
+func (a *Agent) abandon(m *member) {
+	if m.host.Kept() {
+		return
+	}
+	m.abandon()
+	if err := a.forgetFresh(); err != nil {
+		a.log.Warn("the data directory is not as before", "err", err)
+	}
+}
+
+// forgetFresh removes what a membership that came to nothing wrote.
+func (a *Agent) forgetFresh() error {
+	return a.dir.Remove(datadir.LeasesDB, datadir.ViewDB, datadir.CAFile)
+}
+
+// commit makes the membership last: from here on a restart resumes it.
+func (a *Agent) commit(m *member) error {
+	if err := m.host.Keep(); err != nil {
+		return err
+	}
+	a.begin(m)
+	return nil
 }
 
 func inWords(s config.Store) string {
@@ -157,24 +162,13 @@ func inWords(s config.Store) string {
 	return " of this machine (embedded)"
 }
 
-// writeToken leaves the token of the cluster on this host, so that whichever
-// members are left others can join.
-func (a *Agent) writeToken(s *session) (path string, err error) {
-	t := token{
-		Cluster: s.cluster.ID, Key: s.cluster.Keys[0], GossipPort: s.cluster.GossipPort,
-		Profile: s.cluster.Profile, Consul: s.cluster.Consul, Prefix: s.cluster.Prefix, CA: s.cluster.CA, Store: s.cluster.Store,
-	}
-	path = a.dir.file(tokenFile)
-	return path, replaceFile(path, []byte(t.String()+"\n"), 0o600)
-}
-
-func (a *Agent) initResult(s *session) (api.InitResult, error) {
-	path, err := a.writeToken(s)
+func initResult(m *member) (api.InitResult, error) {
+	path, err := m.host.WriteToken()
 	if err != nil {
 		return api.InitResult{}, fmt.Errorf("init: the cluster is made, but its token is not written: %w", err)
 	}
 	return api.InitResult{
-		Cluster: s.cluster.ID, TokenFile: path,
-		Join: fmt.Sprintf("agentctl join %s --token-file %s", s.cfg.Advertise, path),
+		Cluster: m.host.Cluster().ID, TokenFile: path,
+		Join: fmt.Sprintf("agentctl join %s --token-file %s", m.cfg.Advertise, path),
 	}, nil
 }

@@ -1,17 +1,19 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
+	"github.com/weft-net/weft/agent/datadir"
+	"github.com/weft-net/weft/agent/membership"
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/pace"
 )
 
 // Join implements api.Service. It returns when a member shows that it knows
@@ -22,166 +24,141 @@ func (a *Agent) Join(ctx context.Context, r api.JoinRequest, progress func(strin
 		return api.JoinResult{}, err
 	}
 	defer done()
-	t, err := parseToken(r.Token)
-	if err != nil {
-		return api.JoinResult{}, api.Errorf(api.KindMisuse, "join: %v", err).
-			WithHint("agentctl join ADDRESS --token-file FILE # the whole file that agentctl init named")
-	}
-	peers, err := peerAddrs(r.Addresses, t.GossipPort)
+	t, peers, err := checkJoin(r)
 	if err != nil {
 		return api.JoinResult{}, err
 	}
-	if err := config.CheckConsul(r.Consul); err != nil {
-		return api.JoinResult{}, api.Errorf(api.KindMisuse, "join: --consul %v", err).
-			WithHint("agentctl join %s --token-file FILE --consul http://192.0.2.10:8500", r.Addresses[0])
-	}
-	cluster := a.tokenCluster(t, r, peers)
-	if s := a.member(); s != nil {
-		if s.forgottenBy() == "" || !r.Replace {
-			return s.joinedAlready(t)
+	cluster := membership.TokenCluster(t, r, peers, a.cfg)
+	if m := a.member(); m != nil {
+		if m.host.ForgottenBy() == "" || !r.Replace {
+			return m.joinedAlready(t)
 		}
-		if err := a.dismiss(ctx, s, progress); err != nil {
-			return api.JoinResult{}, s.explain("join --replace", err)
+		if err := a.dismiss(ctx, m, progress); err != nil {
+			return api.JoinResult{}, m.explain("join --replace", err)
 		}
 	}
 	progress("opening the store" + inWords(config.Store{Consul: cluster.Consul}))
-	if err := a.checkMachine(cluster); err != nil {
+	if err := membership.CheckMachine(cluster, a.cfg); err != nil {
 		return api.JoinResult{}, explain("join", err)
 	}
-	s, err := a.openFresh(ctx, &cluster, a.newHost())
+	m, err := a.openFresh(ctx, cluster)
 	if err != nil {
 		return api.JoinResult{}, explain("join", err)
 	}
-	defer s.abandon()
-	if err := s.enter(ctx, r.Replace, peers, progress); err != nil {
-		return api.JoinResult{}, s.explain("join", err)
+	defer a.abandon(m)
+	if r.Replace {
+		m.runDirectory() // the members are asked whether the host is dead
+	}
+	if err := m.host.Enter(ctx, r.Replace, peers, progress); err != nil {
+		return api.JoinResult{}, m.explain("join", err)
 	}
 	out := api.JoinResult{Cluster: cluster.ID}
-	out.Members, err = s.meet(ctx, peers, progress)
+	out.Members, err = m.meet(ctx, peers, progress)
 	if err == nil {
-		err = a.commit(s)
+		err = a.commit(m)
 	}
 	if err != nil {
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		return api.JoinResult{}, errors.Join(s.explain("join", err), s.pool.Unregister(clean, s.host.ID, s.host.Name))
+		return api.JoinResult{}, errors.Join(m.explain("join", err), m.host.Unregister(clean))
 	}
-	s.freeReplaced(ctx, progress)
-	if _, err := a.writeToken(s); err != nil {
-		s.log.Warn("the token is not kept here", "err", err)
+	m.host.FreeReplaced(ctx, progress)
+	if _, err := m.host.WriteToken(); err != nil {
+		m.log.Warn("the token is not kept here", "err", err)
 	}
 	return out, nil
 }
 
+// checkJoin reads a join request, or says what is wrong with it.
+func checkJoin(r api.JoinRequest) (datadir.Token, []netip.AddrPort, error) {
+	t, err := datadir.ParseToken(r.Token)
+	if err != nil {
+		return t, nil, api.Errorf(api.KindMisuse, "join: %v", err).
+			WithHint("agentctl join ADDRESS --token-file FILE # the whole file that agentctl init named")
+	}
+	peers, err := membership.Peers(r.Addresses, t.GossipPort)
+	if err != nil {
+		return t, nil, err
+	}
+	if err := config.CheckConsul(r.Consul); err != nil {
+		return t, nil, api.Errorf(api.KindMisuse, "join: --consul %v", err).
+			WithHint("agentctl join %s --token-file FILE --consul http://192.0.2.10:8500", r.Addresses[0])
+	}
+	return t, peers, nil
+}
+
 // joinedAlready makes join safe to repeat.
-func (s *session) joinedAlready(t token) (api.JoinResult, error) {
-	if s.forgottenBy() == "" && t.Cluster == s.cluster.ID {
-		out := api.JoinResult{Cluster: s.cluster.ID}
-		for _, m := range s.directory.View().Members {
-			if m.ID != s.host.ID && m.Status == discovery.StatusAlive {
-				out.Members = append(out.Members, m.Name)
+func (m *member) joinedAlready(t datadir.Token) (api.JoinResult, error) {
+	host, cluster := m.host.Host(), m.host.Cluster()
+	if cluster.Forgotten == "" && t.Cluster == cluster.ID {
+		out := api.JoinResult{Cluster: cluster.ID}
+		for _, o := range m.directory.View().Members {
+			if o.ID != host.ID && o.Status == discovery.StatusAlive {
+				out.Members = append(out.Members, o.Name)
 			}
 		}
 		return out, nil
 	}
-	if why := s.forgottenBy(); why != "" {
-		return api.JoinResult{}, api.Errorf(api.KindConflict, "join: %s was taken out of cluster %s: %s", s.host.Name, s.cluster.ID, why).
+	if why := cluster.Forgotten; why != "" {
+		return api.JoinResult{}, api.Errorf(api.KindConflict, "join: %s was taken out of cluster %s: %s", host.Name, cluster.ID, why).
 			WithHint("agentctl join ADDRESS --token-file FILE --replace # detaches what runs here, and joins as a new host")
 	}
-	return api.JoinResult{}, api.Errorf(api.KindConflict, "join: %s is a member of cluster %s", s.host.Name, s.cluster.ID).
+	return api.JoinResult{}, api.Errorf(api.KindConflict, "join: %s is a member of cluster %s", host.Name, cluster.ID).
 		WithHint("agentctl leave --purge\nagentctl join ADDRESS --token-file FILE")
-}
-
-func peerAddrs(in []string, port uint16) ([]netip.AddrPort, error) {
-	var out []netip.AddrPort
-	for _, s := range in {
-		p, err := config.AddrPort(s, port)
-		if err != nil {
-			return nil, api.Errorf(api.KindMisuse, "join: %q is no address such as 192.0.2.1 or 192.0.2.1:%d", s, port)
-		}
-		out = append(out, p)
-	}
-	if len(out) == 0 {
-		return nil, api.Errorf(api.KindMisuse, "join: no address of a member given").WithHint("agentctl join 192.0.2.1 --token-file FILE")
-	}
-	return out, nil
-}
-
-func (a *Agent) tokenCluster(t token, r api.JoinRequest, peers []netip.AddrPort) clusterFile {
-	return clusterFile{
-		Schema: schema, ID: t.Cluster, Keys: [][]byte{t.Key}, GossipPort: t.GossipPort, Peers: peers,
-		Consul: cmp.Or(r.Consul, t.Consul), Prefix: cmp.Or(t.Prefix, a.cfg.Store.Prefix), CA: t.CA, Store: t.Store,
-		// Until the store was asked; takeMeta puts in what the cluster has.
-		Domain: a.cfg.Domain, Pool: a.cfg.Pool, Profile: t.Profile, TunnelPort: a.cfg.Ports.Tunnel, WireGuardPort: a.cfg.Ports.WireGuard,
-	}
-}
-
-// errOtherMachine: the embedded store serves one machine.
-var errOtherMachine = errors.New("the cluster uses the built-in store of another machine, which cannot be reached from here")
-
-// checkMachine refuses a cluster whose embedded store is not on this machine,
-// before an empty store of our own is made.
-func (a *Agent) checkMachine(c clusterFile) error {
-	if c.Consul != "" {
-		return nil
-	}
-	file := a.storeFile()
-	if a.cfg.Store.Embedded != "" {
-		file = a.cfg.Store.Embedded + ".db"
-	}
-	if _, err := os.Stat(file); err != nil {
-		return errOtherMachine
-	}
-	return nil
-}
-
-// enter registers this host in the pool: its name is its own from then on.
-func (s *session) enter(ctx context.Context, replace bool, peers []netip.AddrPort, progress func(string)) error {
-	meta, err := s.pool.Meta(ctx)
-	if err != nil {
-		return err
-	}
-	if meta.ClusterID != s.cluster.ID {
-		return api.Errorf(api.KindConflict, "the token is of cluster %s, the store holds cluster %s", s.cluster.ID, meta.ClusterID)
-	}
-	s.takeMeta(meta)
-	if replace {
-		if err := s.replace(ctx, peers, progress); err != nil {
-			return err
-		}
-	}
-	progress("registering " + s.host.Name)
-	return s.pool.Register(ctx, s.poolHost())
 }
 
 // meet joins the gossip, finds out whether the tunnel works, and returns the
 // names of the members that show that they know us.
-func (s *session) meet(ctx context.Context, peers []netip.AddrPort, progress func(string)) ([]string, error) {
+func (m *member) meet(ctx context.Context, peers []netip.AddrPort, progress func(string)) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	s.runDirectory()
-	members, err := s.directory.Join(ctx, peers, progress)
+	m.runDirectory()
+	members, err := m.directory.Join(ctx, peers, progress)
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.readNetworks(ctx), s.awaitHeaders(ctx)); err != nil {
+	if err := errors.Join(m.networks.Refresh(ctx), m.awaitHeaders(ctx)); err != nil {
 		return nil, err
 	}
-	s.runProbes()
-	s.pass(ctx)
-	if err := s.checkTunnel(ctx, progress); err != nil {
+	m.runTunnel()
+	m.runLoop()
+	if err := m.Settle(ctx); ctx.Err() != nil {
+		return nil, err // what is wrong with the kernel alone, the probes show
+	}
+	if err := m.tunnel.Check(ctx, m.directory, progress); err != nil {
 		return nil, err
 	}
-	hosts, err := s.pool.Hosts(ctx)
+	hosts, err := m.pool.Hosts(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for _, h := range hosts {
-		if h.ID != s.host.ID && slices.ContainsFunc(members, func(m discovery.Member) bool { return m.ID == h.ID }) {
+		if h.ID != m.host.Host().ID && slices.ContainsFunc(members, func(o discovery.Member) bool { return o.ID == h.ID }) {
 			names = append(names, h.Name)
 		}
 	}
 	slices.Sort(names)
 	return names, nil
+}
+
+// errNoHeaders: the members that gossip knows have not said yet where they
+// take packets.
+var errNoHeaders = errors.New("no member has sent its tunnel address yet")
+
+// awaitHeaders waits until every alive member's tunnel address is known. It looks
+// again and again: the changes of gossip are told to the loop.
+func (m *member) awaitHeaders(ctx context.Context) error {
+	for {
+		ready := true
+		for _, o := range m.directory.View().Members {
+			ready = ready && (o.Status != discovery.StatusAlive || o.Header.VTEP.IsValid())
+		}
+		if ready {
+			return nil
+		}
+		if !pace.Sleep(ctx, 5*time.Millisecond) {
+			return fmt.Errorf("%w: %w", errNoHeaders, ctx.Err())
+		}
+	}
 }

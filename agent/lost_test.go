@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pool"
 )
@@ -39,12 +40,12 @@ func TestFlowInitThatWasCutShort(t *testing.T) {
 				t.Fatal(err)
 			}
 			two := f.host(2)
-			tok := readToken(t, filepath.Join(one.dir, tokenFile))
+			tok := readToken(t, filepath.Join(one.dir, datadir.TokenFile))
 			if _, err := two.Join(t.Context(), api.JoinRequest{Addresses: []string{"192.0.2.1"}, Token: tok}, nil); err != nil {
 				t.Error(err)
 			}
-			if _, err := os.Stat(filepath.Join(one.dir, pendingName)); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("%s stays: %v", pendingName, err)
+			if _, err := os.Stat(filepath.Join(one.dir, datadir.PendingFile)); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%s stays: %v", datadir.PendingFile, err)
 			}
 		})
 	}
@@ -79,7 +80,7 @@ func TestFlowInitThatNeverReachedTheStore(t *testing.T) {
 func TestFlowReplacedHostIsFreedAfterAKill(t *testing.T) {
 	one, two := pair(t)
 	p, h, n := two.lostHolder("ghost")
-	if err := os.WriteFile(filepath.Join(one.dir, unfreedName), fmt.Appendf(nil, `{"schema":1,"hosts":[%q]}`, h.ID), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(one.dir, datadir.UnfreedFile), fmt.Appendf(nil, `{"schema":1,"hosts":[%q]}`, h.ID), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	one.stop()
@@ -92,7 +93,7 @@ func TestFlowReplacedHostIsFreedAfterAKill(t *testing.T) {
 		return err
 	})
 	one.eventually("and it is not tried again", func() error {
-		_, err := os.Stat(filepath.Join(one.dir, unfreedName))
+		_, err := os.Stat(filepath.Join(one.dir, datadir.UnfreedFile))
 		if errors.Is(err, os.ErrNotExist) {
 			return nil
 		}
@@ -196,15 +197,17 @@ func TestOnlyMembersWriteBackToAWipedStore(t *testing.T) {
 		leaving   bool
 		want      bool
 	}{
-		{name: "taken out", forgotten: "by host9"},
-		{name: "leaving", leaving: true},
 		{name: "member", want: true},
+		{name: "leaving", leaving: true},
+		{name: "taken out", forgotten: "by host9"}, // for good, so last
 	} {
 		times.Store(0)
-		s.mu.Lock()
-		s.lost, s.forgotten, s.leaving = true, tt.forgotten, tt.leaving
-		s.mu.Unlock()
-		s.reassert(t.Context())
+		s.networks.NoteLost()
+		s.host.SetLeaving(tt.leaving)
+		if tt.forgotten != "" {
+			s.host.Forget(tt.forgotten)
+		}
+		s.writeBack(t.Context())
 		if got := times.Load() > 0; got != tt.want {
 			t.Errorf("%s: wrote back: %t, want %t", tt.name, got, tt.want)
 		}

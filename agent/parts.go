@@ -7,8 +7,13 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/docker"
+	"github.com/weft-net/weft/agent/endpoint"
+	"github.com/weft-net/weft/agent/membership"
+	"github.com/weft-net/weft/agent/networks"
+	"github.com/weft-net/weft/agent/tunnel"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
@@ -19,20 +24,13 @@ import (
 
 // Overlay is the kernel side of this host.
 type Overlay interface {
+	endpoint.Kernel
 	// Set programs the difference between the state and the kernel.
 	Set(ctx context.Context, s overlay.State) error
-	// Attach makes a sandbox's interface; again for an equal endpoint is nil.
-	Attach(ctx context.Context, ep overlay.Endpoint) error
-	// Detach removes it; nil when there is none.
-	Detach(ctx context.Context, id string) error
-	// Attached lists the endpoints whose interface exists.
-	Attached(ctx context.Context) ([]string, error)
-	// Identify returns the cookie of a network namespace; os.ErrNotExist.
-	Identify(ctx context.Context, sandbox string) (uint64, error)
 	// Underlay is the MTU of the device with an address, in bytes.
 	Underlay(a netip.Addr) (mtu int, dev string, err error)
 	// OpenProbe opens a socket in the probe network.
-	OpenProbe(vni uint32) (Probe, error)
+	OpenProbe(vni uint32) (tunnel.Socket, error)
 	// Clean removes everything that is ours; only Close may follow.
 	Clean(ctx context.Context) error
 	Close() error
@@ -52,11 +50,10 @@ type Names interface {
 // Directory is the gossip that this host takes part in: members and the
 // endpoint table.
 type Directory interface {
+	endpoint.Directory
 	Run(ctx context.Context) error
 	Join(ctx context.Context, addrs []netip.AddrPort, progress func(string)) ([]discovery.Member, error)
-	Announce(up []discovery.Endpoint, del []discovery.EndpointID)
 	SetHeader(change func(*discovery.Header))
-	View() discovery.View
 	Changes() <-chan struct{}
 	Leave(ctx context.Context) error
 	Forget(ids []discovery.HostID)
@@ -65,48 +62,50 @@ type Directory interface {
 
 // Leases hands out addresses of this host's own blocks.
 type Leases interface {
-	Lease(ctx context.Context, n discovery.Network, owner discovery.EndpointID, want netip.Addr, v6 bool) (ipam.Lease, error)
-	Free(ctx context.Context, n discovery.NetworkID, owner discovery.EndpointID) error
-	// Blocks are those in hand, for the header; Held as the pool knows them.
-	Blocks() []discovery.HeaderNetwork
+	endpoint.Leases
+	networks.Leases
+	// Held are the blocks as the pool knows them, HeldAddrs the addresses that it
+	// records one by one.
 	Held() []discovery.Block
-	// HeldAddrs are the addresses that the pool records one by one.
 	HeldAddrs() []discovery.ReservedAddr
-	// Leases lists those that endpoints hold.
-	Leases() []ipam.Owned
 	Changes() <-chan struct{}
 	Serve(from discovery.HostID, body []byte) []byte
-	Drop(n discovery.NetworkID) error
 	Run(ctx context.Context) error
 }
 
 // Pool is the strongly consistent store of the cluster.
 type Pool interface {
 	ipam.Pool
-	Meta(ctx context.Context) (pool.Meta, error)
+	membership.Records
+	networks.Store
+	networks.WriteBack
 	Init(ctx context.Context, m pool.Meta, h pool.Host) error
 	Adopt(ctx context.Context, m pool.Meta, h pool.Host) (pool.Meta, error)
-	Hosts(ctx context.Context) ([]pool.Host, error)
-	Register(ctx context.Context, h pool.Host) error
-	Unregister(ctx context.Context, self discovery.HostID, name string) error
-	Fence(ctx context.Context, name, by string) (pool.Host, error)
-	FenceLost(ctx context.Context, id discovery.HostID, name, by string) error
-	FreeHeld(ctx context.Context, id discovery.HostID) (blocks, addrs int, err error)
-	CreateNetwork(ctx context.Context, spec pool.NetworkSpec) (discovery.Network, error)
-	DeleteNetwork(ctx context.Context, name, by string, force bool) (discovery.Network, error)
-	FinishDelete(ctx context.Context, n discovery.Network, by string) (bool, error)
 	FreeNetworkHeld(ctx context.Context, n discovery.Network, host discovery.HostID) error
-	Networks(ctx context.Context) ([]discovery.Network, error)
-	Watch(ctx context.Context, deliver func(pool.Contents)) error
-	Reassert(ctx context.Context, m pool.Meta, h pool.Host, networks []discovery.Network, blocks []discovery.Block) error
-	ReassertAddrs(ctx context.Context, h pool.Host, networks []discovery.Network, addrs []discovery.ReservedAddr) error
-	Healthy() error
 }
 
 // EmbeddedStore is the pool's stand-in for one machine.
 type EmbeddedStore interface {
 	Run(ctx context.Context) error
 	ID(ctx context.Context) (string, error)
+}
+
+// Docker is this host's side of a Docker engine.
+type Docker interface {
+	// Run serves the engine, when there is one, until ctx ends.
+	Run(ctx context.Context) error
+	// Clear takes the cluster's networks away from the engine.
+	Clear(ctx context.Context) error
+	// Connect and Disconnect ask the engine to, as docker.Service has them.
+	Connect(ctx context.Context, r docker.Connection) (docker.Connected, error)
+	Disconnect(ctx context.Context, network, container string, force bool) error
+	// Found reports whether there is an engine, and it answers.
+	Found() bool
+	// Engine returns its version and that of its API, also of one that hangs; empty:
+	// there is none.
+	Engine() (version, api string)
+	// Checks are its lines of status.
+	Checks() []api.Check
 }
 
 // Host is what the agent asks the machine about.

@@ -41,13 +41,15 @@ func TestFlowPublish(t *testing.T) {
 	if err := id.UnmarshalText([]byte(a.ID)); err != nil {
 		t.Fatal(err)
 	}
-	s := one.agent.member()
-	before, _ := s.journal.get(id)
+	s := one.agent.member().endpoints
+	before, _ := s.Journal.Get(id)
 	wanted, err := hostport.Parse([]string{"80", "53/udp"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ports, err := s.publish(t.Context(), id, wanted)
+	err = s.Publish(t.Context(), id, wanted)
+	after, _ := s.Journal.Get(id)
+	ports := after.Ports
 	if err != nil || len(ports) != 2 || ports[0] != before.Ports[0] && ports[1] != before.Ports[0] {
 		t.Fatalf("published %v, %v, want %v among two", ports, err, before.Ports)
 	}
@@ -62,17 +64,17 @@ func TestFlowPublish(t *testing.T) {
 		t.Errorf("endpoint %+v, %v", e, err)
 	}
 	for range 2 { // a retried call succeeds
-		if err := s.unpublish(t.Context(), id); err != nil {
+		if err := s.Unpublish(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if text := one.kernel.String(); strings.Contains(text, "pub4") {
 		t.Errorf("still published:\n%s", text)
 	}
-	if held, _ := s.ports.Problems(); held != 0 {
+	if held, _ := s.Ports.Problems(); held != 0 {
 		t.Errorf("%d ports are still held", held)
 	}
-	if err := s.unpublish(t.Context(), discovery.EndpointID{2}); err != nil {
+	if err := s.Unpublish(t.Context(), discovery.EndpointID{2}); err != nil {
 		t.Errorf("unpublish of an endpoint that is gone: %v", err)
 	}
 }

@@ -14,7 +14,12 @@ import (
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
+	"github.com/weft-net/weft/agent/conflist"
+	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/docker"
+	"github.com/weft-net/weft/agent/journal"
+	"github.com/weft-net/weft/agent/resolvers"
+	"github.com/weft-net/weft/agent/tunnel"
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
 	"github.com/weft-net/weft/discovery/pool"
@@ -40,7 +45,7 @@ func New(cfg config.Config, sockets Sockets, log *slog.Logger) *Agent {
 		OpenPool:      openPool(log),
 		OpenDirectory: func(c gossip.Config) (Directory, error) { return opened[Directory](gossip.New(c)) },
 		OpenLeases:    func(c ipam.Config) (Leases, error) { return opened[Leases](ipam.New(c)) },
-		OpenDB:        openBolt,
+		OpenDB:        datadir.OpenDB,
 	}, log)
 }
 
@@ -76,8 +81,8 @@ func (k kernelSide) Identify(ctx context.Context, sandbox string) (uint64, error
 	return k.Overlay.Identify(ctx, sandbox)
 }
 
-func (k kernelSide) OpenProbe(vni uint32) (Probe, error) {
-	return opened[Probe](k.Kernel.OpenProbe(vni))
+func (k kernelSide) OpenProbe(vni uint32) (tunnel.Socket, error) {
+	return opened[tunnel.Socket](k.Kernel.OpenProbe(vni))
 }
 
 // opened makes an interface of a part that was opened, and a nil interface of
@@ -143,17 +148,43 @@ func MakeFabric(cfg config.Config) error {
 // files of named namespaces. The data directory is kept; a running agent is an
 // error.
 func Cleanup(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	dir, err := openDataDir(cfg.DataDir)
+	dir, err := datadir.Open(cfg.DataDir)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = dir.close() }()
-	newConflists(cfg, log).set(nil, true)
+	defer func() { _ = dir.Close() }()
+	conflist.New(cfg.ConflistDir(), cfg.Socket(), log).Set(nil, true)
 	k, err := openKernel(cfg, log)
 	if err != nil {
 		return fmt.Errorf("cleanup: %w", err)
 	}
 	return errors.Join(k.Clean(ctx), k.Close(), cleanResolv(dir))
+}
+
+// cleanResolv takes back every file that the journal of a data directory names,
+// for a host without a running agent.
+func cleanResolv(dir *datadir.Dir) error {
+	path := dir.File(datadir.LeasesDB)
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	db, err := datadir.OpenDB(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	j, err := journal.Open(ipam.NewDisk(db))
+	if err != nil {
+		return err
+	}
+	files := resolvers.NewFiles(dir.Path())
+	var errs []error
+	for _, l := range j.All() {
+		if l.Resolv != "" {
+			errs = append(errs, files.TakeBack(l.Resolv))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Hint is the next command to type after an error of the daemon itself.

@@ -46,8 +46,22 @@ var ours = []rule{
 	{"agent/config", "what an operator sets is checked before anything is opened", []string{"agent/api", "agent/docker/setup", "overlay"}},
 	{"agent/hostport", "it holds ports, and knows endpoints by their ids alone", []string{"agent/api", "discovery", "overlay"}},
 	{"agent/hosts", "tests only, which see what a user sees", nil},
+	{"agent/plan", "it is pure: it knows the three vocabularies, and nothing that reads or waits", []string{"discovery", "dns", "overlay"}},
+	{"agent/journal", "it writes down endpoints, and decides nothing", []string{"agent/plan", "discovery", "discovery/ipam", "overlay"}},
+	{"agent/datadir", "it reads and writes files; what they mean is not its business", []string{"discovery"}},
+	{"agent/networks", "it knows networks, and endpoints only as users that it asks for", []string{"agent/api", "agent/plan", "discovery", "discovery/pace", "discovery/pool"}},
+	{"agent/resolvers", "it knows how containers ask, and no engine", []string{"agent/datadir", "agent/plan", "discovery"}},
+	{"agent/tunnel", "it sends frames, and programs nothing", []string{"agent/api", "agent/plan", "discovery", "discovery/pace", "overlay"}},
+	{"agent/tunnel/tunneltest", "it stands in for the probe network", []string{"overlay"}},
+	{"agent/conflist", "it writes files for runtimes, and makes no interface", []string{"agent/api", "agent/datadir", "discovery"}},
+	{"agent/endpoint", "it serves every runtime, so it knows none of their protocols; the pool and gossip are behind interfaces", []string{"agent/api",
+		"agent/hostport", "agent/journal", "agent/plan", "agent/resolvers", "discovery", "discovery/ipam", "discovery/pace", "dns", "overlay"}},
+	{"agent/membership", "it knows the pool's records and the files, and neither kernel nor endpoints", []string{"agent/api", "agent/config",
+		"agent/datadir", "discovery", "discovery/pace", "discovery/pool"}},
+	{"agent/docker/book", "it translates Docker's calls into steps of endpoints", []string{"agent/api", "agent/docker", "agent/endpoint", "agent/hostport",
+		"agent/journal", "agent/networks", "agent/plan", "discovery", "discovery/ipam", "overlay"}},
 	{"agent", "the only place where the parts meet", []string{"overlay", "overlay/linux", "discovery", "discovery/...",
-		"dns", "agent/api", "agent/config", "agent/docker", "agent/docker/setup", "agent/hostport"}},
+		"dns", "agent/..."}},
 	{"cmd/agentd", "main reads flags and waits: everything else can be called from a test", []string{"agent", "agent/config", "cmd/manpage"}},
 	{"cmd/agentctl", "the command has no powers but those of the API and of whoever runs it", []string{"agent/api", "agent/docker/setup", "cmd/manpage"}},
 	{"cmd/manpage", "it is told what to print", nil},
@@ -68,6 +82,20 @@ var foreign = []struct{ path, only, why string }{
 	{"github.com/moby/moby/api", "agent/docker", "one place speaks to Docker"},
 	{"github.com/coreos/go-systemd/v22", "cmd/agentd", "who starts the process is main's business: an agent in a test has no service manager"},
 }
+
+// never are modules that a package must not depend on, at any distance.
+var never = []struct {
+	name, why string
+	deps      []string
+}{
+	{"agent/endpoint", "an endpoint is one whichever runtime asks for it, and wherever its address comes from",
+		[]string{"agent/docker", "agent/cni", "agent/netavark", "discovery/gossip", "discovery/pool", "overlay/linux", "github.com/moby/moby/client", "github.com/containernetworking/cni"}},
+	{"agent/plan", "what is planned depends on its arguments alone",
+		[]string{"agent/config", "agent/journal", "discovery/ipam", "discovery/gossip", "discovery/pool", "overlay/linux", "go.etcd.io/bbolt", "github.com/vishvananda/netlink"}},
+}
+
+// impure are the packages of the standard library that read, write or wait.
+var impure = []string{"bufio", "context", "io", "log/slog", "math/rand/v2", "net", "net/http", "os", "os/exec", "sync", "syscall", "time"}
 
 // goPackage is what go list says of a package.
 type goPackage struct {
@@ -125,6 +153,28 @@ func TestPackagesDependOnNothingButWhatTheyMay(t *testing.T) {
 			short, ok := strings.CutPrefix(imported, module)
 			if ok && !slices.ContainsFunc(ours[i].may, func(m string) bool { return matches(m, short) }) {
 				t.Errorf("%s imports %s: %s", p.short(), short, ours[i].why)
+			}
+		}
+	}
+}
+
+func TestPackagesStayApart(t *testing.T) {
+	for _, p := range packages(t) {
+		for _, n := range never {
+			for _, d := range n.deps {
+				if p.short() == n.name && (slices.Contains(p.Deps, d) || slices.Contains(p.Deps, module+d)) {
+					t.Errorf("%s depends on %s: %s", n.name, d, n.why)
+				}
+			}
+		}
+	}
+}
+
+func TestThePlanIsPure(t *testing.T) {
+	for _, p := range packages(t) {
+		for _, i := range impure {
+			if p.short() == "agent/plan" && slices.Contains(p.Imports, i) {
+				t.Errorf("%s imports %s: equal arguments would not give equal plans", p.short(), i)
 			}
 		}
 	}

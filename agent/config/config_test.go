@@ -140,3 +140,23 @@ func TestConsulIsAURL(t *testing.T) {
 		}
 	}
 }
+
+func TestConflistsAreKeptByTheMachinesAgentOnly(t *testing.T) {
+	cfg := Default()
+	if got := cfg.ConflistDir(); got != "/etc/cni/net.d" {
+		t.Errorf("default: %q", got)
+	}
+	cfg.RunDir = "/tmp/run"
+	if got := cfg.ConflistDir(); got != "" {
+		t.Errorf("another run directory: %q", got)
+	}
+	cfg.CNIConf = "/tmp/net.d"
+	if got := cfg.ConflistDir(); got != "/tmp/net.d" {
+		t.Errorf("given: %q", got)
+	}
+	cfg = Default()
+	cfg.CNIConf = "none"
+	if got := cfg.ConflistDir(); got != "" {
+		t.Errorf("none: %q", got)
+	}
+}

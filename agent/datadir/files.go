@@ -1,0 +1,90 @@
+package datadir
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+
+	"github.com/weft-net/weft/discovery"
+)
+
+// Host is host.json: who this host is. It is written before gossip opens,
+// so that no two starts ever speak with one incarnation.
+type Host struct {
+	Schema      int              `json:"schema"`
+	ID          discovery.HostID `json:"id"`
+	Incarnation uint64           `json:"incarnation"`
+	Name        string           `json:"name"`
+}
+
+// Cluster is cluster.json: which cluster this host is a member of, and the
+// settings that all members share.
+type Cluster struct {
+	Schema        int              `json:"schema"`
+	ID            string           `json:"id"` // 32 hex digits
+	Keys          [][]byte         `json:"keys"`
+	Domain        string           `json:"domain"`
+	Pool          netip.Prefix     `json:"pool"`
+	Profile       string           `json:"profile"`
+	GossipPort    uint16           `json:"gossip_port"`
+	TunnelPort    uint16           `json:"tunnel_port"`
+	WireGuardPort uint16           `json:"wireguard_port,omitempty"` // 0: written before the cluster shared it
+	Consul        string           `json:"consul,omitempty"`         // URL; empty: the embedded store
+	Prefix        string           `json:"prefix"`
+	CA            []byte           `json:"ca,omitempty"`
+	Store         string           `json:"store,omitempty"`     // id of the embedded store
+	Peers         []netip.AddrPort `json:"peers,omitempty"`     // given to join
+	Forgotten     string           `json:"forgotten,omitempty"` // who took this host out
+	Cloned        bool             `json:"cloned,omitempty"`    // another agent runs under this id
+}
+
+// Pending is pending.json: the membership that init is about to write into the
+// pool. Its keys are nowhere else until cluster.json is there, so without it an
+// init that is killed in between would leave a cluster that nobody can enter.
+type Pending struct {
+	Schema  int     `json:"schema"`
+	Cluster Cluster `json:"cluster"`
+	Host    Host    `json:"host"`
+}
+
+// unfreed is unfreed.json: the hosts that this one fenced to take their name,
+// until what they held is free. It is written before the fence, so that a join
+// which is killed in between loses nothing for ever.
+type unfreed struct {
+	Schema int                `json:"schema"`
+	Hosts  []discovery.HostID `json:"hosts"`
+}
+
+// Unfreed reads the hosts that this one fenced to take their name and whose blocks
+// are still to be freed; none is the usual case.
+func (d *Dir) Unfreed() ([]discovery.HostID, error) {
+	var f unfreed
+	if err := d.Read(UnfreedFile, &f); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return f.Hosts, nil
+}
+
+// SetUnfreed replaces that list. An empty one removes the file.
+func (d *Dir) SetUnfreed(hosts []discovery.HostID) error {
+	if len(hosts) == 0 {
+		return d.Remove(UnfreedFile)
+	}
+	return d.Write(UnfreedFile, unfreed{Schema, hosts})
+}
+
+// Keep puts a membership on the disk: from here on a restart resumes it.
+func (d *Dir) Keep(h Host, c Cluster) error {
+	if err := d.Write(HostFile, h); err != nil {
+		return err
+	}
+	if err := d.Write(ClusterFile, c); err != nil {
+		return err
+	}
+	return d.Remove(PendingFile)
+}
+
+// Forget removes all that makes this host a member of a cluster.
+func (d *Dir) Forget() error {
+	return d.Remove(ClusterFile, HostFile, UnfreedFile, PendingFile, LeasesDB, ViewDB, TokenFile, CAFile)
+}

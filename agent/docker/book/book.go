@@ -1,0 +1,126 @@
+// Package book answers a Docker engine for this host: it knows which network each
+// Docker network stands for, which addresses Docker asked for and did not take up
+// yet, and which endpoints it no longer lists. What becomes of an endpoint is
+// package endpoint's.
+package book
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/weft-net/weft/agent/endpoint"
+	"github.com/weft-net/weft/agent/journal"
+	"github.com/weft-net/weft/agent/networks"
+	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/ipam"
+)
+
+// Config is what a Book is made of.
+type Config struct {
+	Disk      *ipam.Disk
+	Journal   *journal.Journal
+	Networks  *networks.Registry
+	Endpoints *endpoint.Manager
+	Leases    endpoint.Leases
+	Asking    endpoint.Asking
+	// Explain turns an error of the parts into the one that people read.
+	Explain func(what string, err error) error
+	Log     *slog.Logger
+}
+
+// Book is what Docker has of one membership of this host. Which network each Docker
+// network stands for is in leases.db: Docker says it once, when the network is made.
+// The rest is for things that Docker leaves half done, and is begun anew at each
+// start.
+type Book struct {
+	Config
+	steps    *endpoint.Steps
+	claiming sync.Mutex // held from the look at a lease to what becomes of it
+
+	mu        sync.Mutex
+	objects   map[string]discovery.NetworkID     // networks by Docker's id
+	unclaimed map[discovery.EndpointID]time.Time // leases without endpoint, since when
+	missing   map[discovery.EndpointID]time.Time // endpoints that Docker did not list, since when
+}
+
+// objectsBucket is of leases.db.
+var objectsBucket = []byte("docker_networks")
+
+// Open reads what an earlier start left. Before Use only Serves and Objects may be
+// called.
+func Open(disk *ipam.Disk) (*Book, error) {
+	b := &Book{objects: map[string]discovery.NetworkID{},
+		unclaimed: map[discovery.EndpointID]time.Time{}, missing: map[discovery.EndpointID]time.Time{}}
+	b.Disk = disk
+	err := disk.DB().Update(func(tx *bbolt.Tx) error {
+		bucket, err := tx.CreateBucketIfNotExists(objectsBucket)
+		if err != nil {
+			return err
+		}
+		return bucket.ForEach(func(k, v []byte) error {
+			var id discovery.NetworkID
+			if err := id.UnmarshalText(v); err != nil {
+				return fmt.Errorf("docker network %s: %w", k, err)
+			}
+			b.objects[string(k)] = id
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("docker networks %s: %w", disk.DB().Path(), err)
+	}
+	return b, nil
+}
+
+// Use gives the Book the rest of the membership. cfg.Disk is that of Open.
+func (b *Book) Use(cfg Config) {
+	b.Config, b.steps = cfg, cfg.Endpoints.Steps()
+}
+
+// adopt is on the disk when it returns nil.
+func (b *Book) adopt(dockerID string, id discovery.NetworkID) error {
+	err := b.Disk.Commit(func(tx *bbolt.Tx) error { return tx.Bucket(objectsBucket).Put([]byte(dockerID), []byte(id.String())) })
+	if err != nil {
+		return fmt.Errorf("docker networks %s: %w", b.Disk.DB().Path(), err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.objects[dockerID] = id
+	return nil
+}
+
+// drop forgets a Docker network; an unknown one is no error.
+func (b *Book) drop(dockerID string) error {
+	err := b.Disk.Commit(func(tx *bbolt.Tx) error { return tx.Bucket(objectsBucket).Delete([]byte(dockerID)) })
+	if err != nil {
+		return fmt.Errorf("docker networks %s: %w", b.Disk.DB().Path(), err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.objects, dockerID)
+	return nil
+}
+
+// Objects returns the Docker networks and what they stand for.
+func (b *Book) Objects() map[string]discovery.NetworkID {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.objects)
+}
+
+// Serves reports whether Docker has a network of that id.
+func (b *Book) Serves(id discovery.NetworkID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, n := range b.objects {
+		if n == id {
+			return true
+		}
+	}
+	return false
+}

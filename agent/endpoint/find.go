@@ -1,0 +1,106 @@
+package endpoint
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/journal"
+	"github.com/weft-net/weft/discovery"
+)
+
+// idDigits are the fewest hex digits that stand for an id.
+const idDigits = 4
+
+// Matching returns the endpoints that a word means: by whole id, else by name,
+// else by alias, else by the start of an id of at least four digits. What a runtime
+// calls a container counts as an id.
+func Matching(all []journal.Local, word string) []journal.Local {
+	word = strings.ToLower(word)
+	for _, means := range []func(journal.Local) bool{
+		func(l journal.Local) bool {
+			return l.Endpoint.ID.String() == word || strings.ToLower(l.Container) == word
+		},
+		func(l journal.Local) bool { return l.Endpoint.Name == word },
+		func(l journal.Local) bool { return slices.Contains(l.Endpoint.Aliases, word) }, // what a runtime calls it may be no label
+		func(l journal.Local) bool {
+			return len(word) >= idDigits && (strings.HasPrefix(l.Endpoint.ID.String(), word) || strings.HasPrefix(strings.ToLower(l.Container), word))
+		},
+	} {
+		found := slices.DeleteFunc(slices.Clone(all), func(l journal.Local) bool { return !means(l) })
+		if len(found) > 0 && word != "" {
+			return found
+		}
+	}
+	return nil
+}
+
+// own finds an endpoint of this host on a network; a zero one when there is none. One
+// of another host is an error that names it.
+func (m *Manager) own(n discovery.Network, nameOrID string) (journal.Local, error) {
+	on := slices.DeleteFunc(m.Journal.All(), func(l journal.Local) bool { return l.Endpoint.Network != n.ID || l.OfHost() })
+	found := Matching(on, nameOrID)
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return journal.Local{}, elsewhere(m.directory.View(), n, strings.ToLower(nameOrID))
+	}
+	hints := make([]string, len(found))
+	for i, l := range found {
+		hints[i] = fmt.Sprintf("agentctl detach %s %s # %s", n.Name, l.Endpoint.ID, l.Addrs[0].Addr())
+	}
+	return journal.Local{}, api.Errorf(api.KindConflict, "detach %s from %s: %d endpoints of this host have that name", nameOrID, n.Name, len(found)).
+		WithHint("%s", strings.Join(hints, "\n"))
+}
+
+// elsewhere says on which hosts endpoints live that are not this one's.
+func elsewhere(v discovery.View, n discovery.Network, word string) error {
+	var hosts, hints []string
+	for _, r := range v.Endpoints {
+		begins := len(word) >= idDigits && strings.HasPrefix(r.ID.String(), word)
+		if r.Network != n.ID || r.Host == v.Self || r.Name != word && !begins {
+			continue
+		}
+		host := v.MemberName(r.Host)
+		if slices.Contains(hosts, host) {
+			continue
+		}
+		hosts = append(hosts, host)
+		if m := v.Member(r.Host); m.Status == discovery.StatusDead {
+			hints = append(hints, fmt.Sprintf("agentctl leave --force %s # if that host is gone for good", host))
+		} else {
+			hints = append(hints, fmt.Sprintf("ssh %s agentctl detach %s %s", m.Header.VTEP, n.Name, word))
+		}
+	}
+	switch len(hosts) {
+	case 0:
+		return nil
+	case 1:
+		return api.Errorf(api.KindConflict, "detach %s from %s: %s is on host %s", word, n.Name, word, hosts[0]).WithHint("%s", hints[0])
+	}
+	return api.Errorf(api.KindConflict, "detach %s from %s: endpoints of that name are on hosts %s", word, n.Name, strings.Join(hosts, ", ")).
+		WithHint("%s", strings.Join(hints, "\n"))
+}
+
+// Container finds what a user calls a container of this host: an endpoint's id
+// or name, the runtime's id, or the start of an id. It returns one of the container's
+// endpoints, the first that was made; false: it is on none of our networks.
+func (m *Manager) Container(name string) (journal.Local, bool, error) {
+	all := slices.DeleteFunc(m.Journal.All(), journal.Local.OfHost)
+	slices.SortStableFunc(all, func(a, b journal.Local) int { return a.Created.Compare(b.Created) })
+	found := Matching(all, name)
+	if len(found) == 0 {
+		return journal.Local{}, false, nil
+	}
+	var hints []string
+	for _, l := range found {
+		hints = append(hints, fmt.Sprintf("agentctl endpoint inspect %s", l.Endpoint.ID))
+		if l.Cookie != found[0].Cookie || l.Container != found[0].Container {
+			return journal.Local{}, false, api.Errorf(api.KindConflict, "more than one container of this host is %s", name).
+				WithHint("%s", strings.Join(hints, "\n"))
+		}
+	}
+	return found[0], true, nil
+}

@@ -1,0 +1,225 @@
+// Package endpoint is the whole life of an endpoint of this host: it is checked,
+// leased an address, plugged, written down, announced, published, and taken off
+// again, whichever runtime asks. It knows no foreign protocol; which hosts and
+// networks there are, others tell it.
+package endpoint
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/hostport"
+	"github.com/weft-net/weft/agent/journal"
+	"github.com/weft-net/weft/agent/plan"
+	"github.com/weft-net/weft/agent/resolvers"
+	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/ipam"
+	"github.com/weft-net/weft/overlay"
+)
+
+// Kernel makes and removes the interfaces of sandboxes.
+type Kernel interface {
+	// Attach makes a sandbox's interface; again for an equal endpoint is nil.
+	Attach(ctx context.Context, ep overlay.Endpoint) error
+	// Detach removes it; nil when there is none.
+	Detach(ctx context.Context, id string) error
+	// Attached lists the endpoints whose interface exists.
+	Attached(ctx context.Context) ([]string, error)
+	// Identify returns the cookie of a network namespace; os.ErrNotExist.
+	Identify(ctx context.Context, sandbox string) (uint64, error)
+}
+
+// Leases hands out addresses of this host's own blocks.
+type Leases interface {
+	Lease(ctx context.Context, n discovery.Network, owner discovery.EndpointID, want netip.Addr, v6 bool) (ipam.Lease, error)
+	Free(ctx context.Context, n discovery.NetworkID, owner discovery.EndpointID) error
+	// Leases lists those that endpoints hold.
+	Leases() []ipam.Owned
+}
+
+// Directory is where endpoints are announced, and those of other hosts are seen.
+type Directory interface {
+	Announce(up []discovery.Endpoint, del []discovery.EndpointID)
+	View() discovery.View
+}
+
+// Cluster is the rest of this member.
+type Cluster interface {
+	// Usable is nil, or says why nothing may be attached here.
+	Usable() error
+	// Network returns a network that this host knows.
+	Network(id discovery.NetworkID) (discovery.Network, bool)
+	// FindNetwork finds one by name or id, and asks the store for one that this host
+	// does not know.
+	FindNetwork(ctx context.Context, nameOrID string) (discovery.Network, error)
+	// Active reports whether the network's devices were made.
+	Active(id discovery.NetworkID) bool
+	// Settle waits for a pass that began after the call: what was changed before is
+	// in the kernel and in the DNS server when it returns. Poke does not wait.
+	Settle(ctx context.Context) error
+	Poke()
+}
+
+// Host is what endpoints need to know of this one.
+type Host struct {
+	ID      discovery.HostID
+	Name    string
+	Cluster string          // id, for the alias of links
+	VTEP    netip.Addr      // its tunnel address
+	Domain  string          // of names
+	Fabric  string          // path of the namespace with the bridges
+	Boot    func() string   // tells this start of the machine from any other; empty: unknown
+	Search  func() []string // the host's search domains
+	Files   resolvers.Files // of named namespaces
+	Asking  Asking          // is told when an endpoint goes
+}
+
+// Asking keeps how the sandboxes of endpoints ask for names.
+type Asking interface {
+	Set(source string, addrs []netip.Addr)
+	SetOtherAddrs(id discovery.EndpointID, addrs []netip.Addr)
+}
+
+// Config is what a Manager is made of.
+type Config struct {
+	Host    Host
+	Journal *journal.Journal
+	Ports   *hostport.Table
+	Kernel  Kernel
+	Cluster Cluster
+	Log     *slog.Logger
+}
+
+// Manager is this host's endpoints.
+type Manager struct {
+	*parts
+	ports    *publisher
+	stations *stations
+}
+
+// parts are what every step in an endpoint's life needs. They lock for themselves.
+type parts struct {
+	Config
+	leases    Leases
+	directory Directory
+	locks     keyedLocks // by sandbox: one request at a time for each
+	unplugs   unplugs    // interfaces that are being removed
+	busy      busy       // endpoints that requests work on
+	used      lately     // networks that had endpoints here a moment ago
+	// background is of what goes on after its request; stop ends it.
+	background context.Context
+	stop       context.CancelFunc
+}
+
+// New makes a Manager of what the journal holds. Before Use only Resume,
+// Planned and Carried may be called.
+func New(cfg Config) *Manager {
+	p := &parts{Config: cfg}
+	p.background, p.stop = context.WithCancel(context.Background())
+	return &Manager{parts: p, ports: &publisher{p}, stations: &stations{parts: p}}
+}
+
+// Use gives the Manager the parts that are opened with what the journal holds.
+func (m *Manager) Use(l Leases, d Directory) { m.leases, m.directory = l, d }
+
+// Close waits for requests under way, whose waiting for a pass ends with the
+// member's tasks, and for interfaces that are being removed; for neither for long.
+func (m *Manager) Close() {
+	m.stop()
+	if !m.locks.waitIdle(requestsFor) {
+		m.Log.Warn("requests go on while the membership ends")
+	}
+	if left := m.unplugs.waitAll(unplugFor); left > 0 {
+		m.Log.Warn("interfaces of removed endpoints are still there, the next agent removes them", "interfaces", left)
+	}
+	m.Ports.Close()
+}
+
+const (
+	requestsFor = 5 * time.Second // for requests under way when a membership ends
+	unplugFor   = 5 * time.Second // for the interfaces that are being removed then
+)
+
+// Planned are the endpoints as the plan wants them.
+func (m *Manager) Planned() []plan.Local {
+	all := m.Journal.All()
+	out := make([]plan.Local, len(all))
+	for i, l := range all {
+		out[i] = l.Planned()
+	}
+	return out
+}
+
+// Carried are the networks that need devices here: those that endpoints are on, and
+// those that had one a moment ago.
+func (m *Manager) Carried() map[discovery.NetworkID]bool {
+	out := m.used.since(linger)
+	for _, l := range m.Journal.All() {
+		if !l.OfHost() {
+			out[l.Endpoint.Network] = true
+		}
+	}
+	return out
+}
+
+// lockLocal takes the lock of an endpoint's sandbox, and reads under it what the
+// journal has of the endpoint: a request that held it before may have changed
+// that. false, with nothing locked, when the endpoint is gone.
+func (p *parts) lockLocal(ctx context.Context, id discovery.EndpointID) (l journal.Local, unlock func(), ok bool, err error) {
+	if l, ok = p.Journal.Get(id); !ok {
+		return journal.Local{}, nil, false, nil
+	}
+	unlock, err = p.locks.lock(ctx, l.LockKey())
+	if err != nil {
+		return journal.Local{}, nil, false, err
+	}
+	if l, ok = p.Journal.Get(id); !ok {
+		unlock()
+		return journal.Local{}, nil, false, nil
+	}
+	return l, unlock, true, nil
+}
+
+// link is the interface of an endpoint, as the kernel side wants it.
+func (p *parts) link(n discovery.Network, l journal.Local) overlay.Endpoint {
+	ep := overlay.Endpoint{
+		ID: l.Endpoint.ID.String(), VNI: n.VNI, Network: n.ID.String(), Cluster: p.Host.Cluster,
+		Sandbox: l.Sandbox, Ifname: l.Ifname, MAC: overlay.MAC(l.Endpoint.MAC), MTU: p.mtu(n), Addrs: l.Addrs,
+	}
+	if l.NoDefault {
+		return ep
+	}
+	for _, sub := range n.Subnets {
+		if slices.ContainsFunc(l.Addrs, func(a netip.Prefix) bool { return a.Addr().Is4() == sub.Gateway.Is4() }) {
+			ep.Gateways = append(ep.Gateways, sub.Gateway)
+		}
+	}
+	return ep
+}
+
+// mtu is the network's, as a plan would have it now.
+func (p *parts) mtu(n discovery.Network) int {
+	v := p.directory.View()
+	return plan.MTU(n, v.Self, v.Members, p.Host.VTEP)
+}
+
+// Answer is what attach says of an endpoint.
+func (p *parts) Answer(n discovery.Network, l journal.Local) api.Attachment {
+	out := api.Attachment{
+		ID: l.Endpoint.ID.String(), Name: l.Endpoint.Name, Network: n.Name,
+		Address: l.Addrs[0].String(), MAC: l.Endpoint.MAC.String(), MTU: p.mtu(n), Interface: l.Ifname,
+		Ports:  PortTexts(l.Ports),
+		Search: []string{n.Name + "." + p.Host.Domain, p.Host.Domain},
+	}
+	for _, sub := range n.Subnets {
+		out.DNS = append(out.DNS, sub.Gateway.String())
+		if out.Gateway == "" && !l.NoDefault {
+			out.Gateway = sub.Gateway.String()
+		}
+	}
+	return out
+}

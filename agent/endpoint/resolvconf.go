@@ -1,0 +1,47 @@
+package endpoint
+
+import (
+	"slices"
+
+	"github.com/weft-net/weft/agent/journal"
+	"github.com/weft-net/weft/agent/resolvers"
+)
+
+// renderResolv gives a named namespace the resolver of the networks that its
+// endpoints are on; the first one's is asked. A file that is the user's is kept
+// aside, and comes back with the last endpoint.
+func (p *parts) renderResolv(netns string) error {
+	var on []journal.Local
+	for _, l := range p.Journal.All() {
+		if l.Resolv == netns {
+			on = append(on, l)
+		}
+	}
+	if len(on) == 0 {
+		return p.Host.Files.TakeBack(netns)
+	}
+	slices.SortStableFunc(on, func(a, b journal.Local) int { return a.Created.Compare(b.Created) })
+	first, ok := p.Cluster.Network(on[0].Endpoint.Network)
+	if !ok {
+		return nil
+	}
+	file := resolvers.File{Endpoint: on[0].Endpoint.ID.String(), Server: first.Subnets[0].Gateway}
+	for _, l := range on {
+		if n, ok := p.Cluster.Network(l.Endpoint.Network); ok {
+			file.Search = append(file.Search, n.Name+"."+p.Host.Domain)
+		}
+	}
+	file.Search = append(append(file.Search, p.Host.Domain), p.Host.Search()...)
+	return p.Host.Files.Put(netns, file)
+}
+
+// restoreResolv rewrites the namespace's file after one of its endpoints went,
+// or came back.
+func (p *parts) restoreResolv(l journal.Local) {
+	if l.Resolv == "" {
+		return
+	}
+	if err := p.renderResolv(l.Resolv); err != nil {
+		p.Log.Warn("resolv.conf of the namespace not restored", "netns", l.Resolv, "err", err)
+	}
+}

@@ -1,0 +1,107 @@
+package endpoint
+
+import (
+	"context"
+
+	"github.com/weft-net/weft/agent/journal"
+	"github.com/weft-net/weft/discovery"
+)
+
+// Steps are those of an endpoint whose runtime names it, plugs it and takes it off
+// in calls of its own, as Docker does. Unless a step says otherwise, its caller holds
+// the endpoint's lock.
+type Steps struct {
+	*parts
+	stations *stations
+}
+
+// Steps are for runtimes that make their endpoints in several calls.
+func (m *Manager) Steps() *Steps { return &Steps{m.parts, m.stations} }
+
+// Lock makes requests for a sandbox wait for each other (journal.Local.LockKey).
+func (s *Steps) Lock(ctx context.Context, key uint64) (unlock func(), err error) {
+	return s.locks.lock(ctx, key)
+}
+
+// LockEndpoint takes the lock of an endpoint's sandbox and reads the endpoint under
+// it; false, with nothing locked, when it is gone.
+func (s *Steps) LockEndpoint(ctx context.Context, id discovery.EndpointID) (l journal.Local, unlock func(), ok bool, err error) {
+	return s.lockLocal(ctx, id)
+}
+
+// Work marks an endpoint, whose journal entry or lease may be missing until done is
+// called. It takes no lock.
+func (s *Steps) Work(id discovery.EndpointID) (done func()) { return s.busy.mark(id) }
+
+// Working reports whether a request works on an endpoint.
+func (s *Steps) Working(id discovery.EndpointID) bool { return s.busy.has(id) }
+
+// HoldMAC keeps a hardware address for an endpoint that is being made, until it
+// is in the journal and release is called. The error names who has it.
+func (s *Steps) HoldMAC(ctx context.Context, n discovery.Network, mac discovery.MAC) (release func(), err error) {
+	return s.stations.hold(ctx, n, mac)
+}
+
+// Plug makes an endpoint's interface, writes the endpoint down and announces it.
+// After an error the runtime removes the endpoint, and the interface goes with it.
+func (s *Steps) Plug(ctx context.Context, n discovery.Network, l journal.Local) error {
+	if err := s.plug(ctx, n, l); err != nil {
+		return err
+	}
+	s.announce(l)
+	return nil
+}
+
+// Update writes down what is said of an endpoint now, and announces it unless it
+// has no interface.
+func (s *Steps) Update(l journal.Local, plugged bool) error {
+	if err := s.Journal.Put(l); err != nil {
+		return err
+	}
+	if plugged {
+		s.announce(l)
+	}
+	return nil
+}
+
+func (s *Steps) announce(l journal.Local) {
+	s.directory.Announce([]discovery.Endpoint{l.Endpoint}, nil)
+	s.Cluster.Poke()
+}
+
+// Withdraw makes the others forget an endpoint, which stays in the journal. With
+// plugged its interface goes in the background, at once: what Docker does not find
+// in the container it does not move out of it, which takes the kernel as long as
+// removing it.
+func (s *Steps) Withdraw(ctx context.Context, l journal.Local, plugged bool) {
+	s.directory.Announce(nil, []discovery.EndpointID{l.Endpoint.ID})
+	s.Cluster.Poke()
+	if plugged {
+		s.unplug(ctx, s.unplugs.begin(l.Endpoint, l.LockKey()))
+	}
+}
+
+// Forget returns when nobody is told of the endpoint any more and the journal does
+// not name it; its lease stays, and its interface goes in the background, unless it
+// does already.
+func (s *Steps) Forget(ctx context.Context, l journal.Local) error {
+	var leaving *unplug
+	if !s.unplugs.removing(l.Endpoint.ID) {
+		leaving = s.unplugs.begin(l.Endpoint, l.LockKey())
+	}
+	s.used.note(l.Endpoint.Network)
+	s.forgetAsking(l)
+	if err := s.Journal.Remove(l.Endpoint.ID); err != nil {
+		if leaving != nil {
+			leaving.cancel()
+		}
+		return err
+	}
+	s.directory.Announce(nil, []discovery.EndpointID{l.Endpoint.ID})
+	s.Cluster.Poke()
+	s.Ports.Release(l.Endpoint.ID, l.Ports) // Docker has revoked them, if it was there to do so
+	if leaving != nil {
+		s.unplug(ctx, leaving)
+	}
+	return nil
+}

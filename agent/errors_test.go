@@ -1,0 +1,41 @@
+package agent
+
+import (
+	"errors"
+	"io/fs"
+	"strings"
+	"testing"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/membership"
+	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/ipam"
+	"github.com/weft-net/weft/discovery/pool"
+)
+
+func TestErrorsHaveAKindAndAHint(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		kind api.Kind
+	}{
+		{pool.ErrPermission, api.KindPermission},
+		{discovery.ErrStoreAway, api.KindFailed},
+		{discovery.ErrFull, api.KindConflict},
+		{membership.ErrOtherMachine, api.KindConflict},
+		{ipam.ErrOutside, api.KindMisuse},
+		{fs.ErrPermission, api.KindPermission},
+		{pool.ErrNotFound, api.KindNotFound},
+	} {
+		e, ok := errors.AsType[*api.Error](explain("attach web", tt.err))
+		if !ok || e.Kind != tt.kind || e.Hint == "" || !strings.HasPrefix(e.Message, "attach web: ") {
+			t.Errorf("%v: got %+v, want kind %s with a hint", tt.err, e, tt.kind)
+		}
+	}
+	if explain("attach", nil) != nil {
+		t.Error("no error became one")
+	}
+	inner := api.Errorf(api.KindNotFound, "no network x").WithHint("h")
+	if e, _ := errors.AsType[*api.Error](explain("attach web", inner)); e.Kind != api.KindNotFound || e.Message != "attach web: no network x" || e.Hint != "h" {
+		t.Errorf("got %+v", e)
+	}
+}

@@ -1,0 +1,82 @@
+package journal
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/weft-net/weft/agent/plan"
+	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/overlay"
+)
+
+// Local is what only this host needs to know of one of its own endpoints. It is
+// written to the journal before the endpoint is announced, so that a restarted
+// agent announces what really runs here.
+type Local struct {
+	Endpoint  discovery.Endpoint `json:"endpoint"`
+	Container string             `json:"container,omitempty"` // the runtime's id of the container; empty for a bare namespace
+	Docker    *DockerEndpoint    `json:"docker,omitempty"`    // of a container of Docker's
+	Sandbox   string             `json:"sandbox,omitempty"`   // path of the network namespace; empty: the host itself, or Docker's business
+	Cookie    uint64             `json:"cookie,omitempty"`    // the namespace's, SO_NETNS_COOKIE: a namespace made again under one path is another
+	Boot      string             `json:"boot,omitempty"`      // of the machine when the cookie was read: another boot counts cookies anew
+	Ifname    string             `json:"ifname,omitempty"`
+	Addrs     []netip.Prefix     `json:"addrs"` // with the length of the subnet
+	NoDefault bool               `json:"no_default,omitempty"`
+	NoRoute   bool               `json:"no_route,omitempty"` // the user wants no default route through it, also when it could have it
+	Labels    map[string]string  `json:"labels,omitempty"`
+	Resolv    string             `json:"resolv,omitempty"` // name of the namespace whose resolv.conf we wrote
+	Created   time.Time          `json:"created"`
+	Ports     []overlay.Publish  `json:"ports,omitempty"` // of this host, that lead to the endpoint
+}
+
+// DockerEndpoint is what Docker calls an endpoint. Its sandbox may not be visible
+// to the agent, and whether it lives is Docker's to say.
+type DockerEndpoint struct {
+	EndpointID string `json:"endpoint_id"`           // 64 hex digits
+	NetworkID  string `json:"network_id"`            // of the Docker network, 64 hex digits
+	SandboxKey string `json:"sandbox_key,omitempty"` // the same for all endpoints of a container; empty: it has not joined, or has left
+}
+
+// OfHost reports whether the endpoint is this host itself, not something that
+// runs on it.
+func (l Local) OfHost() bool { return l.Endpoint.Runtime == discovery.RuntimeHost }
+
+// SandboxKey is the same for all endpoints of one sandbox and for no others.
+func (l Local) SandboxKey() string {
+	switch {
+	case l.Docker == nil:
+		return strconv.FormatUint(l.Cookie, 16)
+	case l.Docker.SandboxKey == "":
+		return l.Docker.EndpointID
+	}
+	return l.Docker.SandboxKey
+}
+
+// LockKey is what requests for the endpoint wait for each other by.
+func (l Local) LockKey() uint64 {
+	if l.Docker != nil {
+		return DockerLock(l.Docker.EndpointID)
+	}
+	return l.Cookie
+}
+
+// DockerLock is the lock of an endpoint of Docker's, by Docker's id.
+func DockerLock(endpointID string) uint64 {
+	b, err := hex.DecodeString(endpointID[:min(16, len(endpointID))])
+	if err != nil || len(b) < 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(b)
+}
+
+// Planned is what the kernel and the DNS server have to know of the endpoint.
+func (l Local) Planned() plan.Local {
+	return plan.Local{Endpoint: l.Endpoint, Sandbox: l.SandboxKey(), Ports: l.Ports, NoDefault: l.NoDefault}
+}
+
+// OwnSockets reports whether the endpoint's runtime has a socket on each port that
+// it publishes.
+func (l Local) OwnSockets() bool { return l.Endpoint.Runtime == discovery.RuntimePodman }

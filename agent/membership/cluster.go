@@ -1,0 +1,168 @@
+package membership
+
+import (
+	"cmp"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/config"
+	"github.com/weft-net/weft/agent/datadir"
+)
+
+// NewHost makes an identity for a host that becomes a member.
+func NewHost(name string) datadir.Host {
+	h := datadir.Host{Schema: datadir.Schema, Name: name, Incarnation: 1}
+	_, _ = rand.Read(h.ID[:])
+	return h
+}
+
+// NextStart reads who this host is and counts this start, so that what it says
+// from now on is newer than anything it ever said.
+func NextStart(d *datadir.Dir) (datadir.Host, error) {
+	var h datadir.Host
+	if err := d.Read(datadir.HostFile, &h); err != nil {
+		return datadir.Host{}, err
+	}
+	h.Incarnation++
+	return h, d.Write(datadir.HostFile, h)
+}
+
+// NewCluster checks an init request and makes the cluster's identity.
+func NewCluster(r api.InitRequest, cfg config.Config) (datadir.Cluster, error) {
+	c := datadir.Cluster{
+		Schema: datadir.Schema, Keys: [][]byte{make([]byte, 32)},
+		Consul: cmp.Or(r.Consul, cfg.Store.Consul), Prefix: cfg.Store.Prefix,
+	}
+	var id [16]byte
+	_, _ = rand.Read(id[:])
+	_, _ = rand.Read(c.Keys[0])
+	c.ID = hex.EncodeToString(id[:])
+	cfg.Profile = cmp.Or(r.Profile, cfg.Profile)
+	cfg.Ports = config.Ports{
+		Gossip:    cmp.Or(r.GossipPort, cfg.Ports.Gossip),
+		Tunnel:    cmp.Or(r.TunnelPort, cfg.Ports.Tunnel),
+		WireGuard: cmp.Or(r.WireGuardPort, cfg.Ports.WireGuard),
+	}
+	if r.Domain != "" {
+		cfg.Domain = strings.ToLower(strings.Trim(r.Domain, "."))
+	}
+	if r.Pool != "" {
+		p, err := netip.ParsePrefix(r.Pool)
+		if err != nil {
+			return c, api.Errorf(api.KindMisuse, "init: --pool %q is no subnet such as 10.64.0.0/10", r.Pool)
+		}
+		cfg.Pool = p
+	}
+	if err := cfg.Check(); err != nil {
+		return c, api.Errorf(api.KindMisuse, "init: %v", err)
+	}
+	c.Domain, c.Pool, c.Profile = cfg.Domain, cfg.Pool, cfg.Profile
+	c.GossipPort, c.TunnelPort, c.WireGuardPort = cfg.Ports.Gossip, cfg.Ports.Tunnel, cfg.Ports.WireGuard
+	if c.Consul == "" {
+		return c, nil
+	}
+	if err := config.CheckConsul(c.Consul); err != nil {
+		return c, api.Errorf(api.KindMisuse, "init: --consul %v", err).WithHint("agentctl init --consul http://192.0.2.10:8500")
+	}
+	var err error
+	c.CA, err = readCA(cfg.Store.CAFile)
+	return c, err
+}
+
+// readCA returns the PEM of the CA that signed Consul's certificate; it travels
+// in the token, so that other hosts need no file.
+func readCA(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, api.Errorf(api.KindMisuse, "consul.ca_file: %v", err)
+	}
+	return b, nil
+}
+
+// TokenCluster is the cluster that a token lets this host into, as far as the token
+// says: TakeMeta puts in what the cluster has.
+func TokenCluster(t datadir.Token, r api.JoinRequest, peers []netip.AddrPort, cfg config.Config) datadir.Cluster {
+	return datadir.Cluster{
+		Schema: datadir.Schema, ID: t.Cluster, Keys: [][]byte{t.Key}, GossipPort: t.GossipPort, Peers: peers,
+		Consul: cmp.Or(r.Consul, t.Consul), Prefix: cmp.Or(t.Prefix, cfg.Store.Prefix), CA: t.CA, Store: t.Store,
+		Domain: cfg.Domain, Pool: cfg.Pool, Profile: t.Profile, TunnelPort: cfg.Ports.Tunnel, WireGuardPort: cfg.Ports.WireGuard,
+	}
+}
+
+// Peers reads the addresses of members that join is given.
+func Peers(in []string, port uint16) ([]netip.AddrPort, error) {
+	var out []netip.AddrPort
+	for _, s := range in {
+		p, err := config.AddrPort(s, port)
+		if err != nil {
+			return nil, api.Errorf(api.KindMisuse, "join: %q is no address such as 192.0.2.1 or 192.0.2.1:%d", s, port)
+		}
+		out = append(out, p)
+	}
+	if len(out) == 0 {
+		return nil, api.Errorf(api.KindMisuse, "join: no address of a member given").WithHint("agentctl join 192.0.2.1 --token-file FILE")
+	}
+	return out, nil
+}
+
+// WriteToken leaves the token of the cluster on this host, so that whichever
+// members are left others can join.
+func (m *Membership) WriteToken() (path string, err error) {
+	c := m.Cluster()
+	t := datadir.Token{
+		Cluster: c.ID, Key: c.Keys[0], GossipPort: c.GossipPort,
+		Profile: c.Profile, Consul: c.Consul, Prefix: c.Prefix, CA: c.CA, Store: c.Store,
+	}
+	path = m.cfg.Dir.File(datadir.TokenFile)
+	return path, datadir.ReplaceFile(path, []byte(t.String()+"\n"), 0o600)
+}
+
+// ErrOtherMachine: the embedded store serves one machine.
+var ErrOtherMachine = errors.New("the cluster uses the built-in store of another machine, which cannot be reached from here")
+
+// CheckMachine refuses a cluster whose embedded store is not on this machine,
+// before an empty store of our own is made.
+func CheckMachine(c datadir.Cluster, cfg config.Config) error {
+	if c.Consul != "" {
+		return nil
+	}
+	file := filepath.Join(cfg.DataDir, datadir.StoreDB)
+	if cfg.Store.Embedded != "" {
+		file = cfg.Store.Embedded + ".db"
+	}
+	if _, err := os.Stat(file); err != nil {
+		return ErrOtherMachine
+	}
+	return nil
+}
+
+// Overrule is a configuration with what all hosts share in the place of this host's;
+// differ is called for each key where the two are not equal.
+func Overrule(cfg config.Config, c datadir.Cluster, differ func(key string, cluster, host any)) config.Config {
+	wireguard := cmp.Or(c.WireGuardPort, cfg.Ports.WireGuard)
+	for _, of := range []struct {
+		key           string
+		cluster, host any
+	}{
+		{"domain", c.Domain, cfg.Domain}, {"pool", c.Pool, cfg.Pool}, {"profile", c.Profile, cfg.Profile},
+		{"gossip_port", c.GossipPort, cfg.Ports.Gossip}, {"tunnel_port", c.TunnelPort, cfg.Ports.Tunnel},
+		{"wireguard_port", wireguard, cfg.Ports.WireGuard},
+	} {
+		if of.cluster != of.host {
+			differ(of.key, of.cluster, of.host)
+		}
+	}
+	cfg.Domain, cfg.Pool, cfg.Profile = c.Domain, c.Pool, c.Profile
+	cfg.Ports = config.Ports{Gossip: c.GossipPort, Tunnel: c.TunnelPort, WireGuard: wireguard}
+	cfg.Store.Consul, cfg.Store.Prefix = c.Consul, c.Prefix
+	return cfg
+}

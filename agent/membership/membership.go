@@ -1,0 +1,267 @@
+// Package membership is who this host is and which cluster it is of: what init,
+// join, leave and a replacement write down here and in the pool. It attaches
+// nothing and programs nothing.
+package membership
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/datadir"
+	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/pool"
+)
+
+// Records are the hosts and the cluster in the pool.
+type Records interface {
+	Meta(ctx context.Context) (pool.Meta, error)
+	Hosts(ctx context.Context) ([]pool.Host, error)
+	Register(ctx context.Context, h pool.Host) error
+	Unregister(ctx context.Context, self discovery.HostID, name string) error
+	Fence(ctx context.Context, name, by string) (pool.Host, error)
+	FenceLost(ctx context.Context, id discovery.HostID, name, by string) error
+	FreeHeld(ctx context.Context, id discovery.HostID) (blocks, addrs int, err error)
+}
+
+// Directory is the gossip.
+type Directory interface {
+	Join(ctx context.Context, addrs []netip.AddrPort, progress func(string)) ([]discovery.Member, error)
+	View() discovery.View
+	Forget(ids []discovery.HostID)
+}
+
+// Config is what a Membership is made of.
+type Config struct {
+	Dir       *datadir.Dir
+	Host      datadir.Host
+	Cluster   datadir.Cluster
+	Nonce     uint64     // of this start
+	Version   string     // of this agent
+	Advertise netip.Addr // of this host, for gossip and tunnel
+	// Forgotten is called once, with nothing locked, when this host is taken out of
+	// the cluster.
+	Forgotten func()
+	Log       *slog.Logger
+}
+
+// Membership is this host's in one cluster.
+type Membership struct {
+	cfg       Config
+	records   Records
+	directory Directory
+
+	writing sync.Mutex // keeps the writes of cluster.json in order; mu is never held over one
+
+	mu         sync.Mutex
+	cluster    datadir.Cluster
+	kept       bool // on the disk
+	leaving    bool
+	started    time.Time
+	registered []discovery.HostID // the pool's hosts; nil: not read since this agent started
+
+	owing   sync.Mutex         // of unfreed, on the disk and here
+	unfreed []discovery.HostID // hosts whose name this one took, whose blocks are still to be freed
+}
+
+// New reads what earlier starts left beside cfg. Use comes before all that asks the
+// pool or the members.
+func New(cfg Config) (*Membership, error) {
+	m := &Membership{cfg: cfg, cluster: cfg.Cluster, started: time.Now()}
+	var err error
+	m.unfreed, err = cfg.Dir.Unfreed()
+	return m, err
+}
+
+// Use gives the Membership the parts that are opened with what it says.
+func (m *Membership) Use(r Records, d Directory) { m.records, m.directory = r, d }
+
+// Host is who this host is.
+func (m *Membership) Host() datadir.Host { return m.cfg.Host }
+
+// Cluster is the cluster that this host is of.
+func (m *Membership) Cluster() datadir.Cluster {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.cluster
+}
+
+// Keep puts the membership on the disk: from here on a restart resumes it.
+func (m *Membership) Keep() error {
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	if err := m.cfg.Dir.Keep(m.cfg.Host, m.Cluster()); err != nil {
+		return err
+	}
+	m.NoteKept()
+	return nil
+}
+
+// NoteKept says that the membership is on the disk.
+func (m *Membership) NoteKept() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kept = true
+}
+
+// Kept reports whether a restart resumes the membership.
+func (m *Membership) Kept() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.kept
+}
+
+// change changes what is known of the cluster, here and, once it is kept, on the
+// disk.
+func (m *Membership) change(do func(*datadir.Cluster)) error {
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	m.mu.Lock()
+	do(&m.cluster)
+	now, kept := m.cluster, m.kept
+	m.mu.Unlock()
+	if !kept {
+		return nil
+	}
+	return m.cfg.Dir.Write(datadir.ClusterFile, now)
+}
+
+// Forget marks this host as taken out of the cluster: what works here goes on,
+// nothing new is announced or allocated.
+func (m *Membership) Forget(why string) {
+	first := m.ForgottenBy() == ""
+	err := m.change(func(c *datadir.Cluster) { c.Forgotten = why })
+	if !first {
+		return
+	}
+	if m.cfg.Forgotten != nil {
+		m.cfg.Forgotten()
+	}
+	if m.Kept() {
+		m.cfg.Log.Error("this host was taken out of the cluster", "why", why)
+	}
+	if err != nil {
+		m.cfg.Log.Error("cannot remember that this host was taken out", "err", err)
+	}
+}
+
+// Conflict says that another agent runs under this host's id, at an address.
+func (m *Membership) Conflict(other netip.AddrPort) {
+	m.cfg.Log.Error("another agent runs under this host's id: a copied data directory?", "addr", other)
+	if err := m.change(func(c *datadir.Cluster) { c.Cloned = true }); err != nil {
+		m.cfg.Log.Error("cannot remember that this host is a copy of another", "err", err)
+	}
+	m.Forget("the agent at " + other.String() + " has the same host id")
+}
+
+// Gone takes the hosts that were taken out, as the pool lists them.
+func (m *Membership) Gone(all map[discovery.HostID]pool.GoneBy) {
+	ids := make([]discovery.HostID, 0, len(all))
+	for id, by := range all {
+		if id == m.cfg.Host.ID {
+			m.Forget("agentctl leave --force by " + by.By)
+		}
+		ids = append(ids, id)
+	}
+	m.directory.Forget(ids)
+}
+
+// ForgottenBy says who took this host out of the cluster; empty: nobody.
+func (m *Membership) ForgottenBy() string { return m.Cluster().Forgotten }
+
+// Leaving reports whether this host gives back what it holds.
+func (m *Membership) Leaving() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.leaving
+}
+
+// SetLeaving says so, or takes it back when the leaving failed.
+func (m *Membership) SetLeaving(leaving bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.leaving = leaving
+}
+
+// Usable is nil, or says why nothing may be attached here.
+func (m *Membership) Usable() error {
+	if why := m.ForgottenBy(); why != "" {
+		return api.Errorf(api.KindConflict, "this host was taken out of the cluster: %s", why).
+			WithHint("agentctl join ADDRESS --token-file FILE --replace")
+	}
+	if m.Leaving() {
+		return api.Errorf(api.KindConflict, "this host is leaving the cluster").WithHint("agentctl join ADDRESS --token-file FILE # once it has left")
+	}
+	return nil
+}
+
+// Seeds are the hosts that the pool knows: where gossip asks when members that
+// it remembers are missing.
+func (m *Membership) Seeds(ctx context.Context) ([]netip.AddrPort, error) {
+	out := slices.Clone(m.Cluster().Peers)
+	hosts, err := m.records.Hosts(ctx)
+	for _, h := range hosts {
+		if h.ID != m.cfg.Host.ID {
+			out = append(out, h.Gossip)
+		}
+	}
+	return out, err
+}
+
+// Meta is the cluster's record in the pool.
+func (m *Membership) Meta() pool.Meta {
+	c := m.Cluster()
+	return pool.Meta{
+		Schema: datadir.Schema, ClusterID: c.ID, CreatedBy: m.cfg.Host.Name, Domain: c.Domain, Pool: c.Pool,
+		TunnelPort: c.TunnelPort, GossipPort: c.GossipPort, WGPort: c.WireGuardPort,
+		Profile: c.Profile, StoreID: c.Store, Created: time.Now().UTC(),
+	}
+}
+
+// TakeMeta lets the cluster's record win.
+func (m *Membership) TakeMeta(meta pool.Meta) error {
+	return m.change(func(c *datadir.Cluster) { *c = WithMeta(*c, meta) })
+}
+
+// WithMeta is a cluster with what its record says.
+func WithMeta(c datadir.Cluster, m pool.Meta) datadir.Cluster {
+	c.ID, c.Domain, c.Pool, c.Profile = m.ClusterID, m.Domain, m.Pool, m.Profile
+	c.TunnelPort, c.WireGuardPort = m.TunnelPort, m.WGPort
+	return c
+}
+
+// SetStore notes the id of the embedded store.
+func (m *Membership) SetStore(id string) error {
+	return m.change(func(c *datadir.Cluster) { c.Store = id })
+}
+
+// Record is this host's in the pool.
+func (m *Membership) Record() pool.Host {
+	h := m.cfg.Host
+	return pool.Host{
+		ID: h.ID, Name: h.Name, Nonce: m.cfg.Nonce, VTEP: m.cfg.Advertise,
+		Gossip:  netip.AddrPortFrom(m.cfg.Advertise, m.Cluster().GossipPort),
+		Version: m.cfg.Version, Incarnation: h.Incarnation, Joined: time.Now().UTC(), Machine: machineID(),
+	}
+}
+
+// Unregister takes this host's record out of the pool.
+func (m *Membership) Unregister(ctx context.Context) error {
+	return m.records.Unregister(ctx, m.cfg.Host.ID, m.cfg.Host.Name)
+}
+
+// machineID helps a person to tell two hosts of one name apart; nothing is
+// decided by it.
+func machineID() string {
+	b, err := os.ReadFile("/etc/machine-id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}

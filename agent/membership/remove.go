@@ -1,0 +1,101 @@
+package membership
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/pace"
+)
+
+// Remove takes a dead host out: first the fence, so that it cannot come back
+// with what is given away; then, when every member knows, what it held. It is
+// safe to repeat. A host is given by name, or by its id, since a dead one may
+// share its name with a living one.
+func (m *Membership) Remove(ctx context.Context, nameOrID string, progress func(string)) error {
+	name := strings.ToLower(nameOrID)
+	dead, err := deadMembers(m.directory.View(), name)
+	if err != nil {
+		return err
+	}
+	progress("fencing " + name)
+	ids, err := m.fence(ctx, name, dead)
+	if err != nil {
+		return err
+	}
+	m.directory.Forget(ids)
+	progress("waiting until every member knows")
+	m.awaitFence(ctx, ids)
+	progress("freeing what " + name + " held")
+	for _, id := range ids {
+		blocks, addrs, err := m.records.FreeHeld(ctx, id)
+		if err != nil {
+			return err
+		}
+		m.cfg.Log.Info("host removed", "member", name, "id", id, "blocks", blocks, "addrs", addrs)
+	}
+	return nil
+}
+
+// deadMembers are those that gossip knows under a name or an id. A living one is
+// an error.
+func deadMembers(v discovery.View, nameOrID string) (dead []discovery.Member, err error) {
+	for _, o := range v.Members {
+		switch {
+		case o.Name != nameOrID && o.ID.String() != nameOrID || o.Status == discovery.StatusLeft:
+		case o.Status == discovery.StatusAlive || o.Status == discovery.StatusSuspect:
+			err = api.Errorf(api.KindConflict, "%s is alive at %s", o.Name, o.Gossip.Addr()).WithHint("agentctl leave # on %s", o.Name)
+		default:
+			dead = append(dead, o)
+		}
+	}
+	if err != nil && len(dead) > 0 {
+		err = api.Errorf(api.KindConflict, "a living host has the name %s as well", nameOrID).
+			WithHint("agentctl leave --force %s # removes the dead one", dead[0].ID)
+	}
+	return dead, err
+}
+
+// fence removes those that gossip calls dead from the pool, by id: their record
+// may have been lost with a wiped store, and their name be another's by now. A
+// host that gossip does not know is found by its name there.
+func (m *Membership) fence(ctx context.Context, name string, dead []discovery.Member) (ids []discovery.HostID, err error) {
+	for _, o := range dead {
+		if err := m.records.FenceLost(ctx, o.ID, o.Name, m.cfg.Host.Name); err != nil {
+			return nil, err
+		}
+		ids = append(ids, o.ID)
+	}
+	if len(ids) > 0 {
+		return ids, nil
+	}
+	h, err := m.records.Fence(ctx, name, m.cfg.Host.Name)
+	return []discovery.HostID{h.ID}, err
+}
+
+// awaitFence waits until every alive member acknowledges the fences, at most
+// 10 s: one that does not answer learns of it from the pool.
+func (m *Membership) awaitFence(ctx context.Context, ids []discovery.HostID) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		v := m.directory.View()
+		own := v.Member(v.Self).Header.GoneHash
+		waiting := 0
+		for _, o := range v.Members {
+			if !slices.Contains(ids, o.ID) && o.Status == discovery.StatusAlive && o.Header.GoneHash != own {
+				waiting++
+			}
+		}
+		if waiting == 0 {
+			return
+		}
+		if !pace.Sleep(ctx, 20*time.Millisecond) {
+			m.cfg.Log.Warn("not every member acknowledged the fence", "members", waiting)
+			return
+		}
+	}
+}

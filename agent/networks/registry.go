@@ -1,0 +1,269 @@
+// Package networks is the networks as this host knows them: what the pool said
+// last, what was made here a moment ago, what was deleted, and what is to be
+// written back to a store that lost it. It gives and takes no address.
+package networks
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/pool"
+)
+
+// Store is the networks of the pool.
+type Store interface {
+	Networks(ctx context.Context) ([]discovery.Network, error)
+	Watch(ctx context.Context, deliver func(pool.Contents)) error
+	CreateNetwork(ctx context.Context, spec pool.NetworkSpec) (discovery.Network, error)
+	DeleteNetwork(ctx context.Context, name, by string, force bool) (discovery.Network, error)
+	FinishDelete(ctx context.Context, n discovery.Network, by string) (bool, error)
+	Healthy() error
+}
+
+// WriteBack puts back into the pool what it lost.
+type WriteBack interface {
+	Reassert(ctx context.Context, m pool.Meta, h pool.Host, networks []discovery.Network, blocks []discovery.Block) error
+	ReassertAddrs(ctx context.Context, h pool.Host, networks []discovery.Network, addrs []discovery.ReservedAddr) error
+}
+
+// Config is what a registry is made of.
+type Config struct {
+	Store Store
+	// Saved is what Save was given last, in an earlier start; nil: nothing.
+	Saved   []byte
+	Save    func([]byte) error
+	Changed func() // called, with nothing locked, when the networks are others
+	Log     *slog.Logger
+}
+
+// Registry is the networks that this host knows. An absent network is kept: only
+// its tombstone in the pool removes one.
+type Registry struct {
+	cfg Config
+
+	mu       sync.Mutex
+	all      []discovery.Network               // sorted by VNI; replaced, never changed
+	listed   map[discovery.NetworkID]bool      // of them, those that the watch has shown
+	absent   map[discovery.NetworkID]time.Time // shown before, and since then neither listed nor deleted
+	deleted  map[discovery.NetworkID]pool.GoneBy
+	read     bool // delivered since this agent started
+	restored int  // the watch's count of fallen indexes
+	lost     bool // the store lacks what this host knows: to be written back
+}
+
+// New takes the networks of the last start, so that the kernel is programmed and
+// names are answered before the pool was asked.
+func New(cfg Config) *Registry {
+	r := &Registry{cfg: cfg, listed: map[discovery.NetworkID]bool{}}
+	if cfg.Saved == nil {
+		return r
+	}
+	if err := json.Unmarshal(cfg.Saved, &r.all); err != nil {
+		cfg.Log.Warn("the networks of the last start cannot be read", "err", err)
+	}
+	for _, n := range r.all {
+		r.listed[n.ID] = true
+	}
+	return r
+}
+
+// Run follows the pool until ctx ends. It hands over the hosts that were taken out
+// before it takes the networks.
+func (r *Registry) Run(ctx context.Context, gone func(map[discovery.HostID]pool.GoneBy)) error {
+	return r.cfg.Store.Watch(ctx, func(c pool.Contents) {
+		gone(c.Gone)
+		r.deliver(c)
+	})
+}
+
+// deliver takes the pool's newest contents.
+func (r *Registry) deliver(c pool.Contents) {
+	next := r.take(c)
+	if b, err := json.Marshal(next); err == nil {
+		if err := r.cfg.Save(b); err != nil {
+			r.cfg.Log.Warn("networks not saved for the next start", "err", err)
+		}
+	}
+	r.cfg.Changed()
+}
+
+func (r *Registry) take(c pool.Contents) []discovery.Network {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next := slices.Clone(c.Networks)
+	listed, absent := map[discovery.NetworkID]bool{}, map[discovery.NetworkID]time.Time{}
+	for _, n := range c.Networks {
+		listed[n.ID] = true
+	}
+	for _, n := range r.all {
+		if _, deleted := c.NetGone[n.ID]; deleted || listed[n.ID] {
+			continue
+		}
+		next = append(next, n)
+		// One that was never listed was made here a moment ago.
+		if r.listed[n.ID] || !r.absent[n.ID].IsZero() {
+			absent[n.ID] = cmp.Or(r.absent[n.ID], time.Now())
+		}
+	}
+	discovery.SortNetworks(next)
+	r.all, r.listed, r.absent, r.deleted, r.read = next, listed, absent, c.NetGone, true
+	r.lost = r.lost || c.Restored > r.restored
+	r.restored = c.Restored
+	return next
+}
+
+// ByVNI returns the networks sorted by VNI, and whether the pool was read since
+// this agent started: then they are all that exist. The slice is not to be changed.
+func (r *Registry) ByVNI() (all []discovery.Network, read bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.all, r.read
+}
+
+// ByName returns the networks sorted by name.
+func (r *Registry) ByName() []discovery.Network {
+	all, _ := r.ByVNI()
+	return slices.SortedFunc(slices.Values(all), func(a, b discovery.Network) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// Get returns the network of an id.
+func (r *Registry) Get(id discovery.NetworkID) (discovery.Network, bool) {
+	all, _ := r.ByVNI()
+	i := slices.IndexFunc(all, func(n discovery.Network) bool { return n.ID == id })
+	if i < 0 {
+		return discovery.Network{}, false
+	}
+	return all[i], true
+}
+
+// Lookup finds a network by name, id or the start of an id of at least four
+// digits.
+func (r *Registry) Lookup(nameOrID string) (discovery.Network, bool) {
+	nameOrID = strings.ToLower(nameOrID)
+	all, _ := r.ByVNI()
+	for _, n := range all {
+		if n.Name == nameOrID || n.ID.String() == nameOrID {
+			return n, true
+		}
+	}
+	var found []discovery.Network
+	for _, n := range all {
+		if len(nameOrID) >= 4 && n.ID.String()[:min(len(nameOrID), 32)] == nameOrID {
+			found = append(found, n)
+		}
+	}
+	if len(found) != 1 {
+		return discovery.Network{}, false
+	}
+	return found[0], true
+}
+
+// Find is Lookup for a request: before a name is called unknown the store is
+// asked, once, since another host may have made the network a moment ago.
+func (r *Registry) Find(ctx context.Context, nameOrID string) (discovery.Network, error) {
+	if n, ok := r.Lookup(nameOrID); ok {
+		return n, nil
+	}
+	if r.cfg.Store.Healthy() == nil {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		if r.Refresh(ctx) == nil {
+			if n, ok := r.Lookup(nameOrID); ok {
+				return n, nil
+			}
+		}
+	}
+	return discovery.Network{}, api.NoNetwork(nameOrID)
+}
+
+// Refresh takes the networks that the pool has now, without waiting for the watch.
+func (r *Registry) Refresh(ctx context.Context) error {
+	all, err := r.cfg.Store.Networks(ctx)
+	for _, n := range all {
+		r.add(n)
+	}
+	return err
+}
+
+// add takes a network without waiting for the watch, which may be in its pause
+// after the store was away.
+func (r *Registry) add(n discovery.Network) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if slices.ContainsFunc(r.all, func(m discovery.Network) bool { return m.ID == n.ID }) {
+		return
+	}
+	r.all = append(slices.Clone(r.all), n)
+	discovery.SortNetworks(r.all)
+}
+
+// WasDeleted reports whether a network of that name or id was deleted.
+func (r *Registry) WasDeleted(nameOrID string) bool {
+	nameOrID = strings.ToLower(nameOrID)
+	for id, by := range r.tombstones() {
+		if by.Name == nameOrID || id.String() == nameOrID {
+			return true
+		}
+	}
+	return false
+}
+
+// tombstones are the networks that the pool says were deleted.
+func (r *Registry) tombstones() map[discovery.NetworkID]pool.GoneBy {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.deleted
+}
+
+// NoteLost says that the store lacks what this host knows.
+func (r *Registry) NoteLost() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost = true
+}
+
+// absentFor is how long a network must be absent from the pool for the store to be
+// taken for wiped: the folders of the pool are read one after the other, so that
+// the tombstone of a network may come a moment after its key has gone.
+const absentFor = 5 * time.Second
+
+// Lost reports whether the store was wiped, or restored from an old copy.
+func (r *Registry) Lost() bool {
+	r.mu.Lock()
+	lost := r.lost
+	for _, since := range r.absent {
+		lost = lost || time.Since(since) > absentFor
+	}
+	r.mu.Unlock()
+	return lost || errors.Is(r.cfg.Store.Healthy(), pool.ErrNoCluster)
+}
+
+// Holdings are what this host has of the pool, as the pool is to know it.
+type Holdings struct {
+	Blocks []discovery.Block
+	Addrs  []discovery.ReservedAddr
+}
+
+// Reassert writes back what a wiped or restored store lost: the cluster's record,
+// networks that nobody deleted, and what this host holds.
+func (r *Registry) Reassert(ctx context.Context, w WriteBack, m pool.Meta, h pool.Host, own Holdings) {
+	all := r.ByName()
+	err := errors.Join(w.Reassert(ctx, m, h, all, own.Blocks), w.ReassertAddrs(ctx, h, all, own.Addrs))
+	if err != nil {
+		r.cfg.Log.Warn("the store was wiped or restored and does not take everything back", "err", err)
+		return
+	}
+	r.mu.Lock()
+	r.lost, r.absent = false, nil
+	r.mu.Unlock()
+	r.cfg.Log.Warn("the store was wiped or restored: the cluster's record, its networks and own blocks were written back")
+}

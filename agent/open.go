@@ -1,0 +1,264 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/weft-net/weft/agent/config"
+	"github.com/weft-net/weft/agent/conflist"
+	"github.com/weft-net/weft/agent/datadir"
+	"github.com/weft-net/weft/agent/docker/book"
+	"github.com/weft-net/weft/agent/docker/setup"
+	"github.com/weft-net/weft/agent/endpoint"
+	"github.com/weft-net/weft/agent/hostport"
+	"github.com/weft-net/weft/agent/journal"
+	"github.com/weft-net/weft/agent/membership"
+	"github.com/weft-net/weft/agent/networks"
+	"github.com/weft-net/weft/agent/plan"
+	"github.com/weft-net/weft/agent/resolvers"
+	"github.com/weft-net/weft/agent/tunnel"
+	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/gossip"
+	"github.com/weft-net/weft/discovery/ipam"
+)
+
+// opening is a member that is being opened, with what only that needs.
+type opening struct {
+	*member
+	agent *Agent
+	fresh bool // it becomes a member: the store says of which cluster
+	disk  *ipam.Disk
+	view  datadir.View
+
+	journal *journal.Journal
+	pruned  []discovery.EndpointID // endpoints that ended while no agent ran
+}
+
+// open opens everything a member needs, and nothing that another host notices:
+// the gossip port is bound, but nobody was spoken to. A failure closes what was
+// opened.
+func (a *Agent) open(cluster datadir.Cluster, host datadir.Host, fresh bool) (m *member, err error) {
+	log := a.log
+	cfg := membership.Overrule(a.config(), cluster, func(key string, theirs, mine any) {
+		log.Warn("the cluster's setting wins over this host's configuration", "key", key, "cluster", theirs, "host", mine)
+	})
+	t := newTasks()
+	o := opening{agent: a, fresh: fresh, member: &member{cfg: cfg, log: log, tasks: t, loop: newLoop(t.ctx.Done(), log),
+		names: a.parts.Names, machine: a.parts.Host, conflists: conflist.New(cfg.ConflistDir(), cfg.Socket(), log)}}
+	defer func() {
+		if err != nil {
+			o.undo()
+		}
+	}()
+	for _, step := range []func(*opening, datadir.Host, datadir.Cluster) error{
+		(*opening).openHost, (*opening).openDisk, (*opening).openStore, (*opening).openEndpoints, (*opening).openCluster,
+	} {
+		if err := step(&o, host, cluster); err != nil {
+			return nil, err
+		}
+	}
+	return o.member, nil
+}
+
+// undo closes what was opened, however far that came.
+func (o *opening) undo() {
+	if o.endpoints != nil {
+		o.stop()
+		return
+	}
+	o.cancel()
+	o.close()
+}
+
+// openHost opens what this host is by itself: its place in the cluster, its kernel.
+func (o *opening) openHost(host datadir.Host, cluster datadir.Cluster) (err error) {
+	if len(cluster.CA) > 0 && o.cfg.Store.CAFile == "" {
+		o.cfg.Store.CAFile = o.agent.dir.File(datadir.CAFile)
+		if err := datadir.ReplaceFile(o.cfg.Store.CAFile, cluster.CA, 0o600); err != nil {
+			return err
+		}
+	}
+	o.host, err = membership.New(membership.Config{
+		Dir: o.agent.dir, Host: host, Cluster: cluster, Nonce: o.agent.nonce, Version: Version,
+		Advertise: o.cfg.Advertise, Forgotten: o.forgo, Log: o.log,
+	})
+	if err != nil {
+		return err
+	}
+	o.overlay, err = o.agent.parts.OpenOverlay()
+	return err
+}
+
+// openDisk reads what earlier starts left.
+func (o *opening) openDisk(datadir.Host, datadir.Cluster) error {
+	leases, err := o.openDB(datadir.LeasesDB)
+	if err != nil {
+		return err
+	}
+	view, err := o.openDB(datadir.ViewDB)
+	if err != nil {
+		return err
+	}
+	o.disk, o.view = ipam.NewDisk(leases), datadir.View{DB: view}
+	if o.journal, err = journal.Open(o.disk); err != nil {
+		return err
+	}
+	o.book, err = book.Open(o.disk)
+	return err
+}
+
+func (o *opening) openDB(name string) (*bbolt.DB, error) {
+	db, err := o.agent.parts.OpenDB(o.agent.dir.File(name))
+	if err == nil {
+		o.dbs = append(o.dbs, db)
+	}
+	return db, err
+}
+
+// openEndpoints takes over what runs here. Networks are known from the disk.
+func (o *opening) openEndpoints(host datadir.Host, cluster datadir.Cluster) (err error) {
+	o.resolvers = resolvers.New(resolvers.Config{ResolvConf: o.cfg.DNS.ResolvConf, Address: addressOf(o.cfg), Changed: o.Poke})
+	o.networks = networks.New(networks.Config{
+		Store: o.pool, Saved: o.view.Load(datadir.ViewNetworks),
+		Save:    func(b []byte) error { return o.view.Save(datadir.ViewNetworks, b) },
+		Changed: o.Poke, Log: o.log,
+	})
+	o.endpoints = endpoint.New(endpoint.Config{
+		Host: endpoint.Host{
+			ID: host.ID, Name: host.Name, Cluster: cluster.ID, VTEP: o.cfg.Advertise, Domain: o.cfg.Domain,
+			Fabric: o.machine.FabricPath(), Boot: o.machine.BootID,
+			Search: func() []string { return resolvers.SearchDomains(o.cfg.DNS.ResolvConf) },
+			Files:  resolvers.NewFiles(o.cfg.DataDir), Asking: o.resolvers,
+		},
+		Journal: o.journal, Ports: hostport.New(o.ctx), Kernel: o.overlay,
+		Cluster: around{o.loop, o.host, o.networks}, Log: o.log,
+	})
+	ctx, cancel := context.WithTimeout(o.ctx, 10*time.Second)
+	defer cancel()
+	o.pruned, err = o.endpoints.Resume(ctx)
+	return err
+}
+
+// addressOf says when 169.254.53.53 is an address of this host.
+func addressOf(cfg config.Config) func() bool {
+	switch cfg.DNS.Address {
+	case config.AddressOn:
+		return func() bool { return true }
+	case config.AddressAuto:
+		return func() bool { return listed(cfg.Docker.DaemonJSON) }
+	}
+	return nil
+}
+
+// listed reports whether a daemon.json sends containers to our address.
+func listed(file string) bool {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return false
+	}
+	servers, err := setup.Servers(text)
+	return err == nil && slices.Contains(servers, setup.Address)
+}
+
+// openStore opens the cluster's store. A host that becomes a member takes the
+// cluster it finds there; one that is a member knows which it must be.
+func (o *opening) openStore(_ datadir.Host, cluster datadir.Cluster) (err error) {
+	id := cluster.ID
+	if o.fresh {
+		id = ""
+	}
+	if o.pool, o.store, err = o.agent.parts.OpenPool(o.cfg.Store, o.agent.storeFile(), id); err == nil {
+		o.runStore()
+	}
+	return err
+}
+
+func (a *Agent) storeFile() string { return filepath.Join(a.cfg.DataDir, datadir.StoreDB) }
+
+// openCluster opens the parts that speak with other members.
+func (o *opening) openCluster(host datadir.Host, _ datadir.Cluster) (err error) {
+	o.tunnel = tunnel.New(tunnel.Config{
+		Self: host.ID, Name: host.Name, Port: o.cfg.Ports.Tunnel, Log: o.log,
+		Open: func() (tunnel.Socket, error) { return o.overlay.OpenProbe(plan.ProbeVNI) },
+	})
+	// The leases come first: gossip may hand over a member's request for an
+	// address as soon as its port is bound.
+	o.leases, err = o.agent.parts.OpenLeases(ipam.Config{
+		Self: host.ID, Nonce: o.agent.nonce, Disk: o.disk, Pool: o.pool, Log: o.log,
+		Lend: func(ctx context.Context, to discovery.HostID, body []byte) ([]byte, error) {
+			return o.directory.Call(ctx, to, body)
+		},
+		View: func() discovery.View { return o.directory.View() },
+	})
+	if err != nil {
+		return err
+	}
+	if o.directory, err = o.agent.parts.OpenDirectory(o.gossip()); err != nil {
+		return err
+	}
+	o.host.Use(o.pool, o.directory)
+	o.endpoints.Use(o.leases, o.directory)
+	o.deletions = &networks.Deletions{Registry: o.networks, Store: o.pool, Holders: o.pool, Users: o.endpoints,
+		Leases: o.leases, View: o.directory.View, Self: host.Name, Log: o.log}
+	o.book.Use(book.Config{Disk: o.disk, Journal: o.journal, Networks: o.networks, Endpoints: o.endpoints, Leases: o.leases,
+		Asking: o.resolvers, Explain: o.explain, Log: o.log})
+	o.loop.from = o.sources()
+	o.endpoints.FreeOrphans(o.ctx, func(n discovery.NetworkID, owner discovery.EndpointID) bool {
+		return o.book.Serves(n) && !slices.Contains(o.pruned, owner)
+	})
+	return nil
+}
+
+func (o *opening) gossip() gossip.Config {
+	host, cluster := o.host.Host(), o.host.Cluster()
+	cfg := gossip.Config{
+		Self: host.ID, Name: host.Name, Version: Version,
+		Incarnation: host.Incarnation, Nonce: o.agent.nonce,
+		Bind:    netip.AddrPortFrom(o.cfg.Advertise, o.cfg.Ports.Gossip),
+		Keys:    cluster.Keys,
+		Profile: o.cfg.Profile,
+		Header:  discovery.Header{Nonce: o.agent.nonce, Name: host.Name, Version: Version, VTEP: o.cfg.Advertise, TunnelPort: o.cfg.Ports.Tunnel},
+		Saved:   o.view.Load(datadir.ViewGossip),
+		Save:    func(b []byte) error { return o.view.Save(datadir.ViewGossip, b) },
+		Seeds:   o.host.Seeds,
+		Serve:   o.serve,
+		Forgotten: func(by string) {
+			o.host.Forget(fmt.Sprintf("a member (%s) says so", by))
+		},
+		Conflict: o.host.Conflict,
+		DNSGrace: o.cfg.Grace,
+		Log:      o.log,
+	}
+	var id discovery.HostID
+	if err := id.UnmarshalText([]byte(cluster.ID)); err == nil {
+		cfg.Cluster = id
+	}
+	for _, l := range o.journal.All() {
+		// Docker's that have not joined, or have left, nobody reaches.
+		if l.Docker == nil || l.Docker.SandboxKey != "" {
+			cfg.Endpoints = append(cfg.Endpoints, l.Endpoint)
+		}
+	}
+	o.describe(&cfg.Header)
+	return cfg
+}
+
+// sources are what the loop reads.
+func (m *member) sources() sources {
+	cluster := m.host.Cluster().ID
+	return sources{
+		view: m.directory.View, networks: m.networks.ByVNI, heard: m.host.AllHeard, blocks: m.leases.Blocks,
+		own: func() plan.Own {
+			return plan.Own{Cluster: cluster, Locals: m.endpoints.Planned(), Carried: m.endpoints.Carried(), Resolvers: m.resolvers.State()}
+		},
+		settings: settings(m.cfg), header: m.directory.SetHeader, set: m.overlay.Set, names: m.names.Set,
+		changes: [2]<-chan struct{}{m.directory.Changes(), m.leases.Changes()},
+	}
+}

@@ -1,0 +1,128 @@
+package plan
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/overlay"
+)
+
+// ProbeVNI is the members' own network: no endpoint, no address. What passes in
+// it passes in every other one, since it takes the same tunnel.
+const ProbeVNI = 1
+
+func (p planner) state() overlay.State {
+	st := overlay.State{
+		Cluster:  p.own.Cluster,
+		VTEP:     p.cfg.VTEP,
+		Port:     p.cfg.TunnelPort,
+		Members:  p.vteps(),
+		Complete: p.snap.Complete,
+		Networks: []overlay.Network{p.probeNetwork()},
+
+		Questions: p.questions(),
+	}
+	for _, n := range p.snap.Networks {
+		if p.own.Carried[n.ID] {
+			st.Networks = append(st.Networks, p.network(n))
+		}
+	}
+	return st
+}
+
+// vteps are the tunnel addresses from which packets are taken: dead members'
+// too, since a member that only looks dead still sends.
+func (p planner) vteps() []netip.Addr {
+	var out []netip.Addr
+	for _, m := range p.snap.Members {
+		if m.Header.VTEP.IsValid() && m.Header.Flags&discovery.FlagGone == 0 {
+			out = append(out, m.Header.VTEP)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
+
+// questions are those that this host answers although they are asked elsewhere.
+func (p planner) questions() overlay.Questions {
+	q := overlay.Questions{Address: p.own.Resolvers.Address}
+	switch p.cfg.Intercept {
+	case InterceptAll:
+		q.All = true
+	case InterceptResolvers:
+		q.Redirected = p.own.Resolvers.Resolvers
+	}
+	return q
+}
+
+func (p planner) network(n discovery.Network) overlay.Network {
+	out := overlay.Network{
+		VNI:        n.VNI,
+		ID:         n.ID.String(),
+		Name:       n.Name,
+		MTU:        MTU(n, p.snap.Self, p.snap.Members, p.cfg.VTEP),
+		GatewayMAC: GatewayMAC(p.snap.Self, n.VNI),
+		HostAccess: n.HostAccess() != discovery.HostAccessNone,
+		Internal:   n.Internal,
+	}
+	for _, s := range n.Subnets {
+		out.Subnets = append(out.Subnets, overlay.Subnet{CIDR: s.CIDR, Gateway: s.Gateway})
+	}
+	for _, l := range p.own.Locals {
+		switch {
+		case l.Endpoint.Network != n.ID || p.conflicted[l.Endpoint.ID]:
+		case l.ofHost():
+			out.HostAddrs = append(out.HostAddrs, l.Endpoint.Addrs()...)
+		default:
+			out.Ports = append(out.Ports, overlay.Port{
+				Endpoint: l.Endpoint.ID.String(),
+				MAC:      overlay.MAC(l.Endpoint.MAC),
+				Addrs:    l.Endpoint.Addrs(),
+			})
+			for _, port := range l.Ports {
+				port.Masquerade = l.NoDefault
+				out.Published = append(out.Published, port)
+			}
+		}
+	}
+	slices.SortFunc(out.Published, overlay.Publish.Compare)
+	out.Remotes = p.remotes(n.ID)
+	return out
+}
+
+// remotes are the endpoints of other members, suspended ones included: what
+// still works is never torn down because gossip lost sight of its owner.
+func (p planner) remotes(n discovery.NetworkID) []overlay.Remote {
+	records := p.records[n]
+	out := make([]overlay.Remote, 0, len(records))
+	for _, r := range records {
+		if r.Host == p.snap.Self || r.Beaten {
+			continue
+		}
+		vtep := p.members[r.Host].Header.VTEP
+		if !vtep.IsValid() || vtep.Is4() != p.cfg.VTEP.Is4() {
+			continue
+		}
+		for _, a := range r.Addrs() {
+			out = append(out, overlay.Remote{Addr: a, MAC: overlay.MAC(r.MAC), VTEP: vtep})
+		}
+	}
+	slices.SortFunc(out, func(a, b overlay.Remote) int { return a.Addr.Compare(b.Addr) })
+	return out
+}
+
+// probeNetwork is the members' own network as the kernel side wants it.
+func (p planner) probeNetwork() overlay.Network {
+	underlay := int(p.members[p.snap.Self].Header.MTU)
+	n := overlay.Network{VNI: ProbeVNI, Name: "probe", Probe: true, GatewayMAC: ProbeMAC(p.snap.Self),
+		MTU: max(underlay-Overhead(p.cfg.VTEP), MinMTU)}
+	for _, m := range p.snap.Members {
+		vtep := m.Header.VTEP
+		if m.ID != p.snap.Self && vtep.IsValid() && vtep.Is4() == p.cfg.VTEP.Is4() && m.Header.Flags&discovery.FlagGone == 0 {
+			n.Remotes = append(n.Remotes, overlay.Remote{MAC: ProbeMAC(m.ID), VTEP: vtep})
+		}
+	}
+	slices.SortFunc(n.Remotes, func(a, b overlay.Remote) int { return slices.Compare(a.MAC[:], b.MAC[:]) })
+	return n
+}
