@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/discovery/pool"
 )
 
@@ -116,7 +117,7 @@ func (s *session) poolHost() pool.Host {
 	return pool.Host{
 		ID: s.host.ID, Name: s.host.Name, Nonce: s.nonce, VTEP: s.cfg.Advertise,
 		Gossip:  netip.AddrPortFrom(s.cfg.Advertise, s.cfg.Ports.Gossip),
-		Version: Version, Incarnation: s.host.Incarnation, Joined: time.Now().UTC(), Machine: machineID(),
+		Version: api.Release(), Incarnation: s.host.Incarnation, Joined: time.Now().UTC(), Machine: machineID(),
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/bbolt"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/hostport"
 	"github.com/weft-net/weft/discovery"
@@ -144,12 +145,12 @@ func (s *session) openDB(a *Agent, name string) (*bbolt.DB, error) {
 
 func (s *session) gossipConfig() gossip.Config {
 	cfg := gossip.Config{
-		Self: s.host.ID, Name: s.host.Name, Version: Version,
+		Self: s.host.ID, Name: s.host.Name, Version: api.Release(),
 		Incarnation: s.host.Incarnation, Nonce: s.nonce,
 		Bind:    netip.AddrPortFrom(s.cfg.Advertise, s.cfg.Ports.Gossip),
 		Keys:    s.cluster.Keys,
 		Profile: s.cfg.Profile,
-		Header:  discovery.Header{Nonce: s.nonce, Name: s.host.Name, Version: Version, VTEP: s.cfg.Advertise, TunnelPort: s.cfg.Ports.Tunnel},
+		Header:  discovery.Header{Nonce: s.nonce, Name: s.host.Name, Version: api.Release(), VTEP: s.cfg.Advertise, TunnelPort: s.cfg.Ports.Tunnel},
 		Saved:   s.view.load(viewGossip),
 		Save:    func(b []byte) error { return s.view.save(viewGossip, b) },
 		Seeds:   s.seeds,

@@ -48,7 +48,7 @@ var ours = []rule{
 	{"agent/hosts", "tests only, which see what a user sees", nil},
 	{"agent", "the only place where the parts meet", []string{"overlay", "overlay/linux", "discovery", "discovery/...",
 		"dns", "agent/api", "agent/config", "agent/docker", "agent/docker/setup", "agent/hostport"}},
-	{"cmd/agentd", "main reads flags and waits: everything else can be called from a test", []string{"agent", "agent/config", "cmd/manpage"}},
+	{"cmd/agentd", "main reads flags and waits: everything else can be called from a test", []string{"agent", "agent/api", "agent/config", "cmd/manpage"}},
 	{"cmd/agentctl", "the command has no powers but those of the API and of whoever runs it", []string{"agent/api", "agent/docker/setup", "cmd/manpage"}},
 	{"cmd/manpage", "it is told what to print", nil},
 	{"cmd/weft-cni", "the plugin has no powers but those of the API", []string{"agent/cni"}},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -102,6 +103,21 @@ func TestClientIsTheServiceBehindTheSocket(t *testing.T) {
 				t.Errorf("request (-sent +seen):\n%s", d)
 			}
 		})
+	}
+}
+
+func TestClientSaysItsRelease(t *testing.T) {
+	said := make(chan string, 1)
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "agentd.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { said <- r.UserAgent() })}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close() })
+	_, _ = api.NewClient(l.Addr().String()).Status(t.Context())
+	if got := <-said; got != "weft/"+api.Release() {
+		t.Errorf("User-Agent %q, want weft/%s", got, api.Release())
 	}
 }
 

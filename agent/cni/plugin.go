@@ -35,7 +35,7 @@ const timeout = time.Minute
 // is printed to stdout.
 func Run() bool {
 	p := plugin{dial: func(socket string) Agent { return api.NewClient(socket) }, stdout: os.Stdout}
-	err := skel.PluginMainFuncsWithError(p.funcs(), version.All, "CNI plugin weft "+api.Release)
+	err := skel.PluginMainFuncsWithError(p.funcs(), version.All, "CNI plugin weft "+api.Release())
 	if err == nil {
 		return true
 	}
