@@ -106,9 +106,8 @@ func (a *Agent) newCluster(r api.InitRequest) (clusterFile, error) {
 	changed := a.config()
 	changed.Profile = cmp.Or(r.Profile, a.cfg.Profile)
 	changed.Ports = config.Ports{
-		Gossip:    cmp.Or(r.GossipPort, a.cfg.Ports.Gossip),
-		Tunnel:    cmp.Or(r.TunnelPort, a.cfg.Ports.Tunnel),
-		WireGuard: cmp.Or(r.WireGuardPort, a.cfg.Ports.WireGuard),
+		Gossip: cmp.Or(r.GossipPort, a.cfg.Ports.Gossip),
+		Tunnel: cmp.Or(r.TunnelPort, a.cfg.Ports.Tunnel),
 	}
 	if r.Domain != "" {
 		changed.Domain = strings.ToLower(strings.Trim(r.Domain, "."))
@@ -124,7 +123,7 @@ func (a *Agent) newCluster(r api.InitRequest) (clusterFile, error) {
 		return c, api.Errorf(api.KindMisuse, "init: %v", err)
 	}
 	c.Domain, c.Pool, c.Profile = changed.Domain, changed.Pool, changed.Profile
-	c.GossipPort, c.TunnelPort, c.WireGuardPort = changed.Ports.Gossip, changed.Ports.Tunnel, changed.Ports.WireGuard
+	c.GossipPort, c.TunnelPort = changed.Ports.Gossip, changed.Ports.Tunnel
 	if c.Consul != "" {
 		var err error
 		if err = config.CheckConsul(c.Consul); err != nil {

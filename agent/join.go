@@ -112,7 +112,7 @@ func (a *Agent) tokenCluster(t token, r api.JoinRequest, peers []netip.AddrPort)
 		Schema: schema, ID: t.Cluster, Keys: [][]byte{t.Key}, GossipPort: t.GossipPort, Peers: peers,
 		Consul: cmp.Or(r.Consul, t.Consul), Prefix: cmp.Or(t.Prefix, a.cfg.Store.Prefix), CA: t.CA, Store: t.Store,
 		// Until the store was asked; takeMeta puts in what the cluster has.
-		Domain: a.cfg.Domain, Pool: a.cfg.Pool, Profile: t.Profile, TunnelPort: a.cfg.Ports.Tunnel, WireGuardPort: a.cfg.Ports.WireGuard,
+		Domain: a.cfg.Domain, Pool: a.cfg.Pool, Profile: t.Profile, TunnelPort: a.cfg.Ports.Tunnel,
 	}
 }
 

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -115,10 +114,8 @@ func (c clusterFile) overrule(cfg *config.Config, log *slog.Logger) {
 	differ("profile", cfg.Profile, c.Profile)
 	differ("gossip_port", cfg.Ports.Gossip, c.GossipPort)
 	differ("tunnel_port", cfg.Ports.Tunnel, c.TunnelPort)
-	wireguard := cmp.Or(c.WireGuardPort, cfg.Ports.WireGuard)
-	differ("wireguard_port", cfg.Ports.WireGuard, wireguard)
 	cfg.Domain, cfg.Pool, cfg.Profile = c.Domain, c.Pool, c.Profile
-	cfg.Ports = config.Ports{Gossip: c.GossipPort, Tunnel: c.TunnelPort, WireGuard: wireguard}
+	cfg.Ports = config.Ports{Gossip: c.GossipPort, Tunnel: c.TunnelPort}
 	cfg.Store.Consul, cfg.Store.Prefix = c.Consul, c.Prefix
 }
 

@@ -27,10 +27,10 @@ var calls = []struct {
 	{"status", nil, func(ctx context.Context, s api.Service) (any, error) { return s.Status(ctx) }},
 	{"version", nil, func(ctx context.Context, s api.Service) (any, error) { return s.Version(ctx) }},
 	{"init", api.InitRequest{Consul: "http://192.0.2.10:8500", Pool: "10.96.0.0/12", Domain: "example.com", Adopt: true,
-		GossipPort: 5798, TunnelPort: 5799, WireGuardPort: 5871, Profile: "wan"},
+		GossipPort: 5798, TunnelPort: 5799, Profile: "wan"},
 		func(ctx context.Context, s api.Service) (any, error) {
 			return s.Init(ctx, api.InitRequest{Consul: "http://192.0.2.10:8500", Pool: "10.96.0.0/12", Domain: "example.com", Adopt: true,
-				GossipPort: 5798, TunnelPort: 5799, WireGuardPort: 5871, Profile: "wan"}, ignore)
+				GossipPort: 5798, TunnelPort: 5799, Profile: "wan"}, ignore)
 		}},
 	{"join", api.JoinRequest{Addresses: []string{"192.0.2.1"}, Token: "weft1.x", Consul: "http://192.0.2.10:8500", Replace: true},
 		func(ctx context.Context, s api.Service) (any, error) {
