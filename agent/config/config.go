@@ -26,7 +26,7 @@ import (
 	"github.com/weft-net/weft/overlay"
 )
 
-// Config is the checked configuration of one agent. Parse and Default make
+// Config is the checked configuration of one agent. Load and Default make
 // ones that cannot be wrong; Check says what is wrong with any other.
 type Config struct {
 	Name      string         // of this host: a DNS label
@@ -117,7 +117,7 @@ var DefaultYAML string
 
 // Default returns the configuration of an empty file, with the host's own name.
 func Default() Config {
-	cfg, err := Parse(strings.NewReader(""))
+	cfg, err := parse(strings.NewReader(""))
 	if err != nil {
 		panic("the empty configuration must be valid: " + err.Error())
 	}
@@ -162,10 +162,10 @@ type raw struct {
 	} `yaml:"dns"`
 }
 
-// Parse reads a configuration in YAML. It is strict: an unknown key, a value of
+// parse reads a configuration in YAML. It is strict: an unknown key, a value of
 // the wrong form and a key given twice are errors that name the line and the
 // key. Keys that are absent have the defaults of DefaultYAML.
-func Parse(r io.Reader) (Config, error) {
+func parse(r io.Reader) (Config, error) {
 	in, err := readRaw(r)
 	if err != nil {
 		return Config{}, fmt.Errorf("%w: %w", ErrInvalid, err)

@@ -15,7 +15,7 @@ import (
 var addrDiff = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}, netip.AddrPort{})
 
 func TestReferenceConfigurationIsTheDefault(t *testing.T) {
-	got, err := Parse(strings.NewReader(DefaultYAML))
+	got, err := parse(strings.NewReader(DefaultYAML))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestParseNamesTheKeyAtFault(t *testing.T) {
 		{"random bytes", "\x00\xff\x01garbage", "configuration:"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := Parse(strings.NewReader(tt.yaml))
+			_, err := parse(strings.NewReader(tt.yaml))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want it to contain %q", err, tt.want)
 			}
@@ -125,7 +125,7 @@ func TestReloadNamesTheKeysThatNeedARestart(t *testing.T) {
 		if want == "consul" {
 			want = "consul.url"
 		}
-		if err := running.Reload(next); !errors.Is(err, ErrReload) || !strings.HasPrefix(strings.ReplaceAll(err.Error(), ",", ":"), "reload: "+want+":") {
+		if err := running.Reload(next); !errors.Is(err, errReload) || !strings.HasPrefix(strings.ReplaceAll(err.Error(), ",", ":"), "reload: "+want+":") {
 			t.Errorf("a changed %s: got %v, want it to name %s", k.Flag, err, want)
 		}
 	}

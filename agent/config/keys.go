@@ -106,8 +106,8 @@ func Load(path string, flags map[string]string) (Config, error) {
 	return cfg, nil
 }
 
-// ErrReload is wrapped when a reload finds a changed key that needs a restart.
-var ErrReload = errors.New("a change of it needs a restart")
+// errReload is wrapped when a reload finds a changed key that needs a restart.
+var errReload = errors.New("a change of it needs a restart")
 
 // Reload says whether a running agent may take next over c: only the log level
 // differs. The error names the other keys that do, as the file has them.
@@ -120,7 +120,7 @@ func (c Config) Reload(next Config) error {
 		}
 	}
 	if len(keys) > 0 {
-		return fmt.Errorf("reload: %s: %w", strings.Join(keys, ", "), ErrReload)
+		return fmt.Errorf("reload: %s: %w", strings.Join(keys, ", "), errReload)
 	}
 	return nil
 }
