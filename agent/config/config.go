@@ -162,9 +162,7 @@ type raw struct {
 	} `yaml:"dns"`
 }
 
-// parse reads a configuration in YAML. It is strict: an unknown key, a value of
-// the wrong form and a key given twice are errors that name the line and the
-// key. Keys that are absent have the defaults of DefaultYAML.
+// parse is Load of what r has, without flags.
 func parse(r io.Reader) (Config, error) {
 	in, err := readRaw(r)
 	if err != nil {

@@ -76,7 +76,10 @@ func port(flag, usage string, field func(*raw) *uint16) Key {
 }
 
 // Load reads the configuration file, if path is not empty, and lets the flags
-// that were given win over it: flag names to values.
+// that were given win over it: flag names to values. The file is YAML and read
+// strictly: an unknown key, a value of the wrong form and a key given twice are
+// errors that name the line and the key. Keys that are absent have the defaults of
+// DefaultYAML.
 func Load(path string, flags map[string]string) (Config, error) {
 	var in raw
 	if path != "" {
