@@ -8,8 +8,10 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -164,6 +166,19 @@ func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
 		}
 		if !strings.HasPrefix(p.Doc, want) {
 			t.Errorf("%s: the package comment begins %q, want %q and its one job", p.short(), p.Doc, want)
+		}
+	}
+}
+
+// A package that the guide does not name is found by nobody who looks for it there.
+func TestGuideNamesEveryPackage(t *testing.T) {
+	guide, err := os.ReadFile("../../CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range packages(t) {
+		if !regexp.MustCompile(`(^|[^a-z/])` + regexp.QuoteMeta(p.short()) + `($|[^a-z/]|\n)`).Match(guide) {
+			t.Errorf("CONTRIBUTING.md does not name %s", p.short())
 		}
 	}
 }
