@@ -3,8 +3,9 @@
 
 BIN      := bin
 PROGRAMS := ./cmd/agentd ./cmd/agentctl ./cmd/weft-cni ./cmd/weft-netavark
-VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-GOFLAGS_ := -trimpath -ldflags '-s -w'
+# Without a repository it is empty, and the programs say what Go recorded.
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
+GOFLAGS_ := -trimpath -ldflags '-s -w -X github.com/weft-net/weft/agent/api.release=$(VERSION)'
 RUN      ?= TestAgentKilled|TestThousandEndpoints|TestNamesOfADeadHost|TestAnotherAgent
 COUNT    ?= 10
 

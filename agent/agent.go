@@ -9,8 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"runtime"
-	"runtime/debug"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -21,9 +19,6 @@ import (
 	"github.com/weft-net/weft/agent/docker/book"
 	"github.com/weft-net/weft/agent/membership"
 )
-
-// Version is this release's, as `agentctl version` and members print it.
-const Version = api.Release
 
 // Agent is one member of the overlay, or a host that may become one. It
 // implements api.Service.
@@ -278,13 +273,5 @@ func (a *Agent) requireMember() (*member, error) {
 
 // Version implements api.Service.
 func (a *Agent) Version(context.Context) (api.Version, error) {
-	v := api.Version{Version: Version, Go: runtime.Version()}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				v.Commit = s.Value
-			}
-		}
-	}
-	return v, nil
+	return api.OwnVersion(), nil
 }

@@ -1,11 +1,14 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -284,7 +287,7 @@ func TestFlowInitDecidesForAll(t *testing.T) {
 	if _, err := one.Init(t.Context(), api.InitRequest{Profile: "moon"}, nil); api.KindOf(err) != api.KindMisuse {
 		t.Errorf("an unknown profile: %v, want misuse", err)
 	}
-	made, err := one.Init(t.Context(), api.InitRequest{GossipPort: 5798, TunnelPort: 5799, WireGuardPort: 5871, Profile: "wan"}, nil)
+	made, err := one.Init(t.Context(), api.InitRequest{GossipPort: 5798, TunnelPort: 5799, Profile: "wan"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,8 +303,64 @@ func TestFlowInitDecidesForAll(t *testing.T) {
 		if err := json.Unmarshal(text, &got); err != nil {
 			t.Fatal(err)
 		}
-		if got.GossipPort != 5798 || got.TunnelPort != 5799 || got.WireGuardPort != 5871 || got.Profile != "wan" {
+		if got.GossipPort != 5798 || got.TunnelPort != 5799 || got.Profile != "wan" {
 			t.Errorf("%s keeps %s", h.name, text)
+		}
+	}
+}
+
+// A cluster that an earlier release made has a port for WireGuard, in the store and
+// on every member's disk: both are read, and neither is lost.
+func TestFlowWireGuardPortOfAnEarlierReleaseIsKept(t *testing.T) {
+	f := newFlow(t)
+	one, two := f.host(1), f.host(2)
+	made, err := one.Init(t.Context(), api.InitRequest{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one.stop()
+	port := func(object []byte, key string) []byte {
+		t.Helper()
+		var fields map[string]any
+		if err := json.Unmarshal(object, &fields); err != nil {
+			t.Fatal(err)
+		}
+		fields[key] = 5871
+		out, err := json.Marshal(fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	file := filepath.Join(one.dir, "cluster.json")
+	text, err := os.ReadFile(file)
+	if err == nil {
+		err = os.WriteFile(file, port(text, "wireguard_port"), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	const meta = "http://store/v1/kv/" + pool.DefaultPrefix + "meta"
+	res, err := f.store.Client().Get(meta + "?raw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err = io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %v", res.Status, err)
+	}
+	put, _ := http.NewRequestWithContext(t.Context(), http.MethodPut, meta, bytes.NewReader(port(text, "wg_port")))
+	if res, err := f.store.Client().Do(put); err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("%v, %v", res, err)
+	}
+
+	one.start()
+	if _, err := two.Join(t.Context(), api.JoinRequest{Addresses: []string{"192.0.2.1"}, Token: readToken(t, made.TokenFile)}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range []*flowHost{one, two} {
+		if text, err := os.ReadFile(filepath.Join(h.dir, "cluster.json")); err != nil || !bytes.Contains(text, []byte("5871")) {
+			t.Errorf("%s keeps %s, %v", h.name, text, err)
 		}
 	}
 }

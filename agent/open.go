@@ -11,6 +11,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/conflist"
 	"github.com/weft-net/weft/agent/datadir"
@@ -86,7 +87,7 @@ func (o *opening) openHost(host datadir.Host, cluster datadir.Cluster) (err erro
 		}
 	}
 	o.host, err = membership.New(membership.Config{
-		Dir: o.agent.dir, Host: host, Cluster: cluster, Nonce: o.agent.nonce, Version: Version,
+		Dir: o.agent.dir, Host: host, Cluster: cluster, Nonce: o.agent.nonce, Version: api.Release(),
 		Advertise: o.cfg.Advertise, Forgotten: o.forgo, Log: o.log,
 	})
 	if err != nil {
@@ -219,12 +220,12 @@ func (o *opening) openCluster(host datadir.Host, _ datadir.Cluster) (err error) 
 func (o *opening) gossip() gossip.Config {
 	host, cluster := o.host.Host(), o.host.Cluster()
 	cfg := gossip.Config{
-		Self: host.ID, Name: host.Name, Version: Version,
+		Self: host.ID, Name: host.Name, Version: api.Release(),
 		Incarnation: host.Incarnation, Nonce: o.agent.nonce,
 		Bind:    netip.AddrPortFrom(o.cfg.Advertise, o.cfg.Ports.Gossip),
 		Keys:    cluster.Keys,
 		Profile: o.cfg.Profile,
-		Header:  discovery.Header{Nonce: o.agent.nonce, Name: host.Name, Version: Version, VTEP: o.cfg.Advertise, TunnelPort: o.cfg.Ports.Tunnel},
+		Header:  discovery.Header{Nonce: o.agent.nonce, Name: host.Name, Version: api.Release(), VTEP: o.cfg.Advertise, TunnelPort: o.cfg.Ports.Tunnel},
 		Saved:   o.view.Load(datadir.ViewGossip),
 		Save:    func(b []byte) error { return o.view.Save(datadir.ViewGossip, b) },
 		Seeds:   o.host.Seeds,

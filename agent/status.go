@@ -16,7 +16,7 @@ import (
 // what to do about it.
 func (a *Agent) Status(context.Context) (api.Status, error) {
 	st := api.Status{
-		State: "not-a-member", Name: a.cfg.Name, Version: Version, Address: a.config().Advertise.String(),
+		State: "not-a-member", Name: a.cfg.Name, Version: api.Release(), Address: a.config().Advertise.String(),
 		Fabric: a.parts.Host.FabricPath(), PID: os.Getpid(), Checks: []api.Check{},
 	}
 	m := a.settled()

@@ -114,7 +114,7 @@ func openPool(log *slog.Logger) func(config.Store, string, string) (Pool, Embedd
 func newPool(c config.Store, cluster string, client *http.Client, log *slog.Logger) (*pool.Pool, error) {
 	return pool.New(pool.Config{
 		Address: c.Consul, Cluster: cluster, HTTPClient: client, Prefix: c.Prefix,
-		TokenFile: c.TokenFile, CAFile: c.CAFile, Log: log,
+		TokenFile: c.TokenFile, CAFile: c.CAFile, UserAgent: api.UserAgent(), Log: log,
 	})
 }
 

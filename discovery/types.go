@@ -146,7 +146,7 @@ const (
 type Header struct {
 	Nonce      uint64 // of this start of the agent; a changed one means a restart
 	Name       string // host name
-	Version    string // of the agent, such as "0.1.0"
+	Version    string // of the agent, for people, such as "v0.1.0-12-gabc1234"
 	FormatMin  uint8  // lowest and highest wire format spoken
 	FormatMax  uint8
 	VTEP       netip.Addr     // where encapsulated packets for this host go

@@ -8,8 +8,10 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -38,7 +40,7 @@ var ours = []rule{
 	{"discovery/discoverytest", "conformance suites run against every implementation", []string{"discovery", "discovery/..."}},
 	{"dns", "names come to it as a zone: it must not look for them", nil},
 	{"agent/api", "every client of the agent imports it, and nothing else of the agent may follow it in", nil},
-	{"agent/docker", "one foreign protocol, answered by the agent's own calls", []string{"agent/api"}},
+	{"agent/docker", "one foreign protocol, answered by the agent's own calls", []string{"agent/api", "discovery/pace"}},
 	{"agent/docker/setup", "it edits another program's file, with or without an agent", nil},
 	{"agent/agenttest", "it drives the programs from outside, as their users do", nil},
 	{"agent/cni", "one foreign protocol, translated into calls of the API", []string{"agent/api"}},
@@ -62,7 +64,7 @@ var ours = []rule{
 		"agent/journal", "agent/networks", "agent/plan", "discovery", "discovery/ipam", "overlay"}},
 	{"agent", "the only place where the parts meet", []string{"overlay", "overlay/linux", "discovery", "discovery/...",
 		"dns", "agent/..."}},
-	{"cmd/agentd", "main reads flags and waits: everything else can be called from a test", []string{"agent", "agent/config", "cmd/manpage"}},
+	{"cmd/agentd", "main reads flags and waits: everything else can be called from a test", []string{"agent", "agent/api", "agent/config", "cmd/manpage"}},
 	{"cmd/agentctl", "the command has no powers but those of the API and of whoever runs it", []string{"agent/api", "agent/docker/setup", "cmd/manpage"}},
 	{"cmd/manpage", "it is told what to print", nil},
 	{"cmd/weft-cni", "the plugin has no powers but those of the API", []string{"agent/cni"}},
@@ -214,6 +216,19 @@ func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
 		}
 		if !strings.HasPrefix(p.Doc, want) {
 			t.Errorf("%s: the package comment begins %q, want %q and its one job", p.short(), p.Doc, want)
+		}
+	}
+}
+
+// A package that the guide does not name is found by nobody who looks for it there.
+func TestGuideNamesEveryPackage(t *testing.T) {
+	guide, err := os.ReadFile("../../CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range packages(t) {
+		if !regexp.MustCompile(`(^|[^a-z/])` + regexp.QuoteMeta(p.short()) + `($|[^a-z/]|\n)`).Match(guide) {
+			t.Errorf("CONTRIBUTING.md does not name %s", p.short())
 		}
 	}
 }

@@ -75,6 +75,7 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 	if err != nil {
 		return nil, Errorf(KindMisuse, "%s %s: %v", method, path, err)
 	}
+	req.Header.Set("User-Agent", UserAgent())
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,10 +27,10 @@ var calls = []struct {
 	{"status", nil, func(ctx context.Context, s api.Service) (any, error) { return s.Status(ctx) }},
 	{"version", nil, func(ctx context.Context, s api.Service) (any, error) { return s.Version(ctx) }},
 	{"init", api.InitRequest{Consul: "http://192.0.2.10:8500", Pool: "10.96.0.0/12", Domain: "example.com", Adopt: true,
-		GossipPort: 5798, TunnelPort: 5799, WireGuardPort: 5871, Profile: "wan"},
+		GossipPort: 5798, TunnelPort: 5799, Profile: "wan"},
 		func(ctx context.Context, s api.Service) (any, error) {
 			return s.Init(ctx, api.InitRequest{Consul: "http://192.0.2.10:8500", Pool: "10.96.0.0/12", Domain: "example.com", Adopt: true,
-				GossipPort: 5798, TunnelPort: 5799, WireGuardPort: 5871, Profile: "wan"}, ignore)
+				GossipPort: 5798, TunnelPort: 5799, Profile: "wan"}, ignore)
 		}},
 	{"join", api.JoinRequest{Addresses: []string{"192.0.2.1"}, Token: "weft1.x", Consul: "http://192.0.2.10:8500", Replace: true},
 		func(ctx context.Context, s api.Service) (any, error) {
@@ -102,6 +103,21 @@ func TestClientIsTheServiceBehindTheSocket(t *testing.T) {
 				t.Errorf("request (-sent +seen):\n%s", d)
 			}
 		})
+	}
+}
+
+func TestClientSaysItsRelease(t *testing.T) {
+	said := make(chan string, 1)
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "agentd.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { said <- r.UserAgent() })}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close() })
+	_, _ = api.NewClient(l.Addr().String()).Status(t.Context())
+	if got := <-said; got != "weft/"+api.Release() {
+		t.Errorf("User-Agent %q, want weft/%s", got, api.Release())
 	}
 }
 

@@ -94,10 +94,9 @@ type InitRequest struct {
 	Domain string `json:"domain,omitempty"`
 	Adopt  bool   `json:"adopt,omitempty"` // take over a prefix whose hosts are all gone
 
-	GossipPort    uint16 `json:"gossip_port,omitempty"`    // TCP and UDP
-	TunnelPort    uint16 `json:"tunnel_port,omitempty"`    // UDP
-	WireGuardPort uint16 `json:"wireguard_port,omitempty"` // UDP
-	Profile       string `json:"profile,omitempty"`        // "lan" or "wan"
+	GossipPort uint16 `json:"gossip_port,omitempty"` // TCP and UDP
+	TunnelPort uint16 `json:"tunnel_port,omitempty"` // UDP
+	Profile    string `json:"profile,omitempty"`     // "lan" or "wan"
 }
 
 // InitResult answers init.

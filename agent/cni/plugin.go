@@ -17,8 +17,8 @@ import (
 	"github.com/weft-net/weft/agent/api"
 )
 
-// Agent is what the plugin needs of the agent; *api.Client is one.
-type Agent interface {
+// agentAPI is what the plugin needs of the agent; *api.Client is one.
+type agentAPI interface {
 	Status(ctx context.Context) (api.Status, error)
 	Network(ctx context.Context, nameOrID string) (api.Network, error)
 	Attach(ctx context.Context, r api.AttachRequest) (api.Attachment, error)
@@ -34,8 +34,8 @@ const timeout = time.Minute
 // plugin is called, and reports whether it succeeded. The answer, or the error,
 // is printed to stdout.
 func Run() bool {
-	p := plugin{dial: func(socket string) Agent { return api.NewClient(socket) }, stdout: os.Stdout}
-	err := skel.PluginMainFuncsWithError(p.funcs(), version.All, "CNI plugin weft "+api.Release)
+	p := plugin{dial: func(socket string) agentAPI { return api.NewClient(socket) }, stdout: os.Stdout}
+	err := skel.PluginMainFuncsWithError(p.funcs(), version.All, "CNI plugin weft "+api.Release())
 	if err == nil {
 		return true
 	}
@@ -45,7 +45,7 @@ func Run() bool {
 
 // plugin has one method for each verb.
 type plugin struct {
-	dial   func(socket string) Agent
+	dial   func(socket string) agentAPI
 	stdout io.Writer
 }
 
@@ -59,7 +59,7 @@ func (p plugin) funcs() skel.CNIFuncs {
 type call struct {
 	conf
 	*skel.CmdArgs
-	agent Agent
+	agent agentAPI
 }
 
 func (p plugin) verb(serve func(context.Context, call) error) func(*skel.CmdArgs) error {

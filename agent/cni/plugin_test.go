@@ -58,7 +58,7 @@ func (f *fake) Endpoints(ctx context.Context, filter api.EndpointFilter) ([]api.
 func run(t *testing.T, f *fake, verb, stdin string) (string, *types.Error) {
 	t.Helper()
 	var out bytes.Buffer
-	p := plugin{dial: func(string) Agent { return f }, stdout: &out}
+	p := plugin{dial: func(string) agentAPI { return f }, stdout: &out}
 	funcs := p.funcs()
 	call := map[string]func(*skel.CmdArgs) error{"ADD": funcs.Add, "DEL": funcs.Del, "CHECK": funcs.Check, "GC": funcs.GC, "STATUS": funcs.Status}[verb]
 	err := call(&skel.CmdArgs{ContainerID: "c1", Netns: "/proc/self/ns/net", IfName: "eth0", StdinData: []byte(stdin)})
@@ -128,7 +128,7 @@ func TestErrorsHaveTheCodesOfTheCNI(t *testing.T) {
 }
 
 func TestAddWantsANamespaceThatIsThere(t *testing.T) {
-	p := plugin{dial: func(string) Agent { return &fake{} }, stdout: new(bytes.Buffer)}
+	p := plugin{dial: func(string) agentAPI { return &fake{} }, stdout: new(bytes.Buffer)}
 	err := p.funcs().Add(&skel.CmdArgs{ContainerID: "c1", Netns: "/run/netns/gone-for-good", IfName: "eth0", StdinData: []byte(blue)})
 	if e, ok := errors.AsType[*types.Error](err); !ok || e.Code != types.ErrInvalidNetNS || !strings.Contains(e.Msg, "gone-for-good") {
 		t.Errorf("got %#v", err)

@@ -26,7 +26,7 @@ import (
 	"github.com/weft-net/weft/overlay"
 )
 
-// Config is the checked configuration of one agent. Parse and Default make
+// Config is the checked configuration of one agent. Load and Default make
 // ones that cannot be wrong; Check says what is wrong with any other.
 type Config struct {
 	Name      string         // of this host: a DNS label
@@ -69,9 +69,8 @@ const defaultRunDir = "/run/weft"
 
 // Ports is the ports that all members share.
 type Ports struct {
-	Gossip    uint16 // TCP and UDP
-	Tunnel    uint16 // UDP
-	WireGuard uint16 // UDP
+	Gossip uint16 // TCP and UDP
+	Tunnel uint16 // UDP
 }
 
 // DNS is the embedded DNS server's.
@@ -118,7 +117,7 @@ var DefaultYAML string
 
 // Default returns the configuration of an empty file, with the host's own name.
 func Default() Config {
-	cfg, err := Parse(strings.NewReader(""))
+	cfg, err := parse(strings.NewReader(""))
 	if err != nil {
 		panic("the empty configuration must be valid: " + err.Error())
 	}
@@ -144,7 +143,6 @@ type raw struct {
 	Pool          string   `yaml:"pool"`
 	GossipPort    uint16   `yaml:"gossip_port"`
 	TunnelPort    uint16   `yaml:"tunnel_port"`
-	WireGuardPort uint16   `yaml:"wireguard_port"`
 	Profile       string   `yaml:"profile"`
 	Avoid         []string `yaml:"avoid"`
 	DNSIntercept  string   `yaml:"dns_intercept"`
@@ -164,10 +162,8 @@ type raw struct {
 	} `yaml:"dns"`
 }
 
-// Parse reads a configuration in YAML. It is strict: an unknown key, a value of
-// the wrong form and a key given twice are errors that name the line and the
-// key. Keys that are absent have the defaults of DefaultYAML.
-func Parse(r io.Reader) (Config, error) {
+// parse is Load of what r has, without flags.
+func parse(r io.Reader) (Config, error) {
 	in, err := readRaw(r)
 	if err != nil {
 		return Config{}, fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -221,9 +217,8 @@ func (in raw) typed() (Config, error) {
 		Profile:   cmp.Or(in.Profile, "lan"),
 		CNIConf:   in.CNIConfDir,
 		Ports: Ports{
-			Gossip:    cmp.Or(in.GossipPort, 4798),
-			Tunnel:    cmp.Or(in.TunnelPort, 4799),
-			WireGuard: cmp.Or(in.WireGuardPort, 51871),
+			Gossip: cmp.Or(in.GossipPort, 4798),
+			Tunnel: cmp.Or(in.TunnelPort, 4799),
 		},
 		Store: Store{
 			Consul:    in.Consul.URL,
@@ -297,8 +292,8 @@ func (c Config) Check() error {
 		return fmt.Errorf("pool: %s must be an IPv4 subnet of /20 or larger", c.Pool)
 	case c.Pool != c.Pool.Masked():
 		return fmt.Errorf("pool: %s has host bits set, the subnet is %s", c.Pool, c.Pool.Masked())
-	case c.Ports.Gossip == c.Ports.Tunnel || c.Ports.Tunnel == c.Ports.WireGuard || c.Ports.Gossip == c.Ports.WireGuard:
-		return errors.New("gossip_port, tunnel_port and wireguard_port must differ")
+	case c.Ports.Gossip == c.Ports.Tunnel:
+		return errors.New("gossip_port and tunnel_port must differ")
 	case c.Ports.Tunnel == overlay.RedirectPort:
 		return fmt.Errorf("tunnel_port: %d is where containers' questions for names are redirected to", overlay.RedirectPort)
 	case c.Store.Consul != "" && c.Store.Embedded != "":

@@ -15,7 +15,7 @@ import (
 var addrDiff = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}, netip.AddrPort{})
 
 func TestReferenceConfigurationIsTheDefault(t *testing.T) {
-	got, err := Parse(strings.NewReader(DefaultYAML))
+	got, err := parse(strings.NewReader(DefaultYAML))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,6 +27,7 @@ func TestReferenceConfigurationIsTheDefault(t *testing.T) {
 func TestParseNamesTheKeyAtFault(t *testing.T) {
 	for _, tt := range []struct{ name, yaml, want string }{
 		{"an unknown key, with its line", "name: host1\nnmae: host1\n", `[2:1] unknown field "nmae"`},
+		{"a key of a feature that is not there", "tunnel_port: 4800\nwireguard_port: 51871\n", `[2:1] unknown field "wireguard_port"`},
 		{"a key given twice", "name: a\nname: b\n", "[2:1]"},
 		{"not YAML", "name: [\n", "[1:"},
 		{"a bad address", "advertise: 192.0.2.256\n", `advertise: "192.0.2.256" is no IP address`},
@@ -52,7 +53,7 @@ func TestParseNamesTheKeyAtFault(t *testing.T) {
 		{"random bytes", "\x00\xff\x01garbage", "configuration:"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := Parse(strings.NewReader(tt.yaml))
+			_, err := parse(strings.NewReader(tt.yaml))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want it to contain %q", err, tt.want)
 			}
@@ -65,7 +66,7 @@ func TestEveryKeyIsAFlag(t *testing.T) {
 		"dns-intercept": "off", "dns-address": "on",
 		"name": "h1", "advertise": "192.0.2.1", "run-dir": "/tmp/r", "data-dir": "/tmp/d", "fabric": "f1", "cni-conf-dir": "/etc/c", "log-level": "debug",
 		"log-format": "json", "consul": "http://192.0.2.10:8500", "consul-prefix": "p", "consul-token-file": "/t", "consul-ca-file": "/c",
-		"domain": "example.com", "pool": "10.0.0.0/8", "gossip-port": "1", "tunnel-port": "2", "wireguard-port": "3",
+		"domain": "example.com", "pool": "10.0.0.0/8", "gossip-port": "1", "tunnel-port": "2",
 		"profile": "wan", "avoid": "10.1.0.0/16,10.2.0.0/16", "dns-ttl": "1s", "dns-upstreams": "192.0.2.53", "dns-resolv-conf": "/r",
 		"dns-forward-single-label": "false", "dns-dead-grace": "2s", "docker-socket": "/d.sock", "docker-daemon-json": "/d.json", "docker-plugin-socket": "/p.sock",
 	}
@@ -76,7 +77,7 @@ func TestEveryKeyIsAFlag(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "agentd.yaml")
 	yaml := `{dns_intercept: off, dns_address: on, name: h1, advertise: 192.0.2.1, run_dir: /tmp/r, data_dir: /tmp/d, fabric: f1, cni_conf_dir: /etc/c, log_level: debug, log_format: json,
  consul: {url: "http://192.0.2.10:8500", prefix: p, token_file: /t, ca_file: /c}, domain: example.com, pool: 10.0.0.0/8,
- gossip_port: 1, tunnel_port: 2, wireguard_port: 3, profile: wan, avoid: [10.1.0.0/16, 10.2.0.0/16],
+ gossip_port: 1, tunnel_port: 2, profile: wan, avoid: [10.1.0.0/16, 10.2.0.0/16],
  dns: {ttl: 1s, upstreams: [192.0.2.53], resolv_conf: /r, forward_single_label: false, dead_grace: 2s},
  docker_socket: /d.sock, docker_daemon_json: /d.json, docker_plugin_socket: /p.sock}`
 	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
@@ -103,7 +104,7 @@ func TestReloadNamesTheKeysThatNeedARestart(t *testing.T) {
 	}
 	other := map[string]string{
 		"name": "other", "advertise": "192.0.2.9", "consul": "http://192.0.2.10:8500", "domain": "example.com", "pool": "10.0.0.0/8",
-		"gossip-port": "1", "tunnel-port": "1", "wireguard-port": "1", "profile": "wan", "avoid": "10.1.0.0/16",
+		"gossip-port": "1", "tunnel-port": "1", "profile": "wan", "avoid": "10.1.0.0/16",
 		"dns-intercept": "off", "dns-address": "on",
 		"log-format": "json", "dns-ttl": "1s", "dns-upstreams": "192.0.2.53", "dns-forward-single-label": "false", "dns-dead-grace": "2s",
 	}
@@ -124,7 +125,7 @@ func TestReloadNamesTheKeysThatNeedARestart(t *testing.T) {
 		if want == "consul" {
 			want = "consul.url"
 		}
-		if err := running.Reload(next); !errors.Is(err, ErrReload) || !strings.HasPrefix(strings.ReplaceAll(err.Error(), ",", ":"), "reload: "+want+":") {
+		if err := running.Reload(next); !errors.Is(err, errReload) || !strings.HasPrefix(strings.ReplaceAll(err.Error(), ",", ":"), "reload: "+want+":") {
 			t.Errorf("a changed %s: got %v, want it to name %s", k.Flag, err, want)
 		}
 	}

@@ -43,7 +43,6 @@ func Keys() []Key {
 		text("pool", "CIDR", "automatic subnets are taken from here (default 10.64.0.0/10)", func(in *raw) *string { return &in.Pool }),
 		port("gossip-port", "of gossip, tcp and udp (default 4798)", func(in *raw) *uint16 { return &in.GossipPort }),
 		port("tunnel-port", "of the tunnel, udp (default 4799)", func(in *raw) *uint16 { return &in.TunnelPort }),
-		port("wireguard-port", "of WireGuard, udp (default 51871)", func(in *raw) *uint16 { return &in.WireGuardPort }),
 		text("profile", "PROFILE", "lan or wan (default lan)", func(in *raw) *string { return &in.Profile }),
 		list("avoid", "CIDR,...", "subnets that no automatic subnet may overlap", func(in *raw) *[]string { return &in.Avoid }),
 		text("dns-ttl", "DURATION", "resolvers keep our names this long (default 5s)", func(in *raw) *string { return &in.DNS.TTL }),
@@ -77,7 +76,10 @@ func port(flag, usage string, field func(*raw) *uint16) Key {
 }
 
 // Load reads the configuration file, if path is not empty, and lets the flags
-// that were given win over it: flag names to values.
+// that were given win over it: flag names to values. The file is YAML and read
+// strictly: an unknown key, a value of the wrong form and a key given twice are
+// errors that name the line and the key. Keys that are absent have the defaults of
+// DefaultYAML.
 func Load(path string, flags map[string]string) (Config, error) {
 	var in raw
 	if path != "" {
@@ -107,8 +109,8 @@ func Load(path string, flags map[string]string) (Config, error) {
 	return cfg, nil
 }
 
-// ErrReload is wrapped when a reload finds a changed key that needs a restart.
-var ErrReload = errors.New("a change of it needs a restart")
+// errReload is wrapped when a reload finds a changed key that needs a restart.
+var errReload = errors.New("a change of it needs a restart")
 
 // Reload says whether a running agent may take next over c: only the log level
 // differs. The error names the other keys that do, as the file has them.
@@ -121,7 +123,7 @@ func (c Config) Reload(next Config) error {
 		}
 	}
 	if len(keys) > 0 {
-		return fmt.Errorf("reload: %s: %w", strings.Join(keys, ", "), ErrReload)
+		return fmt.Errorf("reload: %s: %w", strings.Join(keys, ", "), errReload)
 	}
 	return nil
 }
@@ -141,7 +143,7 @@ func (c Config) values() []keyValue {
 		{"docker_socket", c.Docker.Socket}, {"docker_daemon_json", c.Docker.DaemonJSON}, {"docker_plugin_socket", c.Docker.Plugin}, {"cni_conf_dir", c.CNIConf},
 		{"dns_intercept", c.DNS.Intercept}, {"dns_address", c.DNS.Address},
 		{"domain", c.Domain}, {"pool", c.Pool},
-		{"gossip_port", c.Ports.Gossip}, {"tunnel_port", c.Ports.Tunnel}, {"wireguard_port", c.Ports.WireGuard},
+		{"gossip_port", c.Ports.Gossip}, {"tunnel_port", c.Ports.Tunnel},
 		{"profile", c.Profile}, {"avoid", c.Avoid},
 		{"dns.ttl", c.DNS.TTL}, {"dns.upstreams", c.DNS.Upstreams}, {"dns.resolv_conf", c.DNS.ResolvConf},
 		{"dns.forward_single_label", c.DNS.ForwardSingle}, {"dns.dead_grace", c.Grace},

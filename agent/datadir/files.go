@@ -28,7 +28,7 @@ type Cluster struct {
 	Profile       string           `json:"profile"`
 	GossipPort    uint16           `json:"gossip_port"`
 	TunnelPort    uint16           `json:"tunnel_port"`
-	WireGuardPort uint16           `json:"wireguard_port,omitempty"` // 0: written before the cluster shared it
+	WireGuardPort uint16           `json:"wireguard_port,omitempty"` // as pool.Meta.WGPort
 	Consul        string           `json:"consul,omitempty"`         // URL; empty: the embedded store
 	Prefix        string           `json:"prefix"`
 	CA            []byte           `json:"ca,omitempty"`

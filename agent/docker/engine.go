@@ -103,7 +103,7 @@ func (e *engine) follow(ctx context.Context, at place) error {
 // open checks that the engine answers, in a version that we can speak.
 func open(ctx context.Context, at place) (*client.Client, client.ServerVersionResult, error) {
 	var none client.ServerVersionResult
-	c, err := client.New(client.WithHost("unix://"+at.socket),
+	c, err := client.New(client.WithHost("unix://"+at.socket), client.WithUserAgent(api.UserAgent()),
 		client.WithDialContext(func(ctx context.Context, _, _ string) (net.Conn, error) { return at.dial(ctx) }))
 	if err != nil {
 		return nil, none, err

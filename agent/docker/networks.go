@@ -12,6 +12,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
+
+	"github.com/weft-net/weft/discovery/pace"
 )
 
 // driverName is ours, of the network driver and of the IPAM driver.
@@ -337,10 +339,7 @@ func (e *engine) clear(ctx context.Context) error {
 		if len(list) == 0 || ctx.Err() != nil {
 			break
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(syncSoon):
-		}
+		pace.Sleep(ctx, syncSoon)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/discovery/pace"
 )
 
 // Config is where an engine is looked for, and where it finds us.
@@ -79,10 +80,8 @@ func (s *Service) look(ctx context.Context, group *errgroup.Group) {
 				s.log.Info("docker engine lost", "socket", s.cfg.Socket, "err", err)
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if !pace.Sleep(ctx, lookEvery) {
 			return
-		case <-time.After(lookEvery):
 		}
 	}
 }

@@ -54,6 +54,26 @@ func TestEnginesOfOtherTimesAreRefusedInWords(t *testing.T) {
 	}
 }
 
+func TestEngineIsToldTheRelease(t *testing.T) {
+	said := make(chan string, 4)
+	socket := filepath.Join(t.TempDir(), "docker.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		said <- r.UserAgent()
+	})}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close() })
+	if c, _, err := open(t.Context(), placeOf(socket)); err == nil {
+		_ = c.Close()
+	}
+	if got := <-said; got != api.UserAgent() {
+		t.Errorf("User-Agent %q, want %q", got, api.UserAgent())
+	}
+}
+
 func TestFindSeesOnlyEnginesThatListen(t *testing.T) {
 	if found, err := find(placeOf(filepath.Join(t.TempDir(), "none"))); found || err != nil {
 		t.Errorf("no socket: %v, %v", found, err)

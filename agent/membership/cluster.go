@@ -45,9 +45,8 @@ func NewCluster(r api.InitRequest, cfg config.Config) (datadir.Cluster, error) {
 	c.ID = hex.EncodeToString(id[:])
 	cfg.Profile = cmp.Or(r.Profile, cfg.Profile)
 	cfg.Ports = config.Ports{
-		Gossip:    cmp.Or(r.GossipPort, cfg.Ports.Gossip),
-		Tunnel:    cmp.Or(r.TunnelPort, cfg.Ports.Tunnel),
-		WireGuard: cmp.Or(r.WireGuardPort, cfg.Ports.WireGuard),
+		Gossip: cmp.Or(r.GossipPort, cfg.Ports.Gossip),
+		Tunnel: cmp.Or(r.TunnelPort, cfg.Ports.Tunnel),
 	}
 	if r.Domain != "" {
 		cfg.Domain = strings.ToLower(strings.Trim(r.Domain, "."))
@@ -63,7 +62,7 @@ func NewCluster(r api.InitRequest, cfg config.Config) (datadir.Cluster, error) {
 		return c, api.Errorf(api.KindMisuse, "init: %v", err)
 	}
 	c.Domain, c.Pool, c.Profile = cfg.Domain, cfg.Pool, cfg.Profile
-	c.GossipPort, c.TunnelPort, c.WireGuardPort = cfg.Ports.Gossip, cfg.Ports.Tunnel, cfg.Ports.WireGuard
+	c.GossipPort, c.TunnelPort = cfg.Ports.Gossip, cfg.Ports.Tunnel
 	if c.Consul == "" {
 		return c, nil
 	}
@@ -94,7 +93,7 @@ func TokenCluster(t datadir.Token, r api.JoinRequest, peers []netip.AddrPort, cf
 	return datadir.Cluster{
 		Schema: datadir.Schema, ID: t.Cluster, Keys: [][]byte{t.Key}, GossipPort: t.GossipPort, Peers: peers,
 		Consul: cmp.Or(r.Consul, t.Consul), Prefix: cmp.Or(t.Prefix, cfg.Store.Prefix), CA: t.CA, Store: t.Store,
-		Domain: cfg.Domain, Pool: cfg.Pool, Profile: t.Profile, TunnelPort: cfg.Ports.Tunnel, WireGuardPort: cfg.Ports.WireGuard,
+		Domain: cfg.Domain, Pool: cfg.Pool, Profile: t.Profile, TunnelPort: cfg.Ports.Tunnel,
 	}
 }
 
@@ -148,21 +147,19 @@ func CheckMachine(c datadir.Cluster, cfg config.Config) error {
 // Overrule is a configuration with what all hosts share in the place of this host's;
 // differ is called for each key where the two are not equal.
 func Overrule(cfg config.Config, c datadir.Cluster, differ func(key string, cluster, host any)) config.Config {
-	wireguard := cmp.Or(c.WireGuardPort, cfg.Ports.WireGuard)
 	for _, of := range []struct {
 		key           string
 		cluster, host any
 	}{
 		{"domain", c.Domain, cfg.Domain}, {"pool", c.Pool, cfg.Pool}, {"profile", c.Profile, cfg.Profile},
 		{"gossip_port", c.GossipPort, cfg.Ports.Gossip}, {"tunnel_port", c.TunnelPort, cfg.Ports.Tunnel},
-		{"wireguard_port", wireguard, cfg.Ports.WireGuard},
 	} {
 		if of.cluster != of.host {
 			differ(of.key, of.cluster, of.host)
 		}
 	}
 	cfg.Domain, cfg.Pool, cfg.Profile = c.Domain, c.Pool, c.Profile
-	cfg.Ports = config.Ports{Gossip: c.GossipPort, Tunnel: c.TunnelPort, WireGuard: wireguard}
+	cfg.Ports = config.Ports{Gossip: c.GossipPort, Tunnel: c.TunnelPort}
 	cfg.Store.Consul, cfg.Store.Prefix = c.Consul, c.Prefix
 	return cfg
 }

@@ -71,7 +71,7 @@ func (p Plugin) serve(ctx context.Context, args []string) (any, error) {
 	}
 	switch verb {
 	case "info":
-		return map[string]string{"version": api.Release, "api_version": "1.0.0"}, nil
+		return map[string]string{"version": api.Release(), "api_version": "1.0.0"}, nil
 	case "create":
 		var n network
 		if err := p.read(&n); err != nil {

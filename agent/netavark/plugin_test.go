@@ -146,7 +146,7 @@ func TestTeardownSaysNothing(t *testing.T) {
 func TestInfoHasTheVersionOfTheAPI(t *testing.T) {
 	for _, args := range [][]string{{"info"}, nil} {
 		out, ok := run(t, &fake{}, "", args...)
-		if got := decoded(t, out).(map[string]any); !ok || got["api_version"] != "1.0.0" || got["version"] != api.Release {
+		if got := decoded(t, out).(map[string]any); !ok || got["api_version"] != "1.0.0" || got["version"] != api.Release() {
 			t.Errorf("%v: %v", args, got)
 		}
 	}

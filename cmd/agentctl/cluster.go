@@ -48,7 +48,6 @@ on all hosts; what is not given is as agentd of this host was told.`,
 	cmd.Flags().StringVar(&r.Domain, "domain", "", "the `NAME` below which endpoints are found (default weft.internal)")
 	cmd.Flags().Uint16Var(&r.GossipPort, "gossip-port", 0, "members talk on this `PORT`, tcp and udp (default 4798)")
 	cmd.Flags().Uint16Var(&r.TunnelPort, "tunnel-port", 0, "packets of endpoints go to this `PORT`, udp (default 4799)")
-	cmd.Flags().Uint16Var(&r.WireGuardPort, "wireguard-port", 0, "encrypted ones go to this `PORT`, udp (default 51871)")
 	cmd.Flags().StringVar(&r.Profile, "profile", "", "how soon a silent host is dead, a `PROFILE`: lan or wan (default lan)")
 	cmd.Flags().BoolVar(&r.Adopt, "adopt", false, "take over a store whose hosts are all gone, networks and all")
 	out.addFlags(cmd, "table")

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -114,11 +113,20 @@ func newEndpoint(a *app) *cobra.Command {
 func newEndpointList(a *app) *cobra.Command {
 	var filter api.EndpointFilter
 	var out output
-	var filters []string
-	cmd := &cobra.Command{
-		Use:     "ls [--network NAME] [--host NAME] [--all] [--filter KEY=VALUE]...",
-		Aliases: []string{"list"},
-		Short:   "Show the endpoints of all hosts",
+	cmd := listing[api.Endpoint]{
+		known: endpointMatchers, usage: "only those with `KEY=VALUE`",
+		ask: func(ctx context.Context, agent api.Service) ([]api.Endpoint, error) {
+			return agent.Endpoints(ctx, filter)
+		},
+		order: func(x, y api.Endpoint) int {
+			return cmp.Or(cmp.Compare(x.Network, y.Network), cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID))
+		},
+		show: func(list []api.Endpoint) error {
+			return out.print(a.out, list, func(w io.Writer) { showEndpoints(w, list) })
+		},
+	}.of(a, &cobra.Command{
+		Use:   "ls [--network NAME] [--host NAME] [--all] [--filter KEY=VALUE]...",
+		Short: "Show the endpoints of all hosts",
 		Long: `Show the endpoints of all hosts.
 
 Those of dead hosts are suspended and shown with --all. Filters are name=REGEXP,
@@ -129,36 +137,12 @@ different keys.
 Only an endpoint's own host knows its labels and its published ports, which are
 ? elsewhere.`,
 		Example: "  agentctl endpoint ls --network backend",
-		Args:    wants(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := out.check(cmd); err != nil {
-				return err
-			}
-			keep, err := filterOf(cmd, filters, endpointMatchers)
-			if err != nil {
-				return err
-			}
-			return a.call(cmd, shortCall, func(ctx context.Context, agent api.Service) error {
-				list, err := agent.Endpoints(ctx, filter)
-				if err != nil {
-					return err
-				}
-				list = slices.DeleteFunc(list, func(e api.Endpoint) bool { return !keep(e) })
-				slices.SortFunc(list, func(x, y api.Endpoint) int {
-					return cmp.Or(cmp.Compare(x.Network, y.Network), cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID))
-				})
-				return out.print(a.out, list, func(w io.Writer) { showEndpoints(w, list) })
-			})
-		},
-	}
+	}, &out)
 	cmd.Flags().StringVar(&filter.Network, "network", "", "only those of the network `NAME`")
 	cmd.Flags().StringVar(&filter.Host, "host", "", "only those of the host `NAME`")
 	cmd.Flags().BoolVar(&filter.All, "all", false, "those of dead hosts too")
-	cmd.Flags().StringArrayVarP(&filters, "filter", "f", nil, "only those with `KEY=VALUE`")
-	cmd.RegisterFlagCompletionFunc("filter", filterKeys(endpointMatchers))
 	cmd.RegisterFlagCompletionFunc("network", a.complete(networkNames))
 	cmd.RegisterFlagCompletionFunc("host", a.complete(memberNames))
-	out.addFlags(cmd, "table")
 	return cmd
 }
 

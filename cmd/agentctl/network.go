@@ -26,11 +26,21 @@ func newNetwork(a *app) *cobra.Command {
 func newNetworkList(a *app) *cobra.Command {
 	var out output
 	var quiet, whole bool
-	var filters []string
-	cmd := &cobra.Command{
-		Use:     "ls [-q] [--filter KEY=VALUE]...",
-		Aliases: []string{"list"},
-		Short:   "Show the networks of the cluster",
+	cmd := listing[api.Network]{
+		known: networkMatchers, usage: "show only networks with `KEY=VALUE`",
+		ask: func(ctx context.Context, agent api.Service) ([]api.Network, error) { return agent.Networks(ctx) },
+		order: func(x, y api.Network) int {
+			return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID))
+		},
+		show: func(list []api.Network) error {
+			if quiet {
+				return showIDs(a.out, list, whole)
+			}
+			return out.print(a.out, list, func(w io.Writer) { showNetworks(w, list, whole) })
+		},
+	}.of(a, &cobra.Command{
+		Use:   "ls [-q] [--filter KEY=VALUE]...",
+		Short: "Show the networks of the cluster",
 		Long: `Show the networks of the cluster.
 
 Filters are name=REGEXP, id=REGEXP, label=KEY, label=KEY=VALUE, driver=NAME,
@@ -38,34 +48,9 @@ scope=NAME, type=custom, internal=true and dangling=true, which is without
 endpoints. Of one key any value will do, of label all are wanted, as of
 different keys.`,
 		Example: "  agentctl network ls --filter label=team=shop",
-		Args:    wants(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := out.check(cmd); err != nil {
-				return err
-			}
-			keep, err := filterOf(cmd, filters, networkMatchers)
-			if err != nil {
-				return err
-			}
-			return a.call(cmd, shortCall, func(ctx context.Context, agent api.Service) error {
-				list, err := agent.Networks(ctx)
-				if err != nil {
-					return err
-				}
-				list = slices.DeleteFunc(list, func(n api.Network) bool { return !keep(n) })
-				slices.SortFunc(list, func(x, y api.Network) int { return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID)) })
-				if quiet {
-					return showIDs(a.out, list, whole)
-				}
-				return out.print(a.out, list, func(w io.Writer) { showNetworks(w, list, whole) })
-			})
-		},
-	}
+	}, &out)
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "show ids alone")
 	cmd.Flags().BoolVar(&whole, "no-trunc", false, "show whole ids")
-	cmd.Flags().StringArrayVarP(&filters, "filter", "f", nil, "show only networks with `KEY=VALUE`")
-	cmd.RegisterFlagCompletionFunc("filter", filterKeys(networkMatchers))
-	out.addFlags(cmd, "table")
 	return cmd
 }
 

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"io"
-	"runtime"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +29,7 @@ and exits 3.`,
 				return err
 			}
 			return a.call(cmd, shortCall, func(ctx context.Context, agent api.Service) error {
-				v := versions{Agentctl: ownVersion()}
+				v := versions{Agentctl: api.OwnVersion()}
 				agentd, away := agent.Version(ctx)
 				if away == nil {
 					v.Agentd = &agentd
@@ -53,19 +51,4 @@ func showVersions(w io.Writer, v versions) {
 	if v.Agentd != nil {
 		line(w, "agentd", v.Agentd.Version, short(v.Agentd.Commit), v.Agentd.Go)
 	}
-}
-
-// ownVersion is this release, and the commit if the build recorded it.
-func ownVersion() api.Version {
-	v := api.Version{Version: api.Release, Go: runtime.Version()}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			v.Commit = s.Value
-		}
-	}
-	return v
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/weft-net/weft/agent"
+	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/cmd/manpage"
 )
@@ -80,6 +81,7 @@ func command(stderr io.Writer) *cobra.Command {
 			"It runs until it gets SIGTERM; what it programmed stays in the kernel.\n" +
 			"SIGHUP applies a changed log level.",
 		Example:           "  agentd --config /etc/weft/agentd.yaml\n  agentd --name host1 --advertise 192.0.2.1",
+		Version:           api.Release(),
 		Args:              noArgs,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
@@ -89,6 +91,7 @@ func command(stderr io.Writer) *cobra.Command {
 	for _, k := range config.Keys() {
 		flags[k.Flag] = keyFlag(root.PersistentFlags(), k)
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misuse{err} })
 	load := func() (config.Config, error) {
 		given := map[string]string{}
@@ -253,7 +256,7 @@ func configCommand() *cobra.Command {
 func versionCommand() *cobra.Command {
 	return &cobra.Command{Use: "version", Short: "Print the version", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), agent.Version)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), api.Release())
 			return err
 		}}
 }
@@ -261,11 +264,11 @@ func versionCommand() *cobra.Command {
 // manCommand writes agentd(8), with its commands, and agentd.yaml(5) beside it.
 func manCommand() *cobra.Command {
 	see := []string{"agentctl(1)", "agentd.yaml(5)", "weft-netns@.service(8)"}
-	cmd := manpage.Book{Program: "agentd", Section: 8, Version: agent.Version, SeeAlso: see}.Command()
+	cmd := manpage.Book{Program: "agentd", Section: 8, Version: api.Release(), SeeAlso: see}.Command()
 	pages := cmd.RunE
 	cmd.Args = one("DIR")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		yaml := manpage.File("agentd.yaml", 5, agent.Version, "configuration of the weft agent",
+		yaml := manpage.File("agentd.yaml", 5, api.Release(), "configuration of the weft agent",
 			"agentd(8) reads /etc/weft/agentd.yaml when systemd starts it. Below is every key with its default;\n"+
 				"`agentd config check FILE` says what is wrong with a file.", config.DefaultYAML)
 		return errors.Join(pages(cmd, args), os.WriteFile(filepath.Join(args[0], "agentd.yaml.5"), []byte(yaml), 0o644))

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/weft-net/weft/agent"
+	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
 )
 
@@ -29,7 +29,8 @@ func TestCommandLine(t *testing.T) {
 		stderr []string
 	}{
 		{"print-default prints the reference", []string{"config", "print-default"}, 0, config.DefaultYAML, nil},
-		{"version", []string{"version"}, 0, agent.Version + "\n", nil},
+		{"version", []string{"version"}, 0, api.Release() + "\n", nil},
+		{"the version as a flag", []string{"--version"}, 0, api.Release() + "\n", nil},
 		{"the reference is valid", []string{"config", "check", file("default", config.DefaultYAML)}, 0, filepath.Join(dir, "default") + " is valid\n", nil},
 		{"an unknown key, with line and place", []string{"config", "check", file("bad", "name: h1\ncolour: red\n")}, 2, "",
 			[]string{"agentd: configuration " + filepath.Join(dir, "bad"), "[2:1]", "colour", "hint: "}},

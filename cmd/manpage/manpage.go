@@ -1,5 +1,11 @@
 // Package manpage writes the manual of a command tree, one roff page for each
 // command, from what its help says. It does not read pages or show them.
+//
+// cobra/doc does the same for fewer lines, and was tried: its page shows the
+// default's zero in the place of what a flag takes (--alias=[], --pid=0,
+// --help[=false]), breaks paths at the end of a line (re-solv.conf), names the
+// commands below without what they do, heads each page with the program alone, and
+// ends in the day of the build, so that two builds of one tree differ.
 package manpage
 
 import (

@@ -340,6 +340,30 @@ func TestJoinNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
+// Members agree on formats, not on releases: a build from a repository without a
+// tag, or from none, is no reason to be refused, and each says what it is.
+func TestMembersOfAnyReleaseJoin(t *testing.T) {
+	t.Parallel()
+	releases := []string{"v0.1.0", "0.2.0", "v0.1.0-12-gabc1234-dirty", "819cf3b", "v0.0.0-20261130210940-819cf3b0d03c+dirty", "devel", ""}
+	var nodes []*node
+	for i, r := range releases {
+		nodes = append(nodes, newNode(t, i, with(func(c *Config) { c.Version = r })))
+		if i > 0 {
+			nodes[i].join(nodes[0])
+		}
+	}
+	eventually(t, 10*time.Second, "every member knows the release of each", func() error {
+		for _, n := range nodes {
+			for i, want := range releases {
+				if m, ok := n.member(testID(i)); !ok || m.Status != discovery.StatusAlive || m.Version != want {
+					return fmt.Errorf("at %s: member %d is %+v, want release %q", n.cfg.Name, i, m, want)
+				}
+			}
+		}
+		return nil
+	})
+}
+
 func TestPortInUseIsSaid(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, 0)

@@ -20,6 +20,26 @@ import (
 	"github.com/weft-net/weft/discovery/pool"
 )
 
+func TestStoreIsToldTheRelease(t *testing.T) {
+	said := make(chan string, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case said <- r.UserAgent():
+		default: // a call that is tried again
+		}
+	}))
+	t.Cleanup(s.Close)
+	p, err := pool.New(pool.Config{Address: s.URL, UserAgent: "weft/v0.1.0", Log: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	_, _ = p.Meta(t.Context())
+	if got := <-said; got != "weft/v0.1.0" {
+		t.Errorf("User-Agent %q", got)
+	}
+}
+
 // calls are all methods that ask the store.
 func calls(p *pool.Pool, c *cluster, n discovery.Network) map[string]func(context.Context) error {
 	a := netip.MustParseAddr("10.80.0.77")

@@ -19,7 +19,7 @@ type Meta struct {
 	Domain     string       `json:"domain"`
 	Pool       netip.Prefix `json:"pool"` // automatic subnets come from here
 	TunnelPort uint16       `json:"tunnel_port"`
-	WGPort     uint16       `json:"wg_port"`
+	WGPort     uint16       `json:"wg_port"` // reserved for WireGuard between the members, which no release does yet; kept as read
 	GossipPort uint16       `json:"gossip_port"`
 	Encrypt    bool         `json:"encrypt"`
 	Profile    string       `json:"profile"`  // "lan" or "wan"

@@ -37,6 +37,7 @@ type Config struct {
 	TokenFile  string       // read before each call, so that it can be replaced; wins over Token
 	CAFile     string       // for https; empty: the system's
 	Cluster    string       // the cluster's id; empty: that of the first meta read or written
+	UserAgent  string       // named to the store; empty: Go's own
 	Log        *slog.Logger // nil: slog.Default
 }
 
@@ -84,6 +85,9 @@ func New(cfg Config) (*Pool, error) {
 	client, err := api.NewClient(conf)
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", conf.Address, err)
+	}
+	if cfg.UserAgent != "" {
+		client.AddHeader("User-Agent", cfg.UserAgent)
 	}
 	p := &Pool{client: client, transport: hc, where: at, prefix: cfg.Prefix, tokenFile: tokenFile, cluster: cfg.Cluster, log: cfg.Log}
 	if p.prefix == "" {

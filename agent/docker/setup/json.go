@@ -7,42 +7,16 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
+
+	"github.com/tailscale/hujson"
 )
 
-// member is one key of the outermost object, with its place in the file.
-type member struct {
-	key        string
-	start      int // of the key's quote
-	value, end int // of the value
-}
-
-// object is a daemon.json: its bytes, which stay as they are where nothing is
-// changed, and where its keys are.
+// object is a daemon.json as a syntax tree, which keeps the bytes of all that is
+// not changed.
 type object struct {
-	text    []byte
-	members []member
-	open    int // behind the opening brace
-}
-
-// parse reads a daemon.json; an empty file is an empty object. The error names
-// the line.
-func parse(text []byte) (object, error) {
-	o := object{text: text}
-	if len(bytes.TrimSpace(text)) == 0 {
-		o.text = []byte("{\n}\n")
-		o.open = 1
-		return o, nil
-	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	err := o.read(d)
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
-		return object{}, fmt.Errorf("line %d: %w", lineOf(text, d, err), err)
-	}
-	return o, nil
+	*hujson.Object
+	root hujson.Value
+	text []byte // as it was read, for the line of an error
 }
 
 var (
@@ -51,106 +25,113 @@ var (
 	errTrailing = errors.New("something follows the JSON object")
 )
 
-func (o *object) read(d *json.Decoder) error {
-	if t, err := d.Token(); err != nil {
-		return err
-	} else if t != json.Delim('{') {
-		return errNoObject
+// parse reads a daemon.json; an empty file is an empty object. The error names
+// the line.
+func parse(text []byte) (object, error) {
+	if len(bytes.TrimSpace(text)) == 0 {
+		text = []byte("{\n}\n")
 	}
-	o.open = int(d.InputOffset())
-	for d.More() {
-		key, err := d.Token()
-		if err != nil {
-			return err
-		}
-		name := key.(string) // the decoder takes nothing else here
-		if o.find(name) != nil {
-			return fmt.Errorf("%w: %q", errTwice, name)
-		}
-		behind := int(d.InputOffset())
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			return err
-		}
-		end := int(d.InputOffset())
-		o.members = append(o.members, member{name, o.quote(behind), end - len(value), end})
+	if err := checkStandard(text); err != nil {
+		return object{}, err
 	}
-	if _, err := d.Token(); err != nil {
-		return err
+	root, err := hujson.Parse(text)
+	if err != nil {
+		return object{}, err
+	}
+	all, ok := root.Value.(*hujson.Object)
+	if !ok {
+		return object{}, atLine(text, 0, errNoObject)
+	}
+	o := object{all, root, text}
+	for i, m := range all.Members {
+		if o.index(keyOf(m)) < i {
+			return object{}, atLine(text, m.Name.StartOffset, fmt.Errorf("%w: %q", errTwice, keyOf(m)))
+		}
+	}
+	return o, nil
+}
+
+// checkStandard refuses the comments and trailing commas that hujson takes: the
+// engine would not start with them.
+func checkStandard(text []byte) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	var value json.RawMessage
+	err := d.Decode(&value)
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return atLine(text, int(syntax.Offset), err)
+	}
+	if err != nil {
+		return atLine(text, len(bytes.TrimSpace(text)), err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errTrailing
+		return atLine(text, int(d.InputOffset()), errTrailing)
 	}
 	return nil
 }
 
-// quote is where the key that ends before an offset begins: behind the last
-// member, or the brace, at the first quote.
-func (o *object) quote(end int) int {
-	from := o.open
-	if n := len(o.members); n > 0 {
-		from = o.members[n-1].end
-	}
-	return from + bytes.IndexByte(o.text[from:end], '"')
+// atLine is err with the line of an offset.
+func atLine(text []byte, offset int, err error) error {
+	return fmt.Errorf("line %d: %w", 1+bytes.Count(text[:min(offset, len(text))], []byte("\n")), err)
 }
 
-func (o *object) find(key string) *member {
-	i := slices.IndexFunc(o.members, func(m member) bool { return m.key == key })
-	if i < 0 {
-		return nil
-	}
-	return &o.members[i]
+func keyOf(m hujson.ObjectMember) string { return m.Name.Value.(hujson.Literal).String() }
+
+// index is the place of the first member with a key; -1: there is none.
+func (o object) index(key string) int {
+	return slices.IndexFunc(o.Members, func(m hujson.ObjectMember) bool { return keyOf(m) == key })
 }
 
-// lineOf is the line of an error, or that at which the reader stopped.
-func lineOf(text []byte, d *json.Decoder, err error) int {
-	at := d.InputOffset()
-	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		at = syntax.Offset
+// find is the value of a key; nil: there is none.
+func (o object) find(key string) *hujson.Value {
+	if i := o.index(key); i >= 0 {
+		return &o.Members[i].Value
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		at = int64(len(bytes.TrimSpace(text)))
-	}
-	return 1 + bytes.Count(text[:min(int(at), len(text))], []byte("\n"))
+	return nil
 }
 
-// with is the text with a key set to a value, all else as it was.
-func (o *object) with(key string, value []byte) []byte {
-	if m := o.find(key); m != nil {
-		return slices.Concat(o.text[:m.value], value, o.text[m.end:])
+// set gives a key a value. A new one stands before all others, on a line of its
+// own, as far in as they are.
+func (o object) set(key string, value hujson.ValueTrimmed) {
+	if v := o.find(key); v != nil {
+		v.Value = value
+		return
 	}
-	line := fmt.Sprintf("%s%q: %s", o.indent(), key, value)
-	if len(o.members) > 0 {
-		line += ","
+	m := hujson.ObjectMember{
+		Name:  hujson.Value{BeforeExtra: hujson.Extra("\n" + o.indent()), Value: hujson.String(key)},
+		Value: hujson.Value{BeforeExtra: hujson.Extra(" "), Value: value},
 	}
-	rest := o.text[o.open:]
-	if len(o.members) == 0 && !bytes.HasPrefix(rest, []byte("\n")) {
-		line += "\n"
+	if len(o.Members) == 0 && !bytes.HasPrefix(o.AfterExtra, []byte("\n")) {
+		o.AfterExtra = slices.Concat(hujson.Extra("\n"), o.AfterExtra)
 	}
-	return slices.Concat(o.text[:o.open], []byte("\n"+strings.TrimPrefix(line, "\n")), rest)
+	o.Members = slices.Insert(o.Members, 0, m)
 }
 
-// indent is what stands before the first key.
-func (o *object) indent() string {
-	if len(o.members) > 0 {
-		between := string(o.text[o.open:o.members[0].start])
-		if i := strings.LastIndexByte(between, '\n'); i >= 0 {
-			return between[i+1:]
+// indent is what stands before the first key on its line.
+func (o object) indent() string {
+	if len(o.Members) > 0 {
+		before := o.Members[0].Name.BeforeExtra
+		if i := bytes.LastIndexByte(before, '\n'); i >= 0 {
+			return string(before[i+1:])
 		}
 	}
 	return "  "
 }
 
-// without is the text without a key and the comma that went with it.
-func (o *object) without(key string) []byte {
-	i := slices.IndexFunc(o.members, func(m member) bool { return m.key == key })
-	switch {
-	case i < 0:
-		return o.text
-	case i > 0: // with the comma before it
-		return slices.Concat(o.text[:o.members[i-1].end], o.text[o.members[i].end:])
-	case len(o.members) > 1: // with the comma behind it
-		return slices.Concat(o.text[:o.members[0].start], o.text[o.members[1].start:])
+// remove takes a key out, with the comma that went with it.
+func (o object) remove(key string) {
+	i := o.index(key)
+	if i < 0 {
+		return
 	}
-	return slices.Concat(o.text[:o.open], []byte("\n"), bytes.TrimLeft(o.text[o.members[0].end:], " \t\n"))
+	before := o.Members[i].Name.BeforeExtra
+	o.Members = slices.Delete(o.Members, i, i+1)
+	if n := len(o.Members); n > 0 {
+		o.Members[n-1].Value.AfterExtra = nil // else hujson writes a comma behind it
+		if i == 0 {
+			o.Members[0].Name.BeforeExtra = before
+		}
+	}
 }
+
+// packed is the text of a value, without what stands around it.
+func packed(v *hujson.Value) []byte { return hujson.Value{Value: v.Value}.Pack() }

@@ -1,10 +1,12 @@
 package setup
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
+
+	"github.com/tailscale/hujson"
 )
 
 // maxServers is how many servers a resolver asks, resolv.conf(5).
@@ -30,7 +32,8 @@ func Insert(text []byte, upstreams []string) ([]byte, error) {
 		servers = upstreams[:min(len(upstreams), maxServers-1)]
 	}
 	servers = slices.DeleteFunc(slices.Clone(servers), func(s string) bool { return s == Address })
-	return o.with("dns", list(append([]string{Address}, servers...))), nil
+	o.set("dns", list(append([]string{Address}, servers...)))
+	return o.root.Pack(), nil
 }
 
 // Remove returns a daemon.json with the servers that before has, which is the
@@ -45,30 +48,26 @@ func Remove(text, before []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the file before: %w", err)
 	}
-	out := now.without("dns")
-	if m := old.find("dns"); m != nil {
-		out = now.with("dns", old.text[m.value:m.end])
-	}
-	left, err := parse(out)
-	if err != nil {
-		return nil, err
+	if v := old.find("dns"); v != nil {
+		now.set("dns", v.Value)
+	} else {
+		now.remove("dns")
 	}
 	switch {
-	case before == nil && len(left.members) == 0:
+	case before == nil && len(now.Members) == 0:
 		return nil, nil
-	case before != nil && left.equal(old):
+	case before != nil && now.equal(old):
 		return before, nil
 	}
-	return out, nil
+	return now.root.Pack(), nil
 }
 
 // equal compares what the texts mean, key by key.
-func (o *object) equal(other object) bool {
-	same := func(m member) bool {
-		n := other.find(m.key)
-		return n != nil && string(o.text[m.value:m.end]) == string(other.text[n.value:n.end])
-	}
-	return len(o.members) == len(other.members) && !slices.ContainsFunc(o.members, func(m member) bool { return !same(m) })
+func (o object) equal(other object) bool {
+	return len(o.Members) == len(other.Members) && !slices.ContainsFunc(o.Members, func(m hujson.ObjectMember) bool {
+		v := other.find(keyOf(m))
+		return v == nil || !bytes.Equal(packed(&m.Value), packed(v))
+	})
 }
 
 // Servers are the DNS servers that a daemon.json names for all containers.
@@ -80,14 +79,13 @@ func Servers(text []byte) ([]string, error) {
 	return o.servers()
 }
 
-func (o *object) servers() (servers []string, err error) {
-	m := o.find("dns")
-	if m == nil {
+func (o object) servers() (servers []string, err error) {
+	v := o.find("dns")
+	if v == nil {
 		return nil, nil
 	}
-	if err := json.Unmarshal(o.text[m.value:m.end], &servers); err != nil {
-		line := 1 + strings.Count(string(o.text[:m.value]), "\n")
-		return nil, fmt.Errorf("line %d: \"dns\" is no list of addresses: %w", line, err)
+	if err := json.Unmarshal(packed(v), &servers); err != nil {
+		return nil, atLine(o.text, v.StartOffset, fmt.Errorf("\"dns\" is no list of addresses: %w", err))
 	}
 	return servers, nil
 }
@@ -100,10 +98,14 @@ func LiveRestore(text []byte) bool {
 	return json.Unmarshal(text, &conf) == nil && conf.LiveRestore
 }
 
-func list(servers []string) []byte {
-	quoted := make([]string, len(servers))
+func list(servers []string) *hujson.Array {
+	a := new(hujson.Array)
 	for i, s := range servers {
-		quoted[i] = fmt.Sprintf("%q", s)
+		v := hujson.Value{Value: hujson.String(s)}
+		if i > 0 {
+			v.BeforeExtra = hujson.Extra(" ")
+		}
+		a.Elements = append(a.Elements, v)
 	}
-	return []byte("[" + strings.Join(quoted, ", ") + "]")
+	return a
 }

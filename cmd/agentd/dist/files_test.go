@@ -23,6 +23,69 @@ func TestFilesOfThePackage(t *testing.T) {
 	t.Run("the configuration is the default", func(t *testing.T) { configurationIsDefault(t, root) })
 }
 
+// Each program of the package says what git says of the tree that it was built
+// from, and so does each that make builds.
+func TestProgramsSayWhatGitDescribes(t *testing.T) {
+	t.Parallel()
+	agenttest.Need(t, "dpkg-deb", "git")
+	described := strings.TrimSpace(mustRun(t, "git", "describe", "--tags", "--always", "--dirty"))
+	dir := t.TempDir()
+	deb := build(t, dir, "")
+	root, bin := filepath.Join(dir, "root"), filepath.Join(dir, "bin")
+	mustRun(t, "dpkg-deb", "-x", deb, root)
+	mustRun(t, "make", "--no-print-directory", "-C", "../../..", "build", "BIN="+bin)
+	for _, p := range []struct{ installed, built string }{
+		{"/usr/bin/agentd version", "/agentd version"},
+		{"/usr/bin/agentd --version", "/agentd --version"},
+		{"/usr/bin/agentctl version --socket " + dir + "/none", "/agentctl version --socket " + dir + "/none"},
+		{"/usr/lib/cni/weft", "/weft-cni"},
+		{"/usr/lib/netavark/weft info", "/weft-netavark info"},
+	} {
+		for _, line := range []string{root + p.installed, bin + p.built} {
+			r := agenttest.Run("", append([]string{"env", "-u", "CNI_COMMAND"}, strings.Fields(line)...)...)
+			if says := regexp.MustCompile(`(^|[\s"])` + regexp.QuoteMeta(described) + `($|[\s"])`); !says.MatchString(r.Stdout + r.Stderr) {
+				t.Errorf("%s, want %s", r, described)
+			}
+		}
+	}
+	want := strings.TrimSpace(mustRun(t, "deb/version", described))
+	if got := strings.TrimSpace(mustRun(t, "dpkg-deb", "-f", deb, "Version")); got != want {
+		t.Errorf("the package is of version %s, want %s", got, want)
+	}
+}
+
+// The versions of a row are in the order in which Debian has to see them: each
+// replaces the one before.
+func TestVersionOfThePackage(t *testing.T) {
+	t.Parallel()
+	agenttest.Need(t, "dpkg", "git")
+	day := strings.TrimSpace(mustRun(t, "git", "log", "-1", "--date=format:%Y%m%d", "--format=%cd"))
+	before := ""
+	for _, tt := range []struct{ described, want string }{
+		{"819cf3b", "0~" + day + ".819cf3b"},
+		{"abc1234-dirty", "0~" + day + ".abc1234.dirty"},
+		{"devel", "0~" + day + ".devel"},
+		{"v0.1.0-rc1", "0.1.0~rc1"},
+		{"v0.1.0-rc1-3-gabc1234", "0.1.0~rc1+3.gabc1234"},
+		{"v0.1.0", "0.1.0"},
+		{"v0.1.0-2-gabc1234", "0.1.0+2.gabc1234"},
+		{"v0.1.0-12-gabc1234", "0.1.0+12.gabc1234"},
+		{"v0.1.0-12-gabc1234-dirty", "0.1.0+12.gabc1234+dirty"},
+		{"1.0.0", "1.0.0"},
+		{"v1.0.1_odd/tag", "1.0.1.odd.tag"},
+	} {
+		got := strings.TrimSpace(mustRun(t, "deb/version", tt.described))
+		if got != tt.want {
+			t.Errorf("%s becomes %s, want %s", tt.described, got, tt.want)
+		}
+		mustRun(t, "dpkg", "--validate-version", got)
+		if before != "" {
+			mustRun(t, "dpkg", "--compare-versions", before, "lt", got)
+		}
+		before = got
+	}
+}
+
 func mustRun(t *testing.T, args ...string) string {
 	t.Helper()
 	r := agenttest.Run("", args...)
