@@ -1,21 +1,13 @@
 package agent
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/weft-net/weft/agent/api"
-	"github.com/weft-net/weft/agent/datadir"
-	"github.com/weft-net/weft/agent/endpoint"
-	"github.com/weft-net/weft/agent/journal"
-	"github.com/weft-net/weft/discovery"
-	"github.com/weft-net/weft/discovery/ipam"
 )
 
 // connected is a pair of hosts with the networks blue and red, and the
@@ -162,78 +154,6 @@ func TestFlowConnectOfAVanishedSandbox(t *testing.T) {
 	_, err := one.Connect(t.Context(), api.ConnectRequest{Network: "red", Container: "web"})
 	if api.KindOf(err) != api.KindNotFound {
 		t.Errorf("got %v, want not-found: the container is gone", err)
-	}
-}
-
-// openJournal is an empty one.
-func openJournal(t *testing.T) *journal.Journal {
-	t.Helper()
-	db, err := datadir.OpenDB(filepath.Join(t.TempDir(), datadir.LeasesDB))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	j, err := journal.Open(ipam.NewDisk(db))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return j
-}
-
-// engine is a runtime that has to be asked.
-type engine struct {
-	has   string
-	asked []any
-}
-
-func (e *engine) Connect(_ context.Context, r api.ConnectRequest) (api.Attachment, error) {
-	e.asked = append(e.asked, r)
-	return api.Attachment{Name: "asked"}, e.find(r.Container)
-}
-
-func (e *engine) Disconnect(_ context.Context, r api.DisconnectRequest) error {
-	e.asked = append(e.asked, r)
-	return e.find(r.Container)
-}
-
-func (e *engine) Found() bool { return e.has != "" }
-
-func (e *engine) find(name string) error {
-	if name != e.has {
-		return api.Errorf(api.KindNotFound, "No such container: %s", name)
-	}
-	return nil
-}
-
-func TestRuntimeThatHasToBeAsked(t *testing.T) {
-	e := &engine{has: "abcd"}
-	m := &member{endpoints: endpoint.New(endpoint.Config{Journal: openJournal(t)})}
-	for i, l := range []journal.Local{
-		{Endpoint: discovery.Endpoint{ID: discovery.EndpointID{1}, Name: "shop", Runtime: discovery.RuntimeDocker}, Container: "abcd"},
-		{Endpoint: discovery.Endpoint{ID: discovery.EndpointID{2}, Name: "web", Runtime: discovery.RuntimeNetns}, Cookie: 7},
-		{Endpoint: discovery.Endpoint{ID: discovery.EndpointID{3}, Name: "host1", Runtime: discovery.RuntimeHost}},
-	} {
-		l.Created = time.Unix(int64(i), 0)
-		if err := m.endpoints.Journal.Put(l); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, _, err := m.container(nil, "shop"); api.KindOf(err) != api.KindConflict || !strings.Contains(err.Error(), "container of docker") {
-		t.Errorf("without an engine: %v", err)
-	}
-	runtimes := map[string]connector{"docker": e}
-	for name, wantAsk := range map[string]bool{"shop": true, "abcd": true, "unknown": true, "web": false, "host1": true} {
-		l, ask, err := m.container(runtimes, name)
-		if err != nil || (ask != nil) != wantAsk {
-			t.Errorf("%s: %+v, asked %v, %v; want asked %v", name, l, ask != nil, err, wantAsk)
-		}
-	}
-	runtimes["docker"] = &engine{}
-	if _, ask, err := m.container(runtimes, "shop"); err != nil || ask == nil {
-		t.Errorf("an engine that is not there says so itself: %v, %v", ask, err)
-	}
-	if err := unknownToRuntime("x", e.find("x")); api.KindOf(err) != api.KindNotFound || !strings.Contains(err.Error(), "on the networks of this host") {
-		t.Errorf("a container that the engine lacks: %v", err)
 	}
 }
 

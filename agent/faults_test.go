@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pool"
 	"github.com/weft-net/weft/dns"
@@ -182,23 +182,6 @@ func TestFlowCookieOfAnotherBoot(t *testing.T) {
 	}
 }
 
-func TestMemberRows(t *testing.T) {
-	left := discovery.Header{Flags: discovery.FlagGone}
-	rows := memberRows([]discovery.Member{
-		{Name: "h1", Status: discovery.StatusAlive, Gossip: netip.MustParseAddrPort("192.0.2.1:4798")},
-		{Name: "h2", Status: discovery.StatusDead, Header: discovery.Header{VTEP: netip.MustParseAddr("192.0.2.2")}},
-		{Name: "h3", Status: discovery.StatusLeft, Header: left},
-		{Name: "h4", Status: discovery.StatusDead},
-	})
-	got := ""
-	for _, r := range rows {
-		got += r.Name + "=" + r.Address + " "
-	}
-	if got != "h1=192.0.2.1 h2=192.0.2.2 h4= " {
-		t.Errorf("got %q: h3 never was a member, and an address is one or empty", got)
-	}
-}
-
 func TestNetworkThatIsTooLargeForTheUnderlay(t *testing.T) {
 	one, _ := pair(t)
 	for mtu, want := range map[string]string{"1450": "", "9000": "1500 bytes"} {
@@ -214,7 +197,7 @@ func TestNamesThatAreNotServedAreSaidOnce(t *testing.T) {
 	z := dns.Zone{Networks: []dns.Network{{Name: "blue", Names: []dns.Name{
 		{Name: "web", Aliases: []string{"a b"}}, {Name: long}, {Name: "db.primary"},
 	}}}}
-	all := unservable(z)
+	all := diagnose.Unservable(z)
 	if want := []string{"a b on blue", long + " on blue"}; !slices.Equal(all, want) {
 		t.Errorf("got %q, want %q", all, want)
 	}

@@ -9,49 +9,24 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/agent/config"
+	"github.com/weft-net/weft/agent/membership"
 	"github.com/weft-net/weft/discovery/pace"
 )
 
-// follow keeps up with the host's address when the configuration names none: once
-// no device has the one in use and the default route has another, the membership
-// is begun anew under that, as by a restart, with the kernel left as it is. It
-// returns when ctx ends, or when the membership cannot be begun again.
+// follow keeps up with the host's address when the configuration names none: the
+// membership is begun anew under the next one, as by a restart, with the kernel left
+// as it is. It returns when ctx ends, or when the membership cannot be begun again.
 func (a *Agent) follow(ctx context.Context) error {
-	tick := time.NewTicker(250 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		next, changed := a.otherAddr()
-		if !changed {
-			continue
-		}
+	current := func() netip.Addr { return a.config().Advertise }
+	return membership.Follow(ctx, a.parts.Host, current, func(next netip.Addr) error {
 		// An init, join or leave under way ends first, and then we look again.
 		done, err := a.exclusively("follow the address")
 		if err != nil {
-			continue
+			return nil
 		}
-		err = a.moveTo(ctx, next)
-		done()
-		if err != nil {
-			return fmt.Errorf("follow the address of the default route: %w", err)
-		}
-	}
-}
-
-// otherAddr is the address that the default route has now, when the one in use is
-// gone. One that is still there is kept: a second default route, of a VPN say, is
-// no reason to move.
-func (a *Agent) otherAddr() (netip.Addr, bool) {
-	now := a.config().Advertise
-	if has, err := a.parts.Host.HasAddr(now); err != nil || has {
-		return now, false
-	}
-	next, err := a.parts.Host.DefaultAddr()
-	return next, err == nil && next != now
+		defer done()
+		return a.moveTo(ctx, next)
+	})
 }
 
 // moveTries bounds how often a membership is begun again: the address may change

@@ -5,8 +5,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/networks"
-	"github.com/weft-net/weft/dns"
 )
 
 // housekeep does what depends on time or on others: it finishes deletions,
@@ -32,7 +32,7 @@ func (m *member) housekeep(ctx context.Context) error {
 			m.directory.SetHeader(m.describe)
 			m.writeBack(ctx)
 			zone, _ := m.last()
-			notes.names(unservable(zone))
+			notes.names(diagnose.Unservable(zone))
 			m.endpoints.Ports.Retry()
 		}
 		if n%60 == 0 {
@@ -99,19 +99,4 @@ func (n *notes) names(all []string) {
 			n.log.Warn("not a name that DNS can carry: it is not served", "name", name)
 		}
 	}
-}
-
-// unservable are the names and aliases of a zone that DNS cannot carry, each as
-// "NAME on NETWORK".
-func unservable(z dns.Zone) (out []string) {
-	for _, n := range z.Networks {
-		for _, e := range n.Names {
-			for _, name := range append([]string{e.Name}, e.Aliases...) {
-				if !dns.Servable(name) {
-					out = append(out, name+" on "+n.Name)
-				}
-			}
-		}
-	}
-	return out
 }

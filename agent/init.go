@@ -9,6 +9,7 @@ import (
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/datadir"
+	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/membership"
 )
 
@@ -42,12 +43,12 @@ func (a *Agent) Init(ctx context.Context, r api.InitRequest, progress func(strin
 	progress("opening the store" + inWords(store))
 	m, err := a.openFresh(ctx, cluster)
 	if err != nil {
-		return api.InitResult{}, explain("init", err)
+		return api.InitResult{}, diagnose.Explain("init", err)
 	}
 	defer a.abandon(m)
 	progress("writing the cluster's record")
 	if err := m.host.Begin(); err != nil {
-		return api.InitResult{}, explain("init", err)
+		return api.InitResult{}, diagnose.Explain("init", err)
 	}
 	if r.Adopt {
 		return a.adopt(ctx, m)
@@ -57,7 +58,7 @@ func (a *Agent) Init(ctx context.Context, r api.InitRequest, progress func(strin
 		return api.InitResult{}, m.explain("init", err)
 	}
 	if err := a.commit(m); err != nil {
-		return api.InitResult{}, errors.Join(explain("init", err), m.host.Unregister(ctx))
+		return api.InitResult{}, errors.Join(diagnose.Explain("init", err), m.host.Unregister(ctx))
 	}
 	return initResult(m)
 }
@@ -71,7 +72,7 @@ func (a *Agent) adopt(ctx context.Context, m *member) (api.InitResult, error) {
 		return api.InitResult{}, m.explain("init --adopt", err)
 	}
 	if err := a.dir.Keep(m.host.Host(), membership.WithMeta(m.host.Cluster(), meta)); err != nil {
-		return api.InitResult{}, errors.Join(explain("init --adopt", err), m.host.Unregister(ctx))
+		return api.InitResult{}, errors.Join(diagnose.Explain("init --adopt", err), m.host.Unregister(ctx))
 	}
 	a.abandon(m)
 	m.host.NoteKept() // the one that is resumed
@@ -81,7 +82,7 @@ func (a *Agent) adopt(ctx context.Context, m *member) (api.InitResult, error) {
 // resumeInit begins the membership that an init has put on the disk.
 func (a *Agent) resumeInit() (api.InitResult, error) {
 	if err := a.resumeMember(); err != nil {
-		return api.InitResult{}, explain("init", err)
+		return api.InitResult{}, diagnose.Explain("init", err)
 	}
 	return initResult(a.member())
 }

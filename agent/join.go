@@ -11,6 +11,7 @@ import (
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/datadir"
+	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/membership"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pace"
@@ -39,11 +40,11 @@ func (a *Agent) Join(ctx context.Context, r api.JoinRequest, progress func(strin
 	}
 	progress("opening the store" + inWords(config.Store{Consul: cluster.Consul}))
 	if err := membership.CheckMachine(cluster, a.cfg); err != nil {
-		return api.JoinResult{}, explain("join", err)
+		return api.JoinResult{}, diagnose.Explain("join", err)
 	}
 	m, err := a.openFresh(ctx, cluster)
 	if err != nil {
-		return api.JoinResult{}, explain("join", err)
+		return api.JoinResult{}, diagnose.Explain("join", err)
 	}
 	defer a.abandon(m)
 	if r.Replace {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/discovery/pace"
 )
 
@@ -49,7 +50,7 @@ func (a *Agent) Leave(ctx context.Context, r api.LeaveRequest, progress func(str
 	}
 	err = a.end(ctx, m)
 	m.log.Info("left the cluster", "member", m.host.Host().Name)
-	return explain("leave", err)
+	return diagnose.Explain("leave", err)
 }
 
 // giveBack gives back all that this host holds in the pool. It begins with its

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/conflist"
+	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/docker/book"
 	"github.com/weft-net/weft/agent/endpoint"
 	"github.com/weft-net/weft/agent/membership"
@@ -214,4 +215,12 @@ func (m *member) awaitStore(ctx context.Context) (id string, err error) {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+}
+
+// explain turns an error of the parts into the one that the user reads.
+func (m *member) explain(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return diagnose.ExplainTo(m.directory.View(), what, err)
 }

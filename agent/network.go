@@ -3,12 +3,11 @@ package agent
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"time"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/networks"
-	"github.com/weft-net/weft/agent/plan"
+	"github.com/weft-net/weft/agent/rows"
 	"github.com/weft-net/weft/discovery"
 )
 
@@ -29,7 +28,7 @@ func (a *Agent) NetworkCreate(ctx context.Context, r api.NetworkCreateRequest) (
 		return api.NetworkCreateResult{}, m.explain(what, err)
 	}
 	m.setConflists()
-	return api.NetworkCreateResult{Network: m.inspect(n), Warnings: warnings}, nil
+	return api.NetworkCreateResult{Network: rows.Network(n, m.directory.View(), m.cfg.Advertise), Warnings: warnings}, nil
 }
 
 // NetworkRemove implements api.Service: refused while an endpoint is on the
@@ -88,7 +87,7 @@ func (a *Agent) Networks(context.Context) ([]api.Network, error) {
 	}
 	out := []api.Network{}
 	for _, n := range m.networks.ByName() {
-		out = append(out, m.inspect(n))
+		out = append(out, rows.Network(n, m.directory.View(), m.cfg.Advertise))
 	}
 	return out, nil
 }
@@ -103,61 +102,5 @@ func (a *Agent) Network(ctx context.Context, nameOrID string) (api.Network, erro
 	if err != nil {
 		return api.Network{}, err
 	}
-	return m.inspect(n), nil
-}
-
-// inspect shows a network with the endpoints of all hosts.
-func (m *member) inspect(n discovery.Network) api.Network {
-	v := m.directory.View()
-	out := api.Network{
-		Name: n.Name, ID: n.ID.String(), Created: n.Created, Scope: "global", Driver: n.Driver,
-		Internal: n.Internal, Labels: orEmpty(n.Labels), Options: orEmpty(n.Options),
-		IPAM: api.IPAM{Driver: "weft", Config: []api.IPAMConfig{}}, VNI: n.VNI, MTU: plan.MTU(n, v.Self, v.Members, m.cfg.Advertise), State: string(n.State),
-		Containers: map[string]api.Container{},
-	}
-	for _, sub := range n.Subnets {
-		c := api.IPAMConfig{Subnet: sub.CIDR.String(), Gateway: sub.Gateway.String()}
-		if sub.Range.IsValid() {
-			c.IPRange = sub.Range.String()
-		}
-		for name, a := range sub.Aux {
-			if c.AuxiliaryAddresses == nil {
-				c.AuxiliaryAddresses = map[string]string{}
-			}
-			c.AuxiliaryAddresses[name] = a.String()
-		}
-		out.EnableIPv6 = out.EnableIPv6 || sub.CIDR.Addr().Is6()
-		out.IPAM.Config = append(out.IPAM.Config, c)
-	}
-	for _, r := range v.Endpoints {
-		if r.Network != n.ID {
-			continue
-		}
-		c := api.Container{Name: r.Name, EndpointID: r.ID.String(), MacAddress: r.MAC.String(), Host: v.MemberName(r.Host)}
-		for _, a := range r.Addrs() {
-			if a.Is4() {
-				c.IPv4Address = withLength(n, a)
-			} else {
-				c.IPv6Address = withLength(n, a)
-			}
-		}
-		out.Containers[r.ID.String()] = c
-	}
-	return out
-}
-
-func orEmpty(m map[string]string) map[string]string {
-	if m == nil {
-		return map[string]string{}
-	}
-	return m
-}
-
-// withLength writes an address with the length of its subnet, as Docker does.
-func withLength(n discovery.Network, a netip.Addr) string {
-	sub, ok := n.Covering(a)
-	if !ok {
-		return a.String()
-	}
-	return netip.PrefixFrom(a, sub.CIDR.Bits()).String()
+	return rows.Network(n, m.directory.View(), m.cfg.Advertise), nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/conflist"
 	"github.com/weft-net/weft/agent/datadir"
+	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/docker"
 	"github.com/weft-net/weft/agent/journal"
 	"github.com/weft-net/weft/agent/resolvers"
@@ -189,7 +190,7 @@ func cleanResolv(dir *datadir.Dir) error {
 
 // Hint is the next command to type after an error of the daemon itself.
 func Hint(err error) string {
-	if e, ok := errors.AsType[*api.Error](explain("agentd", err)); ok && e.Hint != "" {
+	if e, ok := errors.AsType[*api.Error](diagnose.Explain("agentd", err)); ok && e.Hint != "" {
 		return e.Hint
 	}
 	return "agentd --help"

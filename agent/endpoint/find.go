@@ -84,10 +84,10 @@ func elsewhere(v discovery.View, n discovery.Network, word string) error {
 		WithHint("%s", strings.Join(hints, "\n"))
 }
 
-// Container finds what a user calls a container of this host: an endpoint's id
+// oneSandbox finds what a user calls a container of this host: an endpoint's id
 // or name, the runtime's id, or the start of an id. It returns one of the container's
 // endpoints, the first that was made; false: it is on none of our networks.
-func (m *Manager) Container(name string) (journal.Local, bool, error) {
+func (m *Manager) oneSandbox(name string) (journal.Local, bool, error) {
 	all := slices.DeleteFunc(m.Journal.All(), journal.Local.OfHost)
 	slices.SortStableFunc(all, func(a, b journal.Local) int { return a.Created.Compare(b.Created) })
 	found := Matching(all, name)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -165,16 +164,4 @@ func PortTexts(ports []overlay.Publish) (texts []string) {
 		texts = append(texts, p.String())
 	}
 	return texts
-}
-
-// CheckPorts says which published ports another program holds.
-func (m *Manager) CheckPorts() api.Check {
-	held, lost := m.Ports.Problems()
-	c := api.Check{Name: "ports", State: api.CheckOK, Detail: fmt.Sprintf("%d published here", held)}
-	if len(lost) > 0 {
-		c.State = api.CheckWarn
-		c.Detail = fmt.Sprintf("%d published here, of which others listen on %d: %s", held+len(lost), len(lost), strings.Join(lost, "; "))
-		c.Hint = "ss -lntup # and stop that program: clients reach the endpoint, never it"
-	}
-	return c
 }

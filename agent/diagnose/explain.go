@@ -1,4 +1,4 @@
-package agent
+package diagnose
 
 import (
 	"context"
@@ -18,9 +18,9 @@ import (
 	"github.com/weft-net/weft/overlay"
 )
 
-// explain turns an error of the parts into the one that the user reads: what
+// Explain turns an error of the parts into the one that the user reads: what
 // was asked, why it failed, what to type next. It returns nil for nil.
-func explain(what string, err error) error {
+func Explain(what string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -74,13 +74,11 @@ var remedies = []struct {
 	{context.DeadlineExceeded, api.KindTimeout, "agentctl status"},
 }
 
-// explain adds to the package's explain what only a member can say: the names
-// behind ids.
-func (m *member) explain(what string, err error) error {
+// ExplainTo is Explain for a member, which knows the names behind ids.
+func ExplainTo(v discovery.View, what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	v := m.directory.View()
 	if e, ok := errors.AsType[*pool.OverlapError](err); ok && e.Next.IsValid() {
 		return api.Errorf(api.KindConflict, "%s: %v", what, err).WithHint("%s --subnet %s # the next free one", "agentctl "+what, e.Next)
 	}
@@ -98,13 +96,13 @@ func (m *member) explain(what string, err error) error {
 			WithHint("agentctl join ADDRESS --token-file FILE --replace # if that host is dead\nagentd --name NAME # another one, if it is not")
 	}
 	if e, ok := errors.AsType[*pool.ExistsError](err); ok {
-		return m.existing(what, e)
+		return existing(what, e)
 	}
-	return explain(what, err)
+	return Explain(what, err)
 }
 
 // existing says which cluster a prefix holds already.
-func (m *member) existing(what string, e *pool.ExistsError) error {
+func existing(what string, e *pool.ExistsError) error {
 	var names []string
 	for _, h := range e.Hosts {
 		names = append(names, h.Name)

@@ -1,4 +1,4 @@
-package agent
+package diagnose
 
 import (
 	"errors"
@@ -26,16 +26,16 @@ func TestErrorsHaveAKindAndAHint(t *testing.T) {
 		{fs.ErrPermission, api.KindPermission},
 		{pool.ErrNotFound, api.KindNotFound},
 	} {
-		e, ok := errors.AsType[*api.Error](explain("attach web", tt.err))
+		e, ok := errors.AsType[*api.Error](Explain("attach web", tt.err))
 		if !ok || e.Kind != tt.kind || e.Hint == "" || !strings.HasPrefix(e.Message, "attach web: ") {
 			t.Errorf("%v: got %+v, want kind %s with a hint", tt.err, e, tt.kind)
 		}
 	}
-	if explain("attach", nil) != nil {
+	if Explain("attach", nil) != nil {
 		t.Error("no error became one")
 	}
 	inner := api.Errorf(api.KindNotFound, "no network x").WithHint("h")
-	if e, _ := errors.AsType[*api.Error](explain("attach web", inner)); e.Kind != api.KindNotFound || e.Message != "attach web: no network x" || e.Hint != "h" {
+	if e, _ := errors.AsType[*api.Error](Explain("attach web", inner)); e.Kind != api.KindNotFound || e.Message != "attach web: no network x" || e.Hint != "h" {
 		t.Errorf("got %+v", e)
 	}
 }

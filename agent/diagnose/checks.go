@@ -1,0 +1,160 @@
+// Package diagnose says what works and what does not, each with its evidence and
+// the command to type next. It is pure: facts are handed in.
+package diagnose
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/endpoint"
+	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/dns"
+)
+
+// Facts are what a member knows of itself and of the others.
+type Facts struct {
+	Forgotten string // who took this host out of the cluster; empty: nobody
+	Homeless  string // that no device has this host's address; empty: one has
+	View      discovery.View
+	Complete  bool // every member was read
+
+	Store    string // where it is, in words
+	StoreErr error  // of the last call
+
+	Endpoints, Carried int   // endpoints here, networks with devices here
+	KernelErr          error // of the last pass
+
+	Zone      dns.Zone // of the last pass
+	Listeners []error  // that the DNS server could not bind
+
+	PortsHeld int // published here
+	PortsLost []string
+}
+
+// Checks judges the facts, one line a subject.
+func Checks(f Facts) []api.Check {
+	return []api.Check{members(f), store(f), table(f), kernel(f), names(f), ports(f)}
+}
+
+func members(f Facts) api.Check {
+	c := api.Check{Name: "membership", State: api.CheckOK}
+	if f.Forgotten != "" {
+		c.State, c.Detail = api.CheckFail, "this host was taken out of the cluster: "+f.Forgotten
+		c.Hint = "agentctl leave --purge\nagentctl join ADDRESS --token-file FILE"
+		return c
+	}
+	if f.Homeless != "" {
+		c.State, c.Detail = api.CheckFail, f.Homeless
+		c.Hint = "ip addr; without advertise in agentd.yaml the agent follows the default route"
+		return c
+	}
+	alive, total := 0, 0
+	var missing, hints []string
+	for _, m := range f.View.Members {
+		switch m.Status {
+		case discovery.StatusLeft:
+			continue
+		case discovery.StatusAlive:
+			alive++
+		default:
+			missing = append(missing, m.Name+" "+m.Status.String())
+			if m.Status == discovery.StatusAgentDown {
+				hints = append(hints, fmt.Sprintf("systemctl start agentd # on %s", m.Name))
+			} else {
+				hints = append(hints, fmt.Sprintf("agentctl leave --force %s # if it is gone for good", m.Name))
+			}
+		}
+		total++
+	}
+	c.Detail = fmt.Sprintf("%d of %d members alive", alive, total)
+	if len(missing) > 0 {
+		c.State, c.Detail = api.CheckWarn, c.Detail+": "+strings.Join(missing, ", ")
+		c.Hint = strings.Join(hints, "\n")
+	}
+	return c
+}
+
+func store(f Facts) api.Check {
+	c := api.Check{Name: "store", State: api.CheckOK, Detail: f.Store}
+	if f.StoreErr != nil {
+		c.State, c.Detail = api.CheckFail, f.StoreErr.Error()
+		c.Hint = "agentctl status --wait # what is attached goes on; new networks and blocks wait"
+	}
+	return c
+}
+
+func table(f Facts) api.Check {
+	c := api.Check{Name: "table", State: api.CheckOK}
+	c.Detail = fmt.Sprintf("%d endpoints", len(f.View.Endpoints))
+	var conflicted []string
+	for _, r := range f.View.Endpoints {
+		if r.Beaten {
+			conflicted = append(conflicted, fmt.Sprintf("%s of %s", r.Addrs()[0], f.View.MemberName(r.Host)))
+		}
+	}
+	shared := endpoint.SharedMACs(f.View)
+	switch {
+	case len(conflicted) > 0:
+		c.State, c.Detail = api.CheckFail, "addresses claimed twice, not programmed: "+strings.Join(conflicted, ", ")
+		c.Hint = "agentctl endpoint ls # detach one of each"
+	case len(shared) > 0:
+		c.State, c.Detail = api.CheckFail, "MAC addresses that two endpoints have: "+strings.Join(shared, ", ")
+		c.Hint = "agentctl endpoint ls # detach one of each"
+	case !f.Complete:
+		c.State, c.Detail = api.CheckWarn, c.Detail+", not every member was read yet"
+	}
+	return c
+}
+
+func kernel(f Facts) api.Check {
+	c := api.Check{Name: "kernel", State: api.CheckOK, Detail: fmt.Sprintf("%d endpoints here, %d networks carried", f.Endpoints, f.Carried)}
+	if f.KernelErr != nil {
+		c.State, c.Detail = api.CheckFail, f.KernelErr.Error()
+		c.Hint = "agentctl status --wait # retried at the next change and every minute; the log has the first of each kind"
+	}
+	return c
+}
+
+func names(f Facts) api.Check {
+	c := api.Check{Name: "dns", State: api.CheckOK, Detail: "answering"}
+	if names := Unservable(f.Zone); len(names) > 0 {
+		c.State, c.Detail = api.CheckWarn, "answering, but these are no names that DNS can carry: "+strings.Join(names, ", ")
+		c.Hint = "agentctl endpoint ls # give them an alias of letters, digits, - and _, at most 63"
+	}
+	var all []string
+	for _, err := range f.Listeners {
+		all = append(all, err.Error())
+	}
+	if len(all) > 0 {
+		c.State, c.Detail = api.CheckFail, strings.Join(all, "; ")
+		c.Hint = "ss -lntup # traffic works; names are answered again when the port is free"
+	}
+	return c
+}
+
+// ports says which published ports another program holds.
+func ports(f Facts) api.Check {
+	c := api.Check{Name: "ports", State: api.CheckOK, Detail: fmt.Sprintf("%d published here", f.PortsHeld)}
+	if lost := f.PortsLost; len(lost) > 0 {
+		c.State = api.CheckWarn
+		c.Detail = fmt.Sprintf("%d published here, of which others listen on %d: %s", f.PortsHeld+len(lost), len(lost), strings.Join(lost, "; "))
+		c.Hint = "ss -lntup # and stop that program: clients reach the endpoint, never it"
+	}
+	return c
+}
+
+// Unservable are the names and aliases of a zone that DNS cannot carry, each as
+// "NAME on NETWORK".
+func Unservable(z dns.Zone) (out []string) {
+	for _, n := range z.Networks {
+		for _, e := range n.Names {
+			for _, name := range append([]string{e.Name}, e.Aliases...) {
+				if !dns.Servable(name) {
+					out = append(out, name+" on "+n.Name)
+				}
+			}
+		}
+	}
+	return out
+}
