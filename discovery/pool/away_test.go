@@ -48,10 +48,8 @@ func calls(p *pool.Pool, c *cluster, n discovery.Network) map[string]func(contex
 		},
 		"ReleaseBlock": func(ctx context.Context) error { return p.ReleaseBlock(ctx, b) },
 		"Blocks":       func(ctx context.Context) error { _, err := p.Blocks(ctx, n.ID); return err },
-		"OwnBlocks":    func(ctx context.Context) error { _, err := p.OwnBlocks(ctx, c.one.ID); return err },
 		"BlockAt":      func(ctx context.Context) error { _, _, err := p.BlockAt(ctx, n, a); return err },
 		"Reserve":      func(ctx context.Context) error { _, err := p.Reserve(ctx, n, a, c.one.ID, nil); return err },
-		"TakeReserved": func(ctx context.Context) error { _, err := p.TakeReserved(ctx, n, a, c.one.ID, newID()); return err },
 		"Unreserve":    func(ctx context.Context) error { return p.Unreserve(ctx, n.ID, a, c.one.ID) },
 		"Reserved":     func(ctx context.Context) error { _, err := p.Reserved(ctx, n.ID, b.Prefix); return err },
 		"ReassertAddrs": func(ctx context.Context) error {
@@ -277,7 +275,7 @@ func TestConsulRestartedEmpty(t *testing.T) {
 		t.Fatal(err)
 	}
 	m, err := c.first.Meta(t.Context())
-	own, ownErr := c.first.OwnBlocks(t.Context(), c.one.ID)
+	own, ownErr := c.first.Blocks(t.Context(), n.ID)
 	if err != nil || m.ClusterID != c.meta.ClusterID || len(own) != 1 || own[0].Prefix != b.Prefix {
 		t.Errorf("cluster %s (%v), blocks %v (%v)", m.ClusterID, err, own, ownErr)
 	}

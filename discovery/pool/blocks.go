@@ -211,17 +211,6 @@ func (p *Pool) Blocks(ctx context.Context, id discovery.NetworkID) ([]Block, err
 	return out, nil
 }
 
-// OwnBlocks lists the blocks that a host holds, of all networks.
-func (p *Pool) OwnBlocks(ctx context.Context, host discovery.HostID) ([]Block, error) {
-	ctx, cancel := bound(ctx)
-	defer cancel()
-	all, err := p.blocks(ctx, folderBlocks)
-	if err != nil {
-		return nil, fmt.Errorf("list blocks of host %s: %w", host, err)
-	}
-	return slices.DeleteFunc(all, func(b Block) bool { return b.Host != host }), nil
-}
-
 // BlockAt is the claimed block that covers a; not held: nobody claimed it.
 func (p *Pool) BlockAt(ctx context.Context, n discovery.Network, a netip.Addr) (b Block, held bool, err error) {
 	ctx, cancel := bound(ctx)

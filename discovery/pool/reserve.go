@@ -78,38 +78,6 @@ func (p *Pool) reservation(ctx context.Context, id discovery.NetworkID, a netip.
 	return v, kv.ModifyIndex, decode(kv, &v)
 }
 
-// TakeReserved moves a recorded address from one host to another. The caller
-// knows that the old holder is alive and has no endpoint there. The new seq is
-// higher than any before, so the new holder's claim wins everywhere.
-func (p *Pool) TakeReserved(ctx context.Context, n discovery.Network, a netip.Addr, from, to discovery.HostID) (seq uint64, err error) {
-	ctx, cancel := bound(ctx)
-	defer cancel()
-	for {
-		v, index, err := p.reservation(ctx, n.ID, a)
-		if err != nil {
-			return 0, fmt.Errorf("take over %s in %s: %w", a, n.Name, err)
-		}
-		switch {
-		case index > 0 && v.Host == to:
-			return v.Seq, nil
-		case index == 0 || v.Host != from:
-			return 0, fmt.Errorf("take over %s in %s: %w", a, n.Name, &TakenError{Addr: a, Host: v.Host})
-		}
-		v.Host, v.Seq = to, v.Seq+1
-		guards, err := p.guards(ctx, n, to)
-		if err != nil {
-			return 0, fmt.Errorf("take over %s in %s: %w", a, n.Name, err)
-		}
-		out, err := p.commit(ctx, append(guards, cas(ipKey(n.ID, a), index, encode(v)))...)
-		if err != nil {
-			return 0, fmt.Errorf("take over %s in %s: %w", a, n.Name, err)
-		}
-		if out.ok() {
-			return v.Seq, nil
-		}
-	}
-}
-
 // Unreserve gives an address back. It is nil when it is not recorded for the
 // host.
 func (p *Pool) Unreserve(ctx context.Context, id discovery.NetworkID, a netip.Addr, host discovery.HostID) error {
