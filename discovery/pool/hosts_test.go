@@ -151,7 +151,7 @@ func nameTaken(t *testing.T, s store) {
 	c := newCluster(t, s)
 	err := c.open(t, nil).Register(t.Context(), host("one", 9))
 	taken, ok := errors.AsType[*pool.NameTakenError](err)
-	if !ok || taken.Holder.Gossip != c.one.Gossip {
+	if !ok || taken.Host.Gossip != c.one.Gossip {
 		t.Errorf("got %v, want a NameTakenError with %s", err, c.one.Gossip)
 	}
 	if err := c.open(t, nil).Register(t.Context(), host("a/b", 9)); !errors.Is(err, pool.ErrInvalid) {
