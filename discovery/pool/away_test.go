@@ -23,7 +23,7 @@ import (
 // calls are all methods that ask the store.
 func calls(p *pool.Pool, c *cluster, n discovery.Network) map[string]func(context.Context) error {
 	a := netip.MustParseAddr("10.80.0.77")
-	b := pool.Block{Network: n.ID, Prefix: netip.MustParsePrefix("10.80.0.8/29"), Host: c.one.ID, Index: 1}
+	b := discovery.Block{Network: n.ID, Prefix: netip.MustParsePrefix("10.80.0.8/29"), Host: c.one.ID, Index: 1}
 	return map[string]func(context.Context) error{
 		"Meta":       func(ctx context.Context) error { _, err := p.Meta(ctx); return err },
 		"Init":       func(ctx context.Context) error { return p.Init(ctx, c.meta, c.one) },
@@ -55,7 +55,7 @@ func calls(p *pool.Pool, c *cluster, n discovery.Network) map[string]func(contex
 		"ReassertAddrs": func(ctx context.Context) error {
 			return p.ReassertAddrs(ctx, c.one, []discovery.Network{n}, []discovery.ReservedAddr{{Network: n.ID, Addr: a, Seq: 1}})
 		},
-		"Reassert": func(ctx context.Context) error { return p.Reassert(ctx, c.meta, c.one, nil, []pool.Block{b}) },
+		"Reassert": func(ctx context.Context) error { return p.Reassert(ctx, c.meta, c.one, nil, []discovery.Block{b}) },
 	}
 }
 
@@ -271,7 +271,7 @@ func TestConsulRestartedEmpty(t *testing.T) {
 	if _, err := c.first.Meta(t.Context()); !errors.Is(err, pool.ErrNoCluster) {
 		t.Fatalf("got %v, want ErrNoCluster", err)
 	}
-	if err := c.first.Reassert(t.Context(), c.meta, c.one, []discovery.Network{n}, []pool.Block{b}); err != nil {
+	if err := c.first.Reassert(t.Context(), c.meta, c.one, []discovery.Network{n}, []discovery.Block{b}); err != nil {
 		t.Fatal(err)
 	}
 	m, err := c.first.Meta(t.Context())

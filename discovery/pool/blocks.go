@@ -10,9 +10,6 @@ import (
 	"github.com/weft-net/weft/discovery"
 )
 
-// Block is one claimed place of a network's grid (discovery.Subnet).
-type Block = discovery.Block
-
 // BlockRecords are what the store knows of addresses: the claimed blocks of each
 // network, and the addresses that are reserved one by one. It is what ipam needs
 // of a pool.
@@ -23,7 +20,7 @@ type BlockRecords struct {
 
 // ReleaseBlock gives a block back. It is nil when the host does not hold it
 // any more.
-func (r *BlockRecords) ReleaseBlock(ctx context.Context, b Block) error {
+func (r *BlockRecords) ReleaseBlock(ctx context.Context, b discovery.Block) error {
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	for {
@@ -46,7 +43,7 @@ func (r *BlockRecords) ReleaseBlock(ctx context.Context, b Block) error {
 }
 
 // Blocks lists the claimed blocks of one network.
-func (r *BlockRecords) Blocks(ctx context.Context, id discovery.NetworkID) ([]Block, error) {
+func (r *BlockRecords) Blocks(ctx context.Context, id discovery.NetworkID) ([]discovery.Block, error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	out, err := r.blocks(ctx, blocksOf(id))
@@ -57,7 +54,7 @@ func (r *BlockRecords) Blocks(ctx context.Context, id discovery.NetworkID) ([]Bl
 }
 
 // BlockAt is the claimed block that covers a; not held: nobody claimed it.
-func (r *BlockRecords) BlockAt(ctx context.Context, n discovery.Network, a netip.Addr) (b Block, held bool, err error) {
+func (r *BlockRecords) BlockAt(ctx context.Context, n discovery.Network, a netip.Addr) (b discovery.Block, held bool, err error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	s, ok := n.Covering(a)
@@ -71,22 +68,22 @@ func (r *BlockRecords) BlockAt(ctx context.Context, n discovery.Network, a netip
 	return b, held, nil
 }
 
-func (r *BlockRecords) block(ctx context.Context, id discovery.NetworkID, b netip.Prefix) (Block, bool, error) {
+func (r *BlockRecords) block(ctx context.Context, id discovery.NetworkID, b netip.Prefix) (discovery.Block, bool, error) {
 	kv, err := r.store.lookup(ctx, blockKey(id, b))
 	if err != nil || kv == nil {
-		return Block{Network: id, Prefix: b}, false, err
+		return discovery.Block{Network: id, Prefix: b}, false, err
 	}
 	kv.Key = blockKey(id, b)
 	out, err := parseBlock(kv)
 	return out, err == nil, err
 }
 
-func (r *BlockRecords) blocks(ctx context.Context, folder string) ([]Block, error) {
+func (r *BlockRecords) blocks(ctx context.Context, folder string) ([]discovery.Block, error) {
 	pairs, err := r.store.list(ctx, folder)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]Block, 0, len(pairs))
+	out := make([]discovery.Block, 0, len(pairs))
 	for _, kv := range pairs {
 		b, err := parseBlock(kv)
 		if err != nil {
@@ -97,14 +94,14 @@ func (r *BlockRecords) blocks(ctx context.Context, folder string) ([]Block, erro
 	return out, nil
 }
 
-func parseBlock(kv *api.KVPair) (Block, error) {
+func parseBlock(kv *api.KVPair) (discovery.Block, error) {
 	id, prefix, err := parseBlockKey(kv.Key)
 	if err != nil {
-		return Block{}, err
+		return discovery.Block{}, err
 	}
 	var v blockValue
 	if err := decode(kv, &v); err != nil {
-		return Block{}, err
+		return discovery.Block{}, err
 	}
-	return Block{Network: id, Prefix: prefix, Host: v.Host, State: v.State, Seq: v.Seq, Index: kv.ModifyIndex}, nil
+	return discovery.Block{Network: id, Prefix: prefix, Host: v.Host, State: v.State, Seq: v.Seq, Index: kv.ModifyIndex}, nil
 }

@@ -32,18 +32,18 @@ type claim struct {
 // tells which blocks some owner announces, whatever the store says of them.
 // ErrFull: every block is held. ErrDeleting, ErrNotFound: the network's end.
 // A *ForgottenError: this host's.
-func (r *BlockRecords) ClaimBlock(ctx context.Context, n discovery.Network, host discovery.HostID, nonce uint64, v6 bool, taken func(netip.Prefix) bool) (Block, error) {
+func (r *BlockRecords) ClaimBlock(ctx context.Context, n discovery.Network, host discovery.HostID, nonce uint64, v6 bool, taken func(netip.Prefix) bool) (discovery.Block, error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	s, ok := subnetOf(n, v6)
 	if !ok {
-		return Block{}, fmt.Errorf("claim block: network %s has no subnet of that family: %w", n.Name, ErrInvalid)
+		return discovery.Block{}, fmt.Errorf("claim block: network %s has no subnet of that family: %w", n.Name, ErrInvalid)
 	}
 	c := &claim{blocks: r, net: n, subnet: s, host: host, taken: taken,
 		value: blockValue{Host: host, Nonce: nonce, State: discovery.BlockActive, Seq: 1, ClaimID: rand.Text()}}
 	b, err := c.run(ctx)
 	if err != nil {
-		return Block{}, fmt.Errorf("claim block of %s (%s): %w", n.Name, s.CIDR, err)
+		return discovery.Block{}, fmt.Errorf("claim block of %s (%s): %w", n.Name, s.CIDR, err)
 	}
 	return b, nil
 }
@@ -58,9 +58,9 @@ func subnetOf(n discovery.Network, v6 bool) (discovery.Subnet, bool) {
 
 // run tries a few places blindly, from one that this host's id picks, so that
 // hosts rarely meet; then those that a list shows as free.
-func (c *claim) run(ctx context.Context) (Block, error) {
+func (c *claim) run(ctx context.Context) (discovery.Block, error) {
 	if err := c.guard(ctx); err != nil {
-		return Block{}, err
+		return discovery.Block{}, err
 	}
 	claimed, count := map[netip.Prefix]bool{}, c.subnet.Blocks()
 	start := c.start(count)
@@ -75,11 +75,11 @@ func (c *claim) run(ctx context.Context) (Block, error) {
 		}
 		if tries++; tries == blindTries {
 			if claimed, err = c.claimed(ctx); err != nil {
-				return Block{}, err
+				return discovery.Block{}, err
 			}
 		}
 	}
-	return Block{}, ErrFull
+	return discovery.Block{}, discovery.ErrFull
 }
 
 // start is where this host begins to look.
@@ -126,39 +126,39 @@ func (r *BlockRecords) guards(ctx context.Context, n discovery.Network, host dis
 }
 
 // try claims one place; false: somebody else has it.
-func (c *claim) try(ctx context.Context, b netip.Prefix) (Block, bool, error) {
+func (c *claim) try(ctx context.Context, b netip.Prefix) (discovery.Block, bool, error) {
 	key := blockKey(c.net.ID, b)
 	for {
 		out, err := c.blocks.store.commit(ctx, append(slices.Clone(c.guards), cas(key, 0, encode(c.value)))...)
 		switch {
 		case err != nil:
-			return Block{}, false, err
+			return discovery.Block{}, false, err
 		case out.ok():
 			return c.won(b, out.pairs[key].ModifyIndex), true, nil
 		case out.failed[2] && out.inDoubt:
 			return c.mine(ctx, b)
 		case out.failed[2]:
-			return Block{}, false, nil
+			return discovery.Block{}, false, nil
 		}
 		if err := c.guard(ctx); err != nil {
-			return Block{}, false, err
+			return discovery.Block{}, false, err
 		}
 	}
 }
 
-func (c *claim) won(b netip.Prefix, index uint64) Block {
-	return Block{Network: c.net.ID, Prefix: b, Host: c.host, State: c.value.State, Seq: c.value.Seq, Index: index}
+func (c *claim) won(b netip.Prefix, index uint64) discovery.Block {
+	return discovery.Block{Network: c.net.ID, Prefix: b, Host: c.host, State: c.value.State, Seq: c.value.Seq, Index: index}
 }
 
 // mine decides after a try without an answer: the claim may have been its.
-func (c *claim) mine(ctx context.Context, b netip.Prefix) (Block, bool, error) {
+func (c *claim) mine(ctx context.Context, b netip.Prefix) (discovery.Block, bool, error) {
 	kv, err := c.blocks.store.lookup(ctx, blockKey(c.net.ID, b))
 	if err != nil || kv == nil {
-		return Block{}, false, err
+		return discovery.Block{}, false, err
 	}
 	var v blockValue
 	if err := decode(kv, &v); err != nil {
-		return Block{}, false, err
+		return discovery.Block{}, false, err
 	}
 	return c.won(b, kv.ModifyIndex), v == c.value, nil
 }

@@ -26,18 +26,13 @@ var (
 	ErrExists    = errors.New("exists already")
 	ErrNotFound  = discovery.ErrNotFound
 	ErrInvalid   = errors.New("invalid")
-	ErrFull      = discovery.ErrFull
 	ErrDeleting  = errors.New("network is being deleted")
 	ErrForgotten = errors.New("host was removed from the cluster")
 	ErrNameTaken = errors.New("host name is taken")
 	ErrConflict  = errors.New("held by somebody else")
-	ErrCovered   = discovery.ErrCovered
 	ErrNotFenced = errors.New("host has not been removed")
 	ErrCloned    = errors.New("another instance runs under this host's id")
 )
-
-// TakenError is an address that belongs to another host.
-type TakenError = discovery.TakenError
 
 // ExistsError is the cluster that Init and Adopt found. It wraps ErrExists.
 type ExistsError struct {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pool"
 )
 
@@ -275,7 +276,7 @@ func freed(t *testing.T, s store) {
 		t.Errorf("again: freed %d, %d (%v), want nothing", blocks, addrs, err)
 	}
 	left, err := c.first.Blocks(t.Context(), n.ID)
-	if diff := cmp.Diff([]pool.Block{mine}, left, same); err != nil || diff != "" {
+	if diff := cmp.Diff([]discovery.Block{mine}, left, same); err != nil || diff != "" {
 		t.Errorf("%v, left -want +got:\n%s", err, diff)
 	}
 }

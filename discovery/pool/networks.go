@@ -191,7 +191,7 @@ func (r NetworkSpec) layout(pool netip.Prefix, used []use) ([]discovery.Subnet, 
 		bits := max(automatic, pool.Bits())
 		next, ok := free(pool, bits, used)
 		if !ok {
-			return nil, fmt.Errorf("no /%d of the pool %s is free: %w", bits, pool, ErrFull)
+			return nil, fmt.Errorf("no /%d of the pool %s is free: %w", bits, pool, discovery.ErrFull)
 		}
 		subnets = []discovery.Subnet{newSubnet(next)}
 	}

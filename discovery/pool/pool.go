@@ -9,15 +9,15 @@ import (
 	"net/http"
 )
 
-// DefaultPrefix is where the cluster's keys stand unless told otherwise.
-const DefaultPrefix = "weft/v1/"
+// defaultPrefix is where the cluster's keys stand unless told otherwise.
+const defaultPrefix = "weft/v1/"
 
 // Config says where the store is. The usual CONSUL_HTTP_* variables of the
 // environment stand for what is empty.
 type Config struct {
 	Address    string       // URL of Consul; "unix:///path" too
 	HTTPClient *http.Client // of the embedded store; nil: the network
-	Prefix     string       // of all keys; empty: DefaultPrefix
+	Prefix     string       // of all keys; empty: "weft/v1/"
 	Token      string       // for Consul's ACLs
 	TokenFile  string       // read before each call, so that it can be replaced; wins over Token
 	CAFile     string       // for https; empty: the system's

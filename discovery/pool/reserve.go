@@ -10,14 +10,11 @@ import (
 	"github.com/weft-net/weft/discovery"
 )
 
-// Reservation says whose a single address is.
-type Reservation = discovery.Reservation
-
 // Reserve records one address for a host: one that no block covers when lent
 // is nil, else one that the holder of the block lent has marked as lent. Again
 // for the same host it returns the same seq. A *TakenError names the other
 // host; ErrCovered: the covering block is not, or no longer, what lent says.
-func (r *BlockRecords) Reserve(ctx context.Context, n discovery.Network, a netip.Addr, host discovery.HostID, lent *Block) (seq uint64, err error) {
+func (r *BlockRecords) Reserve(ctx context.Context, n discovery.Network, a netip.Addr, host discovery.HostID, lent *discovery.Block) (seq uint64, err error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	if seq, err = r.reserve(ctx, n, a, host, lent); err != nil {
@@ -26,7 +23,7 @@ func (r *BlockRecords) Reserve(ctx context.Context, n discovery.Network, a netip
 	return seq, nil
 }
 
-func (r *BlockRecords) reserve(ctx context.Context, n discovery.Network, a netip.Addr, host discovery.HostID, lent *Block) (uint64, error) {
+func (r *BlockRecords) reserve(ctx context.Context, n discovery.Network, a netip.Addr, host discovery.HostID, lent *discovery.Block) (uint64, error) {
 	s, ok := n.Covering(a)
 	if !ok || !s.Assignable(a) {
 		return 0, fmt.Errorf("not an address for an endpoint: %w", ErrInvalid)
@@ -51,7 +48,7 @@ func (r *BlockRecords) reserve(ctx context.Context, n discovery.Network, a netip
 		case out.failed[3]:
 			return r.reservedFor(ctx, n.ID, a, host)
 		case out.failed[2]:
-			return 0, ErrCovered
+			return 0, discovery.ErrCovered
 		}
 	}
 }
@@ -63,7 +60,7 @@ func (r *BlockRecords) reservedFor(ctx context.Context, id discovery.NetworkID, 
 		return 0, err
 	}
 	if v.Host != host {
-		return 0, &TakenError{Addr: a, Host: v.Host}
+		return 0, &discovery.TakenError{Addr: a, Host: v.Host}
 	}
 	return v.Seq, nil
 }
@@ -103,14 +100,14 @@ func (r *BlockRecords) Unreserve(ctx context.Context, id discovery.NetworkID, a 
 
 // Reserved lists the recorded addresses of a network within a block. A new
 // holder of the block reads it before it hands out the first address.
-func (r *BlockRecords) Reserved(ctx context.Context, id discovery.NetworkID, within netip.Prefix) (map[netip.Addr]Reservation, error) {
+func (r *BlockRecords) Reserved(ctx context.Context, id discovery.NetworkID, within netip.Prefix) (map[netip.Addr]discovery.Reservation, error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	pairs, err := r.store.list(ctx, reservedOf(id)+commonHex(within))
 	if err != nil {
 		return nil, fmt.Errorf("list addresses reserved in %s: %w", within, err)
 	}
-	out := map[netip.Addr]Reservation{}
+	out := map[netip.Addr]discovery.Reservation{}
 	for _, kv := range pairs {
 		a, v, err := parseReservation(kv)
 		if err != nil {
@@ -128,14 +125,14 @@ func commonHex(p netip.Prefix) string {
 	return addrHex(p.Masked().Addr())[:p.Bits()/4]
 }
 
-func parseReservation(kv *api.KVPair) (netip.Addr, Reservation, error) {
+func parseReservation(kv *api.KVPair) (netip.Addr, discovery.Reservation, error) {
 	_, a, err := parseIPKey(kv.Key)
 	if err != nil {
-		return a, Reservation{}, err
+		return a, discovery.Reservation{}, err
 	}
 	var v ipValue
 	if err := decode(kv, &v); err != nil {
-		return a, Reservation{}, err
+		return a, discovery.Reservation{}, err
 	}
-	return a, Reservation{Host: v.Host, Seq: v.Seq}, nil
+	return a, discovery.Reservation{Host: v.Host, Seq: v.Seq}, nil
 }

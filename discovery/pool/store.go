@@ -66,7 +66,7 @@ func newStore(cfg Config) (*store, error) {
 	}
 	s := &store{client: client, transport: hc, where: at, prefix: cfg.Prefix, tokenFile: tokenFile, cluster: cfg.Cluster, log: cfg.Log}
 	if s.prefix == "" {
-		s.prefix = DefaultPrefix
+		s.prefix = defaultPrefix
 	}
 	if s.log == nil {
 		s.log = slog.Default()

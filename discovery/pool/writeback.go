@@ -26,7 +26,7 @@ type WriteBack struct {
 // What somebody else holds by now is left alone and reported: the error then
 // joins one ErrConflict for each. A *ForgottenError: this host was removed, and
 // nothing of it was put back.
-func (w *WriteBack) Reassert(ctx context.Context, m Meta, h Host, networks []discovery.Network, blocks []Block) error {
+func (w *WriteBack) Reassert(ctx context.Context, m Meta, h Host, networks []discovery.Network, blocks []discovery.Block) error {
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	if err := w.reassertMeta(ctx, m); err != nil {
@@ -39,7 +39,7 @@ func (w *WriteBack) Reassert(ctx context.Context, m Meta, h Host, networks []dis
 	if err != nil {
 		return fmt.Errorf("reassert: %w", err)
 	}
-	blocks = slices.DeleteFunc(slices.Clone(blocks), func(b Block) bool { return gone[b.Network] })
+	blocks = slices.DeleteFunc(slices.Clone(blocks), func(b discovery.Block) bool { return gone[b.Network] })
 	var lost []error
 	for _, n := range networks {
 		if gone[n.ID] {
@@ -124,7 +124,7 @@ func same(now, old discovery.Network) error {
 }
 
 // reassertBlocks claims the blocks again, many at once while nobody objects.
-func (w *WriteBack) reassertBlocks(ctx context.Context, h Host, blocks []Block) error {
+func (w *WriteBack) reassertBlocks(ctx context.Context, h Host, blocks []discovery.Block) error {
 	var lost []error
 	for len(blocks) > 0 {
 		chunk := blocks[:min(len(blocks), maxOps-1)]
@@ -150,13 +150,13 @@ func (w *WriteBack) reassertBlocks(ctx context.Context, h Host, blocks []Block) 
 }
 
 // claimAgain is the operation that claims a block as it stood.
-func claimAgain(h Host, b Block) *api.KVTxnOp {
+func claimAgain(h Host, b discovery.Block) *api.KVTxnOp {
 	v := blockValue{Host: h.ID, Nonce: h.Nonce, State: b.State, Seq: b.Seq}
 	return cas(blockKey(b.Network, b.Prefix), 0, encode(v))
 }
 
 // reassertBlock claims one block again; it is nil when it is ours already.
-func (w *WriteBack) reassertBlock(ctx context.Context, step *api.KVTxnOp, b Block) error {
+func (w *WriteBack) reassertBlock(ctx context.Context, step *api.KVTxnOp, b discovery.Block) error {
 	out, err := w.store.commit(ctx, step)
 	if err != nil || out.ok() {
 		return err
