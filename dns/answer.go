@@ -2,6 +2,7 @@ package dns
 
 import (
 	"net/netip"
+	"strings"
 
 	miekg "github.com/miekg/dns"
 )
@@ -106,7 +107,7 @@ func hostAddrsOn(n Network, name string) (addrs []netip.Addr) {
 // bare finds a name that was asked for without the domain.
 func (v *view) bare(name string, s *scope) (hit, bool) {
 	first, _ := cutLast(name)
-	if first == "" || name[0] == '_' {
+	if first == "" || strings.HasPrefix(name, allPrefix) {
 		if h, ok := s.find(name); ok {
 			return h, ok
 		}
@@ -182,12 +183,10 @@ func found(h hit, q question, zone string) answer {
 		got.hit.v4 = h.v4
 	case miekg.TypeAAAA:
 		got.hit.v6 = h.v6
-	case miekg.TypeSRV:
-		got.hit = hit{srv: h.srv, target: h.target, t4: h.t4, t6: h.t6}
 	case miekg.TypeANY:
 		got.any = true
 	}
-	if len(got.hit.v4)+len(got.hit.v6)+len(got.hit.srv) == 0 && !got.any {
+	if len(got.hit.v4)+len(got.hit.v6) == 0 && !got.any {
 		return answer{zone: zone}
 	}
 	return got
