@@ -34,7 +34,7 @@ func (v *view) answer(q question, s *scope) answer {
 		return answer{rcode: miekg.RcodeRefused}
 	}
 	if rest, ours := cut(q.name, v.domain); ours {
-		return v.own(rest, q, s)
+		return v.inDomain(rest, q, s)
 	}
 	if p, reverse := reversePrefix(q.name); reverse {
 		return v.reverse(p, q, s)
@@ -45,8 +45,8 @@ func (v *view) answer(q question, s *scope) answer {
 	return v.foreign(q.name, s)
 }
 
-// own answers below our domain; nothing of it is ever asked upstream.
-func (v *view) own(rest string, q question, s *scope) answer {
+// inDomain answers below our domain; nothing of it is ever asked upstream.
+func (v *view) inDomain(rest string, q question, s *scope) answer {
 	if rest == "" {
 		return answer{zone: v.domain, soa: q.qtype == miekg.TypeSOA, any: q.qtype == miekg.TypeANY}
 	}

@@ -76,12 +76,12 @@ func ask(t *testing.T, s *Server, from, name, qtype string) string {
 	if !ok {
 		t.Fatalf("no asker %q", from)
 	}
-	before := s.Stats().Forwarded
+	before := s.stats.forwarded.Load()
 	a, err := s.Resolve(context.Background(), name, qtype, scope)
 	if err != nil {
 		return err.Error()
 	}
-	if s.Stats().Forwarded > before {
+	if s.stats.forwarded.Load() > before {
 		return "forward"
 	}
 	slices.Sort(a.Values)
