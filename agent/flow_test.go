@@ -340,7 +340,7 @@ func TestFlowWireGuardPortOfAnEarlierReleaseIsKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const meta = "http://store/v1/kv/" + pool.DefaultPrefix + "meta"
+	const meta = "http://store/v1/kv/weft/v1/meta"
 	res, err := f.store.Client().Get(meta + "?raw")
 	if err != nil {
 		t.Fatal(err)

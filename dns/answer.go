@@ -2,6 +2,7 @@ package dns
 
 import (
 	"net/netip"
+	"strings"
 
 	miekg "github.com/miekg/dns"
 )
@@ -33,7 +34,7 @@ func (v *view) answer(q question, s *scope) answer {
 		return answer{rcode: miekg.RcodeRefused}
 	}
 	if rest, ours := cut(q.name, v.domain); ours {
-		return v.own(rest, q, s)
+		return v.inDomain(rest, q, s)
 	}
 	if p, reverse := reversePrefix(q.name); reverse {
 		return v.reverse(p, q, s)
@@ -44,8 +45,8 @@ func (v *view) answer(q question, s *scope) answer {
 	return v.foreign(q.name, s)
 }
 
-// own answers below our domain; nothing of it is ever asked upstream.
-func (v *view) own(rest string, q question, s *scope) answer {
+// inDomain answers below our domain; nothing of it is ever asked upstream.
+func (v *view) inDomain(rest string, q question, s *scope) answer {
 	if rest == "" {
 		return answer{zone: v.domain, soa: q.qtype == miekg.TypeSOA, any: q.qtype == miekg.TypeANY}
 	}
@@ -106,7 +107,7 @@ func hostAddrsOn(n Network, name string) (addrs []netip.Addr) {
 // bare finds a name that was asked for without the domain.
 func (v *view) bare(name string, s *scope) (hit, bool) {
 	first, _ := cutLast(name)
-	if first == "" || name[0] == '_' {
+	if first == "" || strings.HasPrefix(name, allPrefix) {
 		if h, ok := s.find(name); ok {
 			return h, ok
 		}
@@ -182,12 +183,10 @@ func found(h hit, q question, zone string) answer {
 		got.hit.v4 = h.v4
 	case miekg.TypeAAAA:
 		got.hit.v6 = h.v6
-	case miekg.TypeSRV:
-		got.hit = hit{srv: h.srv, target: h.target, t4: h.t4, t6: h.t6}
 	case miekg.TypeANY:
 		got.any = true
 	}
-	if len(got.hit.v4)+len(got.hit.v6)+len(got.hit.srv) == 0 && !got.any {
+	if len(got.hit.v4)+len(got.hit.v6) == 0 && !got.any {
 		return answer{zone: zone}
 	}
 	return got

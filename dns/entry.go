@@ -3,7 +3,6 @@ package dns
 import (
 	"net/netip"
 	"slices"
-	"strings"
 )
 
 // entry is what a network knows under one name. Once it is finished it never
@@ -16,7 +15,6 @@ type entry struct {
 	v4, v6 []netip.Addr
 	// Of all members, for _all.<name>.
 	all4, all6 []netip.Addr
-	srv        []SRV
 }
 
 // draft is a copy of e, which may be nil, that may still be changed: members
@@ -45,28 +43,10 @@ func (e *entry) empty() bool { return len(e.members) == 0 && e.below == 0 }
 func (e *entry) finish() {
 	slices.SortStableFunc(e.members, byAddress)
 	e.all4, e.all6 = addresses(e.members)
-	chosen := ready(e.members)
-	if e.v4, e.v6 = e.all4, e.all6; len(chosen) < len(e.members) {
+	e.v4, e.v6 = e.all4, e.all6
+	if chosen := ready(e.members); len(chosen) < len(e.members) {
 		e.v4, e.v6 = addresses(chosen)
 	}
-	e.srv = services(chosen)
-}
-
-// service returns the ports of one service. known tells whether the name holds
-// anything at or below service.protocol, where an empty service means "any".
-func (e *entry) service(service, protocol string) (found []SRV, known bool) {
-	for _, s := range e.srv {
-		if !strings.EqualFold(s.Protocol, protocol) {
-			continue
-		}
-		if service == "" {
-			return nil, true
-		}
-		if strings.EqualFold(s.Service, service) {
-			found = append(found, s)
-		}
-	}
-	return found, len(found) > 0
 }
 
 // ready returns the members that are ready, or all of them if none is: a name
@@ -99,23 +79,9 @@ func addresses(members []Name) (v4, v6 []netip.Addr) {
 	return v4, v6
 }
 
-// services returns each service once: all endpoints of a name are reached
-// through the same target.
-func services(members []Name) []SRV {
-	var all []SRV
-	for _, m := range members {
-		for _, s := range m.SRV {
-			if !slices.Contains(all, s) {
-				all = append(all, s)
-			}
-		}
-	}
-	return all
-}
-
 func byAddress(a, b Name) int { return slices.CompareFunc(a.Addrs, b.Addrs, netip.Addr.Compare) }
 
 func equalName(a, b Name) bool {
 	return a.Name == b.Name && a.Unready == b.Unready &&
-		slices.Equal(a.Addrs, b.Addrs) && slices.Equal(a.Aliases, b.Aliases) && slices.Equal(a.SRV, b.SRV)
+		slices.Equal(a.Addrs, b.Addrs) && slices.Equal(a.Aliases, b.Aliases)
 }

@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -203,7 +200,7 @@ func TestEqualQuestionsAreAskedOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, time.Second, func() bool { return s.Stats().Forwarded == 50 })
+	eventually(t, time.Second, func() bool { return s.stats.forwarded.Load() == 50 })
 	close(release)
 	for i, c := range conns {
 		m := read(t, c, time.Second)
@@ -251,8 +248,8 @@ func TestOwnAddressIsNoUpstream(t *testing.T) {
 	run(t, s)
 	s.Set(loopZone(gateway, loopback(), loopback()))
 	m := exchange(t, dialFrom(t, "udp", loopback(), netip.AddrPortFrom(gateway, port)), "example.com", time.Second)
-	if rcode(m) != "SERVFAIL" || s.Stats().Queries != 1 {
-		t.Errorf("%s after %d queries", rcode(m), s.Stats().Queries)
+	if rcode(m) != "SERVFAIL" || s.stats.queries.Load() != 1 {
+		t.Errorf("%s after %d queries", rcode(m), s.stats.queries.Load())
 	}
 }
 
@@ -295,7 +292,7 @@ func TestTooManyQueriesInFlightFailAtOnce(t *testing.T) {
 			t.Errorf("%s: local name: %s", network, rcode(m))
 		}
 	}
-	if n := s.Stats().Overload; n != 2 {
+	if n := s.stats.overload.Load(); n != 2 {
 		t.Errorf("counted %d", n)
 	}
 }
@@ -351,70 +348,6 @@ func TestEDNSIsHopByHop(t *testing.T) {
 	}
 }
 
-func TestResolversOfTheHost(t *testing.T) {
-	for _, tt := range []struct{ name, conf, stub, want string }{
-		{"plain", "# a comment\nsearch example.com\nnameserver 192.0.2.53\nnameserver 2001:db8::53\noptions edns0\n", "", "192.0.2.53:53 [2001:db8::53]:53"},
-		{"at most three", "nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\nnameserver 192.0.2.4\n", "", "192.0.2.1:53 192.0.2.2:53 192.0.2.3:53"},
-		{"link-local", "nameserver fe80::1%lo\n", "", "[fe80::1%lo]:53"},
-		{"lines that make no sense", "nameserver\nnameserver x\nnameserver 192.0.2.1 # first\nname", "", "192.0.2.1:53"},
-		{"another loopback server", "nameserver 127.0.0.1\n", "nameserver 192.0.2.9\n", "127.0.0.1:53"},
-		{"systemd-resolved's stub", "nameserver 127.0.0.53\noptions edns0 trust-ad\n", "nameserver 192.0.2.9\n", "192.0.2.9:53"},
-		{"the stub and another", "nameserver 127.0.0.53\nnameserver 192.0.2.1\n", "nameserver 192.0.2.9\n", "127.0.0.53:53 192.0.2.1:53"},
-		{"the stub alone", "nameserver 127.0.0.53\n", "", "127.0.0.53:53"},
-		{"empty", "", "nameserver 192.0.2.9\n", ""},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			dir := t.TempDir()
-			r := newResolvers(Config{ResolvConf: filepath.Join(dir, "resolv.conf")})
-			r.stub = filepath.Join(dir, "stub.conf")
-			writeFile(t, r.conf, tt.conf)
-			if tt.stub != "" {
-				writeFile(t, r.stub, tt.stub)
-			}
-			if got := upstreams(r); got != tt.want {
-				t.Errorf("got %s, want %s", got, tt.want)
-			}
-		})
-	}
-}
-
-func upstreams(r *resolvers) string {
-	var list []string
-	for _, u := range r.current() {
-		list = append(list, u.addr.String())
-	}
-	return strings.Join(list, " ")
-}
-
-func writeFile(t *testing.T, name, text string) {
-	t.Helper()
-	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestResolversFollowTheFile(t *testing.T) {
-	r := newResolvers(Config{ResolvConf: filepath.Join(t.TempDir(), "resolv.conf")})
-	step := func(what, want string) {
-		t.Helper()
-		r.look = time.Time{} // a second has passed
-		if got := upstreams(r); got != want {
-			t.Errorf("%s: got %q, want %q", what, got, want)
-		}
-	}
-	step("no file", "")
-	writeFile(t, r.conf, "nameserver 192.0.2.1\n")
-	step("written", "192.0.2.1:53")
-	writeFile(t, r.conf, "nameserver 192.0.2.1\nnameserver 192.0.2.2\n")
-	step("written again", "192.0.2.1:53 192.0.2.2:53")
-	if err := os.Remove(r.conf); err != nil {
-		t.Fatal(err)
-	}
-	step("gone for a moment", "192.0.2.1:53 192.0.2.2:53")
-	writeFile(t, r.conf, "nameserver 192.0.2.3\n")
-	step("back", "192.0.2.3:53")
-}
-
 func TestResolveEndsWithItsContext(t *testing.T) {
 	s := through(t, silent(t))
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
@@ -433,12 +366,12 @@ func TestOneClientCannotTakeAllOfTheQueriesInFlight(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, 5*time.Second, func() bool { return s.Stats().Overload == 10 && s.Stats().Forwarded == maxOfSource })
+	eventually(t, 5*time.Second, func() bool { return s.stats.overload.Load() == 10 && s.stats.forwarded.Load() == maxOfSource })
 	other := dialFrom(t, "udp", loopback(), s.addr)
 	if err := other.WriteMsg(new(miekg.Msg).SetQuestion("n0.example.", miekg.TypeA)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 5*time.Second, func() bool { return s.Stats().Forwarded == maxOfSource+1 })
+	eventually(t, 5*time.Second, func() bool { return s.stats.forwarded.Load() == maxOfSource+1 })
 }
 
 // Behind a firewall that lets no TCP through, what fits into a datagram is better

@@ -25,7 +25,6 @@ func contentsOf(x *index) contents {
 		e.members = slices.SortedFunc(slices.Values(e.members), func(a, b Name) int {
 			return byText(fmt.Sprintf("%+v", a), fmt.Sprintf("%+v", b))
 		})
-		e.srv = slices.SortedFunc(slices.Values(e.srv), func(a, b SRV) int { return int(a.Port) - int(b.Port) })
 		c.Names[k] = e
 	}
 	for a, names := range x.addrs.all() {
@@ -51,11 +50,10 @@ func drawNames(t *rapid.T, label string) []Name {
 	addr := rapid.Custom(func(t *rapid.T) netip.Addr {
 		return netip.AddrFrom4([4]byte{192, 0, 2, rapid.ByteRange(1, 5).Draw(t, "addr")})
 	})
-	srv := rapid.Custom(func(t *rapid.T) SRV { return SRV{"_s", "_tcp", rapid.Uint16Range(1, 3).Draw(t, "port")} })
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Name {
 		return Name{
 			Name: name.Draw(t, "name"), Aliases: rapid.SliceOfN(name, 0, 2).Draw(t, "aliases"),
-			Addrs: rapid.SliceOfN(addr, 1, 2).Draw(t, "addrs"), SRV: rapid.SliceOfN(srv, 0, 2).Draw(t, "srv"),
+			Addrs:   rapid.SliceOfN(addr, 1, 2).Draw(t, "addrs"),
 			Unready: rapid.Bool().Draw(t, "unready"),
 		}
 	}), 0, 8).Draw(t, label)

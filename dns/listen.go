@@ -71,7 +71,7 @@ func (l *listener) end() {
 // listen makes the sockets those of the view. What is bound and still wanted is
 // left alone; what failed is tried again. s.mu is held.
 func (s *Server) listen() {
-	wanted, devices, who := s.wanted(), openDevices(), &holders{}
+	wanted, devices, who := s.wanted(), openDevices(), &portOwners{}
 	defer devices.close()
 	for key, l := range s.listeners {
 		if !wanted[key] || key.device != "" && devices.replaced(key.device, l.ifindex) {
@@ -126,7 +126,7 @@ func (s *Server) wanted() map[listenKey]bool {
 
 // bind opens one socket and serves it. A failure stops nobody's traffic: it is
 // kept for Problems, and the next look tries again.
-func (s *Server) bind(key listenKey, d devices, who *holders) {
+func (s *Server) bind(key listenKey, d devices, who *portOwners) {
 	l, err := s.open(key, d)
 	before := s.failed[key]
 	if err != nil {
@@ -232,7 +232,7 @@ func (s *Server) Problems() []error {
 	failed := maps.Clone(s.failed)
 	s.mu.Unlock()
 	var problems []error
-	who := &holders{}
+	who := &portOwners{}
 	for _, key := range slices.SortedFunc(maps.Keys(failed), compareListenKeys) {
 		problems = append(problems, describe(key, failed[key], who))
 	}
@@ -240,7 +240,7 @@ func (s *Server) Problems() []error {
 }
 
 // describe says what could not be listened on, why, and because of whom.
-func describe(key listenKey, err error, who *holders) error {
+func describe(key listenKey, err error, who *portOwners) error {
 	if errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("listen on %s: %w", key, unix.ENODEV)
 	}

@@ -56,7 +56,6 @@ func (q *query) render(a answer, v *view, ttl uint32) *miekg.Msg {
 		m.Ns = []miekg.RR{r.soa(a.zone, v.serial)}
 	default:
 		m.Answer = r.answer(a)
-		m.Extra = append(r.additional(a.hit), m.Extra...)
 	}
 	return m
 }
@@ -74,20 +73,10 @@ func (r renderer) header(owner string, rrtype uint16) miekg.RR_Header {
 
 func (r renderer) answer(a answer) []miekg.RR {
 	rrs := r.addresses(r.owner, a.hit.v4, a.hit.v6)
-	for _, s := range a.hit.srv {
-		rrs = append(rrs, &miekg.SRV{Hdr: r.header(r.owner, miekg.TypeSRV), Port: s.Port, Target: r.full(a.hit.target)})
-	}
 	for _, name := range a.names {
 		rrs = append(rrs, &miekg.PTR{Hdr: r.header(r.owner, miekg.TypePTR), Ptr: r.full(name)})
 	}
 	return rrs
-}
-
-func (r renderer) additional(h hit) []miekg.RR {
-	if len(h.srv) == 0 {
-		return nil
-	}
-	return r.addresses(r.full(h.target), h.t4, h.t6)
 }
 
 // addresses makes A and AAAA records, beginning anywhere: over many answers

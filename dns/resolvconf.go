@@ -1,133 +1,73 @@
 package dns
 
 import (
-	"bufio"
 	"bytes"
 	"net/netip"
 	"os"
-	"strings"
-	"sync"
-	"time"
+
+	miekg "github.com/miekg/dns"
 )
 
-const (
-	defaultResolvConf = "/etc/resolv.conf"
-	// stubServers is where systemd-resolved lists the servers behind its stub
-	// (systemd-resolved.service(8)).
-	stubServers = "/run/systemd/resolve/resolv.conf"
-	// maxUpstreams is MAXNS of resolv.conf(5).
-	maxUpstreams = 3
-	// lookEvery is how often the files are looked at, while queries need them.
-	lookEvery = time.Second
-)
+// StubResolvConf is the file in which systemd-resolved lists the servers behind
+// its stub (systemd-resolved.service(8)).
+const StubResolvConf = "/run/systemd/resolve/resolv.conf"
 
-// resolvers knows the upstreams: given ones, or the host's as they are now.
-type resolvers struct {
-	conf, stub string // files
-
-	mu    sync.Mutex
-	known map[netip.AddrPort]*upstream // what is known of a server survives a new file
-	list  []*upstream
-	fixed bool
-	look  time.Time
-	seen  [2]fileState
+// ResolvConf is what a resolv.conf(5) says, as far as this module uses it.
+type ResolvConf struct {
+	// Servers in the order of the file, with a zone where it is written there.
+	// IPv4 addresses in IPv6 form are IPv4.
+	Servers []netip.Addr
+	// Search is the search list: that of the last line with "search" or
+	// "domain".
+	Search []string
 }
 
-// fileState changes when a file is written or replaced.
-type fileState struct {
-	written time.Time
-	size    int64
-}
-
-func newResolvers(cfg Config) *resolvers {
-	r := &resolvers{conf: cfg.ResolvConf, stub: stubServers, known: make(map[netip.AddrPort]*upstream)}
-	if r.conf == "" {
-		r.conf = defaultResolvConf
-	}
-	if len(cfg.Upstreams) > 0 {
-		r.fixed = true
-		r.use(cfg.Upstreams)
-	}
-	return r
-}
-
-// current returns the upstreams in order of preference of who wrote them. A
-// file that cannot be read, as while it is being replaced, changes nothing.
-func (r *resolvers) current() []*upstream {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.fixed || time.Since(r.look) < lookEvery {
-		return r.list
-	}
-	r.look = time.Now()
-	state := [2]fileState{stateOf(r.conf), stateOf(r.stub)}
-	if state == r.seen {
-		return r.list
-	}
-	if servers, err := hostServers(r.conf, r.stub); err == nil {
-		r.use(servers)
-		r.seen = state
-	}
-	return r.list
-}
-
-func (r *resolvers) use(servers []netip.AddrPort) {
-	r.list = nil
-	for _, a := range servers[:min(len(servers), maxUpstreams)] {
-		if r.known[a] == nil {
-			r.known[a] = &upstream{addr: a}
-		}
-		r.list = append(r.list, r.known[a])
-	}
-}
-
-func stateOf(file string) fileState {
-	info, err := os.Stat(file)
+// ReadResolvConf reads a file in the format of resolv.conf(5). Lines that make
+// no sense are passed over, as libc does. Its error is that of the file, and the
+// ResolvConf is zero then.
+func ReadResolvConf(file string) (ResolvConf, error) {
+	// Whole first: a reader that fails half-way would pass for a shorter file.
+	text, err := os.ReadFile(file)
 	if err != nil {
-		return fileState{}
+		return ResolvConf{}, err
 	}
-	return fileState{info.ModTime(), info.Size()}
+	c, err := miekg.ClientConfigFromReader(bytes.NewReader(text))
+	if err != nil {
+		return ResolvConf{}, err
+	}
+	out := ResolvConf{Search: c.Search}
+	for _, server := range c.Servers {
+		if a, err := netip.ParseAddr(server); err == nil {
+			out.Servers = append(out.Servers, a.Unmap())
+		}
+	}
+	return out, nil
 }
 
 // hostServers reads conf, and stub in its place where conf leads to the stub
 // alone: the stub routes names by link, and may route ours back to us.
 func hostServers(conf, stub string) ([]netip.AddrPort, error) {
-	text, err := os.ReadFile(conf)
+	c, err := ReadResolvConf(conf)
 	if err != nil {
 		return nil, err
 	}
-	servers := nameservers(text)
-	if !onlyStub(servers) {
-		return servers, nil
+	if onlyStub(c.Servers) {
+		if behind, err := ReadResolvConf(stub); err == nil { // else a stub is better than nothing
+			c = behind
+		}
 	}
-	if text, err = os.ReadFile(stub); err != nil {
-		return servers, nil // a stub is better than nothing
+	servers := make([]netip.AddrPort, len(c.Servers))
+	for i, a := range c.Servers {
+		servers[i] = netip.AddrPortFrom(a, 53)
 	}
-	return nameservers(text), nil
+	return servers, nil
 }
 
-func onlyStub(servers []netip.AddrPort) bool {
-	for _, s := range servers {
-		if s.Addr() != netip.AddrFrom4([4]byte{127, 0, 0, 53}) {
+func onlyStub(servers []netip.Addr) bool {
+	for _, a := range servers {
+		if a != netip.AddrFrom4([4]byte{127, 0, 0, 53}) {
 			return false
 		}
 	}
 	return len(servers) > 0
-}
-
-// nameservers returns the servers of a resolv.conf(5); lines that make no
-// sense are passed over, as libc does.
-func nameservers(text []byte) []netip.AddrPort {
-	var servers []netip.AddrPort
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	for lines.Scan() {
-		f := strings.Fields(lines.Text())
-		if len(f) < 2 || f[0] != "nameserver" {
-			continue
-		}
-		if a, err := netip.ParseAddr(f[1]); err == nil {
-			servers = append(servers, netip.AddrPortFrom(a.Unmap(), 53))
-		}
-	}
-	return servers
 }

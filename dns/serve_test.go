@@ -359,7 +359,7 @@ func TestRandomDatagramsDoNotStopTheServer(t *testing.T) {
 	if m := exchange(t, s.dial(t, "udp"), "web", time.Second); rcode(m) != "NOERROR" {
 		t.Error(rcode(m))
 	}
-	eventually(t, time.Second, func() bool { return s.Stats().Queries == 2001 })
+	eventually(t, time.Second, func() bool { return s.stats.queries.Load() == 2001 })
 }
 
 // askedWhile fails the test if another client's query takes long.
@@ -507,7 +507,7 @@ func TestTCPConnectionsOfOneSourceAreBounded(t *testing.T) {
 		s.dial(t, "tcp")
 	}
 	askedWhile(t, s)
-	eventually(t, 2*time.Second, func() bool { return s.Stats().ConnsOver == 500-tcpPerSource })
+	eventually(t, 2*time.Second, func() bool { return s.stats.connsOver.Load() == 500-tcpPerSource })
 }
 
 func TestTCPAnswersOutOfOrder(t *testing.T) {

@@ -134,31 +134,16 @@ func (s *Server) listensOn(a netip.AddrPort) bool {
 	return a.Port() == s.cfg.Port && (v.gateways[a.Addr()] || a.Addr() == v.address)
 }
 
-// Stats counts since New.
-type Stats struct {
-	Queries   uint64 // received
-	Dropped   uint64 // not answered at all: too short, or a response
-	Malformed uint64 // answered FORMERR, NOTIMP or BADVERS
-	Refused   uint64 // from a source that is no client, or for what it may not ask
-	Forwarded uint64 // asked upstream
-	Overload  uint64 // not asked upstream, as too many others were in flight
-	Failed    uint64 // asked upstream without an answer
-	Truncated uint64 // answered in part, with TC
-	Conns     uint64 // TCP connections taken
-	ConnsOver uint64 // TCP connections closed at once, being over a limit
-}
-
-// counters is Stats in the making.
+// counters count since New. They are for metrics, and for tests until then.
 type counters struct {
-	queries, dropped, malformed, refused, forwarded, overload, failed, truncated, conns, connsOver atomic.Uint64
-}
-
-// Stats returns the counters.
-func (s *Server) Stats() Stats {
-	c := &s.stats
-	return Stats{
-		Queries: c.queries.Load(), Dropped: c.dropped.Load(), Malformed: c.malformed.Load(), Refused: c.refused.Load(),
-		Forwarded: c.forwarded.Load(), Overload: c.overload.Load(), Failed: c.failed.Load(), Truncated: c.truncated.Load(),
-		Conns: c.conns.Load(), ConnsOver: c.connsOver.Load(),
-	}
+	queries   atomic.Uint64 // received
+	dropped   atomic.Uint64 // not answered at all: too short, or a response
+	malformed atomic.Uint64 // answered FORMERR, NOTIMP or BADVERS
+	refused   atomic.Uint64 // from a source that is no client, or for what it may not ask
+	forwarded atomic.Uint64 // asked upstream
+	overload  atomic.Uint64 // not asked upstream, as too many others were in flight
+	failed    atomic.Uint64 // asked upstream without an answer
+	truncated atomic.Uint64 // answered in part, with TC
+	conns     atomic.Uint64 // TCP connections taken
+	connsOver atomic.Uint64 // TCP connections closed at once, being over a limit
 }

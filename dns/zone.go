@@ -49,16 +49,9 @@ type Name struct {
 	Name    string
 	Aliases []string
 	Addrs   []netip.Addr
-	SRV     []SRV
 	// Unready endpoints (health starting or unhealthy) are left out while a
 	// ready one of the same name exists, and given under _all.<name> always.
 	Unready bool
-}
-
-// SRV is one service of an endpoint (RFC 2782).
-type SRV struct {
-	Service, Protocol string // "_http", "_tcp"
-	Port              uint16
 }
 
 // Host is a member's address under <name>.host.<domain>.

@@ -92,7 +92,7 @@ func ExplainTo(v discovery.View, what string, err error) error {
 		return api.Errorf(api.KindConflict, "%s: %s is held by host %s", what, e.Addr, v.MemberName(e.Host)).WithHint("agentctl endpoint ls")
 	}
 	if e, ok := errors.AsType[*pool.NameTakenError](err); ok {
-		return api.Errorf(api.KindConflict, "%s: the name %s belongs to the host at %s", what, e.Holder.Name, e.Holder.VTEP).
+		return api.Errorf(api.KindConflict, "%s: the name %s belongs to the host at %s", what, e.Host.Name, e.Host.VTEP).
 			WithHint("agentctl join ADDRESS --token-file FILE --replace # if that host is dead\nagentd --name NAME # another one, if it is not")
 	}
 	if e, ok := errors.AsType[*pool.ExistsError](err); ok {

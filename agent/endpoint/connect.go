@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/journal"
@@ -110,11 +109,10 @@ func (m *Manager) container(runtimes map[string]Connector, name string) (journal
 
 // noContainer says where a container is that is not on this host's networks.
 func noContainer(v discovery.View, name string) error {
-	for _, r := range v.Endpoints {
-		if r.Host != v.Self && (r.ID.String() == name || r.Name == strings.ToLower(name)) {
-			host := v.MemberName(r.Host)
-			return api.Errorf(api.KindConflict, "it is on host %s", host).WithHint("agentctl ps # on %s", host)
-		}
+	others := slices.DeleteFunc(slices.Clone(v.Endpoints), func(r discovery.Record) bool { return r.Host == v.Self })
+	if found := discovery.FindAll(others, name, recordKeys); len(found) > 0 {
+		host := v.MemberName(found[0].Host)
+		return api.Errorf(api.KindConflict, "it is on host %s", host).WithHint("agentctl ps # on %s", host)
 	}
 	return notHere(name)
 }

@@ -10,30 +10,13 @@ import (
 	"github.com/weft-net/weft/discovery"
 )
 
-// idDigits are the fewest hex digits that stand for an id.
-const idDigits = 4
-
-// Matching returns the endpoints that a word means: by whole id, else by name,
-// else by alias, else by the start of an id of at least four digits. What a runtime
+// Matching returns the endpoints that a word calls (discovery.Find). What a runtime
 // calls a container counts as an id.
 func Matching(all []journal.Local, word string) []journal.Local {
-	word = strings.ToLower(word)
-	for _, means := range []func(journal.Local) bool{
-		func(l journal.Local) bool {
-			return l.Endpoint.ID.String() == word || strings.ToLower(l.Container) == word
-		},
-		func(l journal.Local) bool { return l.Endpoint.Name == word },
-		func(l journal.Local) bool { return slices.Contains(l.Endpoint.Aliases, word) }, // what a runtime calls it may be no label
-		func(l journal.Local) bool {
-			return len(word) >= idDigits && (strings.HasPrefix(l.Endpoint.ID.String(), word) || strings.HasPrefix(strings.ToLower(l.Container), word))
-		},
-	} {
-		found := slices.DeleteFunc(slices.Clone(all), func(l journal.Local) bool { return !means(l) })
-		if len(found) > 0 && word != "" {
-			return found
-		}
-	}
-	return nil
+	return discovery.FindAll(all, word, func(l journal.Local) discovery.Keys {
+		// What a runtime calls it may be no label, and is an alias then.
+		return discovery.Keys{Name: l.Endpoint.Name, Aliases: l.Endpoint.Aliases, IDs: []string{l.Endpoint.ID.String(), l.Container}}
+	})
 }
 
 // own finds an endpoint of this host on a network; a zero one when there is none. One
@@ -45,7 +28,7 @@ func (m *Manager) own(n discovery.Network, nameOrID string) (journal.Local, erro
 	case 1:
 		return found[0], nil
 	case 0:
-		return journal.Local{}, elsewhere(m.directory.View(), n, strings.ToLower(nameOrID))
+		return journal.Local{}, elsewhere(m.directory.View(), n, nameOrID)
 	}
 	hints := make([]string, len(found))
 	for i, l := range found {
@@ -55,14 +38,16 @@ func (m *Manager) own(n discovery.Network, nameOrID string) (journal.Local, erro
 		WithHint("%s", strings.Join(hints, "\n"))
 }
 
+// recordKeys are the words that call an endpoint of any host.
+func recordKeys(r discovery.Record) discovery.Keys {
+	return discovery.Keys{Name: r.Name, IDs: []string{r.ID.String()}}
+}
+
 // elsewhere says on which hosts endpoints live that are not this one's.
 func elsewhere(v discovery.View, n discovery.Network, word string) error {
 	var hosts, hints []string
-	for _, r := range v.Endpoints {
-		begins := len(word) >= idDigits && strings.HasPrefix(r.ID.String(), word)
-		if r.Network != n.ID || r.Host == v.Self || r.Name != word && !begins {
-			continue
-		}
+	others := slices.DeleteFunc(slices.Clone(v.Endpoints), func(r discovery.Record) bool { return r.Network != n.ID || r.Host == v.Self })
+	for _, r := range discovery.FindAll(others, word, recordKeys) {
 		host := v.MemberName(r.Host)
 		if slices.Contains(hosts, host) {
 			continue

@@ -145,26 +145,13 @@ func (r *Registry) Get(id discovery.NetworkID) (discovery.Network, bool) {
 	return all[i], true
 }
 
-// Lookup finds a network by name, id or the start of an id of at least four
-// digits.
+// Lookup finds a network by name, id or the start of an id (discovery.Find).
 func (r *Registry) Lookup(nameOrID string) (discovery.Network, bool) {
-	nameOrID = strings.ToLower(nameOrID)
 	all, _ := r.ByVNI()
-	for _, n := range all {
-		if n.Name == nameOrID || n.ID.String() == nameOrID {
-			return n, true
-		}
-	}
-	var found []discovery.Network
-	for _, n := range all {
-		if len(nameOrID) >= 4 && n.ID.String()[:min(len(nameOrID), 32)] == nameOrID {
-			found = append(found, n)
-		}
-	}
-	if len(found) != 1 {
-		return discovery.Network{}, false
-	}
-	return found[0], true
+	n, err := discovery.Find(all, nameOrID, func(n discovery.Network) discovery.Keys {
+		return discovery.Keys{Name: n.Name, IDs: []string{n.ID.String()}}
+	})
+	return n, err == nil
 }
 
 // Find is Lookup for a request: before a name is called unknown the store is

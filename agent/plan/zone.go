@@ -56,7 +56,6 @@ func (p planner) names(n discovery.Network) dns.Network {
 			Name:    r.Name,
 			Aliases: r.Aliases,
 			Addrs:   r.Addrs(),
-			SRV:     services(r.SRV),
 			Unready: r.Health == discovery.HealthStarting || r.Health == discovery.HealthUnhealthy,
 		})
 		if r.Runtime == discovery.RuntimeHost {
@@ -64,14 +63,6 @@ func (p planner) names(n discovery.Network) dns.Network {
 				out.Hosts = append(out.Hosts, dns.Host{Name: r.Name, Addr: a})
 			}
 		}
-	}
-	return out
-}
-
-func services(in []discovery.SRV) []dns.SRV {
-	var out []dns.SRV
-	for _, s := range in {
-		out = append(out, dns.SRV{Service: s.Service, Protocol: s.Protocol, Port: s.Port})
 	}
 	return out
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weft-net/weft/agent/plan"
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/dns"
 )
 
 // Config says where to look.
@@ -40,9 +41,6 @@ var dockerFallback = []netip.Addr{
 	netip.AddrFrom4([4]byte{8, 8, 8, 8}), netip.AddrFrom4([4]byte{8, 8, 4, 4}),
 	netip.MustParseAddr("2001:4860:4860::8888"), netip.MustParseAddr("2001:4860:4860::8844"),
 }
-
-// stubResolvConf lists the servers behind systemd-resolved's stub.
-const stubResolvConf = "/run/systemd/resolve/resolv.conf"
 
 // hostSource is the source of the host's own servers, beside those of containers.
 const hostSource = "host"
@@ -122,7 +120,7 @@ func (r *Resolvers) Remember(old *Resolvers) {
 // Look reads what may change on the host: its servers, its search domains, and
 // whether an engine sends containers to the address.
 func (r *Resolvers) Look() {
-	addrs := append(Servers(r.cfg.ResolvConf), Servers(stubResolvConf)...)
+	addrs := append(Servers(r.cfg.ResolvConf), Servers(dns.StubResolvConf)...)
 	r.Set(hostSource, append(addrs, dockerFallback...))
 	search := SearchDomains(r.cfg.ResolvConf)
 	address := r.cfg.Address != nil && r.cfg.Address()

@@ -69,22 +69,9 @@ func Filter(all []api.Endpoint, f api.EndpointFilter) []api.Endpoint {
 // Find finds an endpoint of any host by id, or by a name or the start of an id that
 // only one has.
 func Find(all []api.Endpoint, nameOrID string) (api.Endpoint, error) {
-	want := strings.ToLower(nameOrID)
-	var found, begin []api.Endpoint
-	for _, e := range all {
-		if e.ID == want {
-			return e, nil
-		}
-		if e.Name == want {
-			found = append(found, e)
-		}
-		if len(want) >= 4 && strings.HasPrefix(e.ID, want) {
-			begin = append(begin, e)
-		}
-	}
-	if len(found) == 0 {
-		found = begin
-	}
+	found := discovery.FindAll(all, nameOrID, func(e api.Endpoint) discovery.Keys {
+		return discovery.Keys{Name: e.Name, IDs: []string{e.ID}}
+	})
 	switch len(found) {
 	case 1:
 		return found[0], nil

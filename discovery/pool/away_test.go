@@ -43,7 +43,7 @@ func TestStoreIsToldTheRelease(t *testing.T) {
 // calls are all methods that ask the store.
 func calls(p *pool.Pool, c *cluster, n discovery.Network) map[string]func(context.Context) error {
 	a := netip.MustParseAddr("10.80.0.77")
-	b := pool.Block{Network: n.ID, Prefix: netip.MustParsePrefix("10.80.0.8/29"), Host: c.one.ID, Index: 1}
+	b := discovery.Block{Network: n.ID, Prefix: netip.MustParsePrefix("10.80.0.8/29"), Host: c.one.ID, Index: 1}
 	return map[string]func(context.Context) error{
 		"Meta":       func(ctx context.Context) error { _, err := p.Meta(ctx); return err },
 		"Init":       func(ctx context.Context) error { return p.Init(ctx, c.meta, c.one) },
@@ -68,16 +68,14 @@ func calls(p *pool.Pool, c *cluster, n discovery.Network) map[string]func(contex
 		},
 		"ReleaseBlock": func(ctx context.Context) error { return p.ReleaseBlock(ctx, b) },
 		"Blocks":       func(ctx context.Context) error { _, err := p.Blocks(ctx, n.ID); return err },
-		"OwnBlocks":    func(ctx context.Context) error { _, err := p.OwnBlocks(ctx, c.one.ID); return err },
 		"BlockAt":      func(ctx context.Context) error { _, _, err := p.BlockAt(ctx, n, a); return err },
 		"Reserve":      func(ctx context.Context) error { _, err := p.Reserve(ctx, n, a, c.one.ID, nil); return err },
-		"TakeReserved": func(ctx context.Context) error { _, err := p.TakeReserved(ctx, n, a, c.one.ID, newID()); return err },
 		"Unreserve":    func(ctx context.Context) error { return p.Unreserve(ctx, n.ID, a, c.one.ID) },
 		"Reserved":     func(ctx context.Context) error { _, err := p.Reserved(ctx, n.ID, b.Prefix); return err },
 		"ReassertAddrs": func(ctx context.Context) error {
 			return p.ReassertAddrs(ctx, c.one, []discovery.Network{n}, []discovery.ReservedAddr{{Network: n.ID, Addr: a, Seq: 1}})
 		},
-		"Reassert": func(ctx context.Context) error { return p.Reassert(ctx, c.meta, c.one, nil, []pool.Block{b}) },
+		"Reassert": func(ctx context.Context) error { return p.Reassert(ctx, c.meta, c.one, nil, []discovery.Block{b}) },
 	}
 }
 
@@ -293,11 +291,11 @@ func TestConsulRestartedEmpty(t *testing.T) {
 	if _, err := c.first.Meta(t.Context()); !errors.Is(err, pool.ErrNoCluster) {
 		t.Fatalf("got %v, want ErrNoCluster", err)
 	}
-	if err := c.first.Reassert(t.Context(), c.meta, c.one, []discovery.Network{n}, []pool.Block{b}); err != nil {
+	if err := c.first.Reassert(t.Context(), c.meta, c.one, []discovery.Network{n}, []discovery.Block{b}); err != nil {
 		t.Fatal(err)
 	}
 	m, err := c.first.Meta(t.Context())
-	own, ownErr := c.first.OwnBlocks(t.Context(), c.one.ID)
+	own, ownErr := c.first.Blocks(t.Context(), n.ID)
 	if err != nil || m.ClusterID != c.meta.ClusterID || len(own) != 1 || own[0].Prefix != b.Prefix {
 		t.Errorf("cluster %s (%v), blocks %v (%v)", m.ClusterID, err, own, ownErr)
 	}

@@ -2,194 +2,36 @@ package pool
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
-	"hash/fnv"
 	"net/netip"
-	"slices"
 
 	"github.com/hashicorp/consul/api"
 
 	"github.com/weft-net/weft/discovery"
 )
 
-// Block is one claimed place of a network's grid (discovery.Subnet).
-type Block = discovery.Block
-
-// blindTries is how many places are tried before the network's blocks are
-// listed. At 70 % use a free one is found in three.
-const blindTries = 4
-
-// claim is one host's wish for a block.
-type claim struct {
-	p      *Pool
-	net    discovery.Network
-	subnet discovery.Subnet
-	host   discovery.HostID
-	value  blockValue
-	taken  func(netip.Prefix) bool
-	guards []*api.KVTxnOp // host and network are as they were read
-}
-
-// ClaimBlock takes a free block of the network for a registered host. taken
-// tells which blocks some owner announces, whatever the store says of them.
-// ErrFull: every block is held. ErrDeleting, ErrNotFound: the network's end.
-// A *ForgottenError: this host's.
-func (p *Pool) ClaimBlock(ctx context.Context, n discovery.Network, host discovery.HostID, nonce uint64, v6 bool, taken func(netip.Prefix) bool) (Block, error) {
-	ctx, cancel := bound(ctx)
-	defer cancel()
-	s, ok := subnetOf(n, v6)
-	if !ok {
-		return Block{}, fmt.Errorf("claim block: network %s has no subnet of that family: %w", n.Name, ErrInvalid)
-	}
-	c := &claim{p: p, net: n, subnet: s, host: host, taken: taken,
-		value: blockValue{Host: host, Nonce: nonce, State: discovery.BlockActive, Seq: 1, Claim: rand.Text()}}
-	b, err := c.run(ctx)
-	if err != nil {
-		return Block{}, fmt.Errorf("claim block of %s (%s): %w", n.Name, s.CIDR, err)
-	}
-	return b, nil
-}
-
-func subnetOf(n discovery.Network, v6 bool) (discovery.Subnet, bool) {
-	i := slices.IndexFunc(n.Subnets, func(s discovery.Subnet) bool { return s.CIDR.Addr().Is6() == v6 })
-	if i < 0 {
-		return discovery.Subnet{}, false
-	}
-	return n.Subnets[i], true
-}
-
-// run tries a few places blindly, from one that this host's id picks, so that
-// hosts rarely meet; then those that a list shows as free.
-func (c *claim) run(ctx context.Context) (Block, error) {
-	if err := c.guard(ctx); err != nil {
-		return Block{}, err
-	}
-	held, count := map[netip.Prefix]bool{}, c.subnet.Blocks()
-	start := c.start(count)
-	for i, tries := uint64(0), 0; i < count; i++ {
-		b := c.subnet.Block((start + i) % count)
-		if held[b] || !c.subnet.Claimable(b) || c.taken != nil && c.taken(b) {
-			continue
-		}
-		got, ok, err := c.try(ctx, b)
-		if err != nil || ok {
-			return got, err
-		}
-		if tries++; tries == blindTries {
-			if held, err = c.held(ctx); err != nil {
-				return Block{}, err
-			}
-		}
-	}
-	return Block{}, ErrFull
-}
-
-// start is where this host begins to look.
-func (c *claim) start(count uint64) uint64 {
-	h := fnv.New64a()
-	h.Write(c.host[:])
-	h.Write(c.net.ID[:])
-	return h.Sum64() % count
-}
-
-// guard reads host and network, so that no claim slips past the removal of
-// either.
-func (c *claim) guard(ctx context.Context) (err error) {
-	c.guards, err = c.p.guards(ctx, c.net, c.host)
-	return err
-}
-
-// guards are the checks that host and network are still there and unchanged.
-func (p *Pool) guards(ctx context.Context, n discovery.Network, host discovery.HostID) ([]*api.KVTxnOp, error) {
-	hk, nk := hostKey(host), netKey(n.Name)
-	out, err := p.commit(ctx, read(hk), read(nk))
-	if err != nil {
-		return nil, err
-	}
-	if out.failed[0] {
-		if err := p.forgotten(ctx, host); err != nil {
-			return nil, err
-		}
-		return nil, fmt.Errorf("host %s is not registered: %w", host, ErrNotFound)
-	}
-	if out.failed[1] {
-		return nil, fmt.Errorf("network %s: %w", n.Name, ErrNotFound)
-	}
-	now, err := parseNet(out.pairs[nk])
-	switch {
-	case err != nil:
-		return nil, err
-	case now.ID != n.ID:
-		return nil, fmt.Errorf("network %s (%s): %w", n.Name, n.ID, ErrNotFound)
-	case now.State != discovery.NetworkUp:
-		return nil, ErrDeleting
-	}
-	return ops(unchanged(hk, out.pairs[hk].ModifyIndex), unchanged(nk, out.pairs[nk].ModifyIndex)), nil
-}
-
-// try claims one place; false: somebody else has it.
-func (c *claim) try(ctx context.Context, b netip.Prefix) (Block, bool, error) {
-	key := blockKey(c.net.ID, b)
-	for {
-		out, err := c.p.commit(ctx, append(slices.Clone(c.guards), cas(key, 0, encode(c.value)))...)
-		switch {
-		case err != nil:
-			return Block{}, false, err
-		case out.ok():
-			return c.won(b, out.pairs[key].ModifyIndex), true, nil
-		case out.failed[2] && out.unsure:
-			return c.mine(ctx, b)
-		case out.failed[2]:
-			return Block{}, false, nil
-		}
-		if err := c.guard(ctx); err != nil {
-			return Block{}, false, err
-		}
-	}
-}
-
-func (c *claim) won(b netip.Prefix, index uint64) Block {
-	return Block{Network: c.net.ID, Prefix: b, Host: c.host, State: c.value.State, Seq: c.value.Seq, Index: index}
-}
-
-// mine decides after a try without an answer: the claim may have been its.
-func (c *claim) mine(ctx context.Context, b netip.Prefix) (Block, bool, error) {
-	kv, err := c.p.lookup(ctx, blockKey(c.net.ID, b))
-	if err != nil || kv == nil {
-		return Block{}, false, err
-	}
-	var v blockValue
-	if err := decode(kv, &v); err != nil {
-		return Block{}, false, err
-	}
-	return c.won(b, kv.ModifyIndex), v == c.value, nil
-}
-
-// held lists the blocks of the network that are claimed.
-func (c *claim) held(ctx context.Context) (map[netip.Prefix]bool, error) {
-	blocks, err := c.p.blocks(ctx, blocksOf(c.net.ID))
-	out := make(map[netip.Prefix]bool, len(blocks))
-	for _, b := range blocks {
-		out[b.Prefix] = true
-	}
-	return out, err
+// BlockRecords are what the store knows of addresses: the claimed blocks of each
+// network, and the addresses that are reserved one by one. It is what ipam needs
+// of a pool.
+type BlockRecords struct {
+	store   *store
+	cluster *ClusterRecords
 }
 
 // ReleaseBlock gives a block back. It is nil when the host does not hold it
 // any more.
-func (p *Pool) ReleaseBlock(ctx context.Context, b Block) error {
+func (r *BlockRecords) ReleaseBlock(ctx context.Context, b discovery.Block) error {
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	for {
-		out, err := p.commit(ctx, drop(blockKey(b.Network, b.Prefix), b.Index))
+		out, err := r.store.commit(ctx, drop(blockKey(b.Network, b.Prefix), b.Index))
 		if err != nil {
 			return fmt.Errorf("release block %s: %w", b.Prefix, err)
 		}
 		if out.ok() {
 			return nil
 		}
-		now, held, err := p.block(ctx, b.Network, b.Prefix)
+		now, held, err := r.block(ctx, b.Network, b.Prefix)
 		if err != nil {
 			return fmt.Errorf("release block %s: %w", b.Prefix, err)
 		}
@@ -201,58 +43,47 @@ func (p *Pool) ReleaseBlock(ctx context.Context, b Block) error {
 }
 
 // Blocks lists the claimed blocks of one network.
-func (p *Pool) Blocks(ctx context.Context, id discovery.NetworkID) ([]Block, error) {
+func (r *BlockRecords) Blocks(ctx context.Context, id discovery.NetworkID) ([]discovery.Block, error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	out, err := p.blocks(ctx, blocksOf(id))
+	out, err := r.blocks(ctx, blocksOf(id))
 	if err != nil {
 		return nil, fmt.Errorf("list blocks: %w", err)
 	}
 	return out, nil
 }
 
-// OwnBlocks lists the blocks that a host holds, of all networks.
-func (p *Pool) OwnBlocks(ctx context.Context, host discovery.HostID) ([]Block, error) {
-	ctx, cancel := bound(ctx)
-	defer cancel()
-	all, err := p.blocks(ctx, folderBlocks)
-	if err != nil {
-		return nil, fmt.Errorf("list blocks of host %s: %w", host, err)
-	}
-	return slices.DeleteFunc(all, func(b Block) bool { return b.Host != host }), nil
-}
-
 // BlockAt is the claimed block that covers a; not held: nobody claimed it.
-func (p *Pool) BlockAt(ctx context.Context, n discovery.Network, a netip.Addr) (b Block, held bool, err error) {
+func (r *BlockRecords) BlockAt(ctx context.Context, n discovery.Network, a netip.Addr) (b discovery.Block, held bool, err error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	s, ok := n.Covering(a)
 	if !ok {
 		return b, false, fmt.Errorf("address %s is not in network %s: %w", a, n.Name, ErrInvalid)
 	}
-	b, held, err = p.block(ctx, n.ID, s.BlockOf(a))
+	b, held, err = r.block(ctx, n.ID, s.BlockOf(a))
 	if err != nil {
 		return b, false, fmt.Errorf("read block of %s: %w", a, err)
 	}
 	return b, held, nil
 }
 
-func (p *Pool) block(ctx context.Context, id discovery.NetworkID, b netip.Prefix) (Block, bool, error) {
-	kv, err := p.lookup(ctx, blockKey(id, b))
+func (r *BlockRecords) block(ctx context.Context, id discovery.NetworkID, b netip.Prefix) (discovery.Block, bool, error) {
+	kv, err := r.store.lookup(ctx, blockKey(id, b))
 	if err != nil || kv == nil {
-		return Block{Network: id, Prefix: b}, false, err
+		return discovery.Block{Network: id, Prefix: b}, false, err
 	}
 	kv.Key = blockKey(id, b)
 	out, err := parseBlock(kv)
 	return out, err == nil, err
 }
 
-func (p *Pool) blocks(ctx context.Context, folder string) ([]Block, error) {
-	pairs, err := p.list(ctx, folder)
+func (r *BlockRecords) blocks(ctx context.Context, folder string) ([]discovery.Block, error) {
+	pairs, err := r.store.list(ctx, folder)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]Block, 0, len(pairs))
+	out := make([]discovery.Block, 0, len(pairs))
 	for _, kv := range pairs {
 		b, err := parseBlock(kv)
 		if err != nil {
@@ -263,14 +94,14 @@ func (p *Pool) blocks(ctx context.Context, folder string) ([]Block, error) {
 	return out, nil
 }
 
-func parseBlock(kv *api.KVPair) (Block, error) {
+func parseBlock(kv *api.KVPair) (discovery.Block, error) {
 	id, prefix, err := parseBlockKey(kv.Key)
 	if err != nil {
-		return Block{}, err
+		return discovery.Block{}, err
 	}
 	var v blockValue
 	if err := decode(kv, &v); err != nil {
-		return Block{}, err
+		return discovery.Block{}, err
 	}
-	return Block{Network: id, Prefix: prefix, Host: v.Host, State: v.State, Seq: v.Seq, Index: kv.ModifyIndex}, nil
+	return discovery.Block{Network: id, Prefix: prefix, Host: v.Host, State: v.State, Seq: v.Seq, Index: kv.ModifyIndex}, nil
 }

@@ -29,9 +29,9 @@ func claimed(t *testing.T, s store) {
 	c := newCluster(t, s)
 	n := c.network(t, "blue", "10.80.0.0/24")
 	b := claim(t, c.first, n, c.one)
-	want := pool.Block{Network: n.ID, Prefix: b.Prefix, Host: c.one.ID, State: discovery.BlockActive, Seq: 1, Index: b.Index}
-	own, err := c.first.OwnBlocks(t.Context(), c.one.ID)
-	if diff := cmp.Diff([]pool.Block{want}, own, same); err != nil || diff != "" || b != want || !n.Subnets[0].Claimable(b.Prefix) {
+	want := discovery.Block{Network: n.ID, Prefix: b.Prefix, Host: c.one.ID, State: discovery.BlockActive, Seq: 1, Index: b.Index}
+	all, err := c.first.Blocks(t.Context(), n.ID)
+	if diff := cmp.Diff([]discovery.Block{want}, all, same); err != nil || diff != "" || b != want || !n.Subnets[0].Claimable(b.Prefix) {
 		t.Errorf("%v, -want +got:\n%s", err, diff)
 	}
 	at, held, err := c.first.BlockAt(t.Context(), n, b.Prefix.Addr().Next())
@@ -81,7 +81,7 @@ func lastBlock(t *testing.T, s store) {
 		switch {
 		case err == nil:
 			won.Add(1)
-		case errors.Is(err, pool.ErrFull):
+		case errors.Is(err, discovery.ErrFull):
 			full.Add(1)
 		default:
 			t.Error(err)
@@ -124,7 +124,7 @@ func claimRace(t *testing.T, s store) {
 	if err != nil || len(all) != 64 || len(got) != 64 {
 		t.Errorf("%d claimed, %d in the store (%v), want 64", len(got), len(all), err)
 	}
-	if _, err := c.first.ClaimBlock(t.Context(), n, c.one.ID, 1, false, nil); !errors.Is(err, pool.ErrFull) {
+	if _, err := c.first.ClaimBlock(t.Context(), n, c.one.ID, 1, false, nil); !errors.Is(err, discovery.ErrFull) {
 		t.Errorf("one more: got %v, want ErrFull", err)
 	}
 }
@@ -138,7 +138,7 @@ func announced(t *testing.T, s store) {
 	if err != nil || b.Prefix != free {
 		t.Errorf("got %v (%v), want %s", b, err, free)
 	}
-	if _, err := c.first.ClaimBlock(t.Context(), n, c.one.ID, 1, false, taken); !errors.Is(err, pool.ErrFull) {
+	if _, err := c.first.ClaimBlock(t.Context(), n, c.one.ID, 1, false, taken); !errors.Is(err, discovery.ErrFull) {
 		t.Errorf("got %v, want ErrFull", err)
 	}
 	if _, err := c.first.ClaimBlock(t.Context(), n, c.one.ID, 1, true, nil); !errors.Is(err, pool.ErrInvalid) {
@@ -157,7 +157,7 @@ func reserved(t *testing.T, s store) {
 		}
 	}
 	_, err := p.Reserve(t.Context(), n, a, two.ID, nil)
-	if taken, ok := errors.AsType[*pool.TakenError](err); !ok || taken.Host != c.one.ID || taken.Addr != a {
+	if taken, ok := errors.AsType[*discovery.TakenError](err); !ok || taken.Host != c.one.ID || taken.Addr != a {
 		t.Errorf("got %v, want a TakenError", err)
 	}
 	for _, bad := range []string{"10.80.0.0", "10.80.0.1", "10.80.0.255", "192.0.2.1"} {
@@ -167,21 +167,15 @@ func reserved(t *testing.T, s store) {
 	}
 	b := claim(t, p, n, two)
 	_, err = c.first.Reserve(t.Context(), n, b.Prefix.Addr().Next().Next(), c.one.ID, nil)
-	if !errors.Is(err, pool.ErrCovered) {
+	if !errors.Is(err, discovery.ErrCovered) {
 		t.Errorf("in a block: got %v, want ErrCovered", err)
 	}
 
-	if seq, err := p.TakeReserved(t.Context(), n, a, c.one.ID, two.ID); seq != 2 || err != nil {
-		t.Errorf("taken over: seq %d (%v), want 2", seq, err)
-	}
-	if _, err := p.TakeReserved(t.Context(), n, a, c.one.ID, c.one.ID); err == nil {
-		t.Error("taken over from who does not have it: want an error")
-	}
-	if err := c.first.Unreserve(t.Context(), n.ID, a, c.one.ID); err != nil {
-		t.Error(err)
+	if err := p.Unreserve(t.Context(), n.ID, a, two.ID); err != nil {
+		t.Errorf("given back by who does not have it: %v", err)
 	}
 	got, err := p.Reserved(t.Context(), n.ID, netip.MustParsePrefix("10.80.0.72/29"))
-	want := map[netip.Addr]pool.Reservation{a: {Host: two.ID, Seq: 2}}
+	want := map[netip.Addr]discovery.Reservation{a: {Host: c.one.ID, Seq: 1}}
 	if diff := cmp.Diff(want, got, same); err != nil || diff != "" {
 		t.Errorf("%v, -want +got:\n%s", err, diff)
 	}
@@ -189,7 +183,7 @@ func reserved(t *testing.T, s store) {
 		t.Errorf("the next block: %v (%v), want none", got, err)
 	}
 	for range 2 {
-		if err := p.Unreserve(t.Context(), n.ID, a, two.ID); err != nil {
+		if err := c.first.Unreserve(t.Context(), n.ID, a, c.one.ID); err != nil {
 			t.Error(err)
 		}
 	}
@@ -211,7 +205,7 @@ func lent(t *testing.T, s store) {
 		t.Fatal(err)
 	}
 	_, err := c.first.Reserve(t.Context(), n, a.Next(), c.one.ID, &b)
-	if !errors.Is(err, pool.ErrCovered) {
+	if !errors.Is(err, discovery.ErrCovered) {
 		t.Errorf("after the lender gave the block back: got %v, want ErrCovered", err)
 	}
 }

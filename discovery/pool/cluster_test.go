@@ -135,7 +135,7 @@ func (c *cluster) network(t testing.TB, name string, subnets ...string) discover
 }
 
 // claim takes a block that must be there.
-func claim(t testing.TB, p *pool.Pool, n discovery.Network, h pool.Host) pool.Block {
+func claim(t testing.TB, p *pool.Pool, n discovery.Network, h pool.Host) discovery.Block {
 	t.Helper()
 	b, err := p.ClaimBlock(t.Context(), n, h.ID, h.Nonce, false, nil)
 	if err != nil {

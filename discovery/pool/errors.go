@@ -3,8 +3,6 @@ package pool
 import (
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/netip"
 	"os"
 	"strings"
@@ -26,20 +24,15 @@ var (
 // What a method may find.
 var (
 	ErrExists    = errors.New("exists already")
-	ErrNotFound  = errors.New("not found")
+	ErrNotFound  = discovery.ErrNotFound
 	ErrInvalid   = errors.New("invalid")
-	ErrFull      = discovery.ErrFull
 	ErrDeleting  = errors.New("network is being deleted")
 	ErrForgotten = errors.New("host was removed from the cluster")
 	ErrNameTaken = errors.New("host name is taken")
 	ErrConflict  = errors.New("held by somebody else")
-	ErrCovered   = discovery.ErrCovered
 	ErrNotFenced = errors.New("host has not been removed")
 	ErrCloned    = errors.New("another instance runs under this host's id")
 )
-
-// TakenError is an address that belongs to another host.
-type TakenError = discovery.TakenError
 
 // ExistsError is the cluster that Init and Adopt found. It wraps ErrExists.
 type ExistsError struct {
@@ -59,12 +52,12 @@ func (e *ExistsError) Unwrap() error { return ErrExists }
 
 // NameTakenError is a host name that another host has. It wraps ErrNameTaken.
 type NameTakenError struct {
-	Name   string
-	Holder Host
+	Name string
+	Host Host // which has it
 }
 
 func (e *NameTakenError) Error() string {
-	return fmt.Sprintf("host name %q is taken by host %s at %s", e.Name, e.Holder.ID, e.Holder.Gossip)
+	return fmt.Sprintf("host name %q is taken by host %s at %s", e.Name, e.Host.ID, e.Host.Gossip)
 }
 
 func (e *NameTakenError) Unwrap() error { return ErrNameTaken }
@@ -108,48 +101,3 @@ func (e *OverlapError) Error() string {
 
 // Unwrap makes it a conflict.
 func (e *OverlapError) Unwrap() error { return ErrConflict }
-
-// judge turns the store's answers into this package's errors, in one place:
-// consul/api hands on the status of some calls as text only.
-type judge struct{ next http.RoundTripper }
-
-// RoundTrip implements http.RoundTripper.
-func (j judge) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := j.next.RoundTrip(req)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	switch resp.StatusCode {
-	case http.StatusOK, http.StatusNotFound, http.StatusConflict:
-		resp.Body = body{resp.Body}
-		return resp, nil
-	}
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
-	resp.Body.Close()
-	what := fmt.Sprintf("%s: %s", resp.Status, strings.TrimSpace(string(text)))
-	switch {
-	case resp.StatusCode == http.StatusForbidden || resp.StatusCode == http.StatusUnauthorized:
-		return nil, fmt.Errorf("%w: %s", ErrPermission, what)
-	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500 && resp.StatusCode != http.StatusNotImplemented:
-		return nil, fmt.Errorf("%w: %s", ErrUnavailable, what)
-	}
-	return nil, errors.New(what)
-}
-
-// body is an answer that can break off before its end.
-type body struct{ io.ReadCloser }
-
-func (b body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	return n, err
-}
-
-// CloseIdleConnections is what http.Client's method of that name calls.
-func (j judge) CloseIdleConnections() {
-	if c, ok := j.next.(interface{ CloseIdleConnections() }); ok {
-		c.CloseIdleConnections()
-	}
-}

@@ -46,18 +46,18 @@ func parseHost(kv *api.KVPair) (Host, error) {
 }
 
 // Hosts lists the registered hosts by name.
-func (p *Pool) Hosts(ctx context.Context) ([]Host, error) {
+func (r *ClusterRecords) Hosts(ctx context.Context) ([]Host, error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	hosts, err := p.hosts(ctx)
+	hosts, err := r.hosts(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list hosts: %w", err)
 	}
 	return hosts, nil
 }
 
-func (p *Pool) hosts(ctx context.Context) ([]Host, error) {
-	pairs, err := p.list(ctx, folderHosts)
+func (r *ClusterRecords) hosts(ctx context.Context) ([]Host, error) {
+	pairs, err := r.store.list(ctx, folderHosts)
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +76,8 @@ func (p *Pool) hosts(ctx context.Context) ([]Host, error) {
 }
 
 // host reads one host and its index; index 0: it is not registered.
-func (p *Pool) host(ctx context.Context, id discovery.HostID) (h Host, raw *api.KVPair, err error) {
-	kv, err := p.lookup(ctx, hostKey(id))
+func (r *ClusterRecords) host(ctx context.Context, id discovery.HostID) (h Host, raw *api.KVPair, err error) {
+	kv, err := r.store.lookup(ctx, hostKey(id))
 	if err != nil || kv == nil {
 		return Host{ID: id}, nil, err
 	}
@@ -88,23 +88,23 @@ func (p *Pool) host(ctx context.Context, id discovery.HostID) (h Host, raw *api.
 
 // registered reports whether this very start of the host's agent is in the
 // store: what an unanswered try has done.
-func (p *Pool) registered(ctx context.Context, h Host) bool {
-	got, kv, err := p.host(ctx, h.ID)
+func (r *ClusterRecords) registered(ctx context.Context, h Host) bool {
+	got, kv, err := r.host(ctx, h.ID)
 	return err == nil && kv != nil && got.Nonce == h.Nonce
 }
 
-// Register puts the host into the store: the first time with a claim of its
-// name, afterwards by replacing its own entry, the name included when it
-// changed. A *NameTakenError names the holder of the name, a *ForgottenError
-// who removed this host, a *ClonedError the other instance under its id.
-func (p *Pool) Register(ctx context.Context, h Host) error {
+// Register puts the host into the store: the first time with its name, later by
+// replacing its own entry, and its name if that changed. A *NameTakenError names
+// the host that has the name, a *ForgottenError who removed this host, a
+// *ClonedError the other instance under its id.
+func (r *ClusterRecords) Register(ctx context.Context, h Host) error {
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	if err := checkKeyName(h.Name); err != nil {
 		return fmt.Errorf("register host: %w", err)
 	}
 	for {
-		done, err := p.register(ctx, h)
+		done, err := r.register(ctx, h)
 		if err != nil {
 			return fmt.Errorf("register host %s: %w", h.Name, err)
 		}
@@ -115,18 +115,18 @@ func (p *Pool) Register(ctx context.Context, h Host) error {
 }
 
 // register tries once, by what the store holds now; not done: that changed.
-func (p *Pool) register(ctx context.Context, h Host) (done bool, err error) {
-	if err := p.forgotten(ctx, h.ID); err != nil {
+func (r *ClusterRecords) register(ctx context.Context, h Host) (done bool, err error) {
+	if err := r.forgotten(ctx, h.ID); err != nil {
 		return false, err
 	}
-	old, kv, err := p.host(ctx, h.ID)
+	old, kv, err := r.host(ctx, h.ID)
 	if err != nil {
 		return false, err
 	}
 	if kv != nil && old.Incarnation == h.Incarnation && old.Nonce != h.Nonce {
 		return false, &ClonedError{Other: old}
 	}
-	naming, err := p.claimName(ctx, h, old.Name)
+	steps, err := r.nameSteps(ctx, h, old.Name)
 	if err != nil {
 		return false, err
 	}
@@ -134,13 +134,13 @@ func (p *Pool) register(ctx context.Context, h Host) (done bool, err error) {
 	if kv != nil {
 		entry = cas(hostKey(h.ID), kv.ModifyIndex, rewrite(kv.Value, h.value()))
 	}
-	out, err := p.commit(ctx, append(naming, absent(goneKey(h.ID)), entry)...)
+	out, err := r.store.commit(ctx, append(steps, absent(goneKey(h.ID)), entry)...)
 	return out.ok(), err
 }
 
-// claimName are the operations that give the host its name.
-func (p *Pool) claimName(ctx context.Context, h Host, before string) ([]*api.KVTxnOp, error) {
-	kv, err := p.lookup(ctx, nameKey(h.Name))
+// nameSteps are the operations that give the host its name.
+func (r *ClusterRecords) nameSteps(ctx context.Context, h Host, before string) ([]*api.KVTxnOp, error) {
+	kv, err := r.store.lookup(ctx, nameKey(h.Name))
 	if err != nil {
 		return nil, err
 	}
@@ -149,36 +149,36 @@ func (p *Pool) claimName(ctx context.Context, h Host, before string) ([]*api.KVT
 	case kv == nil:
 		out = ops(cas(nameKey(h.Name), 0, []byte(h.ID.String())))
 	case string(kv.Value) != h.ID.String():
-		return nil, p.nameTaken(ctx, h.Name, string(kv.Value))
+		return nil, r.nameTaken(ctx, h.Name, string(kv.Value))
 	default:
 		out = ops(unchanged(nameKey(h.Name), kv.ModifyIndex))
 	}
 	if before == "" || before == h.Name {
 		return out, nil
 	}
-	kv, err = p.lookup(ctx, nameKey(before))
+	kv, err = r.store.lookup(ctx, nameKey(before))
 	if err == nil && kv != nil && string(kv.Value) == h.ID.String() {
 		out = append(out, drop(nameKey(before), kv.ModifyIndex))
 	}
 	return out, err
 }
 
-// nameTaken is the error that shows the holder of a name.
-func (p *Pool) nameTaken(ctx context.Context, name, holder string) error {
+// nameTaken is the error that shows the host which has a name.
+func (r *ClusterRecords) nameTaken(ctx context.Context, name, hostID string) error {
 	var id discovery.HostID
-	if err := id.UnmarshalText([]byte(holder)); err != nil {
+	if err := id.UnmarshalText([]byte(hostID)); err != nil {
 		return fmt.Errorf("value of %s: %w", nameKey(name), err)
 	}
-	h, _, err := p.host(ctx, id)
+	h, _, err := r.host(ctx, id)
 	if err != nil {
 		return err
 	}
-	return &NameTakenError{Name: name, Holder: h}
+	return &NameTakenError{Name: name, Host: h}
 }
 
 // forgotten is a *ForgottenError for a host that was removed.
-func (p *Pool) forgotten(ctx context.Context, id discovery.HostID) error {
-	kv, err := p.lookup(ctx, goneKey(id))
+func (r *ClusterRecords) forgotten(ctx context.Context, id discovery.HostID) error {
+	kv, err := r.store.lookup(ctx, goneKey(id))
 	if err != nil || kv == nil {
 		return err
 	}
@@ -191,19 +191,19 @@ func (p *Pool) forgotten(ctx context.Context, id discovery.HostID) error {
 
 // Unregister gives back all that the host holds, and then the host itself: the
 // end of a leave. It is nil when nothing is left, so it can be repeated.
-func (p *Pool) Unregister(ctx context.Context, self discovery.HostID, name string) error {
+func (r *ClusterRecords) Unregister(ctx context.Context, self discovery.HostID, name string) error {
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	if _, _, err := p.freeHeld(ctx, self); err != nil {
+	if _, _, err := r.freeHeld(ctx, self); err != nil {
 		return fmt.Errorf("give back what host %s holds: %w", name, err)
 	}
 	drops := ops(del(hostKey(self)))
-	kv, err := p.lookup(ctx, nameKey(name))
+	kv, err := r.store.lookup(ctx, nameKey(name))
 	if err == nil && kv != nil && string(kv.Value) == self.String() {
 		drops = append(drops, drop(nameKey(name), kv.ModifyIndex))
 	}
 	if err == nil {
-		_, err = p.commit(ctx, drops...)
+		_, err = r.store.commit(ctx, drops...)
 	}
 	if err != nil {
 		return fmt.Errorf("unregister host %s: %w", name, err)

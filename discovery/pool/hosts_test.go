@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pool"
 )
 
@@ -151,7 +152,7 @@ func nameTaken(t *testing.T, s store) {
 	c := newCluster(t, s)
 	err := c.open(t, nil).Register(t.Context(), host("one", 9))
 	taken, ok := errors.AsType[*pool.NameTakenError](err)
-	if !ok || taken.Holder.Gossip != c.one.Gossip {
+	if !ok || taken.Host.Gossip != c.one.Gossip {
 		t.Errorf("got %v, want a NameTakenError with %s", err, c.one.Gossip)
 	}
 	if err := c.open(t, nil).Register(t.Context(), host("a/b", 9)); !errors.Is(err, pool.ErrInvalid) {
@@ -275,7 +276,7 @@ func freed(t *testing.T, s store) {
 		t.Errorf("again: freed %d, %d (%v), want nothing", blocks, addrs, err)
 	}
 	left, err := c.first.Blocks(t.Context(), n.ID)
-	if diff := cmp.Diff([]pool.Block{mine}, left, same); err != nil || diff != "" {
+	if diff := cmp.Diff([]discovery.Block{mine}, left, same); err != nil || diff != "" {
 		t.Errorf("%v, left -want +got:\n%s", err, diff)
 	}
 }
@@ -283,16 +284,17 @@ func freed(t *testing.T, s store) {
 func left(t *testing.T, s store) {
 	c := newCluster(t, s)
 	p, two := c.member(t, "two", 2)
-	claim(t, p, c.network(t, "blue"), two)
+	n := c.network(t, "blue")
+	claim(t, p, n, two)
 	for range 2 {
 		if err := p.Unregister(t.Context(), two.ID, two.Name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	blocks, _ := p.OwnBlocks(t.Context(), two.ID)
-	hosts, _ := p.Hosts(t.Context())
-	if len(blocks) != 0 || len(hosts) != 1 {
-		t.Errorf("left %v, %v: want host one alone", blocks, hosts)
+	blocks, blocksErr := p.Blocks(t.Context(), n.ID)
+	hosts, hostsErr := p.Hosts(t.Context())
+	if err := errors.Join(blocksErr, hostsErr); err != nil || len(blocks) != 0 || len(hosts) != 1 {
+		t.Errorf("left %v, %v (%v): want host one alone", blocks, hosts, err)
 	}
 	// Leaving is not being removed: the host may come back under its id.
 	if err := p.Register(t.Context(), two); err != nil {

@@ -22,11 +22,11 @@ type ending struct {
 // network or claims of it, and every host gives its blocks back. It can be
 // repeated. With force every host detaches its endpoints as well.
 // ErrNotFound: there is no network of that name.
-func (p *Pool) DeleteNetwork(ctx context.Context, name, by string, force bool) (discovery.Network, error) {
+func (r *NetworkRecords) DeleteNetwork(ctx context.Context, name, by string, force bool) (discovery.Network, error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	for {
-		n, done, err := p.beginDelete(ctx, name, by, force)
+		n, done, err := r.beginDelete(ctx, name, by, force)
 		if err != nil {
 			return discovery.Network{}, err
 		}
@@ -34,19 +34,19 @@ func (p *Pool) DeleteNetwork(ctx context.Context, name, by string, force bool) (
 			n.State, n.Force = discovery.NetworkDeleting, n.Force || force
 			return n.Network, nil
 		}
-		if err := yield(ctx); err != nil {
+		if err := afterLostRace(ctx); err != nil {
 			return discovery.Network{}, err
 		}
 	}
 }
 
 // beginDelete tries once; not done: something else changed.
-func (p *Pool) beginDelete(ctx context.Context, name, by string, force bool) (netValue, bool, error) {
-	g, err := p.gen(ctx)
+func (r *NetworkRecords) beginDelete(ctx context.Context, name, by string, force bool) (netValue, bool, error) {
+	g, err := r.gen(ctx)
 	if err != nil {
 		return netValue{}, false, err
 	}
-	n, kv, err := p.net(ctx, name)
+	n, kv, err := r.net(ctx, name)
 	switch {
 	case err != nil:
 		return n, false, err
@@ -56,7 +56,7 @@ func (p *Pool) beginDelete(ctx context.Context, name, by string, force bool) (ne
 		return n, true, nil
 	}
 	end := ending{State: discovery.NetworkDeleting, Force: force, DeletedBy: by}
-	out, err := p.commit(ctx, g.next(g.NextVNI), cas(netKey(name), kv.ModifyIndex, rewrite(kv.Value, end)))
+	out, err := r.store.commit(ctx, g.next(g.NextVNI), cas(netKey(name), kv.ModifyIndex, rewrite(kv.Value, end)))
 	return n, out.ok(), err
 }
 
@@ -64,35 +64,35 @@ func (p *Pool) beginDelete(ctx context.Context, name, by string, force bool) (ne
 // it goes, and netgone/ says so for ever. Not done: something is still held.
 // Any host may call it, at any time after the first step; by counts only when
 // the first step named nobody.
-func (p *Pool) FinishDelete(ctx context.Context, n discovery.Network, by string) (done bool, err error) {
+func (r *NetworkRecords) FinishDelete(ctx context.Context, n discovery.Network, by string) (done bool, err error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	for {
-		done, again, err := p.finishDelete(ctx, n, by)
+		done, again, err := r.finishDelete(ctx, n, by)
 		if err != nil {
 			return false, fmt.Errorf("finish deletion of network %s: %w", n.Name, err)
 		}
 		if !again {
 			return done, nil
 		}
-		if err := yield(ctx); err != nil {
+		if err := afterLostRace(ctx); err != nil {
 			return false, fmt.Errorf("finish deletion of network %s: %w", n.Name, err)
 		}
 	}
 }
 
 // finishDelete tries once; again: somebody else changed a network meanwhile.
-func (p *Pool) finishDelete(ctx context.Context, n discovery.Network, by string) (done, again bool, err error) {
-	g, err := p.gen(ctx)
+func (r *NetworkRecords) finishDelete(ctx context.Context, n discovery.Network, by string) (done, again bool, err error) {
+	g, err := r.gen(ctx)
 	if err != nil {
 		return false, false, err
 	}
-	now, kv, err := p.net(ctx, n.Name)
+	now, kv, err := r.net(ctx, n.Name)
 	if err != nil {
 		return false, false, err
 	}
 	if kv == nil || now.ID != n.ID {
-		gone, err := p.lookup(ctx, netGoneKey(n.ID))
+		gone, err := r.store.lookup(ctx, netGoneKey(n.ID))
 		if err == nil && gone == nil {
 			err = ErrNotFound
 		}
@@ -101,24 +101,24 @@ func (p *Pool) finishDelete(ctx context.Context, n discovery.Network, by string)
 	if now.State != discovery.NetworkDeleting {
 		return false, false, fmt.Errorf("it is %s: %w", now.State, ErrInvalid)
 	}
-	if held, err := p.held(ctx, n.ID); err != nil || held {
+	if inUse, err := r.inUse(ctx, n.ID); err != nil || inUse {
 		return false, false, err
 	}
 	if now.DeletedBy != "" {
 		by = now.DeletedBy
 	}
 	gone := netGoneValue{Name: n.Name, VNI: now.VNI, By: by, At: time.Now().UTC()}
-	out, err := p.commit(ctx, g.next(g.NextVNI), drop(netKey(n.Name), kv.ModifyIndex),
+	out, err := r.store.commit(ctx, g.next(g.NextVNI), drop(netKey(n.Name), kv.ModifyIndex),
 		del(vniKey(now.VNI)), set(netGoneKey(n.ID), encode(gone)))
 	return out.ok(), !out.ok(), err
 }
 
-// held reports whether a host holds a block or an address of the network. No
+// inUse reports whether a host holds a block or an address of the network. No
 // claim comes after the answer no: each compares nets/, which said deleting
 // before we looked.
-func (p *Pool) held(ctx context.Context, id discovery.NetworkID) (bool, error) {
+func (r *NetworkRecords) inUse(ctx context.Context, id discovery.NetworkID) (bool, error) {
 	for _, folder := range []string{blocksOf(id), reservedOf(id)} {
-		pairs, err := p.list(ctx, folder)
+		pairs, err := r.store.list(ctx, folder)
 		if err != nil || len(pairs) > 0 {
 			return true, err
 		}
@@ -129,18 +129,18 @@ func (p *Pool) held(ctx context.Context, id discovery.NetworkID) (bool, error) {
 // FreeNetworkHeld gives back what one host holds of a network that is being
 // deleted: a host that cannot do it itself. ErrInvalid: it is not being
 // deleted.
-func (p *Pool) FreeNetworkHeld(ctx context.Context, n discovery.Network, host discovery.HostID) error {
+func (r *NetworkRecords) FreeNetworkHeld(ctx context.Context, n discovery.Network, host discovery.HostID) error {
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	err := p.freeNetworkHeld(ctx, n, host)
+	err := r.freeNetworkHeld(ctx, n, host)
 	if err != nil {
 		return fmt.Errorf("free what host %s holds of network %s: %w", host, n.Name, err)
 	}
 	return nil
 }
 
-func (p *Pool) freeNetworkHeld(ctx context.Context, n discovery.Network, host discovery.HostID) error {
-	now, kv, err := p.net(ctx, n.Name)
+func (r *NetworkRecords) freeNetworkHeld(ctx context.Context, n discovery.Network, host discovery.HostID) error {
+	now, kv, err := r.net(ctx, n.Name)
 	if err != nil || kv == nil || now.ID != n.ID {
 		return err // nothing is left of it
 	}
@@ -148,7 +148,7 @@ func (p *Pool) freeNetworkHeld(ctx context.Context, n discovery.Network, host di
 		return fmt.Errorf("it is %s: %w", now.State, ErrInvalid)
 	}
 	for _, folder := range []string{blocksOf(n.ID), reservedOf(n.ID)} {
-		if _, err := p.free(ctx, folder, host); err != nil {
+		if _, err := r.store.dropHeld(ctx, folder, host); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/pace"
 )
 
 // NetworkSpec is a network that somebody asks for. Subnets, gateways, ranges and
@@ -50,11 +51,14 @@ func parseNet(kv *api.KVPair) (n netValue, err error) {
 	return n, decode(kv, &n)
 }
 
+// NetworkRecords are the networks of the store: made, followed and deleted.
+type NetworkRecords struct{ store *store }
+
 // Networks lists the networks by VNI, those that are being deleted too.
-func (p *Pool) Networks(ctx context.Context) ([]discovery.Network, error) {
+func (r *NetworkRecords) Networks(ctx context.Context) ([]discovery.Network, error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	nets, err := p.nets(ctx)
+	nets, err := r.nets(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list networks: %w", err)
 	}
@@ -66,8 +70,8 @@ func (p *Pool) Networks(ctx context.Context) ([]discovery.Network, error) {
 	return out, nil
 }
 
-func (p *Pool) nets(ctx context.Context) ([]netValue, error) {
-	pairs, err := p.list(ctx, folderNets)
+func (r *NetworkRecords) nets(ctx context.Context) ([]netValue, error) {
+	pairs, err := r.store.list(ctx, folderNets)
 	if err != nil {
 		return nil, err
 	}
@@ -90,8 +94,8 @@ type gen struct {
 	kv *api.KVPair // nil: there was none
 }
 
-func (p *Pool) gen(ctx context.Context) (g gen, err error) {
-	if g.kv, err = p.lookup(ctx, keyGen); err != nil {
+func (r *NetworkRecords) gen(ctx context.Context) (g gen, err error) {
+	if g.kv, err = r.store.lookup(ctx, keyGen); err != nil {
 		return g, err
 	}
 	g.NextVNI = firstVNI
@@ -113,62 +117,62 @@ func (g gen) next(nextVNI uint32) *api.KVTxnOp {
 
 // CreateNetwork makes a network that overlaps no other and nothing to avoid.
 // An *OverlapError names what is in the way, ErrExists a network of that name,
-// ErrInvalid the thing that is wrong with the request; ErrFull: the pool has no
+// ErrInvalid the thing that is wrong with the request; discovery.ErrFull: the pool has no
 // subnet left. Whoever asks knows which network it is: no error repeats it.
-func (p *Pool) CreateNetwork(ctx context.Context, r NetworkSpec) (discovery.Network, error) {
+func (r *NetworkRecords) CreateNetwork(ctx context.Context, spec NetworkSpec) (discovery.Network, error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	if err := r.check(); err != nil {
+	if err := spec.check(); err != nil {
 		return discovery.Network{}, err
 	}
-	n := discovery.Network{Name: r.Name, State: discovery.NetworkUp, MTU: r.MTU, Internal: r.Internal,
-		Driver: r.Driver, Labels: r.Labels, Options: r.Options, Created: time.Now().UTC(), By: r.By}
+	n := discovery.Network{Name: spec.Name, State: discovery.NetworkUp, MTU: spec.MTU, Internal: spec.Internal,
+		Driver: spec.Driver, Labels: spec.Labels, Options: spec.Options, Created: time.Now().UTC(), By: spec.By}
 	rand.Read(n.ID[:])
 	for {
-		g, err := p.place(ctx, r, &n)
+		g, err := r.assign(ctx, spec, &n)
 		if err != nil {
 			return n, err
 		}
-		out, err := p.commit(ctx,
+		out, err := r.store.commit(ctx,
 			g.next(n.VNI+1),
 			cas(netKey(n.Name), 0, encode(n)),
 			cas(vniKey(n.VNI), 0, []byte(n.Name)))
 		if err != nil || out.ok() {
 			return n, err
 		}
-		if out.failed[1] && out.unsure && p.stands(ctx, n) {
+		if out.failed[1] && out.inDoubt && r.created(ctx, n) {
 			return n, nil
 		}
 		if !out.failed[0] && !out.failed[1] {
 			return n, fmt.Errorf("vni %d is in use by a network that gen does not know: %w", n.VNI, ErrConflict)
 		}
-		if err := yield(ctx); err != nil {
+		if err := afterLostRace(ctx); err != nil {
 			return n, err
 		}
 	}
 }
 
-// place gives the network its subnets and VNI, by what the store holds now.
-func (p *Pool) place(ctx context.Context, r NetworkSpec, n *discovery.Network) (gen, error) {
-	g, err := p.gen(ctx)
+// assign gives the network its subnets and VNI, by what the store holds now.
+func (r *NetworkRecords) assign(ctx context.Context, spec NetworkSpec, n *discovery.Network) (gen, error) {
+	g, err := r.gen(ctx)
 	if err != nil {
 		return g, err
 	}
-	nets, err := p.nets(ctx)
+	nets, err := r.nets(ctx)
 	if err != nil {
 		return g, err
 	}
 	for _, o := range nets {
-		if o.Name == r.Name && o.ID != n.ID {
+		if o.Name == spec.Name && o.ID != n.ID {
 			return g, ErrExists
 		}
 	}
-	s, err := p.stamp(ctx)
+	s, err := r.store.stamp(ctx)
 	if err != nil {
 		return g, err
 	}
 	n.VNI = g.NextVNI
-	n.Subnets, err = r.layout(s.meta.Pool, r.uses(nets))
+	n.Subnets, err = spec.layout(s.meta.Pool, spec.uses(nets))
 	return g, err
 }
 
@@ -179,7 +183,7 @@ func (r NetworkSpec) layout(pool netip.Prefix, used []use) ([]discovery.Subnet, 
 		return nil, err
 	}
 	for _, s := range subnets {
-		if err := check(s.CIDR, pool, used); err != nil {
+		if err := checkOverlap(s.CIDR, pool, used); err != nil {
 			return nil, err
 		}
 	}
@@ -187,33 +191,31 @@ func (r NetworkSpec) layout(pool netip.Prefix, used []use) ([]discovery.Subnet, 
 		bits := max(automatic, pool.Bits())
 		next, ok := free(pool, bits, used)
 		if !ok {
-			return nil, fmt.Errorf("no /%d of the pool %s is free: %w", bits, pool, ErrFull)
+			return nil, fmt.Errorf("no /%d of the pool %s is free: %w", bits, pool, discovery.ErrFull)
 		}
 		subnets = []discovery.Subnet{newSubnet(next)}
 	}
 	return subnets, r.furnish(subnets)
 }
 
-// stands reports whether the store holds this very network.
-func (p *Pool) stands(ctx context.Context, n discovery.Network) bool {
-	now, _, err := p.net(ctx, n.Name)
+// created reports whether the store holds this very network.
+func (r *NetworkRecords) created(ctx context.Context, n discovery.Network) bool {
+	now, _, err := r.net(ctx, n.Name)
 	return err == nil && now.ID == n.ID
 }
 
-// yield waits a moment after a lost race, so that many who race do not stay in
-// step. Its error is ErrUnavailable: nothing is known of the outcome.
-func yield(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
+// afterLostRace waits a moment, so that many who race do not stay in step. Its
+// error is ErrUnavailable: nothing is known of the outcome.
+func afterLostRace(ctx context.Context) error {
+	if !pace.Sleep(ctx, mrand.N(20*time.Millisecond)) {
 		return fmt.Errorf("%w: too many changes at once: %w", ErrUnavailable, ctx.Err())
-	case <-time.After(mrand.N(20 * time.Millisecond)):
-		return nil
 	}
+	return nil
 }
 
 // net reads one network; its pair is nil when there is none.
-func (p *Pool) net(ctx context.Context, name string) (n netValue, kv *api.KVPair, err error) {
-	if kv, err = p.lookup(ctx, netKey(name)); err != nil || kv == nil {
+func (r *NetworkRecords) net(ctx context.Context, name string) (n netValue, kv *api.KVPair, err error) {
+	if kv, err = r.store.lookup(ctx, netKey(name)); err != nil || kv == nil {
 		return n, nil, err
 	}
 	n, err = parseNet(kv)

@@ -72,7 +72,7 @@ func automatic(t *testing.T, s store) {
 		}
 	}
 	avoid = append(avoid, pool.Avoid{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Host: "one"})
-	if _, err := c.first.CreateNetwork(t.Context(), pool.NetworkSpec{Name: "full", Avoid: avoid}); !errors.Is(err, pool.ErrFull) {
+	if _, err := c.first.CreateNetwork(t.Context(), pool.NetworkSpec{Name: "full", Avoid: avoid}); !errors.Is(err, discovery.ErrFull) {
 		t.Errorf("no subnet left: got %v, want ErrFull", err)
 	}
 }
@@ -233,9 +233,10 @@ func deletedHeld(t *testing.T, s store) {
 	if done, err := c.first.FinishDelete(t.Context(), n, "root@one"); !done || err != nil {
 		t.Errorf("%v (%v), want done", done, err)
 	}
-	left, err := p.OwnBlocks(t.Context(), two.ID)
-	if diff := cmp.Diff([]pool.Block{kept}, left, same); err != nil || diff != "" {
-		t.Errorf("%v, left -want +got:\n%s", err, diff)
+	freed, freedErr := p.Blocks(t.Context(), n.ID)
+	left, err := p.Blocks(t.Context(), other.ID)
+	if diff := cmp.Diff([]discovery.Block{kept}, left, same); err != nil || freedErr != nil || len(freed) != 0 || diff != "" {
+		t.Errorf("%v, %v, not freed %v, left -want +got:\n%s", err, freedErr, freed, diff)
 	}
 }
 

@@ -10,23 +10,21 @@ import (
 	"github.com/weft-net/weft/discovery"
 )
 
-// Reservation says whose a single address is.
-type Reservation = discovery.Reservation
-
 // Reserve records one address for a host: one that no block covers when lent
 // is nil, else one that the holder of the block lent has marked as lent. Again
-// for the same host it returns the same seq. A *TakenError names another
-// holder; ErrCovered: the covering block is not, or no longer, what lent says.
-func (p *Pool) Reserve(ctx context.Context, n discovery.Network, a netip.Addr, host discovery.HostID, lent *Block) (seq uint64, err error) {
+// for the same host it returns the same seq. A *discovery.TakenError names the
+// other host; discovery.ErrCovered: the covering block is not, or no longer, what
+// lent says.
+func (r *BlockRecords) Reserve(ctx context.Context, n discovery.Network, a netip.Addr, host discovery.HostID, lent *discovery.Block) (seq uint64, err error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	if seq, err = p.reserve(ctx, n, a, host, lent); err != nil {
+	if seq, err = r.reserve(ctx, n, a, host, lent); err != nil {
 		return 0, fmt.Errorf("reserve %s in %s: %w", a, n.Name, err)
 	}
 	return seq, nil
 }
 
-func (p *Pool) reserve(ctx context.Context, n discovery.Network, a netip.Addr, host discovery.HostID, lent *Block) (uint64, error) {
+func (r *BlockRecords) reserve(ctx context.Context, n discovery.Network, a netip.Addr, host discovery.HostID, lent *discovery.Block) (uint64, error) {
 	s, ok := n.Covering(a)
 	if !ok || !s.Assignable(a) {
 		return 0, fmt.Errorf("not an address for an endpoint: %w", ErrInvalid)
@@ -38,92 +36,60 @@ func (p *Pool) reserve(ctx context.Context, n discovery.Network, a netip.Addr, h
 	}
 	value := ipValue{Host: host, Seq: 1}
 	for {
-		guards, err := p.guards(ctx, n, host)
+		guards, err := r.guards(ctx, n, host)
 		if err != nil {
 			return 0, err
 		}
-		out, err := p.commit(ctx, append(guards, lender, cas(ipKey(n.ID, a), 0, encode(value)))...)
+		out, err := r.store.commit(ctx, append(guards, lender, cas(ipKey(n.ID, a), 0, encode(value)))...)
 		switch {
 		case err != nil:
 			return 0, err
 		case out.ok():
 			return value.Seq, nil
 		case out.failed[3]:
-			return p.reservedFor(ctx, n.ID, a, host)
+			return r.reservedFor(ctx, n.ID, a, host)
 		case out.failed[2]:
-			return 0, ErrCovered
+			return 0, discovery.ErrCovered
 		}
 	}
 }
 
 // reservedFor is the seq of an address that is recorded already.
-func (p *Pool) reservedFor(ctx context.Context, id discovery.NetworkID, a netip.Addr, host discovery.HostID) (uint64, error) {
-	v, _, err := p.reservation(ctx, id, a)
+func (r *BlockRecords) reservedFor(ctx context.Context, id discovery.NetworkID, a netip.Addr, host discovery.HostID) (uint64, error) {
+	v, _, err := r.reservation(ctx, id, a)
 	if err != nil {
 		return 0, err
 	}
 	if v.Host != host {
-		return 0, &TakenError{Addr: a, Host: v.Host}
+		return 0, &discovery.TakenError{Addr: a, Host: v.Host}
 	}
 	return v.Seq, nil
 }
 
 // reservation reads who an address is recorded for, and at which index; 0: for
 // nobody.
-func (p *Pool) reservation(ctx context.Context, id discovery.NetworkID, a netip.Addr) (v ipValue, index uint64, err error) {
-	kv, err := p.lookup(ctx, ipKey(id, a))
+func (r *BlockRecords) reservation(ctx context.Context, id discovery.NetworkID, a netip.Addr) (v ipValue, index uint64, err error) {
+	kv, err := r.store.lookup(ctx, ipKey(id, a))
 	if err != nil || kv == nil {
 		return v, 0, err
 	}
 	return v, kv.ModifyIndex, decode(kv, &v)
 }
 
-// TakeReserved moves a recorded address from one host to another. The caller
-// knows that the old holder is alive and has no endpoint there. The new seq is
-// higher than any before, so the new holder's claim wins everywhere.
-func (p *Pool) TakeReserved(ctx context.Context, n discovery.Network, a netip.Addr, from, to discovery.HostID) (seq uint64, err error) {
-	ctx, cancel := bound(ctx)
-	defer cancel()
-	for {
-		v, index, err := p.reservation(ctx, n.ID, a)
-		if err != nil {
-			return 0, fmt.Errorf("take over %s in %s: %w", a, n.Name, err)
-		}
-		switch {
-		case index > 0 && v.Host == to:
-			return v.Seq, nil
-		case index == 0 || v.Host != from:
-			return 0, fmt.Errorf("take over %s in %s: %w", a, n.Name, &TakenError{Addr: a, Host: v.Host})
-		}
-		v.Host, v.Seq = to, v.Seq+1
-		guards, err := p.guards(ctx, n, to)
-		if err != nil {
-			return 0, fmt.Errorf("take over %s in %s: %w", a, n.Name, err)
-		}
-		out, err := p.commit(ctx, append(guards, cas(ipKey(n.ID, a), index, encode(v)))...)
-		if err != nil {
-			return 0, fmt.Errorf("take over %s in %s: %w", a, n.Name, err)
-		}
-		if out.ok() {
-			return v.Seq, nil
-		}
-	}
-}
-
 // Unreserve gives an address back. It is nil when it is not recorded for the
 // host.
-func (p *Pool) Unreserve(ctx context.Context, id discovery.NetworkID, a netip.Addr, host discovery.HostID) error {
+func (r *BlockRecords) Unreserve(ctx context.Context, id discovery.NetworkID, a netip.Addr, host discovery.HostID) error {
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	for {
-		v, index, err := p.reservation(ctx, id, a)
+		v, index, err := r.reservation(ctx, id, a)
 		if err != nil {
 			return fmt.Errorf("give back %s: %w", a, err)
 		}
 		if index == 0 || v.Host != host {
 			return nil
 		}
-		out, err := p.commit(ctx, drop(ipKey(id, a), index))
+		out, err := r.store.commit(ctx, drop(ipKey(id, a), index))
 		if err != nil {
 			return fmt.Errorf("give back %s: %w", a, err)
 		}
@@ -135,21 +101,21 @@ func (p *Pool) Unreserve(ctx context.Context, id discovery.NetworkID, a netip.Ad
 
 // Reserved lists the recorded addresses of a network within a block. A new
 // holder of the block reads it before it hands out the first address.
-func (p *Pool) Reserved(ctx context.Context, id discovery.NetworkID, within netip.Prefix) (map[netip.Addr]Reservation, error) {
+func (r *BlockRecords) Reserved(ctx context.Context, id discovery.NetworkID, within netip.Prefix) (map[netip.Addr]discovery.Reservation, error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	pairs, err := p.list(ctx, reservedOf(id)+commonHex(within))
+	pairs, err := r.store.list(ctx, reservedOf(id)+commonHex(within))
 	if err != nil {
 		return nil, fmt.Errorf("list addresses reserved in %s: %w", within, err)
 	}
-	out := map[netip.Addr]Reservation{}
+	out := map[netip.Addr]discovery.Reservation{}
 	for _, kv := range pairs {
-		a, r, err := parseReservation(kv)
+		a, v, err := parseReservation(kv)
 		if err != nil {
 			return nil, fmt.Errorf("list addresses reserved in %s: %w", within, err)
 		}
 		if within.Contains(a) {
-			out[a] = r
+			out[a] = v
 		}
 	}
 	return out, nil
@@ -160,14 +126,14 @@ func commonHex(p netip.Prefix) string {
 	return addrHex(p.Masked().Addr())[:p.Bits()/4]
 }
 
-func parseReservation(kv *api.KVPair) (netip.Addr, Reservation, error) {
+func parseReservation(kv *api.KVPair) (netip.Addr, discovery.Reservation, error) {
 	_, a, err := parseIPKey(kv.Key)
 	if err != nil {
-		return a, Reservation{}, err
+		return a, discovery.Reservation{}, err
 	}
 	var v ipValue
 	if err := decode(kv, &v); err != nil {
-		return a, Reservation{}, err
+		return a, discovery.Reservation{}, err
 	}
-	return a, Reservation{Host: v.Host, Seq: v.Seq}, nil
+	return a, discovery.Reservation{Host: v.Host, Seq: v.Seq}, nil
 }

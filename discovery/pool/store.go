@@ -4,24 +4,124 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"net/http"
+	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"github.com/weft-net/weft/discovery/pace"
 )
 
-// maxOps is the most operations that a transaction may have: Consul's limit
-// before 1.14, the guard included.
-const maxOps = 64
+// callLimit bounds every method but Watch: a server without a quorum holds a
+// request for 7 s before it fails.
+const callLimit = 5 * time.Second
+
+// store is the one client of all parts of a pool. It knows keys and the guard of
+// every write, meta, and nothing of what the other keys mean.
+type store struct {
+	client    *api.Client
+	transport *http.Client
+	where     string // for people
+	prefix    string
+	tokenFile string
+	log       *slog.Logger
+
+	mu      sync.Mutex // guards what is below
+	cluster string     // expected; empty: that of the first meta read
+	known   *stamp     // meta as last read; nil: never
+	callErr error      // outcome of the last call
+	metaErr error      // of the last look at meta
+}
+
+func newStore(cfg Config) (*store, error) {
+	conf := api.DefaultConfig()
+	if cfg.Address != "" {
+		conf.Address = cfg.Address
+	}
+	if cfg.CAFile != "" {
+		conf.TLSConfig.CAFile = cfg.CAFile
+	}
+	if cfg.Token != "" {
+		conf.Token = cfg.Token
+	}
+	tokenFile := cfg.TokenFile
+	if tokenFile == "" && cfg.Token == "" {
+		tokenFile = os.Getenv(api.HTTPTokenFileEnvName)
+	}
+	at := where(cfg, conf.Address)
+	hc, err := httpClient(cfg, conf)
+	if err != nil {
+		return nil, fmt.Errorf("store %s: %w", conf.Address, err)
+	}
+	conf.HttpClient = hc
+	client, err := api.NewClient(conf)
+	if err != nil {
+		return nil, fmt.Errorf("store %s: %w", conf.Address, err)
+	}
+	if cfg.UserAgent != "" {
+		client.AddHeader("User-Agent", cfg.UserAgent)
+	}
+	s := &store{client: client, transport: hc, where: at, prefix: cfg.Prefix, tokenFile: tokenFile, cluster: cfg.Cluster, log: cfg.Log}
+	if s.prefix == "" {
+		s.prefix = defaultPrefix
+	}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	return s, nil
+}
+
+// healthy is the outcome of the last call.
+func (s *store) healthy() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.callErr != nil {
+		return s.callErr
+	}
+	return s.metaErr
+}
+
+// note records whether the store answered a call, and passes err on, with the
+// store's address in the place of the request's. An operation that lost a race
+// has been answered.
+func (s *store) note(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = fmt.Errorf("%s: %w", s.where, e.Err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if errors.Is(err, context.Canceled) {
+		return err // our caller's doing
+	}
+	s.callErr = err
+	return err
+}
+
+// noteMeta records what the last look at meta showed, and passes err on.
+func (s *store) noteMeta(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.metaErr = err
+	return err
+}
+
+// bound is the deadline of one method.
+func bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, callLimit)
+}
 
 // token is what TokenFile holds now, or empty for the client's own.
-func (p *Pool) token() (string, error) {
-	if p.tokenFile == "" {
+func (s *store) token() (string, error) {
+	if s.tokenFile == "" {
 		return "", nil
 	}
-	b, err := os.ReadFile(p.tokenFile)
+	b, err := os.ReadFile(s.tokenFile)
 	if err != nil {
 		return "", fmt.Errorf("%w: read token: %w", ErrPermission, err)
 	}
@@ -31,170 +131,91 @@ func (p *Pool) token() (string, error) {
 // try calls fn until the store answers or ctx ends. A leader election is over
 // within the deadline, and so is the takeover of the embedded store. tries
 // tells whether an earlier one may have been committed without an answer.
-func (p *Pool) try(ctx context.Context, fn func(q *api.QueryOptions) error) (tries int, err error) {
-	wait := 50 * time.Millisecond
+func (s *store) try(ctx context.Context, fn func(q *api.QueryOptions) error) (tries int, err error) {
+	wait := pace.Backoff{First: 50 * time.Millisecond, Most: time.Second}
 	for {
 		tries++
-		token, err := p.token()
+		token, err := s.token()
 		if err == nil {
 			err = fn((&api.QueryOptions{Token: token}).WithContext(ctx))
 		}
-		if err = p.note(err); err == nil || !errors.Is(err, ErrUnavailable) {
+		if err = s.note(err); err == nil || !errors.Is(err, ErrUnavailable) {
 			return tries, err
 		}
-		select {
-		case <-ctx.Done():
+		if !pace.Sleep(ctx, pace.Jitter(wait.Failed())) {
 			return tries, err
-		case <-time.After(wait/2 + rand.N(wait)):
 		}
-		wait = min(2*wait, time.Second)
 	}
 }
 
 // get reads a key as it stands; nil when it is missing, which says nothing
 // before meta was looked at.
-func (p *Pool) get(ctx context.Context, key string) (pair *api.KVPair, err error) {
-	_, err = p.try(ctx, func(q *api.QueryOptions) error {
-		pair, _, err = p.client.KV().Get(p.prefix+key, q)
+func (s *store) get(ctx context.Context, key string) (pair *api.KVPair, err error) {
+	_, err = s.try(ctx, func(q *api.QueryOptions) error {
+		pair, _, err = s.client.KV().Get(s.prefix+key, q)
 		return err
 	})
 	return pair, err
 }
 
 // lookup reads a key. It is nil only when our cluster's store does not have it.
-func (p *Pool) lookup(ctx context.Context, key string) (*api.KVPair, error) {
-	pair, err := p.get(ctx, key)
+func (s *store) lookup(ctx context.Context, key string) (*api.KVPair, error) {
+	pair, err := s.get(ctx, key)
 	if err != nil || pair != nil {
 		return pair, err
 	}
-	_, err = p.look(ctx)
+	_, err = s.checkMeta(ctx)
 	return nil, err
 }
 
 // list reads the keys of a folder. It is empty only when our cluster's store
 // has none: a token that may not read the folder makes it look empty too.
-func (p *Pool) list(ctx context.Context, folder string) (pairs api.KVPairs, err error) {
+func (s *store) list(ctx context.Context, folder string) (pairs api.KVPairs, err error) {
 	var qm *api.QueryMeta
-	_, err = p.try(ctx, func(q *api.QueryOptions) error {
-		pairs, qm, err = p.client.KV().List(p.prefix+folder, q)
+	_, err = s.try(ctx, func(q *api.QueryOptions) error {
+		pairs, qm, err = s.client.KV().List(s.prefix+folder, q)
 		return err
 	})
 	switch {
 	case err != nil:
 		return nil, err
 	case qm.ResultsFilteredByACLs:
-		return nil, p.note(fmt.Errorf("list %s: %w", folder, ErrPermission))
+		return nil, s.note(fmt.Errorf("list %s: %w", folder, ErrPermission))
 	case len(pairs) == 0:
-		_, err = p.look(ctx)
+		_, err = s.checkMeta(ctx)
 	}
-	return p.relative(pairs), err
+	return s.relative(pairs), err
 }
 
 // relative cuts the prefix off the keys.
-func (p *Pool) relative(pairs api.KVPairs) api.KVPairs {
+func (s *store) relative(pairs api.KVPairs) api.KVPairs {
 	for _, kv := range pairs {
-		kv.Key = strings.TrimPrefix(kv.Key, p.prefix)
+		kv.Key = strings.TrimPrefix(kv.Key, s.prefix)
 	}
 	return pairs
 }
 
-// ops reads better than the slice's type.
-func ops(o ...*api.KVTxnOp) []*api.KVTxnOp { return o }
-
-// The operations of a transaction. Keys are given without the prefix.
-func read(key string) *api.KVTxnOp   { return &api.KVTxnOp{Verb: api.KVGet, Key: key} }
-func absent(key string) *api.KVTxnOp { return &api.KVTxnOp{Verb: api.KVCheckNotExists, Key: key} }
-func del(key string) *api.KVTxnOp    { return &api.KVTxnOp{Verb: api.KVDelete, Key: key} }
-
-func unchanged(key string, index uint64) *api.KVTxnOp {
-	return &api.KVTxnOp{Verb: api.KVCheckIndex, Key: key, Index: index}
-}
-
-func set(key string, value []byte) *api.KVTxnOp {
-	return &api.KVTxnOp{Verb: api.KVSet, Key: key, Value: value}
-}
-
-// cas replaces a key that stands at index; 0: that is missing.
-func cas(key string, index uint64, value []byte) *api.KVTxnOp {
-	return &api.KVTxnOp{Verb: api.KVCAS, Key: key, Index: index, Value: value}
-}
-
-// drop deletes a key that stands at index. It holds when the key is missing.
-func drop(key string, index uint64) *api.KVTxnOp {
-	return &api.KVTxnOp{Verb: api.KVDeleteCAS, Key: key, Index: index}
-}
-
-// outcome is what became of a transaction that was answered.
-type outcome struct {
-	failed map[int]bool // the operations that did not hold; empty: all did
-	pairs  map[string]*api.KVPair
-	unsure bool // an earlier try had no answer: what failed may have been done by it
-}
-
-func (o outcome) ok() bool { return len(o.failed) == 0 }
-
-// commit runs the operations as one transaction of our cluster's store, and of
-// no other: the first operation is that meta is what we last read.
-func (p *Pool) commit(ctx context.Context, ops ...*api.KVTxnOp) (outcome, error) {
-	unsure := false
-	for {
-		s, err := p.stamp(ctx)
-		if err != nil {
-			return outcome{}, err
-		}
-		out, err := p.txn(ctx, append([]*api.KVTxnOp{unchanged(keyMeta, s.index)}, ops...))
-		if err != nil {
-			return outcome{}, err
-		}
-		unsure = unsure || out.unsure
-		if !out.failed[0] {
-			return out.shift(unsure), nil
-		}
-		if _, err := p.look(ctx); err != nil {
-			return outcome{}, err
-		}
-	}
-}
-
-// shift leaves the guard out of the numbers.
-func (o outcome) shift(unsure bool) outcome {
-	failed := make(map[int]bool, len(o.failed))
-	for i := range o.failed {
-		failed[i-1] = true
-	}
-	return outcome{failed: failed, pairs: o.pairs, unsure: unsure}
-}
-
-// txn runs the operations as they are.
-func (p *Pool) txn(ctx context.Context, ops []*api.KVTxnOp) (outcome, error) {
-	if len(ops) > maxOps {
-		return outcome{}, fmt.Errorf("transaction of %d operations, at most %d: %w", len(ops), maxOps, ErrInvalid)
-	}
-	full := make(api.TxnOps, len(ops))
-	for i, o := range ops {
-		c := *o
-		c.Key = p.prefix + o.Key
-		full[i] = &api.TxnOp{KV: &c}
-	}
-	var resp *api.TxnResponse
-	tries, err := p.try(ctx, func(q *api.QueryOptions) (err error) {
-		_, resp, _, err = p.client.Txn().Txn(full, q)
-		return err
-	})
+// blocking asks for a folder and waits until its index is above the given one.
+// Any server may answer: the next answer will be newer. early: the time to wait
+// was not over.
+func (s *store) blocking(ctx context.Context, folder string, above uint64) (pairs api.KVPairs, index uint64, early bool, err error) {
+	wait := watchWait + rand.N(watchJitter)
+	// The server adds a sixteenth of its own; a connection that died without a
+	// word must end too.
+	ctx, cancel := context.WithTimeout(ctx, wait+wait/16+callLimit)
+	defer cancel()
+	token, err := s.token()
 	if err != nil {
-		return outcome{}, err
+		return nil, 0, false, s.note(err)
 	}
-	out := outcome{failed: map[int]bool{}, pairs: map[string]*api.KVPair{}, unsure: tries > 1}
-	for _, e := range resp.Errors {
-		// A transaction that the token does not allow comes back as one that
-		// lost a race: status 409 and this text.
-		if strings.Contains(e.What, "ermission denied") {
-			return outcome{}, p.note(fmt.Errorf("%s: %w", ops[e.OpIndex].Key, ErrPermission))
-		}
-		out.failed[e.OpIndex] = true
+	q := &api.QueryOptions{AllowStale: true, WaitIndex: above, WaitTime: wait, Token: token}
+	start := time.Now()
+	pairs, qm, err := s.client.KV().List(s.prefix+folder, q.WithContext(ctx))
+	if err == nil && qm.ResultsFilteredByACLs {
+		err = ErrPermission
 	}
-	for _, r := range resp.Results {
-		out.pairs[strings.TrimPrefix(r.KV.Key, p.prefix)] = r.KV
+	if err = s.note(err); err != nil {
+		return nil, 0, false, err
 	}
-	return out, nil
+	return s.relative(pairs), qm.LastIndex, time.Since(start) < wait, nil
 }

@@ -214,8 +214,8 @@ func (r NetworkSpec) isolated() bool {
 	return isolated(discovery.Network{Internal: r.Internal, Options: r.Options})
 }
 
-// check is an *OverlapError when the subnet is not free.
-func check(subnet, pool netip.Prefix, used []use) error {
+// checkOverlap is an *OverlapError when the subnet is not free.
+func checkOverlap(subnet, pool netip.Prefix, used []use) error {
 	i := slices.IndexFunc(used, func(u use) bool { return u.prefix.Overlaps(subnet) })
 	if i < 0 {
 		return nil

@@ -42,11 +42,11 @@ type goneValue struct {
 }
 
 type blockValue struct {
-	Host  discovery.HostID `json:"host"`
-	Nonce uint64           `json:"nonce"`
-	State string           `json:"state"`
-	Seq   uint64           `json:"seq"`
-	Claim string           `json:"claim,omitempty"` // of one call: a claim without an answer knows itself again
+	Host    discovery.HostID `json:"host"`
+	Nonce   uint64           `json:"nonce"`
+	State   string           `json:"state"`
+	Seq     uint64           `json:"seq"`
+	ClaimID string           `json:"claim,omitempty"` // random: a claim without an answer is known again by it
 }
 
 type ipValue struct {

@@ -124,7 +124,7 @@ func TestFree(t *testing.T) {
 		var want netip.Prefix
 		for a := pool.Addr(); bits >= 22 && pool.Contains(a) && !want.IsValid(); {
 			p := netip.PrefixFrom(a, bits)
-			if check(p, netip.Prefix{}, used) == nil {
+			if checkOverlap(p, netip.Prefix{}, used) == nil {
 				want = p
 			}
 			a = last(p).Next()
@@ -164,7 +164,7 @@ func TestTransactionsAreLimitedBeforeTheyAreSent(t *testing.T) {
 		t.Error("the store was asked")
 	}))
 	defer server.Close()
-	p, err := New(Config{Address: server.URL})
+	s, err := newStore(Config{Address: server.URL})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,24 +172,29 @@ func TestTransactionsAreLimitedBeforeTheyAreSent(t *testing.T) {
 	for i := range many {
 		many[i] = read("a")
 	}
-	if _, err := p.txn(t.Context(), many); !errors.Is(err, ErrInvalid) {
+	if _, err := s.txn(t.Context(), many); !errors.Is(err, ErrInvalid) {
 		t.Errorf("got %v, want ErrInvalid", err)
 	}
 }
 
-func TestBucketSlowsAStoreThatAnswersAtOnce(t *testing.T) {
+func TestLimiterSlowsAStoreThatAnswersAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := bucket{tokens: watchBurst, last: time.Now()}
+		limit := newLimiter()
+		take := func() {
+			if err := limit.Wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
 		var at []time.Duration
 		start := time.Now()
 		for range 5 {
-			b.take(t.Context())
+			take()
 			at = append(at, time.Since(start))
 		}
 		time.Sleep(time.Hour) // saves no more than the burst
 		start = time.Now()
 		for range 3 {
-			b.take(t.Context())
+			take()
 			at = append(at, time.Since(start))
 		}
 		want := []time.Duration{0, 0, watchPause, 2 * watchPause, 3 * watchPause, 0, 0, watchPause}
@@ -198,7 +203,7 @@ func TestBucketSlowsAStoreThatAnswersAtOnce(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if b.take(ctx) {
+		if limit.Wait(ctx) == nil {
 			t.Error("took a token after the end")
 		}
 	})

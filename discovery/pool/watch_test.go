@@ -143,7 +143,7 @@ func wiped(t *testing.T, s store) {
 	type member struct {
 		p      *pool.Pool
 		h      pool.Host
-		blocks []pool.Block
+		blocks []discovery.Block
 	}
 	members := []member{{p: c.first, h: c.one}}
 	for i, name := range []string{"two", "three"} {
@@ -231,7 +231,7 @@ func TestReassertAddrs(t *testing.T) {
 			t.Fatal(err)
 		}
 		err = p.ReassertAddrs(t.Context(), two, []discovery.Network{n}, []discovery.ReservedAddr{mine})
-		if taken, ok := errors.AsType[*pool.TakenError](err); !ok || taken.Host != c.one.ID {
+		if taken, ok := errors.AsType[*discovery.TakenError](err); !ok || taken.Host != c.one.ID {
 			t.Errorf("another host's address: got %v, want a TakenError", err)
 		}
 	})
@@ -277,7 +277,7 @@ func TestSnapshotRestored(t *testing.T) {
 	w.until("the old contents, and that they are old", func(c pool.Contents) bool {
 		return c.Restored > before.Restored && slices.Equal(names(c), []string{"blue"})
 	})
-	if err := c.first.Reassert(t.Context(), c.meta, c.one, before.Networks, []pool.Block{b}); err != nil {
+	if err := c.first.Reassert(t.Context(), c.meta, c.one, before.Networks, []discovery.Block{b}); err != nil {
 		t.Fatal(err)
 	}
 	w.until("two networks again", has(2))

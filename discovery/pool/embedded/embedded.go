@@ -18,18 +18,18 @@ type Config struct {
 	// File is the database. Its directory is made if it is missing. Agents of
 	// one machine that name the same file share one store.
 	File string
-	// Socket is where the holder of the file serves the others, mode 0600.
+	// Socket is where the serving agent answers the others, mode 0600.
 	// Empty: in this process only.
 	Socket string
 	// Log is told of takeovers. Nil: slog.Default.
 	Log *slog.Logger
 }
 
-// Store is one agent's access to the file: it serves it while it holds the
-// file's lock, and asks the holder otherwise.
+// Store is one agent's access to the file: the agent serves it while it has the
+// file's lock, and asks the serving agent otherwise.
 type Store struct {
 	cfg    Config
-	remote *http.Transport // to the holder's socket
+	remote *http.Transport // to the serving agent's socket
 	local  atomic.Pointer[server]
 }
 
@@ -45,7 +45,7 @@ func New(cfg Config) *Store {
 }
 
 // Client returns a client that reaches the store by any http URL, "http://store"
-// say: in process while this agent holds the file's lock, over the socket
+// say: in process while this agent has the file's lock, over the socket
 // otherwise. Its errors wrap ErrAway, or are those of the socket.
 func (s *Store) Client() *http.Client {
 	return &http.Client{Transport: transport{s}}

@@ -28,7 +28,7 @@ var (
 // tombLimit bounds the tombstones in the file.
 const tombLimit = 4096
 
-// file is the open database. Whoever has it holds its lock.
+// file is the open database. Whoever has it has its lock.
 type file struct {
 	*bbolt.DB
 	id string

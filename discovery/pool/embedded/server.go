@@ -20,7 +20,7 @@ const (
 	headerIndex = "X-Consul-Index"
 )
 
-// server answers for the file while this process holds it.
+// server answers for the file while this process has its lock.
 type server struct {
 	f       *file
 	w       *writer

@@ -60,7 +60,7 @@ func TestOutsideTheSubset(t *testing.T) {
 func TestSocketIsForItsOwnerOnly(t *testing.T) {
 	dir := t.TempDir()
 	cfg := embedded.Config{File: filepath.Join(dir, "new", "folder", "s.db"), Socket: filepath.Join(dir, "s")}
-	if err := os.WriteFile(cfg.Socket, []byte("left by a dead holder"), 0o644); err != nil {
+	if err := os.WriteFile(cfg.Socket, []byte("left by a dead agent"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	run(t, cfg)

@@ -129,19 +129,19 @@ func TestTakeover(t *testing.T) {
 	for range 10 {
 		worst = max(worst, takeover(t))
 	}
-	t.Logf("the next write succeeded at most %v after the holder was killed", worst)
+	t.Logf("the next write succeeded at most %v after the serving agent was killed", worst)
 	if worst > time.Second {
 		t.Errorf("takeover took %v, want less than 1 s", worst)
 	}
 }
 
-// takeover kills the holder under the eyes of another agent, and returns how
+// takeover kills the serving agent under the eyes of another agent, and returns how
 // long it was until that agent's next write succeeded.
 func takeover(t *testing.T) time.Duration {
 	t.Helper()
 	dir := t.TempDir()
 	file, socket := filepath.Join(dir, "s.db"), filepath.Join(dir, "s")
-	holder, _ := startChild(t, file, socket, "")
+	serving, _ := startChild(t, file, socket, "")
 	s, stop := run(t, embedded.Config{File: file, Socket: socket})
 	defer stop()
 	ctx, c := t.Context(), s.Client()
@@ -163,7 +163,7 @@ func takeover(t *testing.T) time.Duration {
 	}()
 	time.Sleep(20 * time.Millisecond) // the query is on its way
 
-	holder.Process.Kill()
+	serving.Process.Kill()
 	start := time.Now()
 	for i := 0; ; i++ {
 		if _, err := put(ctx, c, "f/a", strconv.Itoa(i)+"after"); err == nil {
@@ -175,7 +175,7 @@ func takeover(t *testing.T) time.Duration {
 		time.Sleep(time.Millisecond)
 	}
 	took := time.Since(start)
-	holder.Wait()
+	serving.Wait()
 
 	if err := <-waited; err == nil {
 		t.Error("the blocking query outlived its server")

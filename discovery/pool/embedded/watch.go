@@ -3,13 +3,15 @@ package embedded
 import (
 	"strings"
 	"sync"
+
+	"github.com/weft-net/weft/discovery/pace"
 )
 
 // waiter is one blocking query.
 type waiter struct {
 	key   string
 	tree  bool // every key that starts with key
-	woken chan struct{}
+	woken pace.Signal
 }
 
 // waiters are the blocking queries that wait for a change.
@@ -21,7 +23,7 @@ type waiters struct {
 // add registers a query. It must be called before the state is read, so that
 // no change falls between the two.
 func (ws *waiters) add(key string, tree bool) *waiter {
-	w := &waiter{key: key, tree: tree, woken: make(chan struct{}, 1)}
+	w := &waiter{key: key, tree: tree, woken: pace.NewSignal()}
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	if ws.all == nil {
@@ -43,10 +45,7 @@ func (ws *waiters) wake(keys []string) {
 	defer ws.mu.Unlock()
 	for w := range ws.all {
 		if w.wants(keys) {
-			select {
-			case w.woken <- struct{}{}:
-			default: // it has not looked yet since the last change
-			}
+			w.woken.Set()
 		}
 	}
 }

@@ -11,10 +11,12 @@ import (
 	"time"
 
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/weft-net/weft/discovery/pace"
 )
 
 // retry is how long an agent waits before it tries lock and socket again while
-// the holder has the one and not yet the other.
+// the serving agent has the one and not yet the other.
 const retry = 20 * time.Millisecond
 
 // Run serves the file whenever its lock is free, so that the store outlives
@@ -28,7 +30,7 @@ func (s *Store) Run(ctx context.Context) error {
 	for told := false; ctx.Err() == nil; {
 		switch f, err := openFile(s.cfg.File); {
 		case err == nil:
-			if err := s.hold(ctx, f); err != nil {
+			if err := s.serve(ctx, f); err != nil {
 				return err
 			}
 		case errors.Is(err, bolterrors.ErrTimeout):
@@ -36,7 +38,7 @@ func (s *Store) Run(ctx context.Context) error {
 				s.cfg.Log.Warn("embedded store is locked by another process, waiting", "file", s.cfg.File)
 				told = true
 			}
-			s.follow(ctx)
+			s.awaitEnd(ctx)
 		default:
 			return fmt.Errorf("open embedded store %s: %w", s.cfg.File, err)
 		}
@@ -44,25 +46,22 @@ func (s *Store) Run(ctx context.Context) error {
 	return nil
 }
 
-// follow returns when the holder may be gone. An open connection says so at
-// once: the kernel closes it with the holder, however the holder ended.
-func (s *Store) follow(ctx context.Context) {
+// awaitEnd returns when the serving agent may be gone. An open connection says
+// so at once: the kernel closes it with the agent, however the agent ended.
+func (s *Store) awaitEnd(ctx context.Context) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", s.cfg.Socket)
 	if err != nil {
-		select {
-		case <-ctx.Done():
-		case <-time.After(retry):
-		}
+		pace.Sleep(ctx, retry)
 		return
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	_, _ = conn.Read(make([]byte, 1)) // the holder never speaks first: this ends with it
+	_, _ = conn.Read(make([]byte, 1)) // the serving agent never speaks first: this ends with it
 	s.remote.CloseIdleConnections()
 }
 
-// hold serves the file until ctx ends.
-func (s *Store) hold(ctx context.Context, f *file) error {
+// serve answers for the file until ctx ends.
+func (s *Store) serve(ctx context.Context, f *file) error {
 	defer f.Close()
 	srv := newServer(f, s.cfg.Log)
 	l, err := s.listen()
@@ -77,11 +76,11 @@ func (s *Store) hold(ctx context.Context, f *file) error {
 		<-ctx.Done()
 		return nil
 	}
-	return serve(ctx, srv, l)
+	return serveSocket(ctx, srv, l)
 }
 
 // listen binds the socket, or nothing when there is none. It takes the place
-// of a dead holder's socket in one step, and never exists with another mode
+// of a dead agent's socket in one step, and never exists with another mode
 // than 0600.
 func (s *Store) listen() (net.Listener, error) {
 	if s.cfg.Socket == "" {
@@ -104,9 +103,9 @@ func (s *Store) listen() (net.Listener, error) {
 	return l, nil
 }
 
-// serve answers the socket until ctx ends; then it ends every connection, the
-// waiting ones too, so that their clients ask the next holder.
-func serve(ctx context.Context, h http.Handler, l net.Listener) error {
+// serveSocket answers the socket until ctx ends; then it ends every connection, the
+// waiting ones too, so that their clients ask the next agent that serves.
+func serveSocket(ctx context.Context, h http.Handler, l net.Listener) error {
 	hs := &http.Server{Handler: h, BaseContext: func(net.Listener) context.Context { return ctx }}
 	defer context.AfterFunc(ctx, func() { hs.Close() })()
 	if err := hs.Serve(l); ctx.Err() == nil {

@@ -11,71 +11,80 @@ import (
 	"github.com/weft-net/weft/discovery"
 )
 
+// WriteBack puts back what the cluster's hosts know into a store that was wiped,
+// or restored from an old copy.
+type WriteBack struct {
+	store    *store
+	cluster  *ClusterRecords
+	networks *NetworkRecords
+	blocks   *BlockRecords
+}
+
 // Reassert puts back what this host knows after the store was wiped, or
 // restored from an old copy: the cluster under its old id, the host, the
 // networks that were not deleted, and the host's own blocks. It only ever adds.
 // What somebody else holds by now is left alone and reported: the error then
 // joins one ErrConflict for each. A *ForgottenError: this host was removed, and
 // nothing of it was put back.
-func (p *Pool) Reassert(ctx context.Context, m Meta, h Host, networks []discovery.Network, blocks []Block) error {
+func (w *WriteBack) Reassert(ctx context.Context, m Meta, h Host, networks []discovery.Network, blocks []discovery.Block) error {
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	if err := p.reassertMeta(ctx, m); err != nil {
+	if err := w.reassertMeta(ctx, m); err != nil {
 		return fmt.Errorf("reassert cluster: %w", err)
 	}
-	if err := p.Register(ctx, h); err != nil {
+	if err := w.cluster.Register(ctx, h); err != nil {
 		return fmt.Errorf("reassert: %w", err)
 	}
-	gone, err := p.netGone(ctx)
+	gone, err := w.netGone(ctx)
 	if err != nil {
 		return fmt.Errorf("reassert: %w", err)
 	}
-	blocks = slices.DeleteFunc(slices.Clone(blocks), func(b Block) bool { return gone[b.Network] })
+	blocks = slices.DeleteFunc(slices.Clone(blocks), func(b discovery.Block) bool { return gone[b.Network] })
 	var lost []error
 	for _, n := range networks {
 		if gone[n.ID] {
 			continue
 		}
-		if err := p.reassertNetwork(ctx, n); err != nil {
+		if err := w.reassertNetwork(ctx, n); err != nil {
 			lost = append(lost, fmt.Errorf("reassert network %s: %w", n.Name, err))
 		}
 	}
-	if err := p.reassertBlocks(ctx, h, blocks); err != nil {
+	if err := w.reassertBlocks(ctx, h, blocks); err != nil {
 		lost = append(lost, err)
 	}
 	return errors.Join(lost...)
 }
 
 // reassertMeta makes meta with the old id if there is none.
-func (p *Pool) reassertMeta(ctx context.Context, m Meta) error {
-	p.expect(m.ClusterID)
-	_, err := p.look(ctx)
+func (w *WriteBack) reassertMeta(ctx context.Context, m Meta) error {
+	w.store.expect(m.ClusterID)
+	_, err := w.store.checkMeta(ctx)
 	if !errors.Is(err, ErrNoCluster) {
 		return err
 	}
 	m.Schema = schema
-	if _, err := p.txn(ctx, ops(cas(keyMeta, 0, encode(m)))); err != nil {
+	if _, err := w.store.txn(ctx, ops(cas(keyMeta, 0, encode(m)))); err != nil {
 		return err
 	}
-	_, err = p.look(ctx) // ours now, or another cluster's
+	_, err = w.store.checkMeta(ctx) // ours now, or another cluster's
 	return err
 }
 
 // reassertNetwork puts a network back, and lifts the next VNI above its own.
-func (p *Pool) reassertNetwork(ctx context.Context, n discovery.Network) error {
+func (w *WriteBack) reassertNetwork(ctx context.Context, n discovery.Network) error {
 	for {
-		g, err := p.gen(ctx)
+		g, err := w.networks.gen(ctx)
 		if err != nil {
 			return err
 		}
-		now, kv, err := p.net(ctx, n.Name)
+		now, kv, err := w.networks.net(ctx, n.Name)
 		if err != nil {
 			return err
 		}
 		if kv != nil {
 			return same(now.Network, n)
 		}
-		out, err := p.commit(ctx, g.next(max(g.NextVNI, n.VNI+1)), absent(netGoneKey(n.ID)),
+		out, err := w.store.commit(ctx, g.next(max(g.NextVNI, n.VNI+1)), absent(netGoneKey(n.ID)),
 			cas(netKey(n.Name), 0, encode(n)), cas(vniKey(n.VNI), 0, []byte(n.Name)))
 		if err != nil || out.ok() {
 			return err
@@ -86,15 +95,15 @@ func (p *Pool) reassertNetwork(ctx context.Context, n discovery.Network) error {
 		case out.failed[3] && !out.failed[2] && !out.failed[0]:
 			return fmt.Errorf("vni %d: %w", n.VNI, ErrConflict)
 		}
-		if err := yield(ctx); err != nil {
+		if err := afterLostRace(ctx); err != nil {
 			return err
 		}
 	}
 }
 
 // netGone are the networks that were deleted.
-func (p *Pool) netGone(ctx context.Context) (map[discovery.NetworkID]bool, error) {
-	pairs, err := p.list(ctx, folderNetGone)
+func (w *WriteBack) netGone(ctx context.Context) (map[discovery.NetworkID]bool, error) {
+	pairs, err := w.store.list(ctx, folderNetGone)
 	out := make(map[discovery.NetworkID]bool, len(pairs))
 	for _, kv := range pairs {
 		id, _, err := parseNetGone(kv)
@@ -115,16 +124,16 @@ func same(now, old discovery.Network) error {
 }
 
 // reassertBlocks claims the blocks again, many at once while nobody objects.
-func (p *Pool) reassertBlocks(ctx context.Context, h Host, blocks []Block) error {
+func (w *WriteBack) reassertBlocks(ctx context.Context, h Host, blocks []discovery.Block) error {
 	var lost []error
 	for len(blocks) > 0 {
 		chunk := blocks[:min(len(blocks), maxOps-1)]
 		blocks = blocks[len(chunk):]
 		steps := make([]*api.KVTxnOp, len(chunk))
 		for i, b := range chunk {
-			steps[i] = reclaim(h, b)
+			steps[i] = claimAgain(h, b)
 		}
-		out, err := p.commit(ctx, steps...)
+		out, err := w.store.commit(ctx, steps...)
 		if err != nil {
 			return errors.Join(append(lost, fmt.Errorf("reassert blocks: %w", err))...)
 		}
@@ -132,7 +141,7 @@ func (p *Pool) reassertBlocks(ctx context.Context, h Host, blocks []Block) error
 			continue
 		}
 		for i, b := range chunk {
-			if err := p.reassertBlock(ctx, steps[i], b); err != nil {
+			if err := w.reassertBlock(ctx, steps[i], b); err != nil {
 				lost = append(lost, fmt.Errorf("reassert block %s: %w", b.Prefix, err))
 			}
 		}
@@ -140,19 +149,19 @@ func (p *Pool) reassertBlocks(ctx context.Context, h Host, blocks []Block) error
 	return errors.Join(lost...)
 }
 
-// reclaim is a claim as it stood.
-func reclaim(h Host, b Block) *api.KVTxnOp {
+// claimAgain is the operation that claims a block as it stood.
+func claimAgain(h Host, b discovery.Block) *api.KVTxnOp {
 	v := blockValue{Host: h.ID, Nonce: h.Nonce, State: b.State, Seq: b.Seq}
 	return cas(blockKey(b.Network, b.Prefix), 0, encode(v))
 }
 
 // reassertBlock claims one block again; it is nil when it is ours already.
-func (p *Pool) reassertBlock(ctx context.Context, claim *api.KVTxnOp, b Block) error {
-	out, err := p.commit(ctx, claim)
+func (w *WriteBack) reassertBlock(ctx context.Context, step *api.KVTxnOp, b discovery.Block) error {
+	out, err := w.store.commit(ctx, step)
 	if err != nil || out.ok() {
 		return err
 	}
-	now, held, err := p.block(ctx, b.Network, b.Prefix)
+	now, held, err := w.blocks.block(ctx, b.Network, b.Prefix)
 	if err != nil {
 		return err
 	}
@@ -164,15 +173,15 @@ func (p *Pool) reassertBlock(ctx context.Context, claim *api.KVTxnOp, b Block) e
 
 // ReassertAddrs puts back the addresses that were recorded for this host one by
 // one, after Reassert has put back their networks. It only ever adds: the error
-// joins one *TakenError for each that is another host's by now.
-func (p *Pool) ReassertAddrs(ctx context.Context, h Host, networks []discovery.Network, addrs []discovery.ReservedAddr) error {
+// joins one *discovery.TakenError for each that is another host's by now.
+func (w *WriteBack) ReassertAddrs(ctx context.Context, h Host, networks []discovery.Network, addrs []discovery.ReservedAddr) error {
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	var lost []error
 	for _, n := range networks {
 		mine := slices.DeleteFunc(slices.Clone(addrs), func(a discovery.ReservedAddr) bool { return a.Network != n.ID })
 		for _, a := range mine {
-			err := p.reassertAddr(ctx, h, n, a)
+			err := w.reassertAddr(ctx, h, n, a)
 			if errors.Is(err, ErrNotFound) || errors.Is(err, ErrDeleting) {
 				break // the network was deleted: nothing of it is to come back
 			}
@@ -184,18 +193,18 @@ func (p *Pool) ReassertAddrs(ctx context.Context, h Host, networks []discovery.N
 	return errors.Join(lost...)
 }
 
-func (p *Pool) reassertAddr(ctx context.Context, h Host, n discovery.Network, a discovery.ReservedAddr) error {
+func (w *WriteBack) reassertAddr(ctx context.Context, h Host, n discovery.Network, a discovery.ReservedAddr) error {
 	for {
-		guards, err := p.guards(ctx, n, h.ID)
+		guards, err := w.blocks.guards(ctx, n, h.ID)
 		if err != nil {
 			return err
 		}
-		out, err := p.commit(ctx, append(guards, cas(ipKey(n.ID, a.Addr), 0, encode(ipValue{Host: h.ID, Seq: a.Seq})))...)
+		out, err := w.store.commit(ctx, append(guards, cas(ipKey(n.ID, a.Addr), 0, encode(ipValue{Host: h.ID, Seq: a.Seq})))...)
 		switch {
 		case err != nil || out.ok():
 			return err
 		case out.failed[2]:
-			_, err := p.reservedFor(ctx, n.ID, a.Addr, h.ID)
+			_, err := w.blocks.reservedFor(ctx, n.ID, a.Addr, h.ID)
 			return err
 		}
 	}

@@ -13,24 +13,24 @@ import (
 	"strings"
 )
 
-// holders knows which programs hold addresses at one moment. It reads the
+// portOwners knows which programs own ports at one moment. It reads the
 // kernel's tables when it is first asked and once, for a program on the
 // wildcard address keeps all networks from theirs. The zero value is ready.
-type holders struct {
+type portOwners struct {
 	tables map[string][]byte // of /proc/net
 	owners map[string]string // programs by socket inode
 }
 
 // name returns the program that keeps us from an address, as "dnsmasq (pid
 // 812)"; it is empty where nobody is found or we may not look.
-func (h *holders) name(key listenKey) string {
-	if h.owners == nil {
-		h.owners, h.tables = socketOwners(), make(map[string][]byte)
+func (p *portOwners) name(key listenKey) string {
+	if p.owners == nil {
+		p.owners, p.tables = socketOwners(), make(map[string][]byte)
 	}
 	// IPv6's wildcard socket takes IPv4 as well.
 	for _, file := range []string{key.network()[:3], key.network()[:3] + "6"} {
-		for _, inode := range matchSockets(h.table(file), key.addr, key.tcp) {
-			if who := h.owners[inode]; who != "" {
+		for _, inode := range matchSockets(p.table(file), key.addr, key.tcp) {
+			if who := p.owners[inode]; who != "" {
 				return who
 			}
 		}
@@ -39,12 +39,12 @@ func (h *holders) name(key listenKey) string {
 }
 
 // table returns nothing for a table that cannot be read: then nobody is found.
-func (h *holders) table(file string) []byte {
-	text, ok := h.tables[file]
+func (p *portOwners) table(file string) []byte {
+	text, ok := p.tables[file]
 	if !ok {
 		// thread-self: the namespace is a property of the thread.
 		text, _ = os.ReadFile("/proc/thread-self/net/" + file)
-		h.tables[file] = text
+		p.tables[file] = text
 	}
 	return text
 }
