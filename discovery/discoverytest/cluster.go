@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 const (
@@ -31,7 +32,7 @@ type Faults struct {
 	Loss, Dup float64       // probability for each datagram
 	Delay     time.Duration // at most, at random: datagrams overtake each other
 	// Drop discards messages of its choice, of connections too; nil: none.
-	Drop func(from, to discovery.HostID, kind discovery.Kind) bool
+	Drop func(from, to discovery.HostID, kind table.Kind) bool
 }
 
 // Cluster is a set of hosts and the links between them. Safe for concurrent
@@ -183,7 +184,7 @@ func (c *Cluster) reach(a, b discovery.HostID) bool {
 }
 
 // send puts a message on the wire.
-func (c *Cluster) send(from discovery.HostID, p discovery.Packet) {
+func (c *Cluster) send(from discovery.HostID, p table.Packet) {
 	if !c.reach(from, p.To) || c.faults.Drop != nil && c.faults.Drop(from, p.To, p.Kind) {
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 // ErrNoMember is returned by Call for a host that is not reached.
@@ -30,7 +31,7 @@ type Config struct {
 type Node struct {
 	c       *Cluster
 	cfg     Config
-	x       *discovery.Exchange
+	x       *table.Exchange
 	running bool
 	left    bool
 	truth   map[discovery.EndpointID]discovery.Endpoint
@@ -47,7 +48,7 @@ type Node struct {
 func (c *Cluster) Start(cfg Config) (*Node, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t, err := discovery.NewTable(discovery.TableConfig{Self: cfg.Self, Incarnation: cfg.Incarnation, Header: cfg.Header,
+	t, err := table.New(table.Config{Self: cfg.Self, Incarnation: cfg.Incarnation, Header: cfg.Header,
 		Endpoints: cfg.Endpoints, Saved: cfg.Saved, Grace: cfg.DNSGrace, Now: c.now})
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", cfg.Self, err)
@@ -55,7 +56,7 @@ func (c *Cluster) Start(cfg Config) (*Node, error) {
 	n := &Node{c: c, cfg: cfg, running: true, changes: make(chan struct{}, 1),
 		// Hosts started together do not probe in step.
 		probed: c.now.Add(-time.Duration(c.rand.Int64N(int64(probeEvery)))),
-		x:      discovery.NewExchange(t, 1, c.rand.Uint64()),
+		x:      table.NewExchange(t, 1, c.rand.Uint64()),
 		truth:  map[discovery.EndpointID]discovery.Endpoint{},
 		heard:  map[discovery.HostID]time.Time{}, met: map[discovery.HostID]time.Time{}}
 	for _, e := range cfg.Endpoints {
@@ -278,7 +279,7 @@ func (n *Node) Call(_ context.Context, to discovery.HostID, body []byte) ([]byte
 }
 
 // Stats returns the exchange's counters.
-func (n *Node) Stats() discovery.ExchangeStats {
+func (n *Node) Stats() table.Stats {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
 	return n.x.Stats

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 // ErrNoMember means that a host is not a member that can be sent to.
@@ -25,7 +26,7 @@ func (g *Gossip) Call(ctx context.Context, to discovery.HostID, body []byte) ([]
 		delete(g.calls, seq)
 		g.mu.Unlock()
 	}()
-	if err := g.sendCall(ctx, to, discovery.Call{From: g.cfg.Self, Seq: seq, Body: body}); err != nil {
+	if err := g.sendCall(ctx, to, table.Call{From: g.cfg.Self, Seq: seq, Body: body}); err != nil {
 		return nil, fmt.Errorf("call member %s: %w", to, err)
 	}
 	select {
@@ -38,12 +39,12 @@ func (g *Gossip) Call(ctx context.Context, to discovery.HostID, body []byte) ([]
 
 // sendCall sends in a goroutine, so that ctx can end the wait for a connection;
 // the attempt itself ends within dialTimeout.
-func (g *Gossip) sendCall(ctx context.Context, to discovery.HostID, c discovery.Call) error {
+func (g *Gossip) sendCall(ctx context.Context, to discovery.HostID, c table.Call) error {
 	if _, ok := g.node(to); !ok {
 		return ErrNoMember
 	}
 	done := make(chan error, 1)
-	p := discovery.Packet{To: to, Reliable: true, Kind: discovery.KindCall, Body: c.Append(nil)}
+	p := table.Packet{To: to, Reliable: true, Kind: table.KindCall, Body: c.Append(nil)}
 	if g.drop != nil && g.drop(to, p.Kind) {
 		return nil
 	}
@@ -58,7 +59,7 @@ func (g *Gossip) sendCall(ctx context.Context, to discovery.HostID, c discovery.
 
 // receiveCall passes an answer to the Call that waits for it, and a request to
 // Serve, which may take its time.
-func (g *Gossip) receiveCall(c discovery.Call) {
+func (g *Gossip) receiveCall(c table.Call) {
 	if c.Reply {
 		g.mu.Lock()
 		answer := g.calls[c.Seq]
@@ -75,7 +76,7 @@ func (g *Gossip) receiveCall(c discovery.Call) {
 		return
 	}
 	g.work.Go(func() {
-		reply := discovery.Call{From: g.cfg.Self, Seq: c.Seq, Reply: true, Body: g.cfg.Serve(c.From, c.Body)}
-		g.dispatch([]discovery.Packet{{To: c.From, Reliable: true, Kind: discovery.KindReply, Body: reply.Append(nil)}})
+		reply := table.Call{From: g.cfg.Self, Seq: c.Seq, Reply: true, Body: g.cfg.Serve(c.From, c.Body)}
+		g.dispatch([]table.Packet{{To: c.From, Reliable: true, Kind: table.KindReply, Body: reply.Append(nil)}})
 	})
 }

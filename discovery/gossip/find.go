@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 const (
@@ -232,10 +233,10 @@ func (g *Gossip) probeDownLoop(ctx context.Context) {
 }
 
 // downMembers returns at most a few members that are down, at random.
-func (g *Gossip) downMembers() []discovery.Peer {
+func (g *Gossip) downMembers() []table.Peer {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var out []discovery.Peer
+	var out []table.Peer
 	for _, p := range g.x.Peers() {
 		if p.Addr.IsValid() && (p.Status == discovery.StatusDead || p.Status == discovery.StatusAgentDown) {
 			out = append(out, p)

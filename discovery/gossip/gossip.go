@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 // Config is what a member is made of. Self, Bind, Cluster and Keys are needed.
@@ -58,7 +59,7 @@ type Gossip struct {
 	events  *queue        // what memberlist's callbacks saw
 	kick    chan struct{} // own state changed: flush soon
 	changes chan struct{}
-	udp     chan []discovery.Packet
+	udp     chan []table.Packet
 	saves   chan []byte
 	retry   chan struct{} // a save failed
 	streams chan struct{} // limits outgoing reliable messages
@@ -70,7 +71,7 @@ type Gossip struct {
 	told    atomic.Bool // Forgotten was called
 
 	mu        sync.Mutex
-	x         *discovery.Exchange
+	x         *table.Exchange
 	seen      uint64                               // revision that Changes was signalled for
 	stored    uint64                               // revision that was handed to Save
 	savedAt   time.Time                            // when it was
@@ -82,7 +83,7 @@ type Gossip struct {
 	callSeq   uint64
 
 	// drop discards outgoing messages, for tests; nil otherwise.
-	drop func(to discovery.HostID, kind discovery.Kind) bool
+	drop func(to discovery.HostID, kind table.Kind) bool
 }
 
 // New binds the gossip port and is a cluster of one, or of what Saved holds,
@@ -99,7 +100,7 @@ func open(cfg Config, adjust func(*Gossip, *memberlist.Config)) (*Gossip, error)
 	}
 	g := &Gossip{cfg: cfg, log: cfg.Log, bridge: newLogBridge(cfg.Log), profile: profileOf(cfg.Profile),
 		inbox: make(chan []byte, 8192), events: newQueue(), kick: make(chan struct{}, 1),
-		changes: make(chan struct{}, 1), udp: make(chan []discovery.Packet, 64),
+		changes: make(chan struct{}, 1), udp: make(chan []table.Packet, 64),
 		saves: make(chan []byte, 1), retry: make(chan struct{}, 1), streams: make(chan struct{}, 64),
 		nodes: map[discovery.HostID]memberlist.Node{}, verdict: map[discovery.HostID]uint64{},
 		given: map[netip.AddrPort]struct{}{}, calls: map[uint64]chan []byte{}}
@@ -138,19 +139,19 @@ func first(keys [][]byte) []byte {
 func (g *Gossip) openTable() error {
 	h := g.cfg.Header
 	h.Name, h.Version, h.Nonce = g.cfg.Name, g.cfg.Version, g.cfg.Nonce
-	h.FormatMin, h.FormatMax = discovery.FormatMin, discovery.FormatMax
-	tc := discovery.TableConfig{Self: g.cfg.Self, Incarnation: g.cfg.Incarnation, Header: h,
+	h.FormatMin, h.FormatMax = table.FormatMin, table.FormatMax
+	tc := table.Config{Self: g.cfg.Self, Incarnation: g.cfg.Incarnation, Header: h,
 		Endpoints: g.cfg.Endpoints, Saved: g.cfg.Saved, Grace: g.cfg.DNSGrace, Now: time.Now()}
-	t, err := discovery.NewTable(tc)
+	t, err := table.New(tc)
 	if errors.Is(err, discovery.ErrMalformed) {
 		g.log.Warn("saved table unreadable, starting without it", "err", err)
 		tc.Saved = nil
-		t, err = discovery.NewTable(tc)
+		t, err = table.New(tc)
 	}
 	if err != nil {
 		return fmt.Errorf("gossip: %w", err)
 	}
-	g.x = discovery.NewExchange(t, g.profile.stretch, g.cfg.Nonce)
+	g.x = table.NewExchange(t, g.profile.stretch, g.cfg.Nonce)
 	for _, id := range t.ForgottenHosts() {
 		g.refused.Store(id, struct{}{})
 	}
@@ -176,7 +177,7 @@ func (g *Gossip) config() *memberlist.Config {
 	c.HandoffQueueDepth = 8192
 	c.RequireNodeNames = true
 	c.Logger = g.bridge.logger()
-	d := &delegate{g: g, meta: meta{discovery.FormatMin, discovery.FormatMax, g.x.OwnVersion().Inc, g.cfg.Nonce}.encode()}
+	d := &delegate{g: g, meta: meta{table.FormatMin, table.FormatMax, g.x.OwnVersion().Inc, g.cfg.Nonce}.encode()}
 	c.Delegate, c.Events, c.Ping, c.Conflict, c.Alive = d, d, d, d, d
 	return c
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 var (
@@ -138,7 +139,7 @@ func (g *Gossip) memberAt(ctx context.Context, at netip.AddrPort) (discovery.Hos
 			g.mu.Unlock()
 			if m, err := parseMeta(n.Meta); err == nil && !m.speaks() {
 				return id, fmt.Errorf("%w: this host %d to %d, the member %d to %d", ErrFormat,
-					discovery.FormatMin, discovery.FormatMax, m.formatMin, m.formatMax)
+					table.FormatMin, table.FormatMax, m.formatMin, m.formatMax)
 			}
 			return id, nil
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 // Changes that come faster than all members can be told are told together.
@@ -23,13 +24,13 @@ func TestChangesCoalesceBehindThePace(t *testing.T) {
 		every   = 11 * time.Millisecond
 	)
 	synctest.Test(t, func(t *testing.T) {
-		table, err := discovery.NewTable(discovery.TableConfig{Self: discovery.HostID{0xff}, Now: time.Now()})
+		tb, err := table.New(table.Config{Self: discovery.HostID{0xff}, Now: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}
-		g := &Gossip{log: slog.New(slog.DiscardHandler), x: discovery.NewExchange(table, 1, 1),
+		g := &Gossip{log: slog.New(slog.DiscardHandler), x: table.NewExchange(tb, 1, 1),
 			events: newQueue(), kick: make(chan struct{}, 1), changes: make(chan struct{}, 1),
-			udp: make(chan []discovery.Packet, 64), saves: make(chan []byte, 1),
+			udp: make(chan []table.Packet, 64), saves: make(chan []byte, 1),
 			nodes: map[discovery.HostID]memberlist.Node{}}
 		for i := range members {
 			id := discovery.HostID{byte(i), 1}

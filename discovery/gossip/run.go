@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 const (
@@ -95,12 +96,12 @@ func (g *Gossip) step(f func(now time.Time)) {
 
 // receive handles one message and those that wait behind it.
 func (g *Gossip) receive(b []byte) {
-	var calls []discovery.Call
+	var calls []table.Call
 	g.step(func(now time.Time) {
 		for n := 0; ; n++ {
 			g.count.received.Add(1)
 			if m, err := g.x.Receive(now, b); err == nil {
-				if c, ok := m.(discovery.Call); ok {
+				if c, ok := m.(table.Call); ok {
 					calls = append(calls, c)
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 // Datagrams leave at 5000 a second at most: a thousand members are told of a
@@ -18,8 +19,8 @@ const (
 
 // dispatch hands messages to the network. It never waits: what finds no room
 // is dropped and counted, and repaired like any other loss.
-func (g *Gossip) dispatch(out []discovery.Packet) {
-	var datagrams []discovery.Packet
+func (g *Gossip) dispatch(out []table.Packet) {
+	var datagrams []table.Packet
 	for _, p := range out {
 		switch {
 		case g.drop != nil && g.drop(p.To, p.Kind):
@@ -64,7 +65,7 @@ func (g *Gossip) sendDatagrams(ctx context.Context) {
 	}
 }
 
-func (g *Gossip) sendDatagram(p discovery.Packet) {
+func (g *Gossip) sendDatagram(p table.Packet) {
 	n, ok := g.node(p.To)
 	if !ok {
 		g.count.noMember.Add(1)
@@ -80,7 +81,7 @@ func (g *Gossip) sendDatagram(p discovery.Packet) {
 
 // sendReliable sends over a connection of its own, in a goroutine: connecting
 // to a host that is gone takes seconds.
-func (g *Gossip) sendReliable(p discovery.Packet) {
+func (g *Gossip) sendReliable(p table.Packet) {
 	select {
 	case g.streams <- struct{}{}:
 	default:
@@ -95,7 +96,7 @@ func (g *Gossip) sendReliable(p discovery.Packet) {
 	})
 }
 
-func (g *Gossip) stream(p discovery.Packet) error {
+func (g *Gossip) stream(p table.Packet) error {
 	n, ok := g.node(p.To)
 	if !ok {
 		g.count.noMember.Add(1)

@@ -3,7 +3,7 @@ package gossip
 import (
 	"sync/atomic"
 
-	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 // Stats counts since the start; each number only grows.
@@ -18,7 +18,7 @@ type Stats struct {
 	Rejoins              uint64 // successful contacts with a member that was missing
 	Owners               int    // hosts whose state is known
 	Incarnation, Version uint64 // of the own state
-	discovery.ExchangeStats
+	table.Stats
 }
 
 type counters struct {
@@ -34,6 +34,6 @@ func (g *Gossip) Stats() Stats {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	own := g.x.OwnVersion()
-	s.Owners, s.Incarnation, s.Version, s.ExchangeStats = g.x.Owners(), own.Inc, own.Ver, g.x.Stats
+	s.Owners, s.Incarnation, s.Version, s.Stats = g.x.Owners(), own.Inc, own.Ver, g.x.Stats
 	return s
 }

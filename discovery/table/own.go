@@ -1,14 +1,16 @@
-package discovery
+package table
 
 import (
 	"bytes"
 	"maps"
 	"slices"
+
+	"github.com/weft-net/weft/discovery"
 )
 
 // Announce changes the own endpoints: one version for all of it, none when
 // nothing differs.
-func (t *Table) Announce(up []Endpoint, del []EndpointID) bool {
+func (t *Table) Announce(up []discovery.Endpoint, del []discovery.EndpointID) bool {
 	at := Version{t.own.at.Inc, t.own.at.Ver + 1}
 	n := len(t.log)
 	for _, id := range del {
@@ -18,7 +20,7 @@ func (t *Table) Announce(up []Endpoint, del []EndpointID) bool {
 		}
 	}
 	for _, e := range up {
-		e = e.normal()
+		e = normalEndpoint(e)
 		raw := appendEndpoint(nil, e)
 		if old, ok := t.own.eps[e.ID]; ok && bytes.Equal(old.raw, raw) {
 			continue
@@ -31,11 +33,11 @@ func (t *Table) Announce(up []Endpoint, del []EndpointID) bool {
 
 // SetHeader changes the own header: one version if it differs afterwards. The
 // hash of the forgotten hosts is the table's own and cannot be set.
-func (t *Table) SetHeader(change func(*Header)) bool {
-	h := t.own.header.clone()
+func (t *Table) SetHeader(change func(*discovery.Header)) bool {
+	h := cloneHeader(t.own.header)
 	change(&h)
 	h.GoneHash = t.goneHash()
-	h = h.normal()
+	h = normalHeader(h)
 	raw := appendHeader(nil, h)
 	if bytes.Equal(raw, t.own.raw) {
 		return false
@@ -74,7 +76,7 @@ func (t *Table) refute(seen Version) {
 // show notes that another member holds this version of the own state. It
 // reports false for a version that this agent does not remember to have
 // written.
-func (t *Table) show(by HostID, v Version) bool {
+func (t *Table) show(by discovery.HostID, v Version) bool {
 	if v.Compare(t.own.at) > 0 {
 		return false
 	}
@@ -96,7 +98,7 @@ func (t *Table) changesSince(ver uint64) (ops []Op, ok bool) {
 	}
 	type key struct {
 		kind OpKind
-		id   EndpointID
+		id   discovery.EndpointID
 	}
 	seen := map[key]bool{}
 	for _, op := range slices.Backward(t.log) {
@@ -105,7 +107,7 @@ func (t *Table) changesSince(ver uint64) (ops []Op, ok bool) {
 		}
 		k := key{OpUpsert, op.ID}
 		if op.Kind == OpHeader {
-			k = key{OpHeader, EndpointID{}}
+			k = key{OpHeader, discovery.EndpointID{}}
 		}
 		if !seen[k] {
 			seen[k] = true
@@ -124,7 +126,7 @@ func (t *Table) deltas(from uint64, limit int) (out []Delta, ok bool) {
 		return nil, false
 	}
 	to := t.own.at.Ver
-	d := Delta{Owner: t.self.Short(), Inc: t.own.at.Inc, From: from, To: from}
+	d := Delta{Owner: ShortOf(t.self), Inc: t.own.at.Inc, From: from, To: from}
 	for len(ops) > 0 {
 		n := 1
 		for n < len(ops) && ops[n].Ver == ops[0].Ver {
@@ -173,7 +175,7 @@ func opsSize(ops []Op) (n int) {
 // whole returns the owner's full state.
 func (o *owner) whole() []Section {
 	ops := []Op{{Kind: OpHeader, Raw: o.raw}}
-	ids := slices.SortedFunc(maps.Keys(o.eps), func(a, b EndpointID) int { return bytes.Compare(a[:], b[:]) })
+	ids := slices.SortedFunc(maps.Keys(o.eps), func(a, b discovery.EndpointID) int { return bytes.Compare(a[:], b[:]) })
 	var out []Section
 	size := len(o.raw)
 	for _, id := range ids {

@@ -1,23 +1,25 @@
-package discovery
+package table
 
 import (
 	"bytes"
 	"cmp"
 	"net/netip"
 	"slices"
+
+	"github.com/weft-net/weft/discovery"
 )
 
 // viewCache holds the parts of the last view. Members nil means to be built
 // again; of the endpoints those of stale owners are.
 type viewCache struct {
-	members   []Member
-	endpoints []Record
-	stale     map[HostID]struct{}
+	members   []discovery.Member
+	endpoints []discovery.Record
+	stale     map[discovery.HostID]struct{}
 }
 
 // View returns what the table knows. Both lists are shared by all views until
 // the next change and must not be written to.
-func (t *Table) View() View {
+func (t *Table) View() discovery.View {
 	if t.view.members == nil {
 		t.view.members = t.memberList()
 	}
@@ -25,37 +27,37 @@ func (t *Table) View() View {
 		t.view.endpoints = t.recordList()
 		clear(t.view.stale)
 	}
-	return View{Self: t.self, Members: t.view.members, Endpoints: t.view.endpoints, Complete: t.complete}
+	return discovery.View{Self: t.self, Members: t.view.members, Endpoints: t.view.endpoints, Complete: t.complete}
 }
 
-func (t *Table) memberList() []Member {
-	out := make([]Member, 0, len(t.owners))
+func (t *Table) memberList() []discovery.Member {
+	out := make([]discovery.Member, 0, len(t.owners))
 	for id, o := range t.owners {
-		if o.at.IsZero() && o.status.down() {
+		if o.at.IsZero() && down(o.status) {
 			continue // an address read from the disk, not a member
 		}
-		out = append(out, Member{ID: id, Name: o.header.Name, Version: o.header.Version,
+		out = append(out, discovery.Member{ID: id, Name: o.header.Name, Version: o.header.Version,
 			Gossip: o.gossip, Status: o.memberStatus(), RTT: o.rtt, Header: o.header})
 	}
-	slices.SortFunc(out, func(a, b Member) int {
+	slices.SortFunc(out, func(a, b discovery.Member) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), bytes.Compare(a.ID[:], b.ID[:]))
 	})
 	return out
 }
 
 // memberStatus takes a host's own goodbye for more than gossip's opinion.
-func (o *owner) memberStatus() MemberStatus {
-	if o.status.down() && o.header.Flags&FlagGone != 0 {
-		return StatusLeft
+func (o *owner) memberStatus() discovery.MemberStatus {
+	if down(o.status) && o.header.Flags&discovery.FlagGone != 0 {
+		return discovery.StatusLeft
 	}
 	return o.status
 }
 
 // recordList merges the records of the stale owners into those of the last
 // view: one change among a hundred thousand endpoints must not sort them all.
-func (t *Table) recordList() []Record {
+func (t *Table) recordList() []discovery.Record {
 	fresh := t.freshRecords()
-	out := make([]Record, 0, len(t.view.endpoints)+len(fresh))
+	out := make([]discovery.Record, 0, len(t.view.endpoints)+len(fresh))
 	for i := range t.view.endpoints {
 		r := &t.view.endpoints[i]
 		if _, stale := t.view.stale[r.Host]; stale {
@@ -73,7 +75,7 @@ func (t *Table) recordList() []Record {
 }
 
 // freshRecords returns the records of the stale owners, sorted.
-func (t *Table) freshRecords() (out []Record) {
+func (t *Table) freshRecords() (out []discovery.Record) {
 	alone := t.othersAlive() == 0
 	for id := range t.view.stale {
 		o := t.owners[id]
@@ -81,25 +83,25 @@ func (t *Table) freshRecords() (out []Record) {
 			continue // forgotten
 		}
 		for _, e := range o.eps {
-			out = append(out, Record{Endpoint: e.Endpoint, Host: id,
+			out = append(out, discovery.Record{Endpoint: e.Endpoint, Host: id,
 				Status: t.recordStatus(o, e, alone), Hidden: o.hidden})
 		}
 	}
-	slices.SortFunc(out, func(a, b Record) int { return compareRecords(&a, &b) })
+	slices.SortFunc(out, func(a, b discovery.Record) int { return compareRecords(&a, &b) })
 	return out
 }
 
-func (t *Table) recordStatus(o *owner, e entry, alone bool) EndpointStatus {
+func (t *Table) recordStatus(o *owner, e entry, alone bool) discovery.EndpointStatus {
 	switch {
 	case o == t.own && e.ver > t.shown && !alone:
-		return EndpointPending
-	case o.status == StatusDead || o.status == StatusLeft:
-		return EndpointSuspended // with its agent down alone a host goes on to carry it
+		return discovery.EndpointPending
+	case o.status == discovery.StatusDead || o.status == discovery.StatusLeft:
+		return discovery.EndpointSuspended // with its agent down alone a host goes on to carry it
 	}
-	return EndpointLive
+	return discovery.EndpointLive
 }
 
-func compareRecords(a, b *Record) int {
+func compareRecords(a, b *discovery.Record) int {
 	return cmp.Or(
 		bytes.Compare(a.Network[:], b.Network[:]),
 		bytes.Compare(a.ID[:], b.ID[:]),
@@ -114,11 +116,11 @@ type claims struct {
 }
 
 type claim struct {
-	network NetworkID
+	network discovery.NetworkID
 	addr    netip.Addr
 }
 
-func (c *claims) add(e Endpoint) {
+func (c *claims) add(e discovery.Endpoint) {
 	for _, a := range e.Addrs() {
 		k := claim{e.Network, a}
 		c.count[k]++
@@ -128,7 +130,7 @@ func (c *claims) add(e Endpoint) {
 	}
 }
 
-func (c *claims) remove(e Endpoint) {
+func (c *claims) remove(e discovery.Endpoint) {
 	for _, a := range e.Addrs() {
 		k := claim{e.Network, a}
 		c.count[k]--
@@ -142,20 +144,20 @@ func (c *claims) remove(e Endpoint) {
 }
 
 // judge marks every record that another one beats at one of its addresses.
-func (c *claims) judge(records []Record) {
+func (c *claims) judge(records []discovery.Record) {
 	if c.rivals == 0 {
 		return
 	}
-	best := map[claim]*Record{}
-	c.contested(records, func(k claim, r *Record) {
-		if best[k] == nil || r.beats(best[k]) {
+	best := map[claim]*discovery.Record{}
+	c.contested(records, func(k claim, r *discovery.Record) {
+		if best[k] == nil || beats(r, best[k]) {
 			best[k] = r
 		}
 	})
-	c.contested(records, func(k claim, r *Record) { r.Beaten = r.Beaten || best[k] != r })
+	c.contested(records, func(k claim, r *discovery.Record) { r.Beaten = r.Beaten || best[k] != r })
 }
 
-func (c *claims) contested(records []Record, visit func(claim, *Record)) {
+func (c *claims) contested(records []discovery.Record, visit func(claim, *discovery.Record)) {
 	for i := range records {
 		r := &records[i]
 		for _, a := range [...]netip.Addr{r.IPv4, r.IPv6} {
@@ -168,7 +170,7 @@ func (c *claims) contested(records []Record, visit func(claim, *Record)) {
 
 // beats decides an address that two endpoints announce: the later claim, which
 // has the higher sequence, then the lower host id, then the lower endpoint id.
-func (r *Record) beats(o *Record) bool {
+func beats(r, o *discovery.Record) bool {
 	return cmp.Or(
 		cmp.Compare(o.Seq, r.Seq),
 		bytes.Compare(r.Host[:], o.Host[:]),

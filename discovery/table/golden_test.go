@@ -1,4 +1,4 @@
-package discovery_test
+package table_test
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 var update = flag.Bool("update", false, "write testdata/wire.golden anew")
@@ -53,7 +54,7 @@ func wireBytes(t *testing.T) []byte {
 	for i, m := range samples() {
 		if i != 3 { // its checksum is over the whole of fullHeader and fullEndpoint
 			b := m.Append(nil)
-			line(fmt.Sprintf("%d-%s", i, discovery.Kind(b[0]&0x7f)), b)
+			line(fmt.Sprintf("%d-%s", i, table.Kind(b[0]&0x7f)), b)
 		}
 	}
 	x := exchange(t, 1, h)
@@ -69,8 +70,8 @@ func wireBytes(t *testing.T) []byte {
 	for i, p := range x.Take() {
 		line(fmt.Sprintf("pushed-%d-%s", i, p.Kind), p.Body)
 	}
-	for i, have := range []discovery.Version{{}, {Inc: 1, Ver: 2}, {Inc: 1, Ver: 4}} {
-		pull := discovery.Pull{From: hostID(2), Owners: []discovery.PullEntry{{Owner: hostID(1).Short(), Have: have}}}
+	for i, have := range []table.Version{{}, {Inc: 1, Ver: 2}, {Inc: 1, Ver: 4}} {
+		pull := table.Pull{From: hostID(2), Owners: []table.PullEntry{{Owner: table.ShortOf(hostID(1)), Have: have}}}
 		if _, err := x.Receive(start, pull.Append(nil)); err != nil {
 			t.Fatal(err)
 		}

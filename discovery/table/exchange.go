@@ -1,4 +1,4 @@
-package discovery
+package table
 
 import (
 	"bytes"
@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/weft-net/weft/discovery"
 )
 
 // burst is how many datagrams one change may need before members are asked to
@@ -14,14 +16,14 @@ const burst = 16
 
 // Packet is a message that Exchange wants sent.
 type Packet struct {
-	To       HostID
+	To       discovery.HostID
 	Reliable bool // over TCP; else one datagram that may be lost
 	Kind     Kind
 	Body     []byte
 }
 
 // ExchangeStats counts what an Exchange met.
-type ExchangeStats struct {
+type Stats struct {
 	Malformed uint64 // messages that did not decode
 	Refused   uint64 // messages of forgotten hosts
 	Gaps      uint64 // deltas that came before one they follow
@@ -38,7 +40,7 @@ type ExchangeStats struct {
 // Like the Table inside, it does no I/O and is not safe for concurrent use.
 type Exchange struct {
 	*Table
-	Stats ExchangeStats
+	Stats Stats
 
 	rand        *rand.Rand
 	slow        time.Duration // stretches the periods of digests and pulls
@@ -48,7 +50,7 @@ type Exchange struct {
 	nextDigest  time.Time
 	rumours     int // comparisons to start on our own
 	settled     map[[2]uint64]time.Time
-	answered    map[HostID]time.Time // forgotten hosts told so
+	answered    map[discovery.HostID]time.Time // forgotten hosts told so
 	forgottenBy string
 }
 
@@ -56,7 +58,7 @@ type Exchange struct {
 // digests: 1 on a LAN, 2 over long distances.
 func NewExchange(t *Table, stretch int, seed uint64) *Exchange {
 	return &Exchange{Table: t, rand: rand.New(rand.NewPCG(seed, 1)), slow: time.Duration(stretch),
-		wants: map[Short]*want{}, settled: map[[2]uint64]time.Time{}, answered: map[HostID]time.Time{}}
+		wants: map[Short]*want{}, settled: map[[2]uint64]time.Time{}, answered: map[discovery.HostID]time.Time{}}
 }
 
 // Take returns the messages to send since the last call, oldest first.
@@ -66,26 +68,26 @@ func (x *Exchange) Take() []Packet {
 	return out
 }
 
-func (x *Exchange) send(to HostID, reliable bool, m Message) {
+func (x *Exchange) send(to discovery.HostID, reliable bool, m Message) {
 	body := m.Append(nil)
 	x.out = append(x.out, Packet{To: to, Reliable: reliable, Kind: Kind(body[0] &^ (confirmBit | completeBit)), Body: body})
 }
 
 // alive returns the other members that take part, sorted.
-func (x *Exchange) alive() []HostID {
-	var out []HostID
+func (x *Exchange) alive() []discovery.HostID {
+	var out []discovery.HostID
 	for id, o := range x.owners {
-		if id != x.self && !o.status.down() {
+		if id != x.self && !down(o.status) {
 			out = append(out, id)
 		}
 	}
-	slices.SortFunc(out, func(a, b HostID) int { return bytes.Compare(a[:], b[:]) })
+	slices.SortFunc(out, func(a, b discovery.HostID) int { return bytes.Compare(a[:], b[:]) })
 	return out
 }
 
-func (x *Exchange) isAlive(id HostID) bool {
+func (x *Exchange) isAlive(id discovery.HostID) bool {
 	o := x.owners[id]
-	return o != nil && id != x.self && !o.status.down()
+	return o != nil && id != x.self && !down(o.status)
 }
 
 // Silent reports whether the own host was forgotten: it announces nothing.
@@ -117,7 +119,7 @@ func (x *Exchange) Flush() {
 func (x *Exchange) Unsent() bool { return x.sent != x.OwnVersion() && !x.Silent() }
 
 // pushTo sends what push returned, the last delta with a request to confirm.
-func (x *Exchange) pushTo(id HostID, bodies [][]byte, confirm bool) {
+func (x *Exchange) pushTo(id discovery.HostID, bodies [][]byte, confirm bool) {
 	for i, b := range bodies {
 		kind := Kind(b[0])
 		if confirm && kind == KindDelta && i == len(bodies)-1 {
@@ -141,12 +143,12 @@ func (x *Exchange) push(from Version) [][]byte {
 			return bodies
 		}
 	}
-	return [][]byte{Announce{Owner: x.self.Short(), At: at}.Append(nil)}
+	return [][]byte{Announce{Owner: ShortOf(x.self), At: at}.Append(nil)}
 }
 
 // Behind returns the alive members that have not shown the newest own version.
-func (x *Exchange) Behind() []HostID {
-	return slices.DeleteFunc(x.alive(), func(id HostID) bool { return x.owners[id].holds == x.OwnVersion() })
+func (x *Exchange) Behind() []discovery.HostID {
+	return slices.DeleteFunc(x.alive(), func(id discovery.HostID) bool { return x.owners[id].holds == x.OwnVersion() })
 }
 
 // Insist pushes the newest own version again to every member that has not
@@ -162,7 +164,7 @@ func (x *Exchange) Insist() {
 
 // HeldBy returns the newest version of the own state that the member has
 // shown, zero when none.
-func (x *Exchange) HeldBy(id HostID) Version {
+func (x *Exchange) HeldBy(id discovery.HostID) Version {
 	if o := x.owners[id]; o != nil {
 		return o.holds
 	}
@@ -190,7 +192,7 @@ func (x *Exchange) Receive(now time.Time, b []byte) (Message, error) {
 		x.receiveDelta(now, m)
 	case Announce:
 		if x.lookup(m.Owner) != x.own {
-			x.wantVersion(now, m.Owner, m.At, HostID{})
+			x.wantVersion(now, m.Owner, m.At, discovery.HostID{})
 		}
 	case Seen:
 		x.seen(x.byShort[m.From], m.At)
@@ -203,7 +205,7 @@ func (x *Exchange) Receive(now time.Time, b []byte) (Message, error) {
 	case Gone:
 		if m.ID == x.self {
 			x.forgottenBy = m.By
-			x.Forget([]HostID{x.self})
+			x.Forget([]discovery.HostID{x.self})
 		}
 	}
 	return m, nil
@@ -219,7 +221,7 @@ func (x *Exchange) refused(now time.Time, m Message) bool {
 }
 
 // TellGone tells a forgotten host that it is, once a second at most.
-func (x *Exchange) TellGone(now time.Time, id HostID) {
+func (x *Exchange) TellGone(now time.Time, id discovery.HostID) {
 	if now.Sub(x.answered[id]) >= time.Second {
 		x.answered[id] = now
 		x.send(id, true, Gone{ID: id, By: x.own.header.Name})
@@ -235,13 +237,13 @@ func sender(m Message) Short {
 	case Seen:
 		return m.From
 	case Digest:
-		return m.From.Short()
+		return ShortOf(m.From)
 	case Pull:
-		return m.From.Short()
+		return ShortOf(m.From)
 	case State:
-		return m.From.Short()
+		return ShortOf(m.From)
 	case Call:
-		return m.From.Short()
+		return ShortOf(m.From)
 	}
 	return Short{}
 }
@@ -250,7 +252,7 @@ func (x *Exchange) receiveDelta(now time.Time, d Delta) {
 	if x.applyDelta(d) == gap {
 		x.Stats.Gaps++
 		// The delta before it may be on its way: wait for it a moment.
-		x.wantVersion(now.Add(gapWait), d.Owner, Version{d.Inc, d.To}, HostID{})
+		x.wantVersion(now.Add(gapWait), d.Owner, Version{d.Inc, d.To}, discovery.HostID{})
 	}
 	if o := x.lookup(d.Owner); o != nil && o != x.own {
 		o.asked = o.asked || d.Confirm
@@ -265,12 +267,12 @@ func (x *Exchange) receiveDelta(now time.Time, d Delta) {
 func (x *Exchange) answerSeen(o *owner) {
 	if o.asked {
 		o.asked = false
-		x.send(o.id, false, Seen{From: x.self.Short(), At: o.at})
+		x.send(o.id, false, Seen{From: ShortOf(x.self), At: o.at})
 	}
 }
 
 // seen notes a version of ours that another member holds.
-func (x *Exchange) seen(by HostID, v Version) {
+func (x *Exchange) seen(by discovery.HostID, v Version) {
 	if !x.show(by, v) {
 		x.Stats.Refutes++
 		x.refute(v)
@@ -283,12 +285,12 @@ func (x *Exchange) String() string {
 
 // Started notes the incarnation that a member began with. What could not be
 // pulled from it before can be now.
-func (x *Exchange) Started(now time.Time, id HostID, inc uint64) {
+func (x *Exchange) Started(now time.Time, id discovery.HostID, inc uint64) {
 	if id == x.self {
 		return
 	}
-	x.wantVersion(now, id.Short(), Version{Inc: inc, Ver: 1}, HostID{})
-	if w := x.wants[id.Short()]; w != nil {
+	x.wantVersion(now, ShortOf(id), Version{Inc: inc, Ver: 1}, discovery.HostID{})
+	if w := x.wants[ShortOf(id)]; w != nil {
 		w.at, w.tries = now, 0
 	}
 }

@@ -1,4 +1,4 @@
-package discovery
+package table
 
 import (
 	"bytes"
@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/weft-net/weft/discovery"
 )
 
 const (
@@ -27,13 +29,13 @@ const (
 //
 // It does no I/O, reads no clock and is not safe for concurrent use.
 type Table struct {
-	self     HostID
+	self     discovery.HostID
 	own      *owner
 	grace    time.Duration
-	owners   map[HostID]*owner
-	byShort  map[Short]HostID
-	gone     map[HostID]struct{}
-	goneName map[Short]HostID
+	owners   map[discovery.HostID]*owner
+	byShort  map[Short]discovery.HostID
+	gone     map[discovery.HostID]struct{}
+	goneName map[Short]discovery.HostID
 	claims   claims
 	root     uint64
 
@@ -52,17 +54,17 @@ type Table struct {
 // owner is what the table holds of one host: its state, and what gossip says
 // of it as a member.
 type owner struct {
-	id     HostID
+	id     discovery.HostID
 	at     Version
-	header Header
+	header discovery.Header
 	raw    []byte // header as the owner wrote it
-	eps    map[EndpointID]entry
+	eps    map[discovery.EndpointID]entry
 	crc    uint32
 	held   []Delta
 	parts  map[uint64]Section
 
 	gossip   netip.AddrPort
-	status   MemberStatus
+	status   discovery.MemberStatus
 	rtt      time.Duration
 	died     time.Time // when status became dead
 	hidden   bool
@@ -74,17 +76,17 @@ type owner struct {
 }
 
 type entry struct {
-	Endpoint
+	discovery.Endpoint
 	raw []byte
 	ver uint64 // own endpoints: the version that announced it
 }
 
 // TableConfig is what a Table starts from.
-type TableConfig struct {
-	Self        HostID
+type Config struct {
+	Self        discovery.HostID
 	Incarnation uint64 // of this start; raised above Saved's when that is not lower
-	Header      Header
-	Endpoints   []Endpoint
+	Header      discovery.Header
+	Endpoints   []discovery.Endpoint
 	Saved       []byte        // a Table's MarshalBinary, or nil
 	Grace       time.Duration // from death to hidden names
 	Now         time.Time
@@ -93,15 +95,15 @@ type TableConfig struct {
 // NewTable returns a table whose own state has one version, with all given
 // endpoints in it. A Saved that does not decode is an error; the caller may
 // start without it.
-func NewTable(cfg TableConfig) (*Table, error) {
+func New(cfg Config) (*Table, error) {
 	t := &Table{
 		self: cfg.Self, grace: cfg.Grace, started: cfg.Now,
-		owners: map[HostID]*owner{}, byShort: map[Short]HostID{},
-		gone: map[HostID]struct{}{}, goneName: map[Short]HostID{},
+		owners: map[discovery.HostID]*owner{}, byShort: map[Short]discovery.HostID{},
+		gone: map[discovery.HostID]struct{}{}, goneName: map[Short]discovery.HostID{},
 		claims: claims{count: map[claim]int{}},
 	}
 	t.own = t.add(cfg.Self)
-	t.own.status, t.own.pulled, t.own.hidden = StatusAlive, true, false
+	t.own.status, t.own.pulled, t.own.hidden = discovery.StatusAlive, true, false
 	inc := max(cfg.Incarnation, 1)
 	if cfg.Saved != nil {
 		t.joining = true // a state that only the disk has shown completes nothing
@@ -117,12 +119,12 @@ func NewTable(cfg TableConfig) (*Table, error) {
 }
 
 // begin installs the first version of the own state.
-func (t *Table) begin(at Version, h Header, eps []Endpoint) {
-	h = h.normal()
+func (t *Table) begin(at Version, h discovery.Header, eps []discovery.Endpoint) {
+	h = normalHeader(h)
 	h.GoneHash = t.goneHash()
 	t.setHeader(t.own, h, appendHeader(nil, h))
 	for _, e := range eps {
-		e = e.normal()
+		e = normalEndpoint(e)
 		t.upsert(t.own, entry{Endpoint: e, raw: appendEndpoint(nil, e), ver: at.Ver})
 	}
 	t.setVersion(t.own, at)
@@ -130,11 +132,11 @@ func (t *Table) begin(at Version, h Header, eps []Endpoint) {
 }
 
 // add returns the owner of that id, made if it is not known.
-func (t *Table) add(id HostID) *owner {
+func (t *Table) add(id discovery.HostID) *owner {
 	o, ok := t.owners[id]
 	if !ok {
-		o = &owner{id: id, eps: map[EndpointID]entry{}, hidden: true}
-		t.owners[id], t.byShort[id.Short()] = o, id
+		o = &owner{id: id, eps: map[discovery.EndpointID]entry{}, hidden: true}
+		t.owners[id], t.byShort[ShortOf(id)] = o, id
 	}
 	return o
 }
@@ -148,7 +150,7 @@ func (t *Table) drop(o *owner) {
 	}
 	t.setVersion(o, Version{})
 	delete(t.owners, o.id)
-	delete(t.byShort, o.id.Short())
+	delete(t.byShort, ShortOf(o.id))
 	t.endpointsChanged(o)
 	t.endpointsChanged(t.own)
 }
@@ -163,7 +165,7 @@ func (t *Table) changed() {
 func (t *Table) endpointsChanged(o *owner) {
 	t.changed()
 	if t.view.stale == nil {
-		t.view.stale = map[HostID]struct{}{}
+		t.view.stale = map[discovery.HostID]struct{}{}
 	}
 	t.view.stale[o.id] = struct{}{}
 }
@@ -187,20 +189,20 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // sum is what an entry adds to its owner's checksum. The sums are XORed, so
 // the checksum does not depend on the order of the entries.
-func sum(id EndpointID, raw []byte) uint32 {
+func sum(id discovery.EndpointID, raw []byte) uint32 {
 	return crc32.Update(crc32.Checksum(id[:], castagnoli), castagnoli, raw)
 }
 
-func (t *Table) setHeader(o *owner, h Header, raw []byte) {
+func (t *Table) setHeader(o *owner, h discovery.Header, raw []byte) {
 	if o.raw != nil {
-		o.crc ^= sum(EndpointID{}, o.raw)
+		o.crc ^= sum(discovery.EndpointID{}, o.raw)
 	}
-	o.crc ^= sum(EndpointID{}, raw)
+	o.crc ^= sum(discovery.EndpointID{}, raw)
 	if bytes.Equal(o.raw, raw) {
 		return
 	}
 	o.header, o.raw = h, raw
-	if h.Flags&FlagGone != 0 {
+	if h.Flags&discovery.FlagGone != 0 {
 		for id := range o.eps {
 			t.remove(o, id)
 		}
@@ -221,7 +223,7 @@ func (t *Table) upsert(o *owner, e entry) {
 	t.endpointsChanged(o)
 }
 
-func (t *Table) remove(o *owner, id EndpointID) {
+func (t *Table) remove(o *owner, id discovery.EndpointID) {
 	e, ok := o.eps[id]
 	if !ok {
 		return
@@ -233,7 +235,7 @@ func (t *Table) remove(o *owner, id EndpointID) {
 }
 
 // Self returns the id of the table's own host.
-func (t *Table) Self() HostID { return t.self }
+func (t *Table) Self() discovery.HostID { return t.self }
 
 // Root returns the hash that is equal on members whose tables are.
 func (t *Table) Root() uint64 { return t.root }
@@ -242,7 +244,7 @@ func (t *Table) Root() uint64 { return t.root }
 func (t *Table) OwnVersion() Version { return t.own.at }
 
 // VersionOf returns the version held of a host, zero when it is unknown.
-func (t *Table) VersionOf(id HostID) Version {
+func (t *Table) VersionOf(id discovery.HostID) Version {
 	if o := t.owners[id]; o != nil {
 		return o.at
 	}
@@ -268,14 +270,14 @@ func (t *Table) StoredRevision() uint64 { return t.stored }
 // Forget drops the hosts and refuses their states at any incarnation: each
 // start raises it, so refusing one incarnation would be no fence. It reports
 // whether a host was not yet forgotten.
-func (t *Table) Forget(ids []HostID) bool {
+func (t *Table) Forget(ids []discovery.HostID) bool {
 	news := false
 	for _, id := range ids {
 		if _, ok := t.gone[id]; ok {
 			continue
 		}
 		news = true
-		t.gone[id], t.goneName[id.Short()] = struct{}{}, id
+		t.gone[id], t.goneName[ShortOf(id)] = struct{}{}, id
 		t.stored++
 		if o := t.owners[id]; o != nil && id != t.self {
 			t.drop(o)
@@ -283,20 +285,20 @@ func (t *Table) Forget(ids []HostID) bool {
 	}
 	if news {
 		hash := t.goneHash()
-		t.SetHeader(func(h *Header) { h.GoneHash = hash })
+		t.SetHeader(func(h *discovery.Header) { h.GoneHash = hash })
 		t.checkComplete()
 	}
 	return news
 }
 
 // Forgotten reports whether the host was forgotten.
-func (t *Table) Forgotten(id HostID) bool {
+func (t *Table) Forgotten(id discovery.HostID) bool {
 	_, ok := t.gone[id]
 	return ok
 }
 
 // ForgottenHosts returns the ids of the forgotten hosts, sorted.
-func (t *Table) ForgottenHosts() []HostID { return sortedIDs(t.gone) }
+func (t *Table) ForgottenHosts() []discovery.HostID { return sortedIDs(t.gone) }
 
 func (t *Table) goneHash() (h uint64) {
 	for id := range t.gone {
@@ -309,8 +311,8 @@ func (t *Table) goneHash() (h uint64) {
 func (t *Table) digest(in func(Short) bool) []DigestEntry {
 	out := make([]DigestEntry, 0, len(t.owners))
 	for id, o := range t.owners {
-		if !o.at.IsZero() && in(id.Short()) {
-			out = append(out, DigestEntry{Owner: id.Short(), At: o.at, CRC: o.crc})
+		if !o.at.IsZero() && in(ShortOf(id)) {
+			out = append(out, DigestEntry{Owner: ShortOf(id), At: o.at, CRC: o.crc})
 		}
 	}
 	slices.SortFunc(out, func(a, b DigestEntry) int { return bytes.Compare(a.Owner[:], b.Owner[:]) })

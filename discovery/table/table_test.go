@@ -1,4 +1,4 @@
-package discovery_test
+package table_test
 
 import (
 	"net/netip"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/discoverytest"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 func recordOf(t *testing.T, v discovery.View, id discovery.EndpointID) discovery.Record {
@@ -50,11 +51,11 @@ func TestNamesOfADownMember(t *testing.T) {
 			h := header(1)
 			h.Flags = c.flags
 			a := exchange(t, 1, h, endpoint(1, 1))
-			tb, err := discovery.NewTable(discovery.TableConfig{Self: hostID(2), Header: header(2), Grace: c.grace, Now: start})
+			tb, err := table.New(table.Config{Self: hostID(2), Header: header(2), Grace: c.grace, Now: start})
 			if err != nil {
 				t.Fatal(err)
 			}
-			b := discovery.NewExchange(tb, 1, 1)
+			b := table.NewExchange(tb, 1, 1)
 			settle(a, b)
 			at := start.Add(time.Hour)
 			b.SetMember(at, hostID(1), netip.AddrPort{}, c.status)
@@ -95,7 +96,7 @@ func TestAddressAnnouncedTwice(t *testing.T) {
 			low.Seq, high.Seq = c.lowSeq, c.highSeq
 			a, b := exchange(t, lower, header(lower), low), exchange(t, higher, header(higher), high)
 			settle(a, b)
-			for _, x := range []*discovery.Exchange{a, b} {
+			for _, x := range []*table.Exchange{a, b} {
 				v := x.View()
 				if got := recordOf(t, v, low.ID).Beaten; got != c.lowBeaten {
 					t.Errorf("%v: lower host beaten %v, want %v", x, got, c.lowBeaten)
@@ -149,8 +150,8 @@ func TestRestoredOwnersCountAsAliveFor15s(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again := func() *discovery.Table {
-		tb, err := discovery.NewTable(discovery.TableConfig{Self: hostID(2), Incarnation: 1, Saved: blob, Now: start})
+	again := func() *table.Table {
+		tb, err := table.New(table.Config{Self: hostID(2), Incarnation: 1, Saved: blob, Now: start})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -172,7 +173,7 @@ func TestRestoredOwnersCountAsAliveFor15s(t *testing.T) {
 		t.Error("after 15 s: want the endpoint suspended and the view complete")
 	}
 	tb = again()
-	x := discovery.NewExchange(tb, 1, 1)
+	x := table.NewExchange(tb, 1, 1)
 	settle(a, x)
 	if !x.View().Complete {
 		t.Error("not complete although the only owner was compared")
@@ -193,14 +194,14 @@ func TestNamesOfADeadHostStayHiddenOverARestart(t *testing.T) {
 		}
 		return blob
 	}
-	again := func(saved []byte) *discovery.Table {
-		tb, err := discovery.NewTable(discovery.TableConfig{Self: hostID(2), Saved: saved, Now: start})
+	again := func(saved []byte) *table.Table {
+		tb, err := table.New(table.Config{Self: hostID(2), Saved: saved, Now: start})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return tb
 	}
-	check := func(when string, tb *discovery.Table, hidden, complete bool, status discovery.EndpointStatus) {
+	check := func(when string, tb *table.Table, hidden, complete bool, status discovery.EndpointStatus) {
 		t.Helper()
 		v := tb.View()
 		if r := recordOf(t, v, endpointID(1, 1)); r.Hidden != hidden || v.Complete != complete || r.Status != status {
@@ -244,7 +245,7 @@ func TestNamesOfADeadHostStayHiddenOverARestart(t *testing.T) {
 // gone on since: neither is a witness for the other.
 func TestAMemoryIsNotConfirmedByAnother(t *testing.T) {
 	third := exchange(t, 3, header(3))
-	var again [2]*discovery.Exchange
+	var again [2]*table.Exchange
 	for i := range again {
 		x := exchange(t, i, header(i))
 		settle(third, x)
@@ -252,11 +253,11 @@ func TestAMemoryIsNotConfirmedByAnother(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tb, err := discovery.NewTable(discovery.TableConfig{Self: hostID(i), Header: header(i), Saved: saved, Now: start})
+		tb, err := table.New(table.Config{Self: hostID(i), Header: header(i), Saved: saved, Now: start})
 		if err != nil {
 			t.Fatal(err)
 		}
-		again[i] = discovery.NewExchange(tb, 1, uint64(i))
+		again[i] = table.NewExchange(tb, 1, uint64(i))
 	}
 	third.Announce([]discovery.Endpoint{endpoint(3, 1)}, nil)
 	settle(again[0], again[1])
@@ -313,12 +314,12 @@ func TestStateLargerThanAMessageComesInParts(t *testing.T) {
 	}
 	parts := 0
 	for _, p := range a.Take() {
-		if p.Kind != discovery.KindState {
+		if p.Kind != table.KindState {
 			continue
 		}
 		parts++
-		if len(p.Body) > discovery.MaxState {
-			t.Errorf("a state of %d bytes, want at most %d", len(p.Body), discovery.MaxState)
+		if len(p.Body) > table.MaxState {
+			t.Errorf("a state of %d bytes, want at most %d", len(p.Body), table.MaxState)
 		}
 		if got := len(b.View().Endpoints); got != 0 {
 			t.Errorf("%d endpoints before the last part", got)
@@ -378,15 +379,15 @@ func TestThousandOwners(t *testing.T) {
 }
 
 // transfer hands the whole state of an owner to another host.
-func transfer(t *testing.T, from, to *discovery.Exchange) {
+func transfer(t *testing.T, from, to *table.Exchange) {
 	t.Helper()
 	from.SetMember(start, to.Self(), netip.AddrPort{}, discovery.StatusAlive)
-	pull := discovery.Pull{From: to.Self(), Owners: []discovery.PullEntry{{Owner: from.Self().Short()}}}
+	pull := table.Pull{From: to.Self(), Owners: []table.PullEntry{{Owner: table.ShortOf(from.Self())}}}
 	if _, err := from.Receive(start, pull.Append(nil)); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range from.Take() {
-		if p.Kind == discovery.KindState {
+		if p.Kind == table.KindState {
 			if _, err := to.Receive(start, p.Body); err != nil {
 				t.Fatal(err)
 			}
@@ -401,7 +402,7 @@ func TestChangeTooLargeForDatagramsIsAnnouncedAndPulled(t *testing.T) {
 	a.Announce(endpoints(1, 100), nil)
 	a.Flush()
 	for _, p := range a.Take() {
-		if p.Kind != discovery.KindAnnounce {
+		if p.Kind != table.KindAnnounce {
 			t.Errorf("sent a %v of %d bytes, want an announce", p.Kind, len(p.Body))
 		}
 		if _, err := b.Receive(start, p.Body); err != nil {
@@ -426,7 +427,7 @@ func TestDatagramsNeverExceedTheirLimit(t *testing.T) {
 		t.Fatalf("%d datagrams for 200 versions", len(out))
 	}
 	for i := len(out) - 1; i >= 0; i-- { // the receiving queue turns them round
-		if n := len(out[i].Body); n > discovery.MaxDatagram {
+		if n := len(out[i].Body); n > table.MaxDatagram {
 			t.Errorf("datagram of %d bytes", n)
 		}
 		if _, err := b.Receive(start, out[i].Body); err != nil {
@@ -437,7 +438,7 @@ func TestDatagramsNeverExceedTheirLimit(t *testing.T) {
 		t.Errorf("%d endpoints from datagrams in reverse order, want 200 without a pull", got)
 	}
 	for _, p := range b.Take() {
-		if p.Kind == discovery.KindPull {
+		if p.Kind == table.KindPull {
 			t.Error("pulled although nothing was lost")
 		}
 	}

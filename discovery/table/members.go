@@ -1,14 +1,16 @@
-package discovery
+package table
 
 import (
 	"net/netip"
 	"time"
+
+	"github.com/weft-net/weft/discovery"
 )
 
 // SetMember tells the table what gossip believes of a host. An invalid addr
 // keeps the known one. It reports whether the host's status changed; a
 // forgotten host has none.
-func (t *Table) SetMember(now time.Time, id HostID, addr netip.AddrPort, status MemberStatus) bool {
+func (t *Table) SetMember(now time.Time, id discovery.HostID, addr netip.AddrPort, status discovery.MemberStatus) bool {
 	if t.Forgotten(id) {
 		return false
 	}
@@ -25,11 +27,11 @@ func (t *Table) SetMember(now time.Time, id HostID, addr netip.AddrPort, status 
 	return true
 }
 
-func (t *Table) setStatus(now time.Time, o *owner, status MemberStatus) {
-	wasDown := o.status.down()
+func (t *Table) setStatus(now time.Time, o *owner, status discovery.MemberStatus) {
+	wasDown := down(o.status)
 	o.status = status
 	switch {
-	case !status.down():
+	case !down(status):
 		o.died, o.hidden = time.Time{}, false
 	case !wasDown || o.died.IsZero():
 		o.died = now
@@ -41,13 +43,15 @@ func (t *Table) setStatus(now time.Time, o *owner, status MemberStatus) {
 }
 
 // down reports whether the member's agent does not take part.
-func (s MemberStatus) down() bool { return s != StatusAlive && s != StatusSuspect }
+func down(s discovery.MemberStatus) bool {
+	return s != discovery.StatusAlive && s != discovery.StatusSuspect
+}
 
 // hide updates whether DNS may name the owner's endpoints. A dead host's
 // packets go nowhere, so its names go too, once the grace it is due is over.
 // While its kernel answers they stay: its containers run without the agent.
 func (t *Table) hide(now time.Time, o *owner) {
-	hidden := o.status == StatusLeft || o.status == StatusDead && !now.Before(o.died.Add(t.graceOf(o)))
+	hidden := o.status == discovery.StatusLeft || o.status == discovery.StatusDead && !now.Before(o.died.Add(t.graceOf(o)))
 	if hidden != o.hidden {
 		o.hidden = hidden
 		t.endpointsChanged(o)
@@ -55,7 +59,7 @@ func (t *Table) hide(now time.Time, o *owner) {
 }
 
 func (t *Table) graceOf(o *owner) time.Duration {
-	if o.header.Flags&FlagBackSoon != 0 {
+	if o.header.Flags&discovery.FlagBackSoon != 0 {
 		return max(t.grace, backSoonGrace)
 	}
 	return t.grace
@@ -63,7 +67,7 @@ func (t *Table) graceOf(o *owner) time.Duration {
 
 // SetRTT notes the time of a probe. It shows in the next view and is no change
 // of its own.
-func (t *Table) SetRTT(id HostID, rtt time.Duration) {
+func (t *Table) SetRTT(id discovery.HostID, rtt time.Duration) {
 	if o := t.owners[id]; o != nil {
 		o.rtt = rtt
 		t.view.members = nil
@@ -76,9 +80,9 @@ func (t *Table) Tick(now time.Time) {
 	for _, o := range t.owners {
 		if o.restored && now.Sub(t.started) >= restoredGrace {
 			o.restored = false
-			t.setStatus(now, o, StatusDead)
+			t.setStatus(now, o, discovery.StatusDead)
 		}
-		if o.status == StatusDead && !o.hidden {
+		if o.status == discovery.StatusDead && !o.hidden {
 			t.hide(now, o)
 		}
 	}
@@ -90,7 +94,7 @@ func (t *Table) checkComplete() {
 		return
 	}
 	for _, o := range t.owners {
-		if !o.status.down() && !o.pulled {
+		if !down(o.status) && !o.pulled {
 			return
 		}
 	}
@@ -111,9 +115,9 @@ func (t *Table) SetJoining(joining bool) {
 
 // Peer is a host that may be reached at an address.
 type Peer struct {
-	ID     HostID
+	ID     discovery.HostID
 	Addr   netip.AddrPort
-	Status MemberStatus
+	Status discovery.MemberStatus
 	Seen   bool // gossip has spoken of it since this agent started
 }
 
@@ -121,7 +125,7 @@ type Peer struct {
 func (t *Table) Peers() []Peer {
 	var out []Peer
 	for id, o := range t.owners {
-		if id != t.self && o.status != StatusLeft && o.header.Flags&FlagGone == 0 {
+		if id != t.self && o.status != discovery.StatusLeft && o.header.Flags&discovery.FlagGone == 0 {
 			out = append(out, Peer{ID: id, Addr: o.gossip, Status: o.status, Seen: !o.restored})
 		}
 	}
@@ -131,7 +135,7 @@ func (t *Table) Peers() []Peer {
 // othersAlive returns how many other members take part.
 func (t *Table) othersAlive() (n int) {
 	for id, o := range t.owners {
-		if id != t.self && !o.status.down() {
+		if id != t.self && !down(o.status) {
 			n++
 		}
 	}

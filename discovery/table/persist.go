@@ -1,4 +1,4 @@
-package discovery
+package table
 
 import (
 	"bytes"
@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/weft-net/weft/discovery"
 )
 
 // storedFormat is the first byte of a table on the disk.
@@ -40,7 +42,7 @@ func (t *Table) MarshalBinary() ([]byte, error) {
 				b = appendBytes(b, tagStoredSection, s.append(nil))
 			}
 		}
-		if o.hidden && o.status != StatusLeft {
+		if o.hidden && o.status != discovery.StatusLeft {
 			b = appendBytes(b, tagStoredHidden, id[:])
 		}
 	}
@@ -48,15 +50,15 @@ func (t *Table) MarshalBinary() ([]byte, error) {
 }
 
 func appendPeer(b []byte, o *owner) []byte {
-	if !o.gossip.IsValid() || o.status == StatusLeft {
+	if !o.gossip.IsValid() || o.status == discovery.StatusLeft {
 		return b
 	}
 	v := append(slices.Clone(o.id[:]), o.gossip.Addr().AsSlice()...)
 	return appendBytes(b, tagStoredPeer, binary.BigEndian.AppendUint16(v, o.gossip.Port()))
 }
 
-func sortedIDs[V any](m map[HostID]V) []HostID {
-	return slices.SortedFunc(maps.Keys(m), func(a, b HostID) int { return bytes.Compare(a[:], b[:]) })
+func sortedIDs[V any](m map[discovery.HostID]V) []discovery.HostID {
+	return slices.SortedFunc(maps.Keys(m), func(a, b discovery.HostID) int { return bytes.Compare(a[:], b[:]) })
 }
 
 // restore reads what MarshalBinary wrote. The owners in it count as alive for
@@ -64,24 +66,24 @@ func sortedIDs[V any](m map[HostID]V) []HostID {
 // the incarnation of the agent that wrote it.
 func (t *Table) restore(b []byte) (inc uint64, err error) {
 	if len(b) == 0 || b[0] != storedFormat {
-		return 0, fmt.Errorf("format %x: %w", b[:min(len(b), 1)], ErrMalformed)
+		return 0, fmt.Errorf("format %x: %w", b[:min(len(b), 1)], discovery.ErrMalformed)
 	}
-	var hidden []HostID
+	var hidden []discovery.HostID
 	_, err = fields(b[1:], "table", func(f field) (bool, error) {
 		var err error
 		switch f.tag {
 		case tagStoredInc:
 			inc = f.num
 		case tagStoredGone:
-			var id HostID
+			var id discovery.HostID
 			err = f.into(id[:])
-			t.gone[id], t.goneName[id.Short()] = struct{}{}, id
+			t.gone[id], t.goneName[ShortOf(id)] = struct{}{}, id
 		case tagStoredPeer:
 			err = t.restorePeer(f.bytes)
 		case tagStoredSection:
 			err = t.restoreSection(f.bytes)
 		case tagStoredHidden:
-			var id HostID
+			var id discovery.HostID
 			err = f.into(id[:])
 			hidden = append(hidden, id)
 		}
@@ -96,21 +98,21 @@ func (t *Table) restore(b []byte) (inc uint64, err error) {
 // restoreHidden makes an owner from the disk one that is waited for like the
 // others, since it may be back: until then the table is not complete and nothing
 // of it is taken down. Its names stay hidden until it is seen alive.
-func (t *Table) restoreHidden(id HostID) {
+func (t *Table) restoreHidden(id discovery.HostID) {
 	o := t.owners[id]
 	if o == nil || !o.restored {
 		return
 	}
-	o.status, o.hidden = StatusSuspect, true
-	o.header.Flags &^= FlagBackSoon // what its goodbye granted is over
+	o.status, o.hidden = discovery.StatusSuspect, true
+	o.header.Flags &^= discovery.FlagBackSoon // what its goodbye granted is over
 }
 
 func (t *Table) restorePeer(b []byte) error {
-	if len(b) < len(HostID{}) {
-		return fmt.Errorf("peer of %d bytes: %w", len(b), ErrMalformed)
+	if len(b) < len(discovery.HostID{}) {
+		return fmt.Errorf("peer of %d bytes: %w", len(b), discovery.ErrMalformed)
 	}
-	at, err := field{bytes: b[len(HostID{}):]}.addrPort()
-	if id := HostID(b[:16]); err == nil && id != t.self {
+	at, err := field{bytes: b[len(discovery.HostID{}):]}.addrPort()
+	if id := discovery.HostID(b[:16]); err == nil && id != t.self {
 		t.restored(id).gossip = at
 	}
 	return err
@@ -124,17 +126,17 @@ func (t *Table) restoreSection(b []byte) error {
 	}
 	o := t.restored(s.Owner)
 	if t.collect(o, s) == gap {
-		return fmt.Errorf("state of %s: %w", s.Owner, ErrMalformed)
+		return fmt.Errorf("state of %s: %w", s.Owner, discovery.ErrMalformed)
 	}
 	o.pulled = false // it is a memory, nobody showed it
-	if o.header.Flags&FlagGone != 0 {
-		o.restored, o.status = false, StatusLeft
+	if o.header.Flags&discovery.FlagGone != 0 {
+		o.restored, o.status = false, discovery.StatusLeft
 	}
 	return nil
 }
 
-func (t *Table) restored(id HostID) *owner {
+func (t *Table) restored(id discovery.HostID) *owner {
 	o := t.add(id)
-	o.restored, o.status, o.hidden = true, StatusAlive, false
+	o.restored, o.status, o.hidden = true, discovery.StatusAlive, false
 	return o
 }

@@ -1,8 +1,10 @@
-package discovery
+package table
 
 import (
 	"encoding/binary"
 	"fmt"
+
+	"github.com/weft-net/weft/discovery"
 )
 
 // FormatMin and FormatMax bound the wire formats that this code speaks; a
@@ -62,9 +64,9 @@ const (
 // hand it on as it came, with the fields they do not know.
 type Op struct {
 	Kind OpKind
-	ID   EndpointID // of an upsert or delete
-	Ver  uint64     // the owner's version that contains it
-	Raw  []byte     // encoded endpoint or header
+	ID   discovery.EndpointID // of an upsert or delete
+	Ver  uint64               // the owner's version that contains it
+	Raw  []byte               // encoded endpoint or header
 }
 
 // append writes the op with its length, the version as distance from base.
@@ -160,7 +162,7 @@ func (s Seen) Append(b []byte) []byte {
 
 // Pull asks for the owners' states newer than what the sender has.
 type Pull struct {
-	From   HostID
+	From   discovery.HostID
 	Owners []PullEntry
 }
 
@@ -191,7 +193,7 @@ func parsePull(r *reader) Pull {
 // a State may be. From zero means the whole state, else only the changes after
 // that version.
 type Section struct {
-	Owner       HostID
+	Owner       discovery.HostID
 	At          Version
 	From        uint64
 	Part, Parts uint64
@@ -225,7 +227,7 @@ func (r *reader) section() Section {
 
 // State answers a Pull.
 type State struct {
-	From     HostID
+	From     discovery.HostID
 	Complete bool // the sender's view is
 	Sections []Section
 }
@@ -255,8 +257,8 @@ func parseState(r *reader, complete bool) State {
 
 // Gone is the answer to any message of a forgotten host.
 type Gone struct {
-	ID HostID // the host that was forgotten
-	By string // the member that says so
+	ID discovery.HostID // the host that was forgotten
+	By string           // the member that says so
 }
 
 // Append implements Message.
@@ -266,7 +268,7 @@ func (g Gone) Append(b []byte) []byte {
 
 // Call is a request to another member, or with Reply its answer.
 type Call struct {
-	From  HostID
+	From  discovery.HostID
 	Seq   uint64
 	Reply bool
 	Body  []byte

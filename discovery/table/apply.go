@@ -1,6 +1,10 @@
-package discovery
+package table
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/weft-net/weft/discovery"
+)
 
 // outcome is what became of a received state.
 type outcome int
@@ -158,7 +162,7 @@ func (o *owner) anyPart() (Section, bool) {
 // entries stayed, and what is equal in both is not touched.
 func (t *Table) replace(o *owner, s Section) outcome {
 	o.parts = nil
-	keep := make(map[EndpointID]bool, len(s.Ops))
+	keep := make(map[discovery.EndpointID]bool, len(s.Ops))
 	for _, op := range s.Ops {
 		if err := t.applyOp(o, op); err != nil {
 			return gap

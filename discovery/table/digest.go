@@ -1,6 +1,10 @@
-package discovery
+package table
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/weft-net/weft/discovery"
+)
 
 // buckets is how many groups the owners fall into, by the first byte of their
 // ids, when there are too many to list at once.
@@ -41,7 +45,7 @@ type DigestEntry struct {
 // Digest lists what a member holds. With Buckets it holds a hash per bucket
 // instead of entries; with Scope its entries are those of some buckets only.
 type Digest struct {
-	From     HostID
+	From     discovery.HostID
 	Want     bool // the receiver answers with its own
 	Complete bool // the sender's view is
 	Root     uint64

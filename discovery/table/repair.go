@@ -1,10 +1,12 @@
-package discovery
+package table
 
 import (
 	"bytes"
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/weft-net/weft/discovery"
 )
 
 const (
@@ -27,14 +29,14 @@ const (
 type want struct {
 	at    time.Time // when to ask (again)
 	shown Version
-	by    HostID // who showed it; zero: the owner
-	whole bool   // the held state contradicts its version
+	by    discovery.HostID // who showed it; zero: the owner
+	whole bool             // the held state contradicts its version
 	tries int
 }
 
 // wantVersion notes that a newer state of the owner exists, to be pulled at a
 // time.
-func (x *Exchange) wantVersion(at time.Time, owner Short, v Version, by HostID) {
+func (x *Exchange) wantVersion(at time.Time, owner Short, v Version, by discovery.HostID) {
 	if _, refused := x.goneName[owner]; refused {
 		return
 	}
@@ -98,7 +100,7 @@ func (x *Exchange) pullDue(now time.Time) {
 	}
 	alive := x.alive()
 	x.rand.Shuffle(len(alive), func(i, j int) { alive[i], alive[j] = alive[j], alive[i] })
-	asks := map[HostID][]PullEntry{}
+	asks := map[discovery.HostID][]PullEntry{}
 	for _, s := range due {
 		w := x.wants[s]
 		to, ok := x.source(s, w, alive, len(due) > bulk)
@@ -136,9 +138,9 @@ func (x *Exchange) due(now time.Time) (due []Short) {
 // source picks the member to ask: first the owner, which answers with the
 // fewest bytes, then who showed the state, then anyone. A host that lacks many
 // states asks three members for a share each instead of every owner.
-func (x *Exchange) source(s Short, w *want, alive []HostID, many bool) (HostID, bool) {
+func (x *Exchange) source(s Short, w *want, alive []discovery.HostID, many bool) (discovery.HostID, bool) {
 	if len(alive) == 0 {
-		return HostID{}, false
+		return discovery.HostID{}, false
 	}
 	owner, known := x.byShort[s]
 	switch {
@@ -156,7 +158,7 @@ func (x *Exchange) source(s Short, w *want, alive []HostID, many bool) (HostID, 
 }
 
 // Acked compares the payload of a probe's answer with the table.
-func (x *Exchange) Acked(now time.Time, from HostID, payload []byte) error {
+func (x *Exchange) Acked(now time.Time, from discovery.HostID, payload []byte) error {
 	a, err := ParseAck(payload)
 	if err != nil {
 		x.Stats.Malformed++
@@ -174,11 +176,11 @@ func (x *Exchange) Acked(now time.Time, from HostID, payload []byte) error {
 	}
 	switch c := a.At.Compare(o.at); {
 	case c > 0:
-		x.wantVersion(now, from.Short(), a.At, from)
+		x.wantVersion(now, ShortOf(from), a.At, from)
 	case c < 0:
 		// The owner has lost its memory: being asked for what is newer than
 		// what it has, it raises its incarnation.
-		x.send(from, true, Pull{From: x.self, Owners: []PullEntry{{from.Short(), o.at}}})
+		x.send(from, true, Pull{From: x.self, Owners: []PullEntry{{ShortOf(from), o.at}}})
 	default:
 		x.compare(now, from, a.Root)
 	}
@@ -187,7 +189,7 @@ func (x *Exchange) Acked(now time.Time, from HostID, payload []byte) error {
 
 // compare starts an exchange of digests, unless one was started lately or these
 // two tables were found to differ in nothing that can be repaired.
-func (x *Exchange) compare(now time.Time, with HostID, root uint64) {
+func (x *Exchange) compare(now time.Time, with discovery.HostID, root uint64) {
 	if _, ok := x.settled[[2]uint64{x.root, root}]; ok || now.Before(x.nextDigest) {
 		return
 	}
@@ -199,7 +201,7 @@ func (x *Exchange) compare(now time.Time, with HostID, root uint64) {
 func (x *Exchange) digestPeriod() time.Duration {
 	n := 0
 	for _, o := range x.owners {
-		if o.status != StatusLeft { // who has left asks nobody
+		if o.status != discovery.StatusLeft { // who has left asks nobody
 			n++
 		}
 	}
@@ -215,7 +217,7 @@ func (x *Exchange) digestPeriod() time.Duration {
 }
 
 // Compare asks the member for its digest, by sending the own.
-func (x *Exchange) Compare(with HostID) {
+func (x *Exchange) Compare(with discovery.HostID) {
 	x.Stats.Digests++
 	d := x.Digest()
 	d.Want = true
@@ -249,7 +251,7 @@ func (x *Exchange) receiveDigest(now time.Time, d Digest) {
 		differ = x.compareEntry(now, d, e) || differ
 	}
 	for id, o := range x.owners {
-		s := id.Short()
+		s := ShortOf(id)
 		differ = differ || !o.at.IsZero() && d.covers(s) && !theirs[s]
 	}
 	if !differ && d.Scope == nil && d.Root != x.root {
@@ -322,7 +324,7 @@ func (x *Exchange) receivePull(p Pull) {
 }
 
 // sendSections packs sections into as few messages as their limit allows.
-func (x *Exchange) sendSections(to HostID, secs []Section) {
+func (x *Exchange) sendSections(to discovery.HostID, secs []Section) {
 	for len(secs) > 0 {
 		n, size := 1, opsSize(secs[0].Ops)
 		for n < len(secs) && size+opsSize(secs[n].Ops)+64 < MaxState*3/4 {
@@ -341,8 +343,8 @@ func (x *Exchange) sendSections(to HostID, secs []Section) {
 //
 // After a minute everybody's word counts: who is alive and heard of by others alone
 // may never be reached.
-func (x *Exchange) vouch(now time.Time, o *owner, from HostID, complete bool) {
-	w := x.wants[o.id.Short()]
+func (x *Exchange) vouch(now time.Time, o *owner, from discovery.HostID, complete bool) {
+	w := x.wants[ShortOf(o.id)]
 	if from == o.id || (complete || now.Sub(x.started) > patience) && (w == nil || w.shown.Compare(o.at) <= 0) {
 		x.confirm(o)
 	}
@@ -354,7 +356,7 @@ func (x *Exchange) vouchAll(now time.Time, complete bool) {
 		return
 	}
 	for _, o := range x.owners {
-		x.vouch(now, o, HostID{}, complete)
+		x.vouch(now, o, discovery.HostID{}, complete)
 	}
 }
 
@@ -373,7 +375,7 @@ func (x *Exchange) askOwners(now time.Time) {
 			continue
 		}
 		o.askedAt = now
-		x.send(id, true, Pull{From: x.self, Owners: []PullEntry{{id.Short(), o.at}}})
+		x.send(id, true, Pull{From: x.self, Owners: []PullEntry{{ShortOf(id), o.at}}})
 		if asked++; asked == askAtOnce {
 			return
 		}
@@ -382,7 +384,7 @@ func (x *Exchange) askOwners(now time.Time) {
 
 func (x *Exchange) receiveState(now time.Time, s State) {
 	for _, sec := range s.Sections {
-		owner := sec.Owner.Short()
+		owner := ShortOf(sec.Owner)
 		switch x.applySection(sec) {
 		case gap:
 			x.wantWhole(now, owner, sec.At)
