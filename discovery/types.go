@@ -151,10 +151,9 @@ type Header struct {
 	FormatMax  uint8
 	VTEP       netip.Addr     // where encapsulated packets for this host go
 	TunnelPort uint16         // UDP
-	WG         *WireGuard     // nil: this host has no encrypted underlay
+	WG         *WireGuard     // nil: this host has no encrypted underlay; none has one before encryption comes, whose public keys stand here
 	MTU        uint16         // of the underlay, in bytes
 	Avoid      []netip.Prefix // its routes and resolvers: no automatic subnet may overlap them
-	KeyVersion uint32         // the newest gossip key it holds
 	GoneHash   uint64         // XOR of HashID over the forgotten hosts it knows: acknowledges a fence
 	Flags      HeaderFlags
 	Networks   []HeaderNetwork // the networks it carries or holds blocks of, sorted by VNI
@@ -206,7 +205,6 @@ type Endpoint struct {
 	SRV     []SRV
 	Runtime string // "netns", "docker", "podman", "cni", "host", …
 	Health  Health
-	Flags   uint32
 	Unknown []byte // fields of newer formats, kept as they came
 }
 
@@ -225,7 +223,7 @@ func (e Endpoint) Addrs() []netip.Addr {
 func (e Endpoint) Equal(o Endpoint) bool {
 	return e.ID == o.ID && e.Network == o.Network && e.IPv4 == o.IPv4 && e.IPv6 == o.IPv6 &&
 		e.MAC == o.MAC && e.Seq == o.Seq && e.Name == o.Name && e.Runtime == o.Runtime &&
-		e.Health == o.Health && e.Flags == o.Flags && slices.Equal(e.Aliases, o.Aliases) &&
+		e.Health == o.Health && slices.Equal(e.Aliases, o.Aliases) &&
 		slices.Equal(e.SRV, o.SRV) && slices.Equal(e.Unknown, o.Unknown)
 }
 
@@ -308,16 +306,6 @@ func (n Network) HostAccess() HostAccess {
 		return HostAccess(v)
 	}
 	return HostAccessLocal
-}
-
-// Subnet4 returns the IPv4 subnet; ok is false when the network has none.
-func (n Network) Subnet4() (s Subnet, ok bool) {
-	for _, s := range n.Subnets {
-		if s.CIDR.Addr().Is4() {
-			return s, true
-		}
-	}
-	return Subnet{}, false
 }
 
 // Covering returns the subnet that holds a; ok is false when none does.

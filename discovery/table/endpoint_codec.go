@@ -24,7 +24,7 @@ const (
 	tagRuntime     // code of a well known runtime
 	tagRuntimeName // any other
 	tagHealth
-	tagFlags
+	_ // 12 was a set of flags, which was never set
 )
 
 // runtimes have a code of one byte on the wire; the order is part of the
@@ -55,7 +55,6 @@ func appendEndpoint(b []byte, e discovery.Endpoint) []byte {
 		b = appendBytes(b, tagRuntimeName, e.Runtime)
 	}
 	b = appendUint(b, tagHealth, uint64(e.Health))
-	b = appendUint(b, tagFlags, uint64(e.Flags))
 	return append(b, e.Unknown...)
 }
 
@@ -95,9 +94,6 @@ func parseEndpoint(id discovery.EndpointID, b []byte) (discovery.Endpoint, error
 		case tagHealth:
 			n, err = f.upTo(math.MaxUint8)
 			e.Health = discovery.Health(n)
-		case tagFlags:
-			n, err = f.upTo(math.MaxUint32)
-			e.Flags = uint32(n)
 		default:
 			return false, nil
 		}

@@ -42,11 +42,10 @@ func wireBytes(t *testing.T) []byte {
 	line := func(name string, b []byte) { fmt.Fprintf(&out, "%s %s\n", name, hex.EncodeToString(b)) }
 
 	h := fullHeader
-	h.KeyVersion = 0
 	h.Flags = discovery.FlagGone | discovery.FlagBackSoon
 	h.Unknown = []byte{0xc8, 0x01, 7}
 	full := fullEndpoint
-	full.SRV, full.Flags = nil, 0
+	full.SRV = nil
 	full.Unknown = []byte{0xc9, 0x01, 3, 'n', 'e', 'w'}
 	bare := discovery.Endpoint{ID: discovery.EndpointID{9}, Network: discovery.NetworkID{2}, Runtime: "docker",
 		IPv4: netip.MustParseAddr("::ffff:192.0.2.9"), Health: discovery.HealthStarting}

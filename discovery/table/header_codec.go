@@ -23,7 +23,7 @@ const (
 	tagWireGuard
 	tagMTU
 	tagAvoid
-	tagKeyVersion
+	_ // 11 was the version of a key, which was never set
 	tagGoneHash
 	tagHeaderFlags
 	tagHeaderNetwork
@@ -58,7 +58,6 @@ func appendHeader(b []byte, h discovery.Header) []byte {
 	for _, p := range h.Avoid {
 		b = appendPrefix(b, tagAvoid, p)
 	}
-	b = appendUint(b, tagKeyVersion, uint64(h.KeyVersion))
 	b = appendFixed64(b, tagGoneHash, h.GoneHash)
 	b = appendUint(b, tagHeaderFlags, uint64(h.Flags))
 	for _, n := range h.Networks {
@@ -127,9 +126,6 @@ func parseHeaderField(h *discovery.Header, f field) (known bool, err error) {
 		var p netip.Prefix
 		p, err = f.prefix()
 		h.Avoid = append(h.Avoid, p)
-	case tagKeyVersion:
-		n, err = f.upTo(math.MaxUint32)
-		h.KeyVersion = uint32(n)
 	case tagGoneHash:
 		h.GoneHash, err = f.fixed64()
 	case tagHeaderFlags:

@@ -16,7 +16,7 @@ import (
 
 var fullHeader = discovery.Header{
 	Nonce: 1 << 63, Name: "alpha", Version: "0.1.0", FormatMin: 1, FormatMax: 1,
-	VTEP: netip.MustParseAddr("2001:db8::1"), TunnelPort: 4789, MTU: 1500, KeyVersion: 3, GoneHash: 99,
+	VTEP: netip.MustParseAddr("2001:db8::1"), TunnelPort: 4789, MTU: 1500, GoneHash: 99,
 	WG: &discovery.WireGuard{Key: [32]byte{1, 31: 9}, IP: netip.MustParseAddr("192.0.2.7"),
 		Endpoint: netip.MustParseAddrPort("192.0.2.1:51820")},
 	Avoid: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")},
@@ -28,7 +28,7 @@ var fullEndpoint = discovery.Endpoint{
 	ID: discovery.EndpointID{1, 2, 3}, Network: discovery.NetworkID{1}, IPv4: netip.MustParseAddr("10.42.0.2"),
 	IPv6: netip.MustParseAddr("2001:db8::2"), MAC: discovery.MAC{2, 0, 0, 0, 0, 1}, Seq: 7, Name: "web",
 	Aliases: []string{"a", "b"}, SRV: []discovery.SRV{{Service: "_http", Protocol: "_tcp", Port: 80}},
-	Runtime: "systemd-nspawn", Health: discovery.HealthUnhealthy, Flags: 5,
+	Runtime: "systemd-nspawn", Health: discovery.HealthUnhealthy,
 }
 
 // sample holds one message of each kind.

@@ -243,14 +243,6 @@ func (t *Table) Root() uint64 { return t.root }
 // OwnVersion returns the version of the own state.
 func (t *Table) OwnVersion() Version { return t.own.at }
 
-// VersionOf returns the version held of a host, zero when it is unknown.
-func (t *Table) VersionOf(id discovery.HostID) Version {
-	if o := t.owners[id]; o != nil {
-		return o.at
-	}
-	return Version{}
-}
-
 // Owners returns how many hosts the table holds a state of, the own included.
 func (t *Table) Owners() (n int) {
 	for _, o := range t.owners {
