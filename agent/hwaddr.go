@@ -103,12 +103,12 @@ func sharedMACs(v discovery.View) (all []string) {
 	first := map[station]discovery.Record{}
 	for _, r := range v.Endpoints {
 		of := station{r.Network, r.MAC}
-		if o, ok := first[of]; ok && !r.Beaten && !o.Beaten {
+		if o, ok := first[of]; ok && !r.Conflicted && !o.Conflicted {
 			all = append(all, r.MAC.String()+" of "+cmp.Or(o.Name, o.ID.String())+" on "+memberName(v, o.Host)+
 				" and "+cmp.Or(r.Name, r.ID.String())+" on "+memberName(v, r.Host))
 			continue
 		}
-		if !r.Beaten {
+		if !r.Conflicted {
 			first[of] = r
 		}
 	}

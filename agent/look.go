@@ -108,7 +108,7 @@ func (s *session) checkTable() api.Check {
 	c.Detail = fmt.Sprintf("%d endpoints", len(v.Endpoints))
 	var beaten []string
 	for _, r := range v.Endpoints {
-		if r.Beaten {
+		if r.Conflicted {
 			beaten = append(beaten, fmt.Sprintf("%s of %s", r.Addrs()[0], memberName(v, r.Host)))
 		}
 	}

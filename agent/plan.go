@@ -46,7 +46,7 @@ func plan(cfg config.Config, s discovery.Snapshot, own Own) (overlay.State, dns.
 	}
 	p.records = byNetwork(s.Endpoints)
 	for _, r := range s.Endpoints {
-		if r.Beaten && r.Host == s.Self {
+		if r.Conflicted && r.Host == s.Self {
 			p.beaten[r.ID] = true
 		}
 	}
@@ -150,7 +150,7 @@ func (p planner) remotes(n discovery.NetworkID) []overlay.Remote {
 	records := p.records[n]
 	out := make([]overlay.Remote, 0, len(records))
 	for _, r := range records {
-		if r.Host == p.snap.Self || r.Beaten {
+		if r.Host == p.snap.Self || r.Conflicted {
 			continue
 		}
 		vtep := p.members[r.Host].Header.VTEP
@@ -229,7 +229,7 @@ func (p planner) names(n discovery.Network) dns.Network {
 		out.Redirected = append(slices.Clone(out.Gateways), p.hostAddrs(n.ID)...)
 	}
 	for _, r := range p.records[n.ID] {
-		if r.Hidden || r.Beaten || r.Name == "" {
+		if r.Hidden || r.Conflicted || r.Name == "" {
 			continue
 		}
 		out.Names = append(out.Names, dns.Name{

@@ -245,8 +245,11 @@ type Record struct {
 	Endpoint
 	Host   HostID
 	Status EndpointStatus
-	Hidden bool // the owner is dead and its grace is over: DNS does not name it
-	Beaten bool // another owner claims one of its addresses with a higher Seq, or an equal one and the lower host id: not programmed
+	// Hidden: the owner is dead and its grace is over. DNS does not name it.
+	Hidden bool
+	// Conflicted: another endpoint announces one of its addresses with a higher
+	// Seq, or with an equal one and the lower host id. It is not programmed.
+	Conflicted bool
 }
 
 // View is what gossip knows at one moment. Equal tables give equal views.

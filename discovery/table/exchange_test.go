@@ -219,8 +219,8 @@ func (h *history) sameViews() {
 				return fmt.Errorf("host %d is not complete", i)
 			}
 			for _, r := range v.Endpoints {
-				if r.Status != discovery.EndpointLive || r.Hidden || r.Beaten {
-					return fmt.Errorf("host %d shows %s of %s as %v, hidden %v, beaten %v", i, r.Name, r.Host, r.Status, r.Hidden, r.Beaten)
+				if r.Status != discovery.EndpointLive || r.Hidden || r.Conflicted {
+					return fmt.Errorf("host %d shows %s of %s as %v, hidden %v, conflicted %v", i, r.Name, r.Host, r.Status, r.Hidden, r.Conflicted)
 				}
 			}
 		}

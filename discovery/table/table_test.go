@@ -81,8 +81,8 @@ func TestAddressAnnouncedTwice(t *testing.T) {
 		name            string
 		lowSeq, highSeq uint64
 		network         discovery.NetworkID // of the higher host's endpoint
-		lowBeaten       bool
-		highBeaten      bool
+		lowLoses       bool
+		highLoses      bool
 	}{
 		{"the later claim wins", 1, 2, discovery.NetworkID{1}, true, false},
 		{"the later claim wins on either host", 2, 1, discovery.NetworkID{1}, false, true},
@@ -98,17 +98,17 @@ func TestAddressAnnouncedTwice(t *testing.T) {
 			settle(a, b)
 			for _, x := range []*table.Exchange{a, b} {
 				v := x.View()
-				if got := recordOf(t, v, low.ID).Beaten; got != c.lowBeaten {
-					t.Errorf("%v: lower host beaten %v, want %v", x, got, c.lowBeaten)
+				if got := recordOf(t, v, low.ID).Conflicted; got != c.lowLoses {
+					t.Errorf("%v: lower host conflicted %v, want %v", x, got, c.lowLoses)
 				}
-				if got := recordOf(t, v, high.ID).Beaten; got != c.highBeaten {
-					t.Errorf("%v: higher host beaten %v, want %v", x, got, c.highBeaten)
+				if got := recordOf(t, v, high.ID).Conflicted; got != c.highLoses {
+					t.Errorf("%v: higher host conflicted %v, want %v", x, got, c.highLoses)
 				}
 			}
 			b.Announce(nil, []discovery.EndpointID{high.ID})
 			settle(a, b)
-			if recordOf(t, a.View(), low.ID).Beaten {
-				t.Error("beaten by an endpoint that is gone")
+			if recordOf(t, a.View(), low.ID).Conflicted {
+				t.Error("conflicted with an endpoint that is gone")
 			}
 		})
 	}

@@ -67,7 +67,7 @@ func (t *Table) recordList() []discovery.Record {
 			out, fresh = append(out, fresh[0]), fresh[1:]
 		}
 		out = append(out, *r)
-		out[len(out)-1].Beaten = false
+		out[len(out)-1].Conflicted = false
 	}
 	out = append(out, fresh...)
 	t.claims.judge(out)
@@ -154,7 +154,7 @@ func (c *claims) judge(records []discovery.Record) {
 			best[k] = r
 		}
 	})
-	c.contested(records, func(k claim, r *discovery.Record) { r.Beaten = r.Beaten || best[k] != r })
+	c.contested(records, func(k claim, r *discovery.Record) { r.Conflicted = r.Conflicted || best[k] != r })
 }
 
 func (c *claims) contested(records []discovery.Record, visit func(claim, *discovery.Record)) {
