@@ -143,7 +143,7 @@ func (c *Cluster) Converged() error {
 		if first == nil {
 			first = n
 		}
-		if n.x.Root() != first.x.Root() {
+		if n.t.Root() != first.t.Root() {
 			return fmt.Errorf("%s and %s hold different tables", first.name(), n.name())
 		}
 		if err := c.holdsTruth(n); err != nil {
@@ -156,14 +156,14 @@ func (c *Cluster) Converged() error {
 // holdsTruth compares what n holds of each running owner with what it said.
 func (c *Cluster) holdsTruth(n *Node) error {
 	held := map[discovery.HostID]map[discovery.EndpointID]discovery.Endpoint{}
-	for _, r := range n.x.View().Endpoints {
+	for _, r := range n.t.View().Endpoints {
 		if held[r.Host] == nil {
 			held[r.Host] = map[discovery.EndpointID]discovery.Endpoint{}
 		}
 		held[r.Host][r.ID] = r.Endpoint
 	}
 	for id, o := range c.nodes {
-		if !o.running || n.x.Forgotten(id) {
+		if !o.running || n.t.Forgotten(id) {
 			continue
 		}
 		if len(held[id]) != len(o.truth) {

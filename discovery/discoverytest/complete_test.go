@@ -82,7 +82,7 @@ func TestEverybodyHasOneWhomHeNeverHears(t *testing.T) {
 			if i == j || cut(i, j) || c.rand.IntN(50) > 0 {
 				continue
 			}
-			if err := n.x.Acked(c.now, nodes[j].x.Self(), nodes[j].x.Ack()); err != nil {
+			if err := n.x.Acked(c.now, nodes[j].t.Self(), nodes[j].x.Ack()); err != nil {
 				return err
 			}
 		}

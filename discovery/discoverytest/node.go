@@ -31,6 +31,7 @@ type Config struct {
 type Node struct {
 	c       *Cluster
 	cfg     Config
+	t       *table.Table
 	x       *table.Exchange
 	running bool
 	left    bool
@@ -56,9 +57,9 @@ func (c *Cluster) Start(cfg Config) (*Node, error) {
 	n := &Node{c: c, cfg: cfg, running: true, changes: make(chan struct{}, 1),
 		// Hosts started together do not probe in step.
 		probed: c.now.Add(-time.Duration(c.rand.Int64N(int64(probeEvery)))),
-		x:      table.NewExchange(t, 1, c.rand.Uint64()),
-		truth:  map[discovery.EndpointID]discovery.Endpoint{},
-		heard:  map[discovery.HostID]time.Time{}, met: map[discovery.HostID]time.Time{}}
+		t:      t, x: table.NewExchange(t, 1, c.rand.Uint64()),
+		truth: map[discovery.EndpointID]discovery.Endpoint{},
+		heard: map[discovery.HostID]time.Time{}, met: map[discovery.HostID]time.Time{}}
 	for _, e := range cfg.Endpoints {
 		n.truth[e.ID] = e
 	}
@@ -74,7 +75,7 @@ func (n *Node) Kill() []byte {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
 	n.running = false
-	b, err := n.x.MarshalBinary()
+	b, err := n.t.MarshalBinary()
 	if err != nil {
 		panic(err) // it has no way to fail
 	}
@@ -110,13 +111,13 @@ func (n *Node) watch() {
 			continue
 		}
 		if n.c.reach(n.cfg.Self, id) && n.c.nodes[id].left {
-			n.x.SetMember(n.c.now, id, addrOf(id), discovery.StatusLeft)
+			n.t.SetMember(n.c.now, id, addrOf(id), discovery.StatusLeft)
 			continue
 		}
 		if !n.c.reach(n.cfg.Self, id) {
 			delete(n.met, id)
 			if last, ok := n.heard[id]; ok && n.c.now.Sub(last) >= Detection {
-				n.x.SetMember(n.c.now, id, addrOf(id), discovery.StatusDead)
+				n.t.SetMember(n.c.now, id, addrOf(id), discovery.StatusDead)
 			}
 			continue
 		}
@@ -124,7 +125,7 @@ func (n *Node) watch() {
 		if n.met[id].IsZero() {
 			n.met[id] = n.c.now
 		}
-		if n.c.now.Sub(n.met[id]) >= Reunion && n.x.SetMember(n.c.now, id, addrOf(id), discovery.StatusAlive) {
+		if n.c.now.Sub(n.met[id]) >= Reunion && n.t.SetMember(n.c.now, id, addrOf(id), discovery.StatusAlive) {
 			n.x.Compare(id) // as the push/pull of a contact does
 		}
 	}
@@ -159,7 +160,7 @@ func (n *Node) flushOut() {
 	for _, p := range n.x.Take() {
 		n.c.send(n.cfg.Self, p)
 	}
-	if r := n.x.Revision(); r != n.seen {
+	if r := n.t.Revision(); r != n.seen {
 		n.seen = r
 		select {
 		case n.changes <- struct{}{}:
@@ -201,7 +202,7 @@ func (n *Node) Announce(up []discovery.Endpoint, del []discovery.EndpointID) {
 	for _, e := range up {
 		n.truth[e.ID] = e
 	}
-	n.x.Announce(up, del)
+	n.t.Announce(up, del)
 	n.flushOut()
 }
 
@@ -209,7 +210,7 @@ func (n *Node) Announce(up []discovery.Endpoint, del []discovery.EndpointID) {
 func (n *Node) SetHeader(change func(*discovery.Header)) {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
-	n.x.SetHeader(change)
+	n.t.SetHeader(change)
 	n.flushOut()
 }
 
@@ -217,7 +218,7 @@ func (n *Node) SetHeader(change func(*discovery.Header)) {
 func (n *Node) View() discovery.View {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
-	return n.x.View()
+	return n.t.View()
 }
 
 // Changes is gossip.Gossip's.
@@ -227,7 +228,7 @@ func (n *Node) Changes() <-chan struct{} { return n.changes }
 func (n *Node) Forget(ids []discovery.HostID) {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
-	n.x.Forget(ids)
+	n.t.Forget(ids)
 	n.flushOut()
 }
 
@@ -251,7 +252,7 @@ func (n *Node) takenIn() bool {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
 	return slices.ContainsFunc(n.c.order, func(id discovery.HostID) bool {
-		return id != n.cfg.Self && n.x.HeldBy(id).Inc == n.x.OwnVersion().Inc
+		return id != n.cfg.Self && n.x.HeldBy(id).Inc == n.t.OwnVersion().Inc
 	})
 }
 
@@ -260,7 +261,7 @@ func (n *Node) Leave(context.Context) error {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
 	clear(n.truth)
-	n.x.SetHeader(func(h *discovery.Header) { h.Flags |= discovery.FlagGone })
+	n.t.SetHeader(func(h *discovery.Header) { h.Flags |= discovery.FlagGone })
 	n.x.Flush()
 	n.flushOut()
 	n.left = true
@@ -282,5 +283,5 @@ func (n *Node) Call(_ context.Context, to discovery.HostID, body []byte) ([]byte
 func (n *Node) Stats() table.Stats {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
-	return n.x.Stats
+	return n.x.Stats()
 }

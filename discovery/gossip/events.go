@@ -47,7 +47,7 @@ func (g *Gossip) memberUp(id discovery.HostID, n memberlist.Node) {
 	g.step(func(now time.Time) {
 		g.nodes[id] = n
 		g.verdict[id]++
-		if g.x.SetMember(now, id, addrPort(n), discovery.StatusAlive) {
+		if g.table.SetMember(now, id, addrPort(n), discovery.StatusAlive) {
 			g.log.Info("member alive", "member", id, "addr", addrPort(n))
 		}
 		g.x.Started(now, id, m.inc)
@@ -71,7 +71,7 @@ func (g *Gossip) judge(id discovery.HostID, at netip.AddrPort, verdict uint64) {
 		status = discovery.StatusAgentDown
 	}
 	g.step(func(now time.Time) {
-		if g.verdict[id] == verdict && g.x.SetMember(now, id, at, status) {
+		if g.verdict[id] == verdict && g.table.SetMember(now, id, at, status) {
 			g.log.Info("member down", "member", id, "addr", at, "status", status)
 		}
 	})
@@ -95,7 +95,7 @@ func (g *Gossip) knockAt(at netip.AddrPort, limit time.Duration) error {
 
 func (g *Gossip) probeAnswered(id discovery.HostID, e event) {
 	g.step(func(now time.Time) {
-		g.x.SetRTT(id, e.rtt)
+		g.table.SetRTT(id, e.rtt)
 		if err := g.x.Acked(now, id, e.bytes); err != nil {
 			g.log.Debug("probe answer", "member", id, "err", err)
 		}
@@ -133,7 +133,7 @@ func (g *Gossip) idTaken(other memberlist.Node) {
 func (g *Gossip) established() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	own := g.x.OwnVersion()
+	own := g.table.OwnVersion()
 	for id := range g.nodes {
 		if g.x.HeldBy(id).Inc == own.Inc {
 			return true

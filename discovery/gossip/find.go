@@ -33,7 +33,7 @@ func (g *Gossip) missing() []candidate {
 	defer g.mu.Unlock()
 	var out []candidate
 	taken := map[netip.AddrPort]bool{g.trans.addr: true}
-	for _, p := range g.x.Peers() {
+	for _, p := range g.table.Peers() {
 		alive := p.Seen && (p.Status == discovery.StatusAlive || p.Status == discovery.StatusSuspect)
 		if alive {
 			taken[p.Addr] = true
@@ -52,7 +52,7 @@ func (g *Gossip) missing() []candidate {
 func (g *Gossip) aliveMembers() (n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, p := range g.x.Peers() {
+	for _, p := range g.table.Peers() {
 		if p.Seen && p.Status == discovery.StatusAlive {
 			n++
 		}
@@ -90,7 +90,7 @@ func (g *Gossip) insistOnUs() {
 	}
 	g.mu.Lock()
 	var alive []candidate
-	for _, p := range g.x.Peers() {
+	for _, p := range g.table.Peers() {
 		if p.Seen && p.Status == discovery.StatusAlive {
 			alive = append(alive, candidate{p.ID, p.Addr})
 		}
@@ -212,7 +212,7 @@ func (g *Gossip) knownAddrs() map[netip.AddrPort]bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	known := map[netip.AddrPort]bool{g.trans.addr: true}
-	for _, p := range g.x.Peers() {
+	for _, p := range g.table.Peers() {
 		known[p.Addr] = true
 	}
 	for at := range g.given {
@@ -237,7 +237,7 @@ func (g *Gossip) downMembers() []table.Peer {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var out []table.Peer
-	for _, p := range g.x.Peers() {
+	for _, p := range g.table.Peers() {
 		if p.Addr.IsValid() && (p.Status == discovery.StatusDead || p.Status == discovery.StatusAgentDown) {
 			out = append(out, p)
 		}

@@ -71,6 +71,7 @@ type Gossip struct {
 	told    atomic.Bool // Forgotten was called
 
 	mu        sync.Mutex
+	table     *table.Table
 	x         *table.Exchange
 	seen      uint64                               // revision that Changes was signalled for
 	stored    uint64                               // revision that was handed to Save
@@ -115,7 +116,7 @@ func open(cfg Config, adjust func(*Gossip, *memberlist.Config)) (*Gossip, error)
 	if g.trans, err = listen(cfg.Bind); err != nil {
 		return nil, err
 	}
-	g.x.SetMember(time.Now(), cfg.Self, g.trans.addr, discovery.StatusAlive)
+	g.table.SetMember(time.Now(), cfg.Self, g.trans.addr, discovery.StatusAlive)
 	conf := g.config()
 	if adjust != nil {
 		adjust(g, conf)
@@ -151,7 +152,7 @@ func (g *Gossip) openTable() error {
 	if err != nil {
 		return fmt.Errorf("gossip: %w", err)
 	}
-	g.x = table.NewExchange(t, g.profile.stretch, g.cfg.Nonce)
+	g.table, g.x = t, table.NewExchange(t, g.profile.stretch, g.cfg.Nonce)
 	for _, id := range t.ForgottenHosts() {
 		g.refused.Store(id, struct{}{})
 	}
@@ -177,7 +178,7 @@ func (g *Gossip) config() *memberlist.Config {
 	c.HandoffQueueDepth = 8192
 	c.RequireNodeNames = true
 	c.Logger = g.bridge.logger()
-	d := &delegate{g: g, meta: meta{table.FormatMin, table.FormatMax, g.x.OwnVersion().Inc, g.cfg.Nonce}.encode()}
+	d := &delegate{g: g, meta: meta{table.FormatMin, table.FormatMax, g.table.OwnVersion().Inc, g.cfg.Nonce}.encode()}
 	c.Delegate, c.Events, c.Ping, c.Conflict, c.Alive = d, d, d, d, d
 	return c
 }
@@ -193,7 +194,7 @@ func (g *Gossip) Addr() netip.AddrPort { return g.trans.addr }
 func (g *Gossip) View() discovery.View {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.x.View()
+	return g.table.View()
 }
 
 // Changes returns a channel with at least one signal after each change of View.
@@ -202,12 +203,12 @@ func (g *Gossip) Changes() <-chan struct{} { return g.changes }
 // Announce changes the own endpoints. View shows it when it returns; the
 // members are told about 10 ms later, together with what follows.
 func (g *Gossip) Announce(up []discovery.Endpoint, del []discovery.EndpointID) {
-	g.update(func() { g.x.Announce(up, del) })
+	g.update(func() { g.table.Announce(up, del) })
 }
 
 // SetHeader changes the own header, by one version if it differs afterwards.
 func (g *Gossip) SetHeader(change func(h *discovery.Header)) {
-	g.update(func() { g.x.SetHeader(change) })
+	g.update(func() { g.table.SetHeader(change) })
 }
 
 // Forget drops hosts and refuses them from now on, whatever their incarnation.
@@ -218,7 +219,7 @@ func (g *Gossip) Forget(ids []discovery.HostID) {
 			g.refused.Store(id, struct{}{})
 		}
 	}
-	g.update(func() { g.x.Forget(ids) })
+	g.update(func() { g.table.Forget(ids) })
 }
 
 // update runs a change of the table and tells whom it concerns.
@@ -243,7 +244,7 @@ func poke(c chan<- struct{}) {
 // noteChanges signals a changed view; g.mu is held.
 func (g *Gossip) noteChanges() {
 	g.publishAck()
-	if r := g.x.Revision(); r != g.seen {
+	if r := g.table.Revision(); r != g.seen {
 		g.seen = r
 		poke(g.changes)
 	}

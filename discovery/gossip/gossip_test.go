@@ -214,7 +214,7 @@ func converged(nodes []*node) error {
 func (n *node) root() uint64 {
 	n.Gossip.mu.Lock()
 	defer n.Gossip.mu.Unlock()
-	return n.x.Root()
+	return n.table.Root()
 }
 
 // eventually waits until check returns nil, and returns how long that took.

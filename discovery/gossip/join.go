@@ -76,7 +76,7 @@ func (g *Gossip) Join(ctx context.Context, addrs []netip.AddrPort, progress func
 }
 
 func (g *Gossip) setJoining(joining bool) {
-	g.update(func() { g.x.SetJoining(joining) })
+	g.update(func() { g.table.SetJoining(joining) })
 }
 
 func (g *Gossip) remember(addrs []netip.AddrPort) {
@@ -168,7 +168,7 @@ func (g *Gossip) takenIn(ctx context.Context, peer discovery.HostID, at netip.Ad
 	defer cancel()
 	for n := 0; ; n++ {
 		g.mu.Lock()
-		held, own := g.x.HeldBy(peer), g.x.OwnVersion()
+		held, own := g.x.HeldBy(peer), g.table.OwnVersion()
 		silent := g.x.Silent()
 		g.mu.Unlock()
 		switch {

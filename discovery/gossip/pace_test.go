@@ -28,13 +28,13 @@ func TestChangesCoalesceBehindThePace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		g := &Gossip{log: slog.New(slog.DiscardHandler), x: table.NewExchange(tb, 1, 1),
+		g := &Gossip{log: slog.New(slog.DiscardHandler), table: tb, x: table.NewExchange(tb, 1, 1),
 			events: newQueue(), kick: make(chan struct{}, 1), changes: make(chan struct{}, 1),
 			udp: make(chan []table.Packet, 64), saves: make(chan []byte, 1),
 			nodes: map[discovery.HostID]memberlist.Node{}}
 		for i := range members {
 			id := discovery.HostID{byte(i), 1}
-			g.x.SetMember(time.Now(), id, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 4798), discovery.StatusAlive)
+			g.table.SetMember(time.Now(), id, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 4798), discovery.StatusAlive)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		var work sync.WaitGroup

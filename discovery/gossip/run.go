@@ -126,7 +126,7 @@ func (g *Gossip) sayGoodbye(ctx context.Context) {
 	if g.left.Load() {
 		return
 	}
-	g.update(func() { g.x.SetHeader(func(h *discovery.Header) { h.Flags |= discovery.FlagBackSoon }) })
+	g.update(func() { g.table.SetHeader(func(h *discovery.Header) { h.Flags |= discovery.FlagBackSoon }) })
 	ctx, cancel := context.WithTimeout(ctx, goodbye)
 	defer cancel()
 	g.step(func(time.Time) { g.x.Flush() })
@@ -157,7 +157,7 @@ func (g *Gossip) confirmAll(ctx context.Context, pump func()) (behind int) {
 		case <-ctx.Done():
 			return behind
 		case <-again.C:
-			g.step(func(time.Time) { g.x.Insist() })
+			g.step(func(time.Time) { g.x.Retry() })
 		case <-poll.C:
 			pump()
 		}

@@ -32,12 +32,12 @@ func (g *Gossip) saveNow() {
 		return
 	}
 	g.mu.Lock()
-	r := g.x.StoredRevision()
+	r := g.table.StoredRevision()
 	if r == g.stored {
 		g.mu.Unlock()
 		return
 	}
-	blob, err := g.x.MarshalBinary()
+	blob, err := g.table.MarshalBinary()
 	g.stored = r
 	g.mu.Unlock()
 	if err != nil {

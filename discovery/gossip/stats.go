@@ -33,7 +33,7 @@ func (g *Gossip) Stats() Stats {
 		Junk: c.junk.Load() + g.bridge.junk.Load(), SaveErrors: c.saveErrors.Load(), Rejoins: c.rejoins.Load()}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	own := g.x.OwnVersion()
-	s.Owners, s.Incarnation, s.Version, s.Stats = g.x.Owners(), own.Inc, own.Ver, g.x.Stats
+	own := g.table.OwnVersion()
+	s.Owners, s.Incarnation, s.Version, s.Stats = g.table.Owners(), own.Inc, own.Ver, g.x.Stats()
 	return s
 }

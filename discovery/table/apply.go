@@ -19,9 +19,9 @@ const (
 // when one was lost and sent again: each op names its version, so what is
 // known already is passed over.
 func (t *Table) applyDelta(d Delta) outcome {
-	o := t.lookup(d.Owner)
+	o := t.owners.lookup(d.Owner)
 	if o == nil || o == t.own {
-		if _, refused := t.goneName[d.Owner]; refused || o == t.own {
+		if t.forgotten.hasShort(d.Owner) || o == t.own {
 			return ignored
 		}
 		return gap
@@ -30,7 +30,7 @@ func (t *Table) applyDelta(d Delta) outcome {
 	case d.Inc < o.at.Inc, d.Inc == o.at.Inc && d.To <= o.at.Ver:
 		return ignored
 	case d.Inc > o.at.Inc, d.From > o.at.Ver:
-		o.hold(d)
+		o.keepEarly(d)
 		return gap
 	}
 	if t.applyOps(o, d.Ops, o.at.Ver) != nil {
@@ -38,30 +38,14 @@ func (t *Table) applyDelta(d Delta) outcome {
 	}
 	t.setVersion(o, Version{d.Inc, d.To})
 	t.confirm(o)
-	t.applyHeld(o)
+	t.applyEarly(o)
 	return applied
 }
 
-// hold keeps a delta that came before the one it follows: UDP and the
-// receiving queue both reorder, and a pull costs a connection.
-func (o *owner) hold(d Delta) {
-	if d.To > d.From && len(o.held) < heldDeltas {
-		o.held = append(o.held, d)
-	}
-}
-
-// applyHeld applies the kept deltas that follow the state now held, and drops
-// those that it overtook.
-func (t *Table) applyHeld(o *owner) {
-	o.held = slices.DeleteFunc(o.held, func(d Delta) bool {
-		return d.Inc < o.at.Inc || d.Inc == o.at.Inc && d.To <= o.at.Ver
-	})
-	for i, d := range o.held {
-		if d.Inc == o.at.Inc && d.From <= o.at.Ver {
-			o.held = slices.Delete(o.held, i, i+1)
-			t.applyDelta(d)
-			return // which goes on with the rest
-		}
+// applyEarly applies the kept deltas that follow the state now held.
+func (t *Table) applyEarly(o *owner) {
+	if d, ok := o.nextEarly(); ok {
+		t.applyDelta(d) // which goes on with the rest
 	}
 }
 
@@ -101,17 +85,17 @@ func (t *Table) applyOp(o *owner, op Op) error {
 
 // applySection applies the answer to a pull.
 func (t *Table) applySection(s Section) outcome {
-	if s.Owner == t.self || s.At.IsZero() || t.Forgotten(s.Owner) {
+	if s.Owner == t.own.id || s.At.IsZero() || t.forgotten.has(s.Owner) {
 		return ignored
 	}
-	o := t.add(s.Owner)
+	o := t.owners.add(s.Owner)
 	switch c := s.At.Compare(o.at); {
 	case c < 0, c == 0 && s.CRC == o.crc:
 		return ignored
 	case s.From > 0:
 		return t.applySlice(o, s)
 	default:
-		return t.collect(o, s)
+		return t.applyWhole(o, s)
 	}
 }
 
@@ -121,47 +105,21 @@ func (t *Table) applySlice(o *owner, s Section) outcome {
 		return gap
 	}
 	t.setVersion(o, s.At)
-	t.applyHeld(o)
+	t.applyEarly(o)
 	if o.at == s.At && o.crc != s.CRC {
 		return gap
 	}
 	return applied
 }
 
-// collect waits for all parts of a whole state.
-func (t *Table) collect(o *owner, s Section) outcome {
-	if s.Parts <= 1 {
-		return t.replace(o, s)
-	}
-	if first, ok := o.anyPart(); ok && (first.At != s.At || first.Parts != s.Parts) {
-		o.parts = nil
-	}
-	if o.parts == nil {
-		o.parts = map[uint64]Section{}
-	}
-	o.parts[s.Part] = s
-	if uint64(len(o.parts)) < s.Parts {
+// applyWhole puts a whole state in the place of the held one, once all its parts
+// are there. Until then the old entries stay, and what is equal in both is not
+// touched.
+func (t *Table) applyWhole(o *owner, s Section) outcome {
+	s, ok := o.collect(s)
+	if !ok {
 		return ignored
 	}
-	whole := s
-	whole.Ops = nil
-	for _, p := range o.parts {
-		whole.Ops = append(whole.Ops, p.Ops...)
-	}
-	return t.replace(o, whole)
-}
-
-func (o *owner) anyPart() (Section, bool) {
-	for _, s := range o.parts {
-		return s, true
-	}
-	return Section{}, false
-}
-
-// replace puts a whole state in the place of the held one. Until here the old
-// entries stayed, and what is equal in both is not touched.
-func (t *Table) replace(o *owner, s Section) outcome {
-	o.parts = nil
 	keep := make(map[discovery.EndpointID]bool, len(s.Ops))
 	for _, op := range s.Ops {
 		if err := t.applyOp(o, op); err != nil {
@@ -177,7 +135,7 @@ func (t *Table) replace(o *owner, s Section) outcome {
 		}
 	}
 	t.setVersion(o, s.At)
-	t.applyHeld(o)
+	t.applyEarly(o)
 	return applied
 }
 

@@ -6,10 +6,6 @@ import (
 	"github.com/weft-net/weft/discovery"
 )
 
-// buckets is how many groups the owners fall into, by the first byte of their
-// ids, when there are too many to list at once.
-const buckets = 256
-
 // Ack is what every answer to a probe carries: enough to see that something
 // differs, and whether it is the answering member's own part.
 type Ack struct {

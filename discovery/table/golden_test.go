@@ -79,7 +79,7 @@ func wireBytes(t *testing.T) []byte {
 		}
 	}
 	y := exchange(t, 2, header(2))
-	settle(x, y)
+	converge(x, y)
 	y.SetMember(start, hostID(3), netip.MustParseAddrPort("192.0.2.3:4798"), discovery.StatusDead)
 	y.Forget([]discovery.HostID{hostID(4)})
 	saved, err := y.MarshalBinary()

@@ -11,10 +11,10 @@ import (
 // keeps the known one. It reports whether the host's status changed; a
 // forgotten host has none.
 func (t *Table) SetMember(now time.Time, id discovery.HostID, addr netip.AddrPort, status discovery.MemberStatus) bool {
-	if t.Forgotten(id) {
+	if t.forgotten.has(id) {
 		return false
 	}
-	o := t.add(id)
+	o := t.owners.add(id)
 	if addr.IsValid() && o.gossip != addr {
 		o.gossip = addr
 		t.changed()
@@ -36,9 +36,9 @@ func (t *Table) setStatus(now time.Time, o *owner, status discovery.MemberStatus
 	case !wasDown || o.died.IsZero():
 		o.died = now
 	}
+	o.hide(now, t.grace)
 	t.endpointsChanged(o)
 	t.endpointsChanged(t.own) // pending or not depends on whether others live
-	t.hide(now, o)
 	t.checkComplete()
 }
 
@@ -47,43 +47,25 @@ func down(s discovery.MemberStatus) bool {
 	return s != discovery.StatusAlive && s != discovery.StatusSuspect
 }
 
-// hide updates whether DNS may name the owner's endpoints. A dead host's
-// packets go nowhere, so its names go too, once the grace it is due is over.
-// While its kernel answers they stay: its containers run without the agent.
-func (t *Table) hide(now time.Time, o *owner) {
-	hidden := o.status == discovery.StatusLeft || o.status == discovery.StatusDead && !now.Before(o.died.Add(t.graceOf(o)))
-	if hidden != o.hidden {
-		o.hidden = hidden
-		t.endpointsChanged(o)
-	}
-}
-
-func (t *Table) graceOf(o *owner) time.Duration {
-	if o.header.Flags&discovery.FlagBackSoon != 0 {
-		return max(t.grace, backSoonGrace)
-	}
-	return t.grace
-}
-
 // SetRTT notes the time of a probe. It shows in the next view and is no change
 // of its own.
 func (t *Table) SetRTT(id discovery.HostID, rtt time.Duration) {
-	if o := t.owners[id]; o != nil {
+	if o := t.owners.byID[id]; o != nil {
 		o.rtt = rtt
 		t.view.members = nil
 	}
 }
 
-// Tick applies what becomes due by itself: names of dead hosts whose grace is
+// Expire applies what becomes due by itself: names of dead hosts whose grace is
 // over, and owners from the disk that nobody has seen since the start.
-func (t *Table) Tick(now time.Time) {
-	for _, o := range t.owners {
+func (t *Table) Expire(now time.Time) {
+	for _, o := range t.owners.byID {
 		if o.restored && now.Sub(t.started) >= restoredGrace {
 			o.restored = false
 			t.setStatus(now, o, discovery.StatusDead)
 		}
-		if o.status == discovery.StatusDead && !o.hidden {
-			t.hide(now, o)
+		if o.status == discovery.StatusDead && !o.hidden && o.hide(now, t.grace) {
+			t.endpointsChanged(o)
 		}
 	}
 }
@@ -93,7 +75,7 @@ func (t *Table) checkComplete() {
 	if t.complete || t.joining {
 		return
 	}
-	for _, o := range t.owners {
+	for _, o := range t.owners.byID {
 		if !down(o.status) && !o.pulled {
 			return
 		}
@@ -124,20 +106,10 @@ type Peer struct {
 // Peers returns the other hosts that did not leave, those that are dead too.
 func (t *Table) Peers() []Peer {
 	var out []Peer
-	for id, o := range t.owners {
-		if id != t.self && o.status != discovery.StatusLeft && o.header.Flags&discovery.FlagGone == 0 {
+	for id, o := range t.owners.byID {
+		if o != t.own && o.status != discovery.StatusLeft && !o.gone() {
 			out = append(out, Peer{ID: id, Addr: o.gossip, Status: o.status, Seen: !o.restored})
 		}
 	}
 	return out
-}
-
-// othersAlive returns how many other members take part.
-func (t *Table) othersAlive() (n int) {
-	for id, o := range t.owners {
-		if id != t.self && !down(o.status) {
-			n++
-		}
-	}
-	return n
 }

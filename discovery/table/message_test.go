@@ -37,7 +37,7 @@ func samples() []table.Message {
 	if err != nil {
 		panic(err)
 	}
-	x := table.NewExchange(t, 1, 1)
+	x := newHost(t, 1)
 	return []table.Message{
 		table.Delta{Owner: table.ShortOf(hostID(1)), Inc: 3, From: 7, To: 9, Confirm: true, Ops: []table.Op{
 			{Kind: table.OpDelete, ID: endpointID(1, 1), Ver: 8, Raw: []byte{}},
@@ -83,22 +83,30 @@ func TestShortenedMessagesAreMalformedOrShorter(t *testing.T) {
 func replicaOf(t *testing.T, h discovery.Header, eps ...discovery.Endpoint) discovery.View {
 	t.Helper()
 	a, b := exchange(t, 1, h, eps...), exchange(t, 2, discovery.Header{})
-	settle(a, b)
+	converge(a, b)
 	return b.View()
 }
 
-func exchange(t *testing.T, i int, h discovery.Header, eps ...discovery.Endpoint) *table.Exchange {
+// host is a table, and the exchange that keeps it equal to others'.
+type host struct {
+	*table.Table
+	*table.Exchange
+}
+
+func newHost(t *table.Table, seed uint64) host { return host{t, table.NewExchange(t, 1, seed)} }
+
+func exchange(t *testing.T, i int, h discovery.Header, eps ...discovery.Endpoint) host {
 	t.Helper()
 	tb, err := table.New(table.Config{Self: hostID(i), Header: h, Endpoints: eps, Now: start})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return table.NewExchange(tb, 1, uint64(i))
+	return newHost(tb, uint64(i))
 }
 
-// settle makes the two members of each other and carries messages to and fro
+// converge makes the two members of each other and carries messages to and fro
 // until there are none.
-func settle(a, b *table.Exchange) {
+func converge(a, b host) {
 	now := start
 	a.SetMember(now, b.Self(), netip.AddrPort{}, discovery.StatusAlive)
 	b.SetMember(now, a.Self(), netip.AddrPort{}, discovery.StatusAlive)
@@ -106,7 +114,7 @@ func settle(a, b *table.Exchange) {
 	for moved := true; moved; {
 		now = now.Add(discoverytest.Tick)
 		moved = false
-		for _, side := range [][2]*table.Exchange{{a, b}, {b, a}} {
+		for _, side := range [][2]host{{a, b}, {b, a}} {
 			side[0].Tick(now)
 			side[0].Flush()
 			for _, p := range side[0].Take() {
@@ -201,7 +209,7 @@ func TestMessageSizes(t *testing.T) {
 	check("pull entry", len(pull.Append(nil))-len(table.Pull{}.Append(nil)), 14)
 	check("gone", len(table.Gone{By: "a-name-of-some-length"}.Append(nil)), 100)
 	y := exchange(t, 2, header(2))
-	settle(x, y)
+	converge(x, y)
 	b, err := y.MarshalBinary()
 	if err != nil {
 		t.Fatal(err)
@@ -260,7 +268,7 @@ func FuzzReceive(f *testing.F) {
 func FuzzRestore(f *testing.F) {
 	x := exchange(&testing.T{}, 1, fullHeader, fullEndpoint)
 	y := exchange(&testing.T{}, 2, header(2))
-	settle(x, y)
+	converge(x, y)
 	b, _ := y.MarshalBinary()
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -1,10 +1,8 @@
 package table
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/weft-net/weft/discovery"
@@ -26,13 +24,13 @@ const (
 // names are hidden, the forgotten hosts and the own incarnation. It never fails.
 func (t *Table) MarshalBinary() ([]byte, error) {
 	b := appendUint([]byte{storedFormat}, tagStoredInc, t.own.at.Inc)
-	for _, id := range sortedIDs(t.gone) {
-		if id != t.self { // whether we are forgotten, each start is told anew
+	for _, id := range t.ForgottenHosts() {
+		if id != t.own.id { // whether we are forgotten, each start is told anew
 			b = appendBytes(b, tagStoredGone, id[:])
 		}
 	}
-	for _, id := range sortedIDs(t.owners) {
-		o := t.owners[id]
+	for _, id := range sortedIDs(t.owners.byID) {
+		o := t.owners.byID[id]
 		if o == t.own {
 			continue
 		}
@@ -57,49 +55,51 @@ func appendPeer(b []byte, o *owner) []byte {
 	return appendBytes(b, tagStoredPeer, binary.BigEndian.AppendUint16(v, o.gossip.Port()))
 }
 
-func sortedIDs[V any](m map[discovery.HostID]V) []discovery.HostID {
-	return slices.SortedFunc(maps.Keys(m), func(a, b discovery.HostID) int { return bytes.Compare(a[:], b[:]) })
+// restorer reads into a table what MarshalBinary wrote. The owners in it count
+// as alive for a while, so that a restarted agent serves what it served before.
+type restorer struct {
+	t      *Table
+	inc    uint64 // of the agent that wrote it
+	hidden []discovery.HostID
 }
 
-// restore reads what MarshalBinary wrote. The owners in it count as alive for
-// a while, so that a restarted agent serves what it served before. It returns
-// the incarnation of the agent that wrote it.
-func (t *Table) restore(b []byte) (inc uint64, err error) {
+// restore returns the incarnation of the agent that wrote b.
+func restore(t *Table, b []byte) (inc uint64, err error) {
 	if len(b) == 0 || b[0] != storedFormat {
 		return 0, fmt.Errorf("format %x: %w", b[:min(len(b), 1)], discovery.ErrMalformed)
 	}
-	var hidden []discovery.HostID
-	_, err = fields(b[1:], "table", func(f field) (bool, error) {
-		var err error
-		switch f.tag {
-		case tagStoredInc:
-			inc = f.num
-		case tagStoredGone:
-			var id discovery.HostID
-			err = f.into(id[:])
-			t.gone[id], t.goneName[ShortOf(id)] = struct{}{}, id
-		case tagStoredPeer:
-			err = t.restorePeer(f.bytes)
-		case tagStoredSection:
-			err = t.restoreSection(f.bytes)
-		case tagStoredHidden:
-			var id discovery.HostID
-			err = f.into(id[:])
-			hidden = append(hidden, id)
-		}
-		return true, err
-	})
-	for _, id := range hidden {
-		t.restoreHidden(id)
+	r := restorer{t: t}
+	_, err = fields(b[1:], "table", r.field)
+	for _, id := range r.hidden {
+		r.hide(id)
 	}
-	return inc, err
+	return r.inc, err
 }
 
-// restoreHidden makes an owner from the disk one that is waited for like the
-// others, since it may be back: until then the table is not complete and nothing
-// of it is taken down. Its names stay hidden until it is seen alive.
-func (t *Table) restoreHidden(id discovery.HostID) {
-	o := t.owners[id]
+func (r *restorer) field(f field) (known bool, err error) {
+	var id discovery.HostID
+	switch f.tag {
+	case tagStoredInc:
+		r.inc = f.num
+	case tagStoredGone:
+		err = f.into(id[:])
+		r.t.forgotten.add(id)
+	case tagStoredPeer:
+		err = r.peer(f.bytes)
+	case tagStoredSection:
+		err = r.section(f.bytes)
+	case tagStoredHidden:
+		err = f.into(id[:])
+		r.hidden = append(r.hidden, id)
+	}
+	return true, err
+}
+
+// hide makes an owner from the disk one that is waited for like the others,
+// since it may be back: until then the table is not complete and nothing of it is
+// taken down. Its names stay hidden until it is seen alive.
+func (r *restorer) hide(id discovery.HostID) {
+	o := r.t.owners.byID[id]
 	if o == nil || !o.restored {
 		return
 	}
@@ -107,36 +107,37 @@ func (t *Table) restoreHidden(id discovery.HostID) {
 	o.header.Flags &^= discovery.FlagBackSoon // what its goodbye granted is over
 }
 
-func (t *Table) restorePeer(b []byte) error {
+func (r *restorer) peer(b []byte) error {
 	if len(b) < len(discovery.HostID{}) {
 		return fmt.Errorf("peer of %d bytes: %w", len(b), discovery.ErrMalformed)
 	}
 	at, err := field{bytes: b[len(discovery.HostID{}):]}.addrPort()
-	if id := discovery.HostID(b[:16]); err == nil && id != t.self {
-		t.restored(id).gossip = at
+	if id := discovery.HostID(b[:16]); err == nil && id != r.t.own.id {
+		r.owner(id).gossip = at
 	}
 	return err
 }
 
-func (t *Table) restoreSection(b []byte) error {
-	r := &reader{b: b}
-	s := r.section()
-	if r.err != nil || s.Owner == t.self || t.Forgotten(s.Owner) {
-		return r.err
+func (r *restorer) section(b []byte) error {
+	in := &reader{b: b}
+	s := in.section()
+	if in.err != nil || s.Owner == r.t.own.id || r.t.forgotten.has(s.Owner) {
+		return in.err
 	}
-	o := t.restored(s.Owner)
-	if t.collect(o, s) == gap {
+	o := r.owner(s.Owner)
+	if r.t.applyWhole(o, s) == gap {
 		return fmt.Errorf("state of %s: %w", s.Owner, discovery.ErrMalformed)
 	}
 	o.pulled = false // it is a memory, nobody showed it
-	if o.header.Flags&discovery.FlagGone != 0 {
+	if o.gone() {
 		o.restored, o.status = false, discovery.StatusLeft
 	}
 	return nil
 }
 
-func (t *Table) restored(id discovery.HostID) *owner {
-	o := t.add(id)
+// owner returns an owner that counts as alive until gossip speaks of it.
+func (r *restorer) owner(id discovery.HostID) *owner {
+	o := r.t.owners.add(id)
 	o.restored, o.status, o.hidden = true, discovery.StatusAlive, false
 	return o
 }

@@ -55,8 +55,8 @@ func TestNamesOfADownMember(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b := table.NewExchange(tb, 1, 1)
-			settle(a, b)
+			b := newHost(tb, 1)
+			converge(a, b)
 			at := start.Add(time.Hour)
 			b.SetMember(at, hostID(1), netip.AddrPort{}, c.status)
 			b.Tick(at.Add(c.after))
@@ -81,8 +81,8 @@ func TestAddressAnnouncedTwice(t *testing.T) {
 		name            string
 		lowSeq, highSeq uint64
 		network         discovery.NetworkID // of the higher host's endpoint
-		lowLoses       bool
-		highLoses      bool
+		lowLoses        bool
+		highLoses       bool
 	}{
 		{"the later claim wins", 1, 2, discovery.NetworkID{1}, true, false},
 		{"the later claim wins on either host", 2, 1, discovery.NetworkID{1}, false, true},
@@ -95,8 +95,8 @@ func TestAddressAnnouncedTwice(t *testing.T) {
 			high.IPv4, high.Network = low.IPv4, c.network
 			low.Seq, high.Seq = c.lowSeq, c.highSeq
 			a, b := exchange(t, lower, header(lower), low), exchange(t, higher, header(higher), high)
-			settle(a, b)
-			for _, x := range []*table.Exchange{a, b} {
+			converge(a, b)
+			for _, x := range []host{a, b} {
 				v := x.View()
 				if got := recordOf(t, v, low.ID).Conflicted; got != c.lowLoses {
 					t.Errorf("%v: lower host conflicted %v, want %v", x, got, c.lowLoses)
@@ -106,7 +106,7 @@ func TestAddressAnnouncedTwice(t *testing.T) {
 				}
 			}
 			b.Announce(nil, []discovery.EndpointID{high.ID})
-			settle(a, b)
+			converge(a, b)
 			if recordOf(t, a.View(), low.ID).Conflicted {
 				t.Error("conflicted with an endpoint that is gone")
 			}
@@ -134,7 +134,7 @@ func TestViewIsKeptWhileNothingChanges(t *testing.T) {
 
 func TestEqualTablesGiveEqualEndpoints(t *testing.T) {
 	a, b := exchange(t, 1, header(1), endpoints(1, 20)...), exchange(t, 2, header(2), endpoints(2, 20)...)
-	settle(a, b)
+	converge(a, b)
 	if a.Root() != b.Root() {
 		t.Fatal("roots differ")
 	}
@@ -145,7 +145,7 @@ func TestEqualTablesGiveEqualEndpoints(t *testing.T) {
 
 func TestRestoredOwnersCountAsAliveFor15s(t *testing.T) {
 	a, b := exchange(t, 1, header(1), endpoint(1, 1)), exchange(t, 2, header(2))
-	settle(a, b)
+	converge(a, b)
 	blob, err := b.MarshalBinary()
 	if err != nil {
 		t.Fatal(err)
@@ -164,17 +164,17 @@ func TestRestoredOwnersCountAsAliveFor15s(t *testing.T) {
 	if v := tb.View(); v.Complete || recordOf(t, v, endpointID(1, 1)).Status != discovery.EndpointLive {
 		t.Error("right after the start: want the endpoint live and the view not complete")
 	}
-	tb.Tick(start.Add(15*time.Second - 1))
+	tb.Expire(start.Add(15*time.Second - 1))
 	if tb.View().Complete {
 		t.Error("complete before the owner was given up")
 	}
-	tb.Tick(start.Add(15 * time.Second))
+	tb.Expire(start.Add(15 * time.Second))
 	if v := tb.View(); !v.Complete || recordOf(t, v, endpointID(1, 1)).Status != discovery.EndpointSuspended {
 		t.Error("after 15 s: want the endpoint suspended and the view complete")
 	}
 	tb = again()
-	x := table.NewExchange(tb, 1, 1)
-	settle(a, x)
+	x := newHost(tb, 1)
+	converge(a, x)
 	if !x.View().Complete {
 		t.Error("not complete although the only owner was compared")
 	}
@@ -186,7 +186,7 @@ func TestRestoredOwnersCountAsAliveFor15s(t *testing.T) {
 func TestNamesOfADeadHostStayHiddenOverARestart(t *testing.T) {
 	a, b := exchange(t, 1, header(1), endpoint(1, 1)), exchange(t, 2, header(2))
 	a.SetHeader(func(h *discovery.Header) { h.Flags |= discovery.FlagBackSoon })
-	settle(a, b)
+	converge(a, b)
 	save := func(x interface{ MarshalBinary() ([]byte, error) }) []byte {
 		blob, err := x.MarshalBinary()
 		if err != nil {
@@ -225,9 +225,9 @@ func TestNamesOfADeadHostStayHiddenOverARestart(t *testing.T) {
 	check("after a restart", tb, true, false, discovery.EndpointLive)
 	check("after two", again(save(tb)), true, false, discovery.EndpointLive)
 	check("with a field of a newer agent", again(append(slices.Clone(saved), 60<<1|1, 1, 0xff)), true, false, discovery.EndpointLive)
-	tb.Tick(start.Add(15*time.Second - 1))
+	tb.Expire(start.Add(15*time.Second - 1))
 	check("for 15 s", tb, true, false, discovery.EndpointLive)
-	tb.Tick(start.Add(15 * time.Second))
+	tb.Expire(start.Add(15 * time.Second))
 	check("given up", tb, true, true, discovery.EndpointSuspended)
 
 	tb = again(saved)
@@ -237,7 +237,7 @@ func TestNamesOfADeadHostStayHiddenOverARestart(t *testing.T) {
 	if tb.Revision() == revision {
 		t.Error("seen alive: the view did not change")
 	}
-	tb.Tick(start.Add(15 * time.Second))
+	tb.Expire(start.Add(15 * time.Second))
 	check("alive and not compared yet", tb, false, false, discovery.EndpointLive)
 }
 
@@ -245,10 +245,10 @@ func TestNamesOfADeadHostStayHiddenOverARestart(t *testing.T) {
 // gone on since: neither is a witness for the other.
 func TestAMemoryIsNotConfirmedByAnother(t *testing.T) {
 	third := exchange(t, 3, header(3))
-	var again [2]*table.Exchange
+	var again [2]host
 	for i := range again {
 		x := exchange(t, i, header(i))
-		settle(third, x)
+		converge(third, x)
 		saved, err := x.MarshalBinary()
 		if err != nil {
 			t.Fatal(err)
@@ -257,20 +257,20 @@ func TestAMemoryIsNotConfirmedByAnother(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again[i] = table.NewExchange(tb, 1, uint64(i))
+		again[i] = newHost(tb, uint64(i))
 	}
 	third.Announce([]discovery.Endpoint{endpoint(3, 1)}, nil)
-	settle(again[0], again[1])
+	converge(again[0], again[1])
 	for i, x := range again {
 		if x.View().Complete {
 			t.Errorf("host %d takes what another remembers for what is", i)
 		}
 	}
-	settle(again[0], third)
+	converge(again[0], third)
 	if v := again[0].View(); !v.Complete || len(v.Endpoints) != 1 {
 		t.Errorf("compared with the third: complete %t, %d endpoints", v.Complete, len(v.Endpoints))
 	}
-	settle(again[1], again[0])
+	converge(again[1], again[0])
 	if v := again[1].View(); !v.Complete || len(v.Endpoints) != 1 {
 		t.Errorf("compared with one that is complete: complete %t, %d endpoints", v.Complete, len(v.Endpoints))
 	}
@@ -356,7 +356,7 @@ func TestThousandOwners(t *testing.T) {
 
 	began = time.Now()
 	joiner := exchange(t, 5000, header(5000))
-	settle(big, joiner)
+	converge(big, joiner)
 	t.Logf("joiner has %d endpoints after %v of work", len(joiner.View().Endpoints), time.Since(began))
 	if joiner.Root() != big.Root() {
 		t.Error("the joiner's table differs")
@@ -372,14 +372,14 @@ func TestThousandOwners(t *testing.T) {
 			t.Errorf("%v of %d bytes, want bucket hashes only", p.Kind, len(p.Body))
 		}
 	}
-	settle(big, joiner)
+	converge(big, joiner)
 	if joiner.Root() != big.Root() {
 		t.Error("not equal after a comparison by buckets")
 	}
 }
 
 // transfer hands the whole state of an owner to another host.
-func transfer(t *testing.T, from, to *table.Exchange) {
+func transfer(t *testing.T, from, to host) {
 	t.Helper()
 	from.SetMember(start, to.Self(), netip.AddrPort{}, discovery.StatusAlive)
 	pull := table.Pull{From: to.Self(), Owners: []table.PullEntry{{Owner: table.ShortOf(from.Self())}}}
@@ -398,7 +398,7 @@ func transfer(t *testing.T, from, to *table.Exchange) {
 
 func TestChangeTooLargeForDatagramsIsAnnouncedAndPulled(t *testing.T) {
 	a, b := exchange(t, 1, header(1)), exchange(t, 2, header(2))
-	settle(a, b)
+	converge(a, b)
 	a.Announce(endpoints(1, 100), nil)
 	a.Flush()
 	for _, p := range a.Take() {
@@ -409,7 +409,7 @@ func TestChangeTooLargeForDatagramsIsAnnouncedAndPulled(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	settle(a, b)
+	converge(a, b)
 	if got := len(b.View().Endpoints); got != 100 {
 		t.Errorf("%d endpoints, want 100", got)
 	}
@@ -417,7 +417,7 @@ func TestChangeTooLargeForDatagramsIsAnnouncedAndPulled(t *testing.T) {
 
 func TestDatagramsNeverExceedTheirLimit(t *testing.T) {
 	a, b := exchange(t, 1, header(1)), exchange(t, 2, header(2))
-	settle(a, b)
+	converge(a, b)
 	for i := range 200 {
 		a.Announce([]discovery.Endpoint{endpoint(1, i)}, nil)
 	}
@@ -450,7 +450,7 @@ func TestOwnEndpointsArePendingUntilShown(t *testing.T) {
 	if got := recordOf(t, a.View(), endpointID(1, 0)).Status; got != discovery.EndpointLive {
 		t.Errorf("alone: %v, want live", got)
 	}
-	settle(a, b)
+	converge(a, b)
 	a.Announce([]discovery.Endpoint{endpoint(1, 1)}, nil)
 	if got := recordOf(t, a.View(), endpointID(1, 1)).Status; got != discovery.EndpointPending {
 		t.Errorf("not sent yet: %v, want pending", got)
@@ -458,7 +458,7 @@ func TestOwnEndpointsArePendingUntilShown(t *testing.T) {
 	if got := recordOf(t, a.View(), endpointID(1, 0)).Status; got != discovery.EndpointLive {
 		t.Errorf("an older one: %v, want live", got)
 	}
-	settle(a, b)
+	converge(a, b)
 	if got := recordOf(t, a.View(), endpointID(1, 1)).Status; got != discovery.EndpointLive {
 		t.Errorf("after the exchange: %v, want live", got)
 	}

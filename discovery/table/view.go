@@ -3,7 +3,6 @@ package table
 import (
 	"bytes"
 	"cmp"
-	"net/netip"
 	"slices"
 
 	"github.com/weft-net/weft/discovery"
@@ -21,18 +20,20 @@ type viewCache struct {
 // the next change and must not be written to.
 func (t *Table) View() discovery.View {
 	if t.view.members == nil {
-		t.view.members = t.memberList()
+		t.view.members = t.owners.members()
 	}
 	if len(t.view.stale) > 0 {
-		t.view.endpoints = t.recordList()
+		t.view.endpoints = t.view.merge(t.staleRecords())
+		t.announced.resolveConflicts(t.view.endpoints)
 		clear(t.view.stale)
 	}
-	return discovery.View{Self: t.self, Members: t.view.members, Endpoints: t.view.endpoints, Complete: t.complete}
+	return discovery.View{Self: t.own.id, Members: t.view.members, Endpoints: t.view.endpoints, Complete: t.complete}
 }
 
-func (t *Table) memberList() []discovery.Member {
-	out := make([]discovery.Member, 0, len(t.owners))
-	for id, o := range t.owners {
+// members returns the owners as members, sorted by name, then id.
+func (os *owners) members() []discovery.Member {
+	out := make([]discovery.Member, 0, len(os.byID))
+	for id, o := range os.byID {
 		if o.at.IsZero() && down(o.status) {
 			continue // an address read from the disk, not a member
 		}
@@ -45,22 +46,13 @@ func (t *Table) memberList() []discovery.Member {
 	return out
 }
 
-// memberStatus takes a host's own goodbye for more than gossip's opinion.
-func (o *owner) memberStatus() discovery.MemberStatus {
-	if down(o.status) && o.header.Flags&discovery.FlagGone != 0 {
-		return discovery.StatusLeft
-	}
-	return o.status
-}
-
-// recordList merges the records of the stale owners into those of the last
-// view: one change among a hundred thousand endpoints must not sort them all.
-func (t *Table) recordList() []discovery.Record {
-	fresh := t.freshRecords()
-	out := make([]discovery.Record, 0, len(t.view.endpoints)+len(fresh))
-	for i := range t.view.endpoints {
-		r := &t.view.endpoints[i]
-		if _, stale := t.view.stale[r.Host]; stale {
+// merge puts the records of the stale owners among those of the last view: one
+// change among a hundred thousand endpoints must not sort them all.
+func (v *viewCache) merge(fresh []discovery.Record) []discovery.Record {
+	out := make([]discovery.Record, 0, len(v.endpoints)+len(fresh))
+	for i := range v.endpoints {
+		r := &v.endpoints[i]
+		if _, stale := v.stale[r.Host]; stale {
 			continue
 		}
 		for len(fresh) > 0 && compareRecords(&fresh[0], r) < 0 {
@@ -69,16 +61,14 @@ func (t *Table) recordList() []discovery.Record {
 		out = append(out, *r)
 		out[len(out)-1].Conflicted = false
 	}
-	out = append(out, fresh...)
-	t.claims.judge(out)
-	return out
+	return append(out, fresh...)
 }
 
-// freshRecords returns the records of the stale owners, sorted.
-func (t *Table) freshRecords() (out []discovery.Record) {
-	alone := t.othersAlive() == 0
+// staleRecords returns the records of the stale owners, sorted.
+func (t *Table) staleRecords() (out []discovery.Record) {
+	alone := t.owners.alone(t.own.id)
 	for id := range t.view.stale {
-		o := t.owners[id]
+		o := t.owners.byID[id]
 		if o == nil {
 			continue // forgotten
 		}
@@ -93,7 +83,7 @@ func (t *Table) freshRecords() (out []discovery.Record) {
 
 func (t *Table) recordStatus(o *owner, e entry, alone bool) discovery.EndpointStatus {
 	switch {
-	case o == t.own && e.ver > t.shown && !alone:
+	case o == t.own && e.ver > t.state.shown && !alone:
 		return discovery.EndpointPending
 	case o.status == discovery.StatusDead || o.status == discovery.StatusLeft:
 		return discovery.EndpointSuspended // with its agent down alone a host goes on to carry it
@@ -106,73 +96,4 @@ func compareRecords(a, b *discovery.Record) int {
 		bytes.Compare(a.Network[:], b.Network[:]),
 		bytes.Compare(a.ID[:], b.ID[:]),
 		bytes.Compare(a.Host[:], b.Host[:]))
-}
-
-// claims counts the endpoints that announce an address, so that a view looks
-// for rivals only where there are some.
-type claims struct {
-	count  map[claim]int
-	rivals int // addresses that more than one endpoint announces
-}
-
-type claim struct {
-	network discovery.NetworkID
-	addr    netip.Addr
-}
-
-func (c *claims) add(e discovery.Endpoint) {
-	for _, a := range e.Addrs() {
-		k := claim{e.Network, a}
-		c.count[k]++
-		if c.count[k] == 2 {
-			c.rivals++
-		}
-	}
-}
-
-func (c *claims) remove(e discovery.Endpoint) {
-	for _, a := range e.Addrs() {
-		k := claim{e.Network, a}
-		c.count[k]--
-		switch c.count[k] {
-		case 1:
-			c.rivals--
-		case 0:
-			delete(c.count, k)
-		}
-	}
-}
-
-// judge marks every record that another one beats at one of its addresses.
-func (c *claims) judge(records []discovery.Record) {
-	if c.rivals == 0 {
-		return
-	}
-	best := map[claim]*discovery.Record{}
-	c.contested(records, func(k claim, r *discovery.Record) {
-		if best[k] == nil || beats(r, best[k]) {
-			best[k] = r
-		}
-	})
-	c.contested(records, func(k claim, r *discovery.Record) { r.Conflicted = r.Conflicted || best[k] != r })
-}
-
-func (c *claims) contested(records []discovery.Record, visit func(claim, *discovery.Record)) {
-	for i := range records {
-		r := &records[i]
-		for _, a := range [...]netip.Addr{r.IPv4, r.IPv6} {
-			if k := (claim{r.Network, a}); a.IsValid() && c.count[k] > 1 {
-				visit(k, r)
-			}
-		}
-	}
-}
-
-// beats decides an address that two endpoints announce: the later claim, which
-// has the higher sequence, then the lower host id, then the lower endpoint id.
-func beats(r, o *discovery.Record) bool {
-	return cmp.Or(
-		cmp.Compare(o.Seq, r.Seq),
-		bytes.Compare(r.Host[:], o.Host[:]),
-		bytes.Compare(r.ID[:], o.ID[:])) < 0
 }
