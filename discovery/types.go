@@ -103,7 +103,7 @@ type MemberStatus uint8
 
 const (
 	StatusDead      MemberStatus = iota // no answer for the detector's time
-	StatusSuspect                       // a probe failed, the verdict is open
+	StatusSuspect                       // a probe failed, and nothing is decided yet
 	StatusAlive                         // answers probes
 	StatusAgentDown                     // its kernel answers (RST on the gossip port), its agent does not
 	StatusLeft                          // said goodbye with `agentctl leave`

@@ -134,7 +134,7 @@ func TestTableConvergesWhenDeltasAreDropped(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var on atomic.Bool
 			nodes := cluster(t, 10, withTune(func(g *Gossip, _ *memberlist.Config) {
-				g.drop = func(_ discovery.HostID, k table.Kind) bool {
+				g.sender.drop = func(_ discovery.HostID, k table.Kind) bool {
 					delta := k == table.KindDelta || k == table.KindAnnounce
 					return on.Load() && (c.loss == 1 && delta || c.loss < 1 && rand.Float64() < c.loss)
 				}
@@ -439,7 +439,7 @@ func TestOwnEndpointsArePendingUntilAnotherMemberHoldsThem(t *testing.T) {
 		t.Errorf("lone host: %v, complete %v; want live, complete", r.Status, lone.View().Complete)
 	}
 	nodes := cluster(t, 2, withTune(func(g *Gossip, _ *memberlist.Config) {
-		g.drop = func(discovery.HostID, table.Kind) bool { return on.Load() }
+		g.sender.drop = func(discovery.HostID, table.Kind) bool { return on.Load() }
 	}))
 	on.Store(true)
 	nodes[0].Announce([]discovery.Endpoint{endpoint(0, 1)}, nil)

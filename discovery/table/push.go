@@ -76,6 +76,16 @@ func (x *Exchange) Retry() {
 	}
 }
 
+// Established reports whether any other member holds a state of this incarnation.
+func (x *Exchange) Established() bool {
+	for _, o := range x.t.owners.byID {
+		if o != x.t.own && o.holds.Inc == x.t.own.at.Inc {
+			return true
+		}
+	}
+	return false
+}
+
 // HeldBy returns the newest version of the own state that the member has
 // shown, zero when none.
 func (x *Exchange) HeldBy(id discovery.HostID) Version {
