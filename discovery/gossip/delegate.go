@@ -39,7 +39,7 @@ func (d *delegate) GetBroadcasts(int, int) [][]byte { return nil }
 func (d *delegate) LocalState(bool) []byte {
 	d.replica.mu.Lock()
 	defer d.replica.mu.Unlock()
-	return d.replica.x.Digest().Append(nil)
+	return d.replica.x.Digest()
 }
 
 // MergeRemoteState implements memberlist.Delegate.

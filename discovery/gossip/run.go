@@ -80,10 +80,8 @@ func (g *Gossip) receive(b []byte) {
 	g.replica.step(func(now time.Time) {
 		for n := 0; ; n++ {
 			g.count.received.Add(1)
-			if m, err := g.replica.x.Receive(now, b); err == nil {
-				if c, ok := m.(table.Call); ok {
-					calls = append(calls, c)
-				}
+			if c, err := g.replica.x.Receive(now, b); err == nil && c != nil {
+				calls = append(calls, *c)
 			}
 			if n == batch {
 				return

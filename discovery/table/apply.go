@@ -18,7 +18,7 @@ const (
 // applyDelta follows an owner from one version to the next. Deltas overlap
 // when one was lost and sent again: each op names its version, so what is
 // known already is passed over.
-func (t *Table) applyDelta(d Delta) outcome {
+func (t *Table) applyDelta(d delta) outcome {
 	o := t.owners.lookup(d.Owner)
 	if o == nil || o == t.own {
 		if t.forgotten.hasShort(d.Owner) || o == t.own {
@@ -51,7 +51,7 @@ func (t *Table) applyEarly(o *owner) {
 
 // applyOps applies the ops newer than after. An op that does not decode stops
 // it; the owner is then pulled whole.
-func (t *Table) applyOps(o *owner, ops []Op, after uint64) error {
+func (t *Table) applyOps(o *owner, ops []op, after uint64) error {
 	for _, op := range ops {
 		if op.Ver <= after {
 			continue
@@ -63,17 +63,17 @@ func (t *Table) applyOps(o *owner, ops []Op, after uint64) error {
 	return nil
 }
 
-func (t *Table) applyOp(o *owner, op Op) error {
+func (t *Table) applyOp(o *owner, op op) error {
 	switch op.Kind {
-	case OpDelete:
+	case opDelete:
 		t.remove(o, op.ID)
-	case OpHeader:
+	case opHeader:
 		h, err := parseHeader(op.Raw)
 		if err != nil {
 			return err
 		}
 		t.setHeader(o, h, slices.Clone(op.Raw))
-	case OpUpsert:
+	case opUpsert:
 		e, err := parseEndpoint(op.ID, op.Raw)
 		if err != nil {
 			return err
@@ -84,7 +84,7 @@ func (t *Table) applyOp(o *owner, op Op) error {
 }
 
 // applySection applies the answer to a pull.
-func (t *Table) applySection(s Section) outcome {
+func (t *Table) applySection(s section) outcome {
 	if s.Owner == t.own.id || s.At.IsZero() || t.forgotten.has(s.Owner) {
 		return ignored
 	}
@@ -100,7 +100,7 @@ func (t *Table) applySection(s Section) outcome {
 }
 
 // applySlice applies the part of the owner's log that was missing.
-func (t *Table) applySlice(o *owner, s Section) outcome {
+func (t *Table) applySlice(o *owner, s section) outcome {
 	if s.At.Inc != o.at.Inc || s.From > o.at.Ver || t.applyOps(o, s.Ops, o.at.Ver) != nil {
 		return gap
 	}
@@ -115,7 +115,7 @@ func (t *Table) applySlice(o *owner, s Section) outcome {
 // applyWhole puts a whole state in the place of the held one, once all its parts
 // are there. Until then the old entries stay, and what is equal in both is not
 // touched.
-func (t *Table) applyWhole(o *owner, s Section) outcome {
+func (t *Table) applyWhole(o *owner, s section) outcome {
 	s, ok := o.collect(s)
 	if !ok {
 		return ignored
@@ -125,7 +125,7 @@ func (t *Table) applyWhole(o *owner, s Section) outcome {
 		if err := t.applyOp(o, op); err != nil {
 			return gap
 		}
-		if op.Kind == OpUpsert {
+		if op.Kind == opUpsert {
 			keep[op.ID] = true
 		}
 	}

@@ -83,12 +83,12 @@ func (c *comparer) compare(with discovery.HostID) {
 }
 
 // header returns a digest without entries.
-func (c *comparer) header() Digest {
-	return Digest{From: c.t.own.id, Complete: c.t.complete, Root: c.t.Root()}
+func (c *comparer) header() digest {
+	return digest{From: c.t.own.id, Complete: c.t.complete, Root: c.t.Root()}
 }
 
 // digest returns what the table holds, in bucket hashes when it is much.
-func (c *comparer) digest() Digest {
+func (c *comparer) digest() digest {
 	d := c.header()
 	if len(c.t.owners.byID) > listLimit {
 		d.Buckets = c.t.owners.bucketHashes()
@@ -98,7 +98,7 @@ func (c *comparer) digest() Digest {
 	return d
 }
 
-func (c *comparer) receive(now time.Time, d Digest) {
+func (c *comparer) receive(now time.Time, d digest) {
 	if d.Root == c.t.Root() {
 		c.t.show(d.From, c.t.OwnVersion())
 		c.confirms.confirmAll(now, d.Complete)
@@ -107,14 +107,14 @@ func (c *comparer) receive(now time.Time, d Digest) {
 		c.receiveBuckets(d)
 		return
 	}
-	theirs := make(map[Short]bool, len(d.Entries))
+	theirs := make(map[short]bool, len(d.Entries))
 	differ := false
 	for _, e := range d.Entries {
 		theirs[e.Owner] = true
 		differ = c.differs(now, d, e) || differ
 	}
 	for id, o := range c.t.owners.byID {
-		s := ShortOf(id)
+		s := shortOf(id)
 		differ = differ || !o.at.IsZero() && d.covers(s) && !theirs[s]
 	}
 	if !differ && d.Scope == nil && d.Root != c.t.Root() {
@@ -129,7 +129,7 @@ func (c *comparer) receive(now time.Time, d Digest) {
 
 // differs reports whether the entry differs from what is held, in either
 // direction, and wants what is newer.
-func (c *comparer) differs(now time.Time, d Digest, e DigestEntry) bool {
+func (c *comparer) differs(now time.Time, d digest, e digestEntry) bool {
 	if c.t.forgotten.hasShort(e.Owner) {
 		return false
 	}
@@ -155,7 +155,7 @@ func (c *comparer) differs(now time.Time, d Digest, e DigestEntry) bool {
 }
 
 // receiveBuckets answers hashes with the entries of the buckets that differ.
-func (c *comparer) receiveBuckets(d Digest) {
+func (c *comparer) receiveBuckets(d digest) {
 	scope, differ := make([]byte, buckets/8), false
 	for i, h := range c.t.owners.bucketHashes() {
 		if h != d.Buckets[i] {

@@ -60,7 +60,7 @@ func (c *confirmer) askOwners(now time.Time) {
 			continue
 		}
 		c.asked[id] = now
-		c.send(id, true, Pull{From: c.t.own.id, Owners: []PullEntry{{ShortOf(id), o.at}}})
+		c.send(id, true, pull{From: c.t.own.id, Owners: []pullEntry{{shortOf(id), o.at}}})
 		if asked++; asked == askAtOnce {
 			return
 		}

@@ -31,7 +31,7 @@ const (
 // format.
 var runtimes = []string{"", "netns", "docker", "podman", "cni", "host"}
 
-// appendEndpoint writes all but the id, which stands before it in an Op.
+// appendEndpoint writes all but the id, which stands before it in an op.
 // Empty fields take no room.
 func appendEndpoint(b []byte, e discovery.Endpoint) []byte {
 	b = appendBytes(b, tagNetwork, e.Network[:])

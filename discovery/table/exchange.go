@@ -58,7 +58,7 @@ type shared struct {
 // digests: 1 on a LAN, 2 over long distances.
 func NewExchange(t *Table, stretch int, seed uint64) *Exchange {
 	s := &shared{t: t, rand: rand.New(rand.NewPCG(seed, 1)), slow: time.Duration(stretch)}
-	x := &Exchange{shared: s, pulls: &puller{shared: s, wants: map[Short]*want{}},
+	x := &Exchange{shared: s, pulls: &puller{shared: s, wants: map[short]*want{}},
 		waiting: map[discovery.HostID]struct{}{}, toldGone: map[discovery.HostID]time.Time{}}
 	x.confirms = &confirmer{shared: s, pulls: x.pulls, asked: map[discovery.HostID]time.Time{}}
 	x.digests = &comparer{shared: s, pulls: x.pulls, confirms: x.confirms, fruitless: map[[2]uint64]time.Time{}}
@@ -72,7 +72,7 @@ func (x *Exchange) Take() []Packet {
 	return out
 }
 
-func (s *shared) send(to discovery.HostID, reliable bool, m Message) {
+func (s *shared) send(to discovery.HostID, reliable bool, m message) {
 	body := m.Append(nil)
 	s.out = append(s.out, Packet{To: to, Reliable: reliable, Kind: Kind(body[0] &^ (confirmBit | completeBit)), Body: body})
 }
@@ -105,12 +105,12 @@ func (x *Exchange) Stats() Stats { return x.stats }
 
 // Ack returns what to add to the answer of a probe.
 func (x *Exchange) Ack() []byte {
-	return Ack{Root: x.t.Root(), At: x.t.OwnVersion(), Owners: uint64(x.t.Owners())}.Append(nil)
+	return ack{Root: x.t.Root(), At: x.t.OwnVersion(), Owners: uint64(x.t.Owners())}.Append(nil)
 }
 
 // Acked compares the payload of a probe's answer with the table.
 func (x *Exchange) Acked(now time.Time, from discovery.HostID, payload []byte) error {
-	a, err := ParseAck(payload)
+	a, err := parseAck(payload)
 	if err != nil {
 		x.stats.Malformed++
 		return err
@@ -127,11 +127,11 @@ func (x *Exchange) Acked(now time.Time, from discovery.HostID, payload []byte) e
 	}
 	switch c := a.At.Compare(o.at); {
 	case c > 0:
-		x.pulls.want(now, ShortOf(from), a.At, from)
+		x.pulls.want(now, shortOf(from), a.At, from)
 	case c < 0:
 		// The owner has lost its memory: being asked for what is newer than
 		// what it has, it raises its incarnation.
-		x.send(from, true, Pull{From: x.t.own.id, Owners: []PullEntry{{ShortOf(from), o.at}}})
+		x.send(from, true, pull{From: x.t.own.id, Owners: []pullEntry{{shortOf(from), o.at}}})
 	default:
 		x.digests.compareOnce(now, from, a.Root)
 	}
@@ -142,8 +142,8 @@ func (x *Exchange) Acked(now time.Time, from discovery.HostID, payload []byte) e
 // pulled from it before can be now.
 func (x *Exchange) Started(now time.Time, id discovery.HostID, inc uint64) {
 	if id != x.t.own.id {
-		x.pulls.want(now, ShortOf(id), Version{Inc: inc, Ver: 1}, discovery.HostID{})
-		x.pulls.retry(now, ShortOf(id))
+		x.pulls.want(now, shortOf(id), Version{Inc: inc, Ver: 1}, discovery.HostID{})
+		x.pulls.retry(now, shortOf(id))
 	}
 }
 
@@ -162,8 +162,9 @@ func (x *Exchange) Tick(now time.Time) {
 // Compare asks the member for its digest, by sending the own.
 func (x *Exchange) Compare(with discovery.HostID) { x.digests.compare(with) }
 
-// Digest returns what the table holds, in bucket hashes when it is much.
-func (x *Exchange) Digest() Digest { return x.digests.digest() }
+// Digest returns the message that lists what the table holds, in bucket hashes
+// when it is much.
+func (x *Exchange) Digest() []byte { return x.digests.digest().Append(nil) }
 
 func (x *Exchange) String() string {
 	return fmt.Sprintf("%s at %s, root %016x", x.t.Self(), x.t.OwnVersion(), x.t.Root())

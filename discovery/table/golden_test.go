@@ -58,7 +58,7 @@ func wireBytes(t *testing.T) []byte {
 	}
 	x := exchange(t, 1, h)
 	x.SetMember(start, hostID(2), netip.AddrPort{}, discovery.StatusAlive)
-	line("digest", x.Digest().Append(nil))
+	line("digest", x.Digest())
 	line("ack", x.Ack())
 	x.Flush()
 	x.Take()

@@ -9,15 +9,15 @@ import (
 	"github.com/weft-net/weft/discovery"
 )
 
-// Short is the first half of a host id. It names an owner inside a message,
+// short is the first half of a host id. It names an owner inside a message,
 // where sixteen bytes would be most of the payload; 64 random bits do not
 // collide in clusters of any size we serve.
-type Short [8]byte
+type short [8]byte
 
-// ShortOf returns the name of the host inside messages.
-func ShortOf(h discovery.HostID) Short { return Short(h[:8]) }
+// shortOf returns the name of the host inside messages.
+func shortOf(h discovery.HostID) short { return short(h[:8]) }
 
-func (s Short) String() string { return fmt.Sprintf("%x", s[:]) }
+func (s short) String() string { return fmt.Sprintf("%x", s[:]) }
 
 // HashID spreads a host id over 64 bits. Header.GoneHash is the XOR of it over
 // the forgotten hosts that a member knows, so two members that know the same

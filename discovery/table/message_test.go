@@ -37,14 +37,17 @@ func samples() []table.Message {
 	if err != nil {
 		panic(err)
 	}
-	x := newHost(t, 1)
+	own, err := table.Parse(newHost(t, 1).Digest())
+	if err != nil {
+		panic(err)
+	}
 	return []table.Message{
 		table.Delta{Owner: table.ShortOf(hostID(1)), Inc: 3, From: 7, To: 9, Confirm: true, Ops: []table.Op{
 			{Kind: table.OpDelete, ID: endpointID(1, 1), Ver: 8, Raw: []byte{}},
 			{Kind: table.OpUpsert, ID: endpointID(1, 2), Ver: 9, Raw: []byte{5 << 1, 7}}}},
 		table.Announce{Owner: table.ShortOf(hostID(1)), At: table.Version{Inc: 3, Ver: 9}},
 		table.Seen{From: table.ShortOf(hostID(1)), At: table.Version{Inc: 3, Ver: 9}},
-		x.Digest(),
+		own,
 		table.Digest{From: hostID(1), Want: true, Root: 5, Scope: make([]byte, 32), Buckets: make([]uint64, 256)},
 		table.Pull{From: hostID(1), Owners: []table.PullEntry{{Owner: table.ShortOf(hostID(2)), Have: table.Version{Inc: 1, Ver: 300}}}},
 		table.State{From: hostID(1), Sections: []table.Section{{Owner: hostID(2), At: table.Version{Inc: 1, Ver: 2}, Parts: 1, CRC: 77,

@@ -14,7 +14,7 @@ func (t *Table) Announce(up []discovery.Endpoint, del []discovery.EndpointID) bo
 	for _, id := range del {
 		if _, ok := t.own.eps[id]; ok {
 			t.remove(t.own, id)
-			t.state.add(Op{Kind: OpDelete, ID: id, Ver: at.Ver})
+			t.state.add(op{Kind: opDelete, ID: id, Ver: at.Ver})
 			changed = true
 		}
 	}
@@ -25,7 +25,7 @@ func (t *Table) Announce(up []discovery.Endpoint, del []discovery.EndpointID) bo
 			continue
 		}
 		t.upsert(t.own, entry{Endpoint: e, raw: raw, ver: at.Ver})
-		t.state.add(Op{Kind: OpUpsert, ID: e.ID, Ver: at.Ver, Raw: raw})
+		t.state.add(op{Kind: opUpsert, ID: e.ID, Ver: at.Ver, Raw: raw})
 		changed = true
 	}
 	if changed {
@@ -49,7 +49,7 @@ func (t *Table) SetHeader(change func(*discovery.Header)) bool {
 	}
 	at := Version{t.own.at.Inc, t.own.at.Ver + 1}
 	t.setHeader(t.own, h, raw)
-	t.state.add(Op{Kind: OpHeader, Ver: at.Ver, Raw: raw})
+	t.state.add(op{Kind: opHeader, Ver: at.Ver, Raw: raw})
 	t.setVersion(t.own, at)
 	t.state.trim()
 	return true

@@ -23,8 +23,8 @@ type owner struct {
 	raw    []byte // header as the owner wrote it
 	eps    map[discovery.EndpointID]entry
 	crc    uint32
-	early  []Delta            // that came before the one they follow
-	parts  map[uint64]Section // of a state that is not whole yet
+	early  []delta            // that came before the one they follow
+	parts  map[uint64]section // of a state that is not whole yet
 
 	gossip   netip.AddrPort
 	status   discovery.MemberStatus
@@ -100,7 +100,7 @@ func (o *owner) memberStatus() discovery.MemberStatus {
 
 // keepEarly keeps a delta that came before the one it follows: UDP and the
 // receiving queue both reorder, and a pull costs a connection.
-func (o *owner) keepEarly(d Delta) {
+func (o *owner) keepEarly(d delta) {
 	if d.To > d.From && len(o.early) < heldDeltas {
 		o.early = append(o.early, d)
 	}
@@ -108,13 +108,13 @@ func (o *owner) keepEarly(d Delta) {
 
 // nextEarly returns the kept delta that follows the state now held, and drops
 // those that the state overtook.
-func (o *owner) nextEarly() (d Delta, ok bool) {
-	o.early = slices.DeleteFunc(o.early, func(d Delta) bool {
+func (o *owner) nextEarly() (d delta, ok bool) {
+	o.early = slices.DeleteFunc(o.early, func(d delta) bool {
 		return d.Inc < o.at.Inc || d.Inc == o.at.Inc && d.To <= o.at.Ver
 	})
-	i := slices.IndexFunc(o.early, func(d Delta) bool { return d.Inc == o.at.Inc && d.From <= o.at.Ver })
+	i := slices.IndexFunc(o.early, func(d delta) bool { return d.Inc == o.at.Inc && d.From <= o.at.Ver })
 	if i < 0 {
-		return Delta{}, false
+		return delta{}, false
 	}
 	d = o.early[i]
 	o.early = slices.Delete(o.early, i, i+1)
@@ -122,7 +122,7 @@ func (o *owner) nextEarly() (d Delta, ok bool) {
 }
 
 // collect returns the whole state once all its parts are there.
-func (o *owner) collect(s Section) (whole Section, ok bool) {
+func (o *owner) collect(s section) (whole section, ok bool) {
 	if s.Parts <= 1 {
 		o.parts = nil
 		return s, true
@@ -134,11 +134,11 @@ func (o *owner) collect(s Section) (whole Section, ok bool) {
 		break
 	}
 	if o.parts == nil {
-		o.parts = map[uint64]Section{}
+		o.parts = map[uint64]section{}
 	}
 	o.parts[s.Part] = s
 	if uint64(len(o.parts)) < s.Parts {
-		return Section{}, false
+		return section{}, false
 	}
 	whole = s
 	whole.Ops = nil
@@ -149,21 +149,21 @@ func (o *owner) collect(s Section) (whole Section, ok bool) {
 	return whole, true
 }
 
-// whole returns the owner's full state, cut into parts that fit a State.
-func (o *owner) whole() []Section {
-	ops := []Op{{Kind: OpHeader, Raw: o.raw}}
+// whole returns the owner's full state, cut into parts that fit a state.
+func (o *owner) whole() []section {
+	ops := []op{{Kind: opHeader, Raw: o.raw}}
 	ids := slices.SortedFunc(maps.Keys(o.eps), func(a, b discovery.EndpointID) int { return bytes.Compare(a[:], b[:]) })
-	var out []Section
+	var out []section
 	size := len(o.raw)
 	for _, id := range ids {
 		raw := o.eps[id].raw
-		if size += len(raw) + 16; size > MaxState/2 {
-			out = append(out, Section{Ops: ops})
+		if size += len(raw) + 16; size > maxState/2 {
+			out = append(out, section{Ops: ops})
 			ops, size = nil, len(raw)
 		}
-		ops = append(ops, Op{Kind: OpUpsert, ID: id, Raw: raw})
+		ops = append(ops, op{Kind: opUpsert, ID: id, Raw: raw})
 	}
-	out = append(out, Section{Ops: ops})
+	out = append(out, section{Ops: ops})
 	for i := range out {
 		out[i].Owner, out[i].At, out[i].CRC = o.id, o.at, o.crc
 		out[i].Part, out[i].Parts = uint64(i), uint64(len(out))
@@ -173,7 +173,7 @@ func (o *owner) whole() []Section {
 
 // sections returns the state of the owner newer than have; nil when there is
 // nothing newer.
-func (o *owner) sections(have Version) []Section {
+func (o *owner) sections(have Version) []section {
 	if o.at.IsZero() || have.Compare(o.at) >= 0 {
 		return nil
 	}

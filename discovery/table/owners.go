@@ -16,12 +16,12 @@ const buckets = 256
 // hash over the versions of all of them.
 type owners struct {
 	byID    map[discovery.HostID]*owner
-	byShort map[Short]discovery.HostID
+	byShort map[short]discovery.HostID
 	root    uint64 // XOR over all owners whose state is known, whatever is believed of their life
 }
 
 func newOwners() owners {
-	return owners{byID: map[discovery.HostID]*owner{}, byShort: map[Short]discovery.HostID{}}
+	return owners{byID: map[discovery.HostID]*owner{}, byShort: map[short]discovery.HostID{}}
 }
 
 // add returns the owner of that id, made if it is not known.
@@ -29,18 +29,18 @@ func (os *owners) add(id discovery.HostID) *owner {
 	o, ok := os.byID[id]
 	if !ok {
 		o = &owner{id: id, eps: map[discovery.EndpointID]entry{}, hidden: true}
-		os.byID[id], os.byShort[ShortOf(id)] = o, id
+		os.byID[id], os.byShort[shortOf(id)] = o, id
 	}
 	return o
 }
 
 // lookup returns nil for an owner that is not known.
-func (os *owners) lookup(s Short) *owner { return os.byID[os.byShort[s]] }
+func (os *owners) lookup(s short) *owner { return os.byID[os.byShort[s]] }
 
 func (os *owners) remove(o *owner) {
 	os.setVersion(o, Version{})
 	delete(os.byID, o.id)
-	delete(os.byShort, ShortOf(o.id))
+	delete(os.byShort, shortOf(o.id))
 }
 
 func (os *owners) setVersion(o *owner, at Version) {
@@ -86,14 +86,14 @@ func (os *owners) alone(self discovery.HostID) bool {
 }
 
 // digest returns the entries of the owners that in selects, sorted.
-func (os *owners) digest(in func(Short) bool) []DigestEntry {
-	out := make([]DigestEntry, 0, len(os.byID))
+func (os *owners) digest(in func(short) bool) []digestEntry {
+	out := make([]digestEntry, 0, len(os.byID))
 	for id, o := range os.byID {
-		if s := ShortOf(id); !o.at.IsZero() && in(s) {
-			out = append(out, DigestEntry{Owner: s, At: o.at, CRC: o.crc})
+		if s := shortOf(id); !o.at.IsZero() && in(s) {
+			out = append(out, digestEntry{Owner: s, At: o.at, CRC: o.crc})
 		}
 	}
-	slices.SortFunc(out, func(a, b DigestEntry) int { return bytes.Compare(a.Owner[:], b.Owner[:]) })
+	slices.SortFunc(out, func(a, b digestEntry) int { return bytes.Compare(a.Owner[:], b.Owner[:]) })
 	return out
 }
 
@@ -116,15 +116,15 @@ func sortedIDs[V any](m map[discovery.HostID]V) []discovery.HostID {
 // forgotten is the hosts whose states are refused at any incarnation.
 type forgotten struct {
 	byID    map[discovery.HostID]struct{}
-	byShort map[Short]discovery.HostID
+	byShort map[short]discovery.HostID
 }
 
 func newForgotten() forgotten {
-	return forgotten{byID: map[discovery.HostID]struct{}{}, byShort: map[Short]discovery.HostID{}}
+	return forgotten{byID: map[discovery.HostID]struct{}{}, byShort: map[short]discovery.HostID{}}
 }
 
 func (f *forgotten) add(id discovery.HostID) {
-	f.byID[id], f.byShort[ShortOf(id)] = struct{}{}, id
+	f.byID[id], f.byShort[shortOf(id)] = struct{}{}, id
 }
 
 func (f *forgotten) has(id discovery.HostID) bool {
@@ -132,7 +132,7 @@ func (f *forgotten) has(id discovery.HostID) bool {
 	return ok
 }
 
-func (f *forgotten) hasShort(s Short) bool {
+func (f *forgotten) hasShort(s short) bool {
 	_, ok := f.byShort[s]
 	return ok
 }

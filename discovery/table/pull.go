@@ -18,7 +18,7 @@ const (
 // puller asks for the states that other members have shown and this one lacks.
 type puller struct {
 	*shared
-	wants map[Short]*want
+	wants map[short]*want
 }
 
 // want is a state that is lacked.
@@ -31,7 +31,7 @@ type want struct {
 }
 
 // want notes that a newer state of the owner exists, to be pulled at a time.
-func (p *puller) want(at time.Time, owner Short, v Version, by discovery.HostID) {
+func (p *puller) want(at time.Time, owner short, v Version, by discovery.HostID) {
 	if p.t.forgotten.hasShort(owner) {
 		return
 	}
@@ -55,7 +55,7 @@ func (p *puller) want(at time.Time, owner Short, v Version, by discovery.HostID)
 }
 
 // wantWhole notes that the held state of an owner contradicts its version.
-func (p *puller) wantWhole(now time.Time, owner Short, v Version) {
+func (p *puller) wantWhole(now time.Time, owner short, v Version) {
 	if w := p.wants[owner]; w == nil || !w.whole {
 		p.wants[owner] = &want{at: now, shown: v, whole: true}
 	}
@@ -64,25 +64,25 @@ func (p *puller) wantWhole(now time.Time, owner Short, v Version) {
 // wantsNewer reports whether a newer state of the owner than the held one is
 // wanted.
 func (p *puller) wantsNewer(o *owner) bool {
-	w := p.wants[ShortOf(o.id)]
+	w := p.wants[shortOf(o.id)]
 	return w != nil && w.shown.Compare(o.at) > 0
 }
 
 // retry asks at once for what is wanted of the owner, with all tries anew.
-func (p *puller) retry(now time.Time, owner Short) {
+func (p *puller) retry(now time.Time, owner short) {
 	if w := p.wants[owner]; w != nil {
 		w.at, w.tries = now, 0
 	}
 }
 
 // fulfil notes that a state of the owner was received.
-func (p *puller) fulfil(owner Short, v Version) {
+func (p *puller) fulfil(owner short, v Version) {
 	if w := p.wants[owner]; w != nil && w.shown.Compare(v) <= 0 {
 		delete(p.wants, owner)
 	}
 }
 
-// pullDue sends one Pull to each member that is to be asked.
+// pullDue sends one pull to each member that is to be asked.
 func (p *puller) pullDue(now time.Time) {
 	due := p.due(now)
 	if len(due) == 0 {
@@ -90,7 +90,7 @@ func (p *puller) pullDue(now time.Time) {
 	}
 	alive := p.alive()
 	p.rand.Shuffle(len(alive), func(i, j int) { alive[i], alive[j] = alive[j], alive[i] })
-	asks := map[discovery.HostID][]PullEntry{}
+	asks := map[discovery.HostID][]pullEntry{}
 	for _, s := range due {
 		w := p.wants[s]
 		to, ok := p.source(s, w, alive, len(due) > bulk)
@@ -99,7 +99,7 @@ func (p *puller) pullDue(now time.Time) {
 		}
 		w.at = now.Add(p.slow * min(pullRetry<<(w.tries-1), pullPatience))
 		if ok {
-			e := PullEntry{Owner: s}
+			e := pullEntry{Owner: s}
 			if o := p.t.owners.lookup(s); o != nil && !w.whole {
 				e.Have = o.at
 			}
@@ -108,12 +108,12 @@ func (p *puller) pullDue(now time.Time) {
 	}
 	for _, to := range sortedIDs(asks) {
 		p.stats.Pulls++
-		p.send(to, true, Pull{From: p.t.own.id, Owners: asks[to]})
+		p.send(to, true, pull{From: p.t.own.id, Owners: asks[to]})
 	}
 }
 
 // due returns the wants to ask for now, sorted, and drops those fulfilled.
-func (p *puller) due(now time.Time) (due []Short) {
+func (p *puller) due(now time.Time) (due []short) {
 	for s, w := range p.wants {
 		if o := p.t.owners.lookup(s); o != nil && !w.whole && o.at.Compare(w.shown) >= 0 {
 			delete(p.wants, s)
@@ -121,14 +121,14 @@ func (p *puller) due(now time.Time) (due []Short) {
 			due = append(due, s)
 		}
 	}
-	slices.SortFunc(due, func(a, b Short) int { return bytes.Compare(a[:], b[:]) })
+	slices.SortFunc(due, func(a, b short) int { return bytes.Compare(a[:], b[:]) })
 	return due
 }
 
 // source picks the member to ask: first the owner, which answers with the
 // fewest bytes, then who showed the state, then anyone. A host that lacks many
 // states asks three members for a share each instead of every owner.
-func (p *puller) source(s Short, w *want, alive []discovery.HostID, many bool) (discovery.HostID, bool) {
+func (p *puller) source(s short, w *want, alive []discovery.HostID, many bool) (discovery.HostID, bool) {
 	if len(alive) == 0 {
 		return discovery.HostID{}, false
 	}

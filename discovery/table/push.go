@@ -35,7 +35,7 @@ func (x *Exchange) Unsent() bool { return x.sent != x.t.OwnVersion() && !x.Silen
 // changesSince returns the messages that bring a member from a version of the
 // own state to the newest one.
 func (x *Exchange) changesSince(from Version) [][]byte {
-	self, at := ShortOf(x.t.own.id), x.t.OwnVersion()
+	self, at := shortOf(x.t.own.id), x.t.OwnVersion()
 	if from.Inc == at.Inc {
 		if ds, ok := x.t.state.deltas(self, at, from.Ver, burst); ok {
 			bodies := make([][]byte, len(ds))
@@ -45,7 +45,7 @@ func (x *Exchange) changesSince(from Version) [][]byte {
 			return bodies
 		}
 	}
-	return [][]byte{Announce{Owner: self, At: at}.Append(nil)}
+	return [][]byte{announce{Owner: self, At: at}.Append(nil)}
 }
 
 // push sends what changesSince returned, the last delta with a request to confirm.

@@ -11,10 +11,11 @@ const (
 	goneInterval = time.Second           // between two answers to a forgotten host
 )
 
-// Receive handles one message. Calls and replies are the caller's; everything
-// else is handled here. The error wraps discovery.ErrMalformed.
-func (x *Exchange) Receive(now time.Time, b []byte) (Message, error) {
-	m, err := Parse(b)
+// Receive handles one message. A call or reply is returned, for the caller to
+// handle; for all else the result is nil. The error wraps discovery.ErrMalformed,
+// also for kinds of newer formats. The result shares memory with b.
+func (x *Exchange) Receive(now time.Time, b []byte) (*Call, error) {
+	m, err := parseMessage(b)
 	if err != nil {
 		x.stats.Malformed++
 		return nil, err
@@ -23,31 +24,33 @@ func (x *Exchange) Receive(now time.Time, b []byte) (Message, error) {
 		return nil, nil
 	}
 	switch m := m.(type) {
-	case Delta:
+	case delta:
 		x.receiveDelta(now, m)
-	case Announce:
+	case announce:
 		if x.t.owners.lookup(m.Owner) != x.t.own {
 			x.pulls.want(now, m.Owner, m.At, discovery.HostID{})
 		}
-	case Seen:
+	case seen:
 		x.shown(x.t.owners.byShort[m.From], m.At)
-	case Digest:
+	case digest:
 		x.digests.receive(now, m)
-	case Pull:
+	case pull:
 		x.receivePull(m)
-	case State:
+	case state:
 		x.receiveState(now, m)
-	case Gone:
+	case gone:
 		if m.ID == x.t.own.id {
 			x.forgottenBy = m.By
 			x.t.Forget([]discovery.HostID{m.ID})
 		}
+	case Call:
+		return &m, nil
 	}
-	return m, nil
+	return nil, nil
 }
 
 // refuse answers a message of a forgotten host, and reports whether it is one.
-func (x *Exchange) refuse(now time.Time, m Message) bool {
+func (x *Exchange) refuse(now time.Time, m message) bool {
 	id, ok := x.t.forgotten.byShort[sender(m)]
 	if ok {
 		x.stats.Refused++
@@ -60,31 +63,31 @@ func (x *Exchange) refuse(now time.Time, m Message) bool {
 func (x *Exchange) TellGone(now time.Time, id discovery.HostID) {
 	if now.Sub(x.toldGone[id]) >= goneInterval {
 		x.toldGone[id] = now
-		x.send(id, true, Gone{ID: id, By: x.t.own.header.Name})
+		x.send(id, true, gone{ID: id, By: x.t.own.header.Name})
 	}
 }
 
-func sender(m Message) Short {
+func sender(m message) short {
 	switch m := m.(type) {
-	case Delta:
+	case delta:
 		return m.Owner
-	case Announce:
+	case announce:
 		return m.Owner
-	case Seen:
+	case seen:
 		return m.From
-	case Digest:
-		return ShortOf(m.From)
-	case Pull:
-		return ShortOf(m.From)
-	case State:
-		return ShortOf(m.From)
+	case digest:
+		return shortOf(m.From)
+	case pull:
+		return shortOf(m.From)
+	case state:
+		return shortOf(m.From)
 	case Call:
-		return ShortOf(m.From)
+		return shortOf(m.From)
 	}
-	return Short{}
+	return short{}
 }
 
-func (x *Exchange) receiveDelta(now time.Time, d Delta) {
+func (x *Exchange) receiveDelta(now time.Time, d delta) {
 	if x.t.applyDelta(d) == gap {
 		x.stats.Gaps++
 		// The delta before it may be on its way: wait for it a moment.
@@ -105,13 +108,13 @@ func (x *Exchange) receiveDelta(now time.Time, d Delta) {
 func (x *Exchange) answerSeen(o *owner) {
 	if _, waits := x.waiting[o.id]; waits {
 		delete(x.waiting, o.id)
-		x.send(o.id, false, Seen{From: ShortOf(x.t.own.id), At: o.at})
+		x.send(o.id, false, seen{From: shortOf(x.t.own.id), At: o.at})
 	}
 }
 
 // receivePull answers with the states that the member lacks.
-func (x *Exchange) receivePull(p Pull) {
-	var secs []Section
+func (x *Exchange) receivePull(p pull) {
+	var secs []section
 	for _, e := range p.Owners {
 		o := x.t.owners.lookup(e.Owner)
 		switch o {
@@ -127,23 +130,23 @@ func (x *Exchange) receivePull(p Pull) {
 }
 
 // sendSections packs sections into as few messages as their limit allows.
-func (x *Exchange) sendSections(to discovery.HostID, secs []Section) {
+func (x *Exchange) sendSections(to discovery.HostID, secs []section) {
 	for len(secs) > 0 {
 		n, size := 1, opsSize(secs[0].Ops)
-		for n < len(secs) && size+opsSize(secs[n].Ops)+64 < MaxState*3/4 {
+		for n < len(secs) && size+opsSize(secs[n].Ops)+64 < maxState*3/4 {
 			size += opsSize(secs[n].Ops) + 64
 			n++
 		}
-		x.send(to, true, State{From: x.t.own.id, Complete: x.t.complete, Sections: secs[:n]})
+		x.send(to, true, state{From: x.t.own.id, Complete: x.t.complete, Sections: secs[:n]})
 		secs = secs[n:]
 	}
 }
 
-func (x *Exchange) receiveState(now time.Time, s State) {
+func (x *Exchange) receiveState(now time.Time, s state) {
 	for _, sec := range s.Sections {
 		switch x.t.applySection(sec) {
 		case gap:
-			x.pulls.wantWhole(now, ShortOf(sec.Owner), sec.At)
+			x.pulls.wantWhole(now, shortOf(sec.Owner), sec.At)
 			continue
 		case ignored:
 			if sec.Parts > 1 {
@@ -152,7 +155,7 @@ func (x *Exchange) receiveState(now time.Time, s State) {
 		case applied:
 			x.digests.repaired()
 		}
-		x.pulls.fulfil(ShortOf(sec.Owner), sec.At)
+		x.pulls.fulfil(shortOf(sec.Owner), sec.At)
 		if o := x.t.owners.byID[sec.Owner]; o != nil {
 			x.confirms.confirmFrom(now, o, s.From, s.Complete)
 			if s.From == sec.Owner {

@@ -115,7 +115,7 @@ func (r *reader) hostID(what string) (h discovery.HostID) {
 	return h
 }
 
-func (r *reader) short(what string) (s Short) {
+func (r *reader) short(what string) (s short) {
 	copy(s[:], r.take(8, what))
 	return s
 }
