@@ -107,7 +107,7 @@ type Peer struct {
 func (t *Table) Peers() []Peer {
 	var out []Peer
 	for id, o := range t.owners.byID {
-		if o != t.own && o.status != discovery.StatusLeft && !o.gone() {
+		if o != t.own && o.status != discovery.StatusLeft && !o.left() {
 			out = append(out, Peer{ID: id, Addr: o.gossip, Status: o.status, Seen: !o.restored})
 		}
 	}

@@ -74,7 +74,7 @@ func (o *owner) take(e entry) {
 	o.crc ^= sum(e.ID, e.raw)
 }
 
-func (o *owner) gone() bool { return o.header.Flags&discovery.FlagGone != 0 }
+func (o *owner) left() bool { return o.header.Flags&discovery.FlagGone != 0 }
 
 // hide updates whether DNS may name the owner's endpoints, and reports whether
 // that changed. A dead host's packets go nowhere, so its names go too, once the
@@ -92,7 +92,7 @@ func (o *owner) hide(now time.Time, grace time.Duration) bool {
 
 // memberStatus takes a host's own goodbye for more than gossip's opinion.
 func (o *owner) memberStatus() discovery.MemberStatus {
-	if down(o.status) && o.gone() {
+	if down(o.status) && o.left() {
 		return discovery.StatusLeft
 	}
 	return o.status

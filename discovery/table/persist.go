@@ -129,7 +129,7 @@ func (r *restorer) section(b []byte) error {
 		return fmt.Errorf("state of %s: %w", s.Owner, discovery.ErrMalformed)
 	}
 	o.pulled = false // it is a memory, nobody showed it
-	if o.gone() {
+	if o.left() {
 		o.restored, o.status = false, discovery.StatusLeft
 	}
 	return nil

@@ -103,7 +103,7 @@ func (t *Table) setHeader(o *owner, h discovery.Header, raw []byte) {
 	if !o.setHeader(h, raw) {
 		return
 	}
-	if o.gone() {
+	if o.left() {
 		for id := range o.eps {
 			t.remove(o, id)
 		}
