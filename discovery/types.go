@@ -151,10 +151,10 @@ type Header struct {
 	FormatMax  uint8
 	VTEP       netip.Addr     // where encapsulated packets for this host go
 	TunnelPort uint16         // UDP
-	WG         *WireGuard     // nil: this host has no encrypted underlay; none has one before encryption comes, whose public keys stand here
+	WG         *WireGuard     // nil: no encrypted underlay. Encryption, which no agent has yet, will announce its public key here
 	MTU        uint16         // of the underlay, in bytes
 	Avoid      []netip.Prefix // its routes and resolvers: no automatic subnet may overlap them
-	GoneHash   uint64         // XOR of HashID over the forgotten hosts it knows: acknowledges a fence
+	GoneHash   uint64         // XOR of table.HashID over the forgotten hosts it knows: acknowledges a fence
 	Flags      HeaderFlags
 	Networks   []HeaderNetwork // the networks it carries or holds blocks of, sorted by VNI
 	Unknown    []byte          // fields of newer formats, kept as they came
@@ -202,8 +202,8 @@ type Endpoint struct {
 	Seq     uint64   // of the address claim: the higher one wins an address that two owners announce
 	Name    string   // lower case; "" is not served by DNS
 	Aliases []string // sorted
-	SRV     []SRV
-	Runtime string // "netns", "docker", "podman", "cni", "host", …
+	SRV     []SRV    // DNS serves them; no runtime announces any
+	Runtime string   // "netns", "docker", "podman", "cni", "host", …
 	Health  Health
 	Unknown []byte // fields of newer formats, kept as they came
 }
