@@ -98,7 +98,7 @@ type host struct {
 
 func newHost(t *table.Table, seed uint64) host { return host{t, table.NewExchange(t, 1, seed)} }
 
-func exchange(t *testing.T, i int, h discovery.Header, eps ...discovery.Endpoint) host {
+func exchange(t testing.TB, i int, h discovery.Header, eps ...discovery.Endpoint) host {
 	t.Helper()
 	tb, err := table.New(table.Config{Self: hostID(i), Header: h, Endpoints: eps, Now: start})
 	if err != nil {

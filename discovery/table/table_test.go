@@ -335,11 +335,7 @@ func TestStateLargerThanAMessageComesInParts(t *testing.T) {
 
 // TestThousandOwners is the size that the design is made for.
 func TestThousandOwners(t *testing.T) {
-	big := exchange(t, 0, header(0), endpoints(0, 100)...)
-	for i := 1; i < 1000; i++ {
-		o := exchange(t, i, header(i), endpoints(i, 100)...)
-		transfer(t, o, big)
-	}
+	big := thousandOwners(t)
 	digest := len(big.Digest())
 	t.Logf("digest of 1000 owners: %d bytes", digest)
 	if digest > 20_000 {
@@ -378,8 +374,19 @@ func TestThousandOwners(t *testing.T) {
 	}
 }
 
+// thousandOwners returns host 0 with the states of 999 others, a hundred endpoints
+// each.
+func thousandOwners(t testing.TB) host {
+	t.Helper()
+	big := exchange(t, 0, header(0), endpoints(0, 100)...)
+	for i := 1; i < 1000; i++ {
+		transfer(t, exchange(t, i, header(i), endpoints(i, 100)...), big)
+	}
+	return big
+}
+
 // transfer hands the whole state of an owner to another host.
-func transfer(t *testing.T, from, to host) {
+func transfer(t testing.TB, from, to host) {
 	t.Helper()
 	from.SetMember(start, to.Self(), netip.AddrPort{}, discovery.StatusAlive)
 	pull := table.Pull{From: to.Self(), Owners: []table.PullEntry{{Owner: table.ShortOf(from.Self())}}}
