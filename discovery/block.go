@@ -13,17 +13,14 @@ type Block struct {
 	Network NetworkID
 	Prefix  netip.Prefix
 	Host    HostID
-	State   string // BlockActive, BlockDraining or BlockReclaim
+	State   string // BlockActive
 	Seq     uint64 // of the claim: +1 at each change of holder
 	Index   uint64 // the store's ModifyIndex: releases compare it
 }
 
-// The states of a block in the pool.
-const (
-	BlockActive   = "active"
-	BlockDraining = "draining" // its holder gives no more addresses out of it
-	BlockReclaim  = "reclaim"  // first step of taking it from a holder that is gone
-)
+// BlockActive is the state of a block in the pool whose holder hands out its
+// addresses.
+const BlockActive = "active"
 
 // Reservation is a single address that the pool records for a host.
 type Reservation struct {

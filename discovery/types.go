@@ -103,7 +103,7 @@ type MemberStatus uint8
 
 const (
 	StatusDead      MemberStatus = iota // no answer for the detector's time
-	StatusSuspect                       // a probe failed, the verdict is open
+	StatusSuspect                       // a probe failed, and nothing is decided yet
 	StatusAlive                         // answers probes
 	StatusAgentDown                     // its kernel answers (RST on the gossip port), its agent does not
 	StatusLeft                          // said goodbye with `agentctl leave`
@@ -151,11 +151,10 @@ type Header struct {
 	FormatMax  uint8
 	VTEP       netip.Addr     // where encapsulated packets for this host go
 	TunnelPort uint16         // UDP
-	WG         *WireGuard     // nil: this host has no encrypted underlay
+	WG         *WireGuard     // nil: no encrypted underlay. Encryption, which no agent has yet, will announce its public key here
 	MTU        uint16         // of the underlay, in bytes
 	Avoid      []netip.Prefix // its routes and resolvers: no automatic subnet may overlap them
-	KeyVersion uint32         // the newest gossip key it holds
-	GoneHash   uint64         // XOR of HashID over the forgotten hosts it knows: acknowledges a fence
+	GoneHash   uint64         // XOR of table.HashID over the forgotten hosts it knows: acknowledges a fence
 	Flags      HeaderFlags
 	Networks   []HeaderNetwork // the networks it carries or holds blocks of, sorted by VNI
 	Unknown    []byte          // fields of newer formats, kept as they came
@@ -203,10 +202,9 @@ type Endpoint struct {
 	Seq     uint64   // of the address claim: the higher one wins an address that two owners announce
 	Name    string   // lower case; "" is not served by DNS
 	Aliases []string // sorted
-	SRV     []SRV
-	Runtime string // "netns", "docker", "podman", "cni", "host", …
+	SRV     []SRV    // DNS serves them; no runtime announces any
+	Runtime string   // "netns", "docker", "podman", "cni", "host", …
 	Health  Health
-	Flags   uint32
 	Unknown []byte // fields of newer formats, kept as they came
 }
 
@@ -225,7 +223,7 @@ func (e Endpoint) Addrs() []netip.Addr {
 func (e Endpoint) Equal(o Endpoint) bool {
 	return e.ID == o.ID && e.Network == o.Network && e.IPv4 == o.IPv4 && e.IPv6 == o.IPv6 &&
 		e.MAC == o.MAC && e.Seq == o.Seq && e.Name == o.Name && e.Runtime == o.Runtime &&
-		e.Health == o.Health && e.Flags == o.Flags && slices.Equal(e.Aliases, o.Aliases) &&
+		e.Health == o.Health && slices.Equal(e.Aliases, o.Aliases) &&
 		slices.Equal(e.SRV, o.SRV) && slices.Equal(e.Unknown, o.Unknown)
 }
 
@@ -247,8 +245,11 @@ type Record struct {
 	Endpoint
 	Host   HostID
 	Status EndpointStatus
-	Hidden bool // the owner is dead and its grace is over: DNS does not name it
-	Beaten bool // another owner claims one of its addresses with a higher Seq, or an equal one and the lower host id: not programmed
+	// Hidden: the owner is dead and its grace is over. DNS does not name it.
+	Hidden bool
+	// Conflicted: another endpoint announces one of its addresses with a higher
+	// Seq, or with an equal one and the lower host id. It is not programmed.
+	Conflicted bool
 }
 
 // View is what gossip knows at one moment. Equal tables give equal views.
@@ -308,16 +309,6 @@ func (n Network) HostAccess() HostAccess {
 		return HostAccess(v)
 	}
 	return HostAccessLocal
-}
-
-// Subnet4 returns the IPv4 subnet; ok is false when the network has none.
-func (n Network) Subnet4() (s Subnet, ok bool) {
-	for _, s := range n.Subnets {
-		if s.CIDR.Addr().Is4() {
-			return s, true
-		}
-	}
-	return Subnet{}, false
 }
 
 // Covering returns the subnet that holds a; ok is false when none does.

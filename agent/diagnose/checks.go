@@ -89,7 +89,7 @@ func table(f Facts) api.Check {
 	c.Detail = fmt.Sprintf("%d endpoints", len(f.View.Endpoints))
 	var conflicted []string
 	for _, r := range f.View.Endpoints {
-		if r.Beaten {
+		if r.Conflicted {
 			conflicted = append(conflicted, fmt.Sprintf("%s of %s", r.Addrs()[0], f.View.MemberName(r.Host)))
 		}
 	}

@@ -115,12 +115,12 @@ func SharedMACs(v discovery.View) (all []string) {
 	first := map[station]discovery.Record{}
 	for _, r := range v.Endpoints {
 		of := station{r.Network, r.MAC}
-		if o, ok := first[of]; ok && !r.Beaten && !o.Beaten {
+		if o, ok := first[of]; ok && !r.Conflicted && !o.Conflicted {
 			all = append(all, r.MAC.String()+" of "+cmp.Or(o.Name, o.ID.String())+" on "+v.MemberName(o.Host)+
 				" and "+cmp.Or(r.Name, r.ID.String())+" on "+v.MemberName(r.Host))
 			continue
 		}
-		if !r.Beaten {
+		if !r.Conflicted {
 			first[of] = r
 		}
 	}

@@ -97,7 +97,7 @@ func (p planner) remotes(n discovery.NetworkID) []overlay.Remote {
 	records := p.records[n]
 	out := make([]overlay.Remote, 0, len(records))
 	for _, r := range records {
-		if r.Host == p.snap.Self || r.Beaten {
+		if r.Host == p.snap.Self || r.Conflicted {
 			continue
 		}
 		vtep := p.members[r.Host].Header.VTEP

@@ -72,7 +72,7 @@ func New(cfg Settings, s discovery.Snapshot, own Own) (overlay.State, dns.Zone) 
 	}
 	p.records = byNetwork(s.Endpoints)
 	for _, r := range s.Endpoints {
-		if r.Beaten && r.Host == s.Self {
+		if r.Conflicted && r.Host == s.Self {
 			p.conflicted[r.ID] = true
 		}
 	}

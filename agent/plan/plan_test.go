@@ -124,7 +124,7 @@ func TestPlanLiveness(t *testing.T) {
 	})
 	t.Run("an address that another host holds is not served here", func(t *testing.T) {
 		cfg, snap, own := planned()
-		snap.Endpoints[0].Beaten = true
+		snap.Endpoints[0].Conflicted = true
 		st, zone := New(cfg, snap, own)
 		if len(st.Networks[1].Ports) != 0 || len(zone.Networks[0].Names) != 1 {
 			t.Errorf("got ports %v, names %v, want none and db", st.Networks[1].Ports, zone.Networks[0].Names)
@@ -190,7 +190,7 @@ func TestPlanPublishes(t *testing.T) {
 	if got := published(); len(got) != 2 || !got[0].Masquerade || !got[1].Masquerade {
 		t.Errorf("without a default route: %v, want them masqueraded", got)
 	}
-	snap.Endpoints[0].Beaten = true
+	snap.Endpoints[0].Conflicted = true
 	if got := published(); len(got) != 0 {
 		t.Errorf("published %v of an address that is another host's", got)
 	}

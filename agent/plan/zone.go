@@ -49,7 +49,7 @@ func (p planner) names(n discovery.Network) dns.Network {
 		out.Redirected = append(slices.Clone(out.Gateways), p.hostAddrs(n.ID)...)
 	}
 	for _, r := range p.records[n.ID] {
-		if r.Hidden || r.Beaten || r.Name == "" {
+		if r.Hidden || r.Conflicted || r.Name == "" {
 			continue
 		}
 		out.Names = append(out.Names, dns.Name{

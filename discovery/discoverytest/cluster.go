@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 const (
@@ -31,7 +32,7 @@ type Faults struct {
 	Loss, Dup float64       // probability for each datagram
 	Delay     time.Duration // at most, at random: datagrams overtake each other
 	// Drop discards messages of its choice, of connections too; nil: none.
-	Drop func(from, to discovery.HostID, kind discovery.Kind) bool
+	Drop func(from, to discovery.HostID, kind table.Kind) bool
 }
 
 // Cluster is a set of hosts and the links between them. Safe for concurrent
@@ -142,7 +143,7 @@ func (c *Cluster) Converged() error {
 		if first == nil {
 			first = n
 		}
-		if n.x.Root() != first.x.Root() {
+		if n.t.Root() != first.t.Root() {
 			return fmt.Errorf("%s and %s hold different tables", first.name(), n.name())
 		}
 		if err := c.holdsTruth(n); err != nil {
@@ -155,14 +156,14 @@ func (c *Cluster) Converged() error {
 // holdsTruth compares what n holds of each running owner with what it said.
 func (c *Cluster) holdsTruth(n *Node) error {
 	held := map[discovery.HostID]map[discovery.EndpointID]discovery.Endpoint{}
-	for _, r := range n.x.View().Endpoints {
+	for _, r := range n.t.View().Endpoints {
 		if held[r.Host] == nil {
 			held[r.Host] = map[discovery.EndpointID]discovery.Endpoint{}
 		}
 		held[r.Host][r.ID] = r.Endpoint
 	}
 	for id, o := range c.nodes {
-		if !o.running || n.x.Forgotten(id) {
+		if !o.running || n.t.Forgotten(id) {
 			continue
 		}
 		if len(held[id]) != len(o.truth) {
@@ -183,7 +184,7 @@ func (c *Cluster) reach(a, b discovery.HostID) bool {
 }
 
 // send puts a message on the wire.
-func (c *Cluster) send(from discovery.HostID, p discovery.Packet) {
+func (c *Cluster) send(from discovery.HostID, p table.Packet) {
 	if !c.reach(from, p.To) || c.faults.Drop != nil && c.faults.Drop(from, p.To, p.Kind) {
 		return
 	}

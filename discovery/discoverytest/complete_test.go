@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 // restarted is hosts that all began anew at once, each with what it remembers of the
@@ -22,7 +23,7 @@ func restarted(t *testing.T, n int, cut func(a, b int) bool) (c *Cluster, nodes 
 		index[id] = i
 		return id
 	}
-	c.SetFaults(Faults{Drop: func(a, b discovery.HostID, _ discovery.Kind) bool { return cut(index[a], index[b]) }})
+	c.SetFaults(Faults{Drop: func(a, b discovery.HostID, _ table.Kind) bool { return cut(index[a], index[b]) }})
 	start := func(i int, inc uint64, saved []byte) *Node {
 		node, err := c.Start(Config{Self: id(i), Incarnation: inc, Header: discovery.Header{Name: fmt.Sprintf("h%d", i)}, Saved: saved})
 		if err != nil {
@@ -81,7 +82,7 @@ func TestEverybodyHasOneWhomHeNeverHears(t *testing.T) {
 			if i == j || cut(i, j) || c.rand.IntN(50) > 0 {
 				continue
 			}
-			if err := n.x.Acked(c.now, nodes[j].x.Self(), nodes[j].x.Ack()); err != nil {
+			if err := n.x.Acked(c.now, nodes[j].t.Self(), nodes[j].x.Ack()); err != nil {
 				return err
 			}
 		}

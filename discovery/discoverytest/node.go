@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 // ErrNoMember is returned by Call for a host that is not reached.
@@ -30,7 +31,8 @@ type Config struct {
 type Node struct {
 	c       *Cluster
 	cfg     Config
-	x       *discovery.Exchange
+	t       *table.Table
+	x       *table.Exchange
 	running bool
 	left    bool
 	truth   map[discovery.EndpointID]discovery.Endpoint
@@ -47,7 +49,7 @@ type Node struct {
 func (c *Cluster) Start(cfg Config) (*Node, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t, err := discovery.NewTable(discovery.TableConfig{Self: cfg.Self, Incarnation: cfg.Incarnation, Header: cfg.Header,
+	t, err := table.New(table.Config{Self: cfg.Self, Incarnation: cfg.Incarnation, Header: cfg.Header,
 		Endpoints: cfg.Endpoints, Saved: cfg.Saved, Grace: cfg.DNSGrace, Now: c.now})
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", cfg.Self, err)
@@ -55,9 +57,9 @@ func (c *Cluster) Start(cfg Config) (*Node, error) {
 	n := &Node{c: c, cfg: cfg, running: true, changes: make(chan struct{}, 1),
 		// Hosts started together do not probe in step.
 		probed: c.now.Add(-time.Duration(c.rand.Int64N(int64(probeEvery)))),
-		x:      discovery.NewExchange(t, 1, c.rand.Uint64()),
-		truth:  map[discovery.EndpointID]discovery.Endpoint{},
-		heard:  map[discovery.HostID]time.Time{}, met: map[discovery.HostID]time.Time{}}
+		t:      t, x: table.NewExchange(t, 1, c.rand.Uint64()),
+		truth: map[discovery.EndpointID]discovery.Endpoint{},
+		heard: map[discovery.HostID]time.Time{}, met: map[discovery.HostID]time.Time{}}
 	for _, e := range cfg.Endpoints {
 		n.truth[e.ID] = e
 	}
@@ -73,7 +75,7 @@ func (n *Node) Kill() []byte {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
 	n.running = false
-	b, err := n.x.MarshalBinary()
+	b, err := n.t.MarshalBinary()
 	if err != nil {
 		panic(err) // it has no way to fail
 	}
@@ -109,13 +111,13 @@ func (n *Node) watch() {
 			continue
 		}
 		if n.c.reach(n.cfg.Self, id) && n.c.nodes[id].left {
-			n.x.SetMember(n.c.now, id, addrOf(id), discovery.StatusLeft)
+			n.t.SetMember(n.c.now, id, addrOf(id), discovery.StatusLeft)
 			continue
 		}
 		if !n.c.reach(n.cfg.Self, id) {
 			delete(n.met, id)
 			if last, ok := n.heard[id]; ok && n.c.now.Sub(last) >= Detection {
-				n.x.SetMember(n.c.now, id, addrOf(id), discovery.StatusDead)
+				n.t.SetMember(n.c.now, id, addrOf(id), discovery.StatusDead)
 			}
 			continue
 		}
@@ -123,7 +125,7 @@ func (n *Node) watch() {
 		if n.met[id].IsZero() {
 			n.met[id] = n.c.now
 		}
-		if n.c.now.Sub(n.met[id]) >= Reunion && n.x.SetMember(n.c.now, id, addrOf(id), discovery.StatusAlive) {
+		if n.c.now.Sub(n.met[id]) >= Reunion && n.t.SetMember(n.c.now, id, addrOf(id), discovery.StatusAlive) {
 			n.x.Compare(id) // as the push/pull of a contact does
 		}
 	}
@@ -158,7 +160,7 @@ func (n *Node) flushOut() {
 	for _, p := range n.x.Take() {
 		n.c.send(n.cfg.Self, p)
 	}
-	if r := n.x.Revision(); r != n.seen {
+	if r := n.t.Revision(); r != n.seen {
 		n.seen = r
 		select {
 		case n.changes <- struct{}{}:
@@ -200,7 +202,7 @@ func (n *Node) Announce(up []discovery.Endpoint, del []discovery.EndpointID) {
 	for _, e := range up {
 		n.truth[e.ID] = e
 	}
-	n.x.Announce(up, del)
+	n.t.Announce(up, del)
 	n.flushOut()
 }
 
@@ -208,7 +210,7 @@ func (n *Node) Announce(up []discovery.Endpoint, del []discovery.EndpointID) {
 func (n *Node) SetHeader(change func(*discovery.Header)) {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
-	n.x.SetHeader(change)
+	n.t.SetHeader(change)
 	n.flushOut()
 }
 
@@ -216,7 +218,7 @@ func (n *Node) SetHeader(change func(*discovery.Header)) {
 func (n *Node) View() discovery.View {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
-	return n.x.View()
+	return n.t.View()
 }
 
 // Changes is gossip.Gossip's.
@@ -226,7 +228,7 @@ func (n *Node) Changes() <-chan struct{} { return n.changes }
 func (n *Node) Forget(ids []discovery.HostID) {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
-	n.x.Forget(ids)
+	n.t.Forget(ids)
 	n.flushOut()
 }
 
@@ -250,7 +252,7 @@ func (n *Node) takenIn() bool {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
 	return slices.ContainsFunc(n.c.order, func(id discovery.HostID) bool {
-		return id != n.cfg.Self && n.x.HeldBy(id).Inc == n.x.OwnVersion().Inc
+		return id != n.cfg.Self && n.x.HeldBy(id).Inc == n.t.OwnVersion().Inc
 	})
 }
 
@@ -259,7 +261,7 @@ func (n *Node) Leave(context.Context) error {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
 	clear(n.truth)
-	n.x.SetHeader(func(h *discovery.Header) { h.Flags |= discovery.FlagGone })
+	n.t.SetHeader(func(h *discovery.Header) { h.Flags |= discovery.FlagGone })
 	n.x.Flush()
 	n.flushOut()
 	n.left = true
@@ -278,8 +280,8 @@ func (n *Node) Call(_ context.Context, to discovery.HostID, body []byte) ([]byte
 }
 
 // Stats returns the exchange's counters.
-func (n *Node) Stats() discovery.ExchangeStats {
+func (n *Node) Stats() table.Stats {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
-	return n.x.Stats
+	return n.x.Stats()
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 // ErrNoMember means that a host is not a member that can be sent to.
@@ -14,18 +16,40 @@ var ErrNoMember = errors.New("no such member")
 // Call asks another member and returns its answer. It fails with ErrNoMember,
 // with what connecting to it failed with, or when ctx ends.
 func (g *Gossip) Call(ctx context.Context, to discovery.HostID, body []byte) ([]byte, error) {
-	answer := make(chan []byte, 1)
-	g.mu.Lock()
-	g.callSeq++
-	seq := g.callSeq
-	g.calls[seq] = answer
-	g.mu.Unlock()
-	defer func() {
-		g.mu.Lock()
-		delete(g.calls, seq)
-		g.mu.Unlock()
-	}()
-	if err := g.sendCall(ctx, to, discovery.Call{From: g.cfg.Self, Seq: seq, Body: body}); err != nil {
+	return g.caller.call(ctx, to, body)
+}
+
+// caller carries requests to members, and their answers back.
+type caller struct {
+	self   discovery.HostID
+	sender *sender
+	serve  func(from discovery.HostID, body []byte) []byte // may be nil
+
+	mu   sync.Mutex             // guards what follows
+	open map[uint64]chan []byte // requests that wait for an answer
+	seq  uint64
+}
+
+// begin returns the number of a new request and where its answer comes.
+func (c *caller) begin() (seq uint64, answer chan []byte) {
+	answer = make(chan []byte, 1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seq++
+	c.open[c.seq] = answer
+	return c.seq, answer
+}
+
+func (c *caller) end(seq uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.open, seq)
+}
+
+func (c *caller) call(ctx context.Context, to discovery.HostID, body []byte) ([]byte, error) {
+	seq, answer := c.begin()
+	defer c.end(seq)
+	if err := c.request(ctx, to, table.Call{From: c.self, Seq: seq, Body: body}); err != nil {
 		return nil, fmt.Errorf("call member %s: %w", to, err)
 	}
 	select {
@@ -36,18 +60,18 @@ func (g *Gossip) Call(ctx context.Context, to discovery.HostID, body []byte) ([]
 	}
 }
 
-// sendCall sends in a goroutine, so that ctx can end the wait for a connection;
+// request sends in a goroutine, so that ctx can end the wait for a connection;
 // the attempt itself ends within dialTimeout.
-func (g *Gossip) sendCall(ctx context.Context, to discovery.HostID, c discovery.Call) error {
-	if _, ok := g.node(to); !ok {
+func (c *caller) request(ctx context.Context, to discovery.HostID, m table.Call) error {
+	if _, ok := c.sender.node(to); !ok {
 		return ErrNoMember
 	}
 	done := make(chan error, 1)
-	p := discovery.Packet{To: to, Reliable: true, Kind: discovery.KindCall, Body: c.Append(nil)}
-	if g.drop != nil && g.drop(to, p.Kind) {
+	p := table.Packet{To: to, Reliable: true, Kind: table.KindCall, Body: m.Append(nil)}
+	if c.sender.dropped(to, p.Kind) {
 		return nil
 	}
-	go func() { done <- g.stream(p) }()
+	go func() { done <- c.sender.stream(p) }()
 	select {
 	case err := <-done:
 		return err
@@ -56,26 +80,26 @@ func (g *Gossip) sendCall(ctx context.Context, to discovery.HostID, c discovery.
 	}
 }
 
-// receiveCall passes an answer to the Call that waits for it, and a request to
-// Serve, which may take its time.
-func (g *Gossip) receiveCall(c discovery.Call) {
-	if c.Reply {
-		g.mu.Lock()
-		answer := g.calls[c.Seq]
-		g.mu.Unlock()
+// receive passes an answer to the call that waits for it, and a request to
+// serve, which may take its time.
+func (c *caller) receive(m table.Call) {
+	if m.Reply {
+		c.mu.Lock()
+		answer := c.open[m.Seq]
+		c.mu.Unlock()
 		if answer != nil {
 			select {
-			case answer <- c.Body:
+			case answer <- m.Body:
 			default: // a second answer to one request
 			}
 		}
 		return
 	}
-	if g.cfg.Serve == nil {
+	if c.serve == nil {
 		return
 	}
-	g.work.Go(func() {
-		reply := discovery.Call{From: g.cfg.Self, Seq: c.Seq, Reply: true, Body: g.cfg.Serve(c.From, c.Body)}
-		g.dispatch([]discovery.Packet{{To: c.From, Reliable: true, Kind: discovery.KindReply, Body: reply.Append(nil)}})
+	c.sender.work.Go(func() {
+		reply := table.Call{From: c.self, Seq: m.Seq, Reply: true, Body: c.serve(m.From, m.Body)}
+		c.sender.dispatch([]table.Packet{{To: m.From, Reliable: true, Kind: table.KindReply, Body: reply.Append(nil)}})
 	})
 }

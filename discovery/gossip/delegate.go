@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -17,52 +16,10 @@ import (
 // held, or from the goroutine that reads the socket: none of them waits for
 // anything or calls memberlist, they only note what happened.
 type delegate struct {
-	g    *Gossip
-	meta []byte
-}
-
-// event is one thing that a callback saw.
-type event struct {
-	kind  eventKind
-	node  memberlist.Node // a copy
-	rtt   time.Duration
-	bytes []byte
-}
-
-type eventKind int
-
-const (
-	memberUp eventKind = iota
-	memberDown
-	probeAnswered
-	digestReceived
-	refusedAlive
-	idTaken
-)
-
-// queue passes events on in order and without bound: their number is that of
-// members coming and going, and of one probe a second.
-type queue struct {
-	mu     sync.Mutex
-	events []event
-	ready  chan struct{}
-}
-
-func newQueue() *queue { return &queue{ready: make(chan struct{}, 1)} }
-
-func (q *queue) put(e event) {
-	q.mu.Lock()
-	q.events = append(q.events, e)
-	q.mu.Unlock()
-	poke(q.ready)
-}
-
-func (q *queue) take() []event {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	out := q.events
-	q.events = nil
-	return out
+	self    string // the own node's name
+	meta    []byte
+	replica *replica
+	inbox   *inbox
 }
 
 // NodeMeta implements memberlist.Delegate.
@@ -71,11 +28,7 @@ func (d *delegate) NodeMeta(int) []byte { return d.meta }
 // NotifyMsg implements memberlist.Delegate. A message that finds the queue full
 // is dropped: digests repair it.
 func (d *delegate) NotifyMsg(b []byte) {
-	select {
-	case d.g.inbox <- bytes.Clone(b):
-	default:
-		d.g.count.inboxFull.Add(1)
-	}
+	d.inbox.putMessage(bytes.Clone(b))
 }
 
 // GetBroadcasts implements memberlist.Delegate. Nothing of ours is broadcast:
@@ -84,46 +37,46 @@ func (d *delegate) GetBroadcasts(int, int) [][]byte { return nil }
 
 // LocalState implements memberlist.Delegate.
 func (d *delegate) LocalState(bool) []byte {
-	d.g.mu.Lock()
-	defer d.g.mu.Unlock()
-	return d.g.x.Digest().Append(nil)
+	d.replica.mu.Lock()
+	defer d.replica.mu.Unlock()
+	return d.replica.x.Digest()
 }
 
 // MergeRemoteState implements memberlist.Delegate.
 func (d *delegate) MergeRemoteState(b []byte, _ bool) {
-	d.g.events.put(event{kind: digestReceived, bytes: bytes.Clone(b)})
+	d.inbox.putEvent(event{kind: digestReceived, bytes: bytes.Clone(b)})
 }
 
 // AckPayload implements memberlist.PingDelegate.
-func (d *delegate) AckPayload() []byte { return *d.g.ack.Load() }
+func (d *delegate) AckPayload() []byte { return *d.replica.ack.Load() }
 
 // NotifyPingComplete implements memberlist.PingDelegate.
 func (d *delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, payload []byte) {
-	d.g.events.put(event{kind: probeAnswered, node: copyNode(n), rtt: rtt, bytes: bytes.Clone(payload)})
+	d.inbox.putEvent(event{kind: probeAnswered, node: copyNode(n), rtt: rtt, bytes: bytes.Clone(payload)})
 }
 
 // NotifyJoin implements memberlist.EventDelegate.
 func (d *delegate) NotifyJoin(n *memberlist.Node) {
-	d.g.events.put(event{kind: memberUp, node: copyNode(n)})
+	d.inbox.putEvent(event{kind: memberUp, node: copyNode(n)})
 }
 
 // NotifyUpdate implements memberlist.EventDelegate. A host that restarted
 // before it was missed comes here, with another nonce.
 func (d *delegate) NotifyUpdate(n *memberlist.Node) {
-	d.g.events.put(event{kind: memberUp, node: copyNode(n)})
+	d.inbox.putEvent(event{kind: memberUp, node: copyNode(n)})
 }
 
 // NotifyLeave implements memberlist.EventDelegate.
 func (d *delegate) NotifyLeave(n *memberlist.Node) {
-	d.g.events.put(event{kind: memberDown, node: copyNode(n)})
+	d.inbox.putEvent(event{kind: memberDown, node: copyNode(n)})
 }
 
 // NotifyConflict implements memberlist.ConflictDelegate. The name is the host
 // id, so two addresses under one name mean a cloned host, or our own earlier
-// life at another address; conflict.go tells them apart.
+// life at another address; clones tells them apart.
 func (d *delegate) NotifyConflict(existing, other *memberlist.Node) {
-	if existing.Name == d.g.cfg.Self.String() {
-		d.g.events.put(event{kind: idTaken, node: copyNode(other)})
+	if existing.Name == d.self {
+		d.inbox.putEvent(event{kind: idTaken, node: copyNode(other)})
 	}
 }
 
@@ -136,8 +89,8 @@ func (d *delegate) NotifyAlive(n *memberlist.Node) error {
 	if !ok {
 		return discovery.ErrMalformed
 	}
-	if _, refused := d.g.refused.Load(id); refused {
-		d.g.events.put(event{kind: refusedAlive, node: copyNode(n)})
+	if d.replica.refuses(id) {
+		d.inbox.putEvent(event{kind: refusedAlive, node: copyNode(n)})
 		return errForgotten
 	}
 	return nil

@@ -1,5 +1,5 @@
-// Package gossip keeps a discovery.Table equal on all members: it finds out who
-// is alive with memberlist, pushes the own changes to each of them, and pulls
-// what a comparison of digests shows to be missing. What the states mean, and
-// which of two wins, is decided in package discovery.
+// Package gossip keeps the table of discovery/table equal on all members: it finds
+// out who is alive with memberlist, and moves the bytes of the messages that the
+// table's exchange wants sent. What the states mean, which of two wins and what is
+// to be asked for is decided there.
 package gossip

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 // wires cuts the links between groups of nodes.
@@ -133,8 +134,8 @@ func TestTableConvergesWhenDeltasAreDropped(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var on atomic.Bool
 			nodes := cluster(t, 10, withTune(func(g *Gossip, _ *memberlist.Config) {
-				g.drop = func(_ discovery.HostID, k discovery.Kind) bool {
-					delta := k == discovery.KindDelta || k == discovery.KindAnnounce
+				g.sender.drop = func(_ discovery.HostID, k table.Kind) bool {
+					delta := k == table.KindDelta || k == table.KindAnnounce
 					return on.Load() && (c.loss == 1 && delta || c.loss < 1 && rand.Float64() < c.loss)
 				}
 			}))
@@ -426,7 +427,7 @@ func TestForgottenHostIsToldAndRefused(t *testing.T) {
 			if m, ok := n.member(testID(2)); ok {
 				t.Errorf("life %d: %s lists the forgotten host as %v", life, n.cfg.Name, m.Status)
 			}
-			if m, _ := n.member(n.cfg.Self); m.Header.GoneHash != discovery.HashID(testID(2)) {
+			if m, _ := n.member(n.cfg.Self); m.Header.GoneHash != table.HashID(testID(2)) {
 				t.Errorf("gone hash %x", m.Header.GoneHash)
 			}
 		}
@@ -462,7 +463,7 @@ func TestOwnEndpointsArePendingUntilAnotherMemberHoldsThem(t *testing.T) {
 		t.Errorf("lone host: %v, complete %v; want live, complete", r.Status, lone.View().Complete)
 	}
 	nodes := cluster(t, 2, withTune(func(g *Gossip, _ *memberlist.Config) {
-		g.drop = func(discovery.HostID, discovery.Kind) bool { return on.Load() }
+		g.sender.drop = func(discovery.HostID, table.Kind) bool { return on.Load() }
 	}))
 	on.Store(true)
 	nodes[0].Announce([]discovery.Endpoint{endpoint(0, 1)}, nil)
@@ -536,7 +537,7 @@ func TestTableIsSavedWithin1s(t *testing.T) {
 	took := eventually(t, time.Second, "saved", func() error {
 		nodes[0].mu.Lock()
 		defer nodes[0].mu.Unlock()
-		tb, err := discovery.NewTable(discovery.TableConfig{Self: testID(0), Saved: nodes[0].saved, Now: time.Now()})
+		tb, err := table.New(table.Config{Self: testID(0), Saved: nodes[0].saved, Now: time.Now()})
 		if err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 // Config is what a member is made of. Self, Bind, Cluster and Keys are needed.
@@ -46,43 +47,21 @@ type Config struct {
 // Gossip is this host as a member of the cluster. Its methods are safe for
 // concurrent use.
 type Gossip struct {
-	cfg     Config
-	log     *slog.Logger
-	bridge  *logBridge
-	trans   *transport
-	ml      *memberlist.Memberlist
-	keyring *memberlist.Keyring
-	profile profile
-
-	inbox   chan []byte   // received messages
-	events  *queue        // what memberlist's callbacks saw
-	kick    chan struct{} // own state changed: flush soon
-	changes chan struct{}
-	udp     chan []discovery.Packet
-	saves   chan []byte
-	retry   chan struct{} // a save failed
-	streams chan struct{} // limits outgoing reliable messages
-	work    sync.WaitGroup
-	ack     atomic.Pointer[[]byte]
-	refused sync.Map // discovery.HostID of forgotten hosts
-	count   counters
-	left    atomic.Bool
-	told    atomic.Bool // Forgotten was called
-
-	mu        sync.Mutex
-	x         *discovery.Exchange
-	seen      uint64                               // revision that Changes was signalled for
-	stored    uint64                               // revision that was handed to Save
-	savedAt   time.Time                            // when it was
-	savedSize int                                  // bytes of it
-	nodes     map[discovery.HostID]memberlist.Node // where messages go
-	verdict   map[discovery.HostID]uint64          // counts a member's ups and downs
-	given     map[netip.AddrPort]struct{}          // addresses that Join was called with
-	calls     map[uint64]chan []byte               // open requests
-	callSeq   uint64
-
-	// drop discards outgoing messages, for tests; nil otherwise.
-	drop func(to discovery.HostID, kind discovery.Kind) bool
+	cfg      Config
+	trans    *transport
+	keyring  *memberlist.Keyring
+	replica  *replica
+	sender   *sender
+	contacts *contacts
+	caller   *caller
+	liveness *liveness
+	clones   *clones
+	rejoiner *rejoiner
+	saver    *saver
+	inbox    *inbox
+	work     *sync.WaitGroup // goroutines that Run waits for
+	count    *counters
+	left     atomic.Bool
 }
 
 // New binds the gossip port and is a cluster of one, or of what Saved holds,
@@ -97,33 +76,49 @@ func open(cfg Config, adjust func(*Gossip, *memberlist.Config)) (*Gossip, error)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	g := &Gossip{cfg: cfg, log: cfg.Log, bridge: newLogBridge(cfg.Log), profile: profileOf(cfg.Profile),
-		inbox: make(chan []byte, 8192), events: newQueue(), kick: make(chan struct{}, 1),
-		changes: make(chan struct{}, 1), udp: make(chan []discovery.Packet, 64),
-		saves: make(chan []byte, 1), retry: make(chan struct{}, 1), streams: make(chan struct{}, 64),
-		nodes: map[discovery.HostID]memberlist.Node{}, verdict: map[discovery.HostID]uint64{},
-		given: map[netip.AddrPort]struct{}{}, calls: map[uint64]chan []byte{}}
-	if err := g.openTable(); err != nil {
+	profile := profileOf(cfg.Profile)
+	t, err := openTable(cfg)
+	if err != nil {
 		return nil, err
 	}
 	keyring, err := memberlist.NewKeyring(cfg.Keys, first(cfg.Keys))
 	if err != nil {
 		return nil, fmt.Errorf("gossip keys: %w", err)
 	}
-	g.keyring = keyring
-	if g.trans, err = listen(cfg.Bind); err != nil {
+	trans, err := listen(cfg.Bind)
+	if err != nil {
 		return nil, err
 	}
-	g.x.SetMember(time.Now(), cfg.Self, g.trans.addr, discovery.StatusAlive)
-	conf := g.config()
+	t.SetMember(time.Now(), cfg.Self, trans.addr, discovery.StatusAlive)
+	g := assemble(cfg, newReplica(t, table.NewExchange(t, profile.stretch, cfg.Nonce), cfg.Log), trans)
+	g.keyring = keyring
+	conf := g.config(profile)
 	if adjust != nil {
 		adjust(g, conf)
 	}
-	g.trans.start()
-	if g.ml, err = memberlist.Create(conf); err != nil {
-		return nil, errors.Join(fmt.Errorf("gossip: %w", err), g.trans.Shutdown())
+	trans.start()
+	ml, err := memberlist.Create(conf)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("gossip: %w", err), trans.Shutdown())
 	}
+	g.sender.ml, g.contacts.ml = ml, ml
 	return g, nil
+}
+
+// assemble makes the parts, which have no memberlist yet.
+func assemble(cfg Config, r *replica, trans *transport) *Gossip {
+	g := &Gossip{cfg: cfg, trans: trans, replica: r, work: &sync.WaitGroup{}, count: &counters{}}
+	g.sender = newSender(cfg.Log, g.work, g.count)
+	r.send, r.forgotten = g.sender.dispatch, cfg.Forgotten
+	g.contacts = &contacts{trans: trans, label: labelOf(cfg.Cluster), work: g.work, count: g.count, log: cfg.Log}
+	g.caller = &caller{self: cfg.Self, sender: g.sender, serve: cfg.Serve, open: map[uint64]chan []byte{}}
+	g.liveness = &liveness{replica: r, sender: g.sender, contacts: g.contacts, seq: map[discovery.HostID]uint64{}}
+	g.clones = &clones{self: cfg.Self, nonce: cfg.Nonce, conflict: cfg.Conflict, replica: r, contacts: g.contacts}
+	g.rejoiner = &rejoiner{self: trans.addr, seeds: cfg.Seeds, replica: r, contacts: g.contacts, log: cfg.Log,
+		given: map[netip.AddrPort]struct{}{}, pauses: map[netip.AddrPort]pause{}}
+	g.saver = newSaver(cfg.Save, r, g.count)
+	g.inbox = newInbox(g.count)
+	return g
 }
 
 func first(keys [][]byte) []byte {
@@ -135,123 +130,75 @@ func first(keys [][]byte) []byte {
 
 // openTable makes the table. A saved one that cannot be read is worth less
 // than a running agent: it is said and left behind.
-func (g *Gossip) openTable() error {
-	h := g.cfg.Header
-	h.Name, h.Version, h.Nonce = g.cfg.Name, g.cfg.Version, g.cfg.Nonce
-	h.FormatMin, h.FormatMax = discovery.FormatMin, discovery.FormatMax
-	tc := discovery.TableConfig{Self: g.cfg.Self, Incarnation: g.cfg.Incarnation, Header: h,
-		Endpoints: g.cfg.Endpoints, Saved: g.cfg.Saved, Grace: g.cfg.DNSGrace, Now: time.Now()}
-	t, err := discovery.NewTable(tc)
+func openTable(cfg Config) (*table.Table, error) {
+	h := cfg.Header
+	h.Name, h.Version, h.Nonce = cfg.Name, cfg.Version, cfg.Nonce
+	h.FormatMin, h.FormatMax = table.FormatMin, table.FormatMax
+	tc := table.Config{Self: cfg.Self, Incarnation: cfg.Incarnation, Header: h,
+		Endpoints: cfg.Endpoints, Saved: cfg.Saved, Grace: cfg.DNSGrace, Now: time.Now()}
+	t, err := table.New(tc)
 	if errors.Is(err, discovery.ErrMalformed) {
-		g.log.Warn("saved table unreadable, starting without it", "err", err)
+		cfg.Log.Warn("saved table unreadable, starting without it", "err", err)
 		tc.Saved = nil
-		t, err = discovery.NewTable(tc)
+		t, err = table.New(tc)
 	}
 	if err != nil {
-		return fmt.Errorf("gossip: %w", err)
+		return nil, fmt.Errorf("gossip: %w", err)
 	}
-	g.x = discovery.NewExchange(t, g.profile.stretch, g.cfg.Nonce)
-	for _, id := range t.ForgottenHosts() {
-		g.refused.Store(id, struct{}{})
-	}
-	g.publishAck()
-	return nil
+	return t, nil
 }
 
 // config returns memberlist's settings. Compression is off: the messages are
 // small and binary, and states need one round trip at most.
-func (g *Gossip) config() *memberlist.Config {
-	c := g.profile.config()
+func (g *Gossip) config(p profile) *memberlist.Config {
+	c := p.config()
 	c.Name = g.cfg.Self.String()
 	c.Transport = g.trans
 	c.BindAddr, c.BindPort = g.trans.addr.Addr().String(), int(g.trans.addr.Port())
 	c.AdvertisePort = c.BindPort
-	c.Label = g.label()
+	c.Label = g.contacts.label
 	c.Keyring = g.keyring
 	c.EnableCompression = false
 	// A dead host is taken at another address at once: its name is its id, so
-	// nobody else can have it, and a clone is told by idTaken.
+	// nobody else can have it, and clones tells an instance under the same id.
 	c.DeadNodeReclaimTime = 100 * time.Millisecond
 	c.GossipToTheDeadTime = 60 * time.Second
 	c.HandoffQueueDepth = 8192
 	c.RequireNodeNames = true
-	c.Logger = g.bridge.logger()
-	d := &delegate{g: g, meta: meta{discovery.FormatMin, discovery.FormatMax, g.x.OwnVersion().Inc, g.cfg.Nonce}.encode()}
+	c.Logger = newLogBridge(g.cfg.Log, &g.count.junk).logger()
+	m := meta{table.FormatMin, table.FormatMax, g.replica.table.OwnVersion().Inc, g.cfg.Nonce}
+	d := &delegate{self: c.Name, meta: m.encode(), replica: g.replica, inbox: g.inbox}
 	c.Delegate, c.Events, c.Ping, c.Conflict, c.Alive = d, d, d, d, d
 	return c
 }
 
-// label keeps the packets of two clusters apart; it is no secret.
-func (g *Gossip) label() string { return hex.EncodeToString(g.cfg.Cluster[:8]) }
+// labelOf keeps the packets of two clusters apart; it is no secret.
+func labelOf(cluster [16]byte) string { return hex.EncodeToString(cluster[:8]) }
 
 // Addr returns the address that the gossip port is bound to.
 func (g *Gossip) Addr() netip.AddrPort { return g.trans.addr }
 
 // View returns what is known now. It is cheap while nothing changes; its lists
 // are shared and must not be written to. Equal tables give equal views.
-func (g *Gossip) View() discovery.View {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.x.View()
-}
+func (g *Gossip) View() discovery.View { return g.replica.view() }
 
 // Changes returns a channel with at least one signal after each change of View.
-func (g *Gossip) Changes() <-chan struct{} { return g.changes }
+func (g *Gossip) Changes() <-chan struct{} { return g.replica.changes }
 
 // Announce changes the own endpoints. View shows it when it returns; the
 // members are told about 10 ms later, together with what follows.
 func (g *Gossip) Announce(up []discovery.Endpoint, del []discovery.EndpointID) {
-	g.update(func() { g.x.Announce(up, del) })
+	g.replica.update(func(t *table.Table) { t.Announce(up, del) })
 }
 
 // SetHeader changes the own header, by one version if it differs afterwards.
 func (g *Gossip) SetHeader(change func(h *discovery.Header)) {
-	g.update(func() { g.x.SetHeader(change) })
+	g.replica.update(func(t *table.Table) { t.SetHeader(change) })
 }
 
 // Forget drops hosts and refuses them from now on, whatever their incarnation.
 // The own header's GoneHash tells the others that it was done.
-func (g *Gossip) Forget(ids []discovery.HostID) {
-	for _, id := range ids {
-		if id != g.cfg.Self {
-			g.refused.Store(id, struct{}{})
-		}
-	}
-	g.update(func() { g.x.Forget(ids) })
-}
-
-// update runs a change of the table and tells whom it concerns.
-func (g *Gossip) update(change func()) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	change()
-	g.noteChanges()
-	g.requestFlush()
-}
-
-func (g *Gossip) requestFlush() { poke(g.kick) }
-
-// poke signals a channel of capacity one.
-func poke(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
-// noteChanges signals a changed view; g.mu is held.
-func (g *Gossip) noteChanges() {
-	g.publishAck()
-	if r := g.x.Revision(); r != g.seen {
-		g.seen = r
-		poke(g.changes)
-	}
-}
-
-func (g *Gossip) publishAck() {
-	b := g.x.Ack()
-	g.ack.Store(&b)
-}
+func (g *Gossip) Forget(ids []discovery.HostID) { g.replica.forget(ids) }
 
 // SetKeys replaces the gossip keys while running: the first encrypts from now
 // on, all decrypt. With the old keys still among them nothing is interrupted.

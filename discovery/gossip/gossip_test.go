@@ -212,9 +212,9 @@ func converged(nodes []*node) error {
 }
 
 func (n *node) root() uint64 {
-	n.Gossip.mu.Lock()
-	defer n.Gossip.mu.Unlock()
-	return n.x.Root()
+	n.replica.mu.Lock()
+	defer n.replica.mu.Unlock()
+	return n.replica.table.Root()
 }
 
 // eventually waits until check returns nil, and returns how long that took.

@@ -10,7 +10,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hashicorp/memberlist"
+
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/pace"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 var (
@@ -60,13 +64,14 @@ func (g *Gossip) Join(ctx context.Context, addrs []netip.AddrPort, progress func
 	if progress == nil {
 		progress = func(string) {}
 	}
+	j := joiner{self: g.Addr(), replica: g.replica, sender: g.sender, contacts: g.contacts, progress: progress}
 	g.setJoining(true)
 	defer g.setJoining(false)
 	errs := []error{errNotJoined}
 	for _, at := range addrs {
-		err := g.joinAt(ctx, at, progress)
+		err := j.joinAt(ctx, at)
 		if err == nil {
-			g.remember(addrs)
+			g.rejoiner.remember(addrs)
 			return g.View().Members, nil
 		}
 		errs = append(errs, fmt.Errorf("join %s: %w", at, err))
@@ -75,37 +80,38 @@ func (g *Gossip) Join(ctx context.Context, addrs []netip.AddrPort, progress func
 }
 
 func (g *Gossip) setJoining(joining bool) {
-	g.update(func() { g.x.SetJoining(joining) })
+	g.replica.update(func(t *table.Table) { t.SetJoining(joining) })
 }
 
-func (g *Gossip) remember(addrs []netip.AddrPort) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, at := range addrs {
-		g.given[at] = struct{}{}
-	}
+// joiner is one call of Join.
+type joiner struct {
+	self     netip.AddrPort
+	replica  *replica
+	sender   *sender
+	contacts *contacts
+	progress func(string)
 }
 
 // joinAt goes through what can fail one by one, so that the error says which.
-func (g *Gossip) joinAt(ctx context.Context, at netip.AddrPort, progress func(string)) error {
-	progress(fmt.Sprintf("connecting to %s over tcp", at))
-	if err := g.knockAt(at, dialTimeout); err != nil {
+func (j *joiner) joinAt(ctx context.Context, at netip.AddrPort) error {
+	j.progress(fmt.Sprintf("connecting to %s over tcp", at))
+	if err := j.contacts.probeTCP(at, dialTimeout); err != nil {
 		return &UnreachableError{Addr: at, Protocol: "tcp", Err: err}
 	}
-	progress("exchanging the list of members")
-	if err := g.contact(candidate{at: at}); err != nil {
+	j.progress("exchanging the list of members")
+	if err := j.contacts.meet(candidate{at: at}); err != nil {
 		return joinError(at, err)
 	}
-	peer, err := g.memberAt(ctx, at)
+	peer, err := j.memberAt(ctx, at)
 	if err != nil {
 		return err
 	}
-	progress(fmt.Sprintf("probing %s over udp", at))
-	if !g.answersOneOf(ctx, peer, at, 4) {
+	j.progress(fmt.Sprintf("probing %s over udp", at))
+	if !j.answersOneOf(ctx, peer, at, 4) {
 		return &UnreachableError{Addr: at, Protocol: "udp"}
 	}
-	progress("waiting for the member to take this host in")
-	return g.takenIn(ctx, peer, at)
+	j.progress("waiting for the member to take this host in")
+	return j.takenIn(ctx, peer, at)
 }
 
 // joinError finds the reason in the error of a failed exchange; memberlist has
@@ -126,32 +132,27 @@ func joinError(at netip.AddrPort, err error) error {
 }
 
 // memberAt waits for the member that the exchange was made with.
-func (g *Gossip) memberAt(ctx context.Context, at netip.AddrPort) (discovery.HostID, error) {
+func (j *joiner) memberAt(ctx context.Context, at netip.AddrPort) (discovery.HostID, error) {
 	ctx, cancel := context.WithTimeout(ctx, joinWait)
 	defer cancel()
 	for {
-		g.mu.Lock()
-		for id, n := range g.nodes {
-			if addrPort(n) != at {
-				continue
-			}
-			g.mu.Unlock()
+		id, n, ok := j.sender.nodeWhere(func(n memberlist.Node) bool { return addrPort(n) == at })
+		if ok {
 			if m, err := parseMeta(n.Meta); err == nil && !m.speaks() {
 				return id, fmt.Errorf("%w: this host %d to %d, the member %d to %d", ErrFormat,
-					discovery.FormatMin, discovery.FormatMax, m.formatMin, m.formatMax)
+					table.FormatMin, table.FormatMax, m.formatMin, m.formatMax)
 			}
 			return id, nil
 		}
-		g.mu.Unlock()
-		if !sleep(ctx, 20*time.Millisecond) {
+		if !pace.Sleep(ctx, 20*time.Millisecond) {
 			return discovery.HostID{}, fmt.Errorf("%w: it does not list itself among its members", ErrOtherCluster)
 		}
 	}
 }
 
-func (g *Gossip) answersOneOf(ctx context.Context, id discovery.HostID, at netip.AddrPort, tries int) bool {
+func (j *joiner) answersOneOf(ctx context.Context, id discovery.HostID, at netip.AddrPort, tries int) bool {
 	for range tries {
-		if g.answers(id, at) {
+		if j.contacts.answers(id, at) {
 			return true
 		}
 		if ctx.Err() != nil {
@@ -162,25 +163,21 @@ func (g *Gossip) answersOneOf(ctx context.Context, id discovery.HostID, at netip
 }
 
 // takenIn asks for the member's digest until it holds our state.
-func (g *Gossip) takenIn(ctx context.Context, peer discovery.HostID, at netip.AddrPort) error {
+func (j *joiner) takenIn(ctx context.Context, peer discovery.HostID, at netip.AddrPort) error {
 	ctx, cancel := context.WithTimeout(ctx, joinWait)
 	defer cancel()
 	for n := 0; ; n++ {
-		g.mu.Lock()
-		held, own := g.x.HeldBy(peer), g.x.OwnVersion()
-		silent := g.x.Silent()
-		g.mu.Unlock()
 		switch {
-		case silent:
+		case j.replica.silent():
 			return errForgotten
-		case held.Inc == own.Inc:
+		case j.replica.heldBy(peer):
 			return nil
 		}
 		if n%20 == 19 {
-			g.step(func(time.Time) { g.x.Compare(peer) })
+			j.replica.step(func(time.Time) { j.replica.x.Compare(peer) })
 		}
-		if !sleep(ctx, 10*time.Millisecond) {
-			return &UnreachableError{Addr: g.trans.addr, Protocol: "tcp", From: at.Addr().String(), Err: ctx.Err()}
+		if !pace.Sleep(ctx, 10*time.Millisecond) {
+			return &UnreachableError{Addr: j.self, Protocol: "tcp", From: at.Addr().String(), Err: ctx.Err()}
 		}
 	}
 }

@@ -28,14 +28,14 @@ func (g *Gossip) Leave(ctx context.Context) error {
 	if end, ok := ctx.Deadline(); ok {
 		timeout = max(time.Until(end), 100*time.Millisecond)
 	}
-	err := g.ml.Leave(timeout)
+	err := g.contacts.ml.Leave(timeout)
 	if behind > 0 {
 		return fmt.Errorf("leave: %d members have not confirmed it: %w", behind, wait.Err())
 	}
 	if err != nil {
 		// Every member has confirmed the last version: that memberlist has not
 		// sent its own goodbye often enough by now only costs them a probe.
-		g.log.Debug("memberlist's goodbye", "err", err)
+		g.replica.log.Debug("memberlist's goodbye", "err", err)
 	}
 	return nil
 }

@@ -20,9 +20,9 @@ const quiet = 10 * time.Second
 // alike the first is logged and the rest counted.
 type logBridge struct {
 	log  *slog.Logger
-	junk atomic.Uint64 // lines about received bytes that made no sense
+	junk *atomic.Uint64 // counts lines about received bytes that made no sense
 
-	mu   sync.Mutex
+	mu   sync.Mutex // guards seen
 	seen map[string]*repeated
 }
 
@@ -31,8 +31,8 @@ type repeated struct {
 	more  int
 }
 
-func newLogBridge(l *slog.Logger) *logBridge {
-	return &logBridge{log: l, seen: map[string]*repeated{}}
+func newLogBridge(l *slog.Logger, junk *atomic.Uint64) *logBridge {
+	return &logBridge{log: l, junk: junk, seen: map[string]*repeated{}}
 }
 
 func (b *logBridge) logger() *log.Logger { return log.New(b, "", 0) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -28,7 +29,7 @@ func TestOnlyTroubleIsWarnedOf(t *testing.T) {
 		"[INFO] memberlist: Marking 5e0f as failed, suspect timeout reached (0 peer confirmations)":             slog.LevelDebug,
 	} {
 		var out bytes.Buffer
-		b := newLogBridge(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
+		b := newLogBridge(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), new(atomic.Uint64))
 		if _, err := b.Write([]byte(line + "\n")); err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 // meta is what memberlist carries with a member's name and address, in every
@@ -35,5 +36,5 @@ func parseMeta(b []byte) (meta, error) {
 
 // speaks reports whether both sides know a common format.
 func (m meta) speaks() bool {
-	return m.formatMin <= discovery.FormatMax && m.formatMax >= discovery.FormatMin
+	return m.formatMin <= table.FormatMax && m.formatMax >= table.FormatMin
 }

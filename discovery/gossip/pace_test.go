@@ -10,9 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/hashicorp/memberlist"
-
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 // Changes that come faster than all members can be told are told together.
@@ -23,34 +22,31 @@ func TestChangesCoalesceBehindThePace(t *testing.T) {
 		every   = 11 * time.Millisecond
 	)
 	synctest.Test(t, func(t *testing.T) {
-		table, err := discovery.NewTable(discovery.TableConfig{Self: discovery.HostID{0xff}, Now: time.Now()})
+		tb, err := table.New(table.Config{Self: discovery.HostID{0xff}, Now: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}
-		g := &Gossip{log: slog.New(slog.DiscardHandler), x: discovery.NewExchange(table, 1, 1),
-			events: newQueue(), kick: make(chan struct{}, 1), changes: make(chan struct{}, 1),
-			udp: make(chan []discovery.Packet, 64), saves: make(chan []byte, 1),
-			nodes: map[discovery.HostID]memberlist.Node{}}
+		log := slog.New(slog.DiscardHandler)
+		g := assemble(Config{Log: log}, newReplica(tb, table.NewExchange(tb, 1, 1), log), &transport{})
 		for i := range members {
 			id := discovery.HostID{byte(i), 1}
-			g.x.SetMember(time.Now(), id, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 4798), discovery.StatusAlive)
+			tb.SetMember(time.Now(), id, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 4798), discovery.StatusAlive)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		var work sync.WaitGroup
 		work.Go(func() { g.loop(ctx) })
-		work.Go(func() { g.sendDatagrams(ctx) })
+		work.Go(func() { g.sender.run(ctx) })
 		var most int
 		for i := range changes {
 			e := discovery.Endpoint{Network: discovery.NetworkID{1}, Name: "web"}
 			binary.BigEndian.PutUint64(e.ID[:], uint64(i+1))
 			g.Announce([]discovery.Endpoint{e}, nil)
 			time.Sleep(every)
-			most = max(most, len(g.udp))
+			most = max(most, len(g.sender.udp))
 		}
 		time.Sleep(time.Second)
-		g.mu.Lock()
-		unsent := g.x.Unsent()
-		g.mu.Unlock()
+		var unsent bool
+		g.replica.read(func() { unsent = g.replica.x.Unsent() })
 		cancel()
 		work.Wait()
 		told := g.count.noMember.Load()

@@ -4,20 +4,18 @@ import (
 	"context"
 	"time"
 
+	"github.com/hashicorp/memberlist"
+
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 const (
-	coalesce    = 10 * time.Millisecond // between two flushes; the first after a pause waits for nothing
-	flushMost   = time.Second           // a flush waits no longer for the datagrams of the last one
-	tick        = 50 * time.Millisecond
-	goodbye     = 300 * time.Millisecond // for the last version to be confirmed
-	batch       = 64                     // messages handled before others may look at the table
-	saveEvery   = 500 * time.Millisecond // the table, and longer for each savedAtOnce of its bytes
-	saveAtLeast = 10 * time.Second
-	savedAtOnce = 64 << 10
-	findEvery   = time.Second      // knocking at missing members
-	rejoinMean  = 10 * time.Second // between rounds of the rejoin loop
+	coalesce  = 10 * time.Millisecond // between two flushes; the first after a pause waits for nothing
+	flushMost = time.Second           // a flush waits no longer for the datagrams of the last one
+	tick      = 50 * time.Millisecond
+	goodbye   = 300 * time.Millisecond // for the last version to be confirmed
+	batch     = 64                     // messages handled before others may look at the table
 )
 
 // Run keeps the table until ctx ends, and returns nil then. It does not leave
@@ -25,17 +23,16 @@ const (
 func (g *Gossip) Run(ctx context.Context) error {
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	g.work.Go(func() { g.sendDatagrams(inner) })
-	g.work.Go(func() { g.saveLoop() })
-	g.work.Go(func() { g.findLoop(ctx) })
-	g.work.Go(func() { g.rejoinLoop(ctx) })
-	g.work.Go(func() { g.probeDownLoop(ctx) })
+	g.work.Go(func() { g.sender.run(inner) })
+	g.work.Go(g.saver.run)
+	g.work.Go(func() { g.rejoiner.find(ctx) })
+	g.work.Go(func() { g.rejoiner.rejoin(ctx) })
+	g.work.Go(func() { g.liveness.run(ctx) })
 	g.loop(ctx)
 	g.sayGoodbye(inner)
-	err := g.ml.Shutdown()
+	err := g.contacts.ml.Shutdown()
 	cancel()
-	g.saveNow()
-	close(g.saves)
+	g.saver.close()
 	g.work.Wait()
 	return err
 }
@@ -52,71 +49,89 @@ func (g *Gossip) loop(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case b := <-g.inbox:
+		case b := <-g.inbox.messages:
 			g.receive(b)
-		case <-g.events.ready:
+		case <-g.inbox.ready:
 			g.handleEvents()
-		case <-g.kick:
+		case <-g.replica.flush:
 			if !armed {
 				flush.Reset(time.Until(flushed.Add(coalesce)))
 				armed = true
 			}
 		case <-flush.C:
-			if len(g.udp) > 0 && time.Since(flushed) < flushMost {
+			if g.sender.busy() && time.Since(flushed) < flushMost {
 				// Many members, and the pace of the datagrams: what changes until
 				// they are out goes into one message. Queued, it would be dropped.
 				flush.Reset(coalesce)
 				continue
 			}
 			armed, flushed = false, time.Now()
-			g.step(func(time.Time) { g.x.Flush() })
+			g.replica.step(func(time.Time) { g.replica.x.Flush() })
 		case <-ticker.C:
-			g.step(g.x.Tick)
-			g.saveDue()
+			g.replica.step(g.replica.x.Tick)
+			g.saver.saveDue()
 		}
-	}
-}
-
-// step changes the table under the lock and sends what comes of it.
-func (g *Gossip) step(f func(now time.Time)) {
-	g.mu.Lock()
-	f(time.Now())
-	g.noteChanges()
-	out, unsent, forgotten := g.x.Take(), g.x.Unsent(), g.x.ForgottenBy()
-	g.mu.Unlock()
-	g.dispatch(out)
-	if unsent {
-		g.requestFlush() // a new incarnation was needed
-	}
-	if forgotten != "" && !g.told.Swap(true) && g.cfg.Forgotten != nil {
-		g.cfg.Forgotten(forgotten)
 	}
 }
 
 // receive handles one message and those that wait behind it.
 func (g *Gossip) receive(b []byte) {
-	var calls []discovery.Call
-	g.step(func(now time.Time) {
+	var calls []table.Call
+	g.replica.step(func(now time.Time) {
 		for n := 0; ; n++ {
 			g.count.received.Add(1)
-			if m, err := g.x.Receive(now, b); err == nil {
-				if c, ok := m.(discovery.Call); ok {
-					calls = append(calls, c)
-				}
+			if c, err := g.replica.x.Receive(now, b); err == nil && c != nil {
+				calls = append(calls, *c)
 			}
 			if n == batch {
 				return
 			}
 			select {
-			case b = <-g.inbox:
+			case b = <-g.inbox.messages:
 			default:
 				return
 			}
 		}
 	})
 	for _, c := range calls {
-		g.receiveCall(c)
+		g.caller.receive(c)
 	}
+}
+
+// handleEvents works off what memberlist's callbacks noted.
+func (g *Gossip) handleEvents() {
+	for _, e := range g.inbox.takeEvents() {
+		id, ok := hostID(e.node.Name)
+		switch {
+		case e.kind == digestReceived:
+			g.receive(e.bytes)
+		case !ok, id == g.cfg.Self && e.kind != idTaken:
+		case e.kind == memberUp:
+			g.liveness.up(id, e.node)
+		case e.kind == memberDown:
+			g.liveness.down(id, e.node)
+		case e.kind == probeAnswered:
+			g.probeAnswered(id, e)
+		case e.kind == refusedAlive:
+			g.tellGone(id, e.node)
+		case e.kind == idTaken:
+			g.work.Go(func() { g.clones.check(e.node) })
+		}
+	}
+}
+
+func (g *Gossip) probeAnswered(id discovery.HostID, e event) {
+	g.replica.step(func(now time.Time) {
+		g.replica.table.SetRTT(id, e.rtt)
+		if err := g.replica.x.Acked(now, id, e.bytes); err != nil {
+			g.replica.log.Debug("probe answer", "member", id, "err", err)
+		}
+	})
+}
+
+func (g *Gossip) tellGone(id discovery.HostID, n memberlist.Node) {
+	g.sender.learn(id, n)
+	g.replica.step(func(now time.Time) { g.replica.x.TellGone(now, id) })
 }
 
 // sayGoodbye pushes the last version, until every member confirmed it or a
@@ -125,13 +140,13 @@ func (g *Gossip) sayGoodbye(ctx context.Context) {
 	if g.left.Load() {
 		return
 	}
-	g.update(func() { g.x.SetHeader(func(h *discovery.Header) { h.Flags |= discovery.FlagBackSoon }) })
+	g.SetHeader(func(h *discovery.Header) { h.Flags |= discovery.FlagBackSoon })
 	ctx, cancel := context.WithTimeout(ctx, goodbye)
 	defer cancel()
-	g.step(func(time.Time) { g.x.Flush() })
+	g.replica.step(func(time.Time) { g.replica.x.Flush() })
 	g.confirmAll(ctx, func() {
 		select {
-		case b := <-g.inbox:
+		case b := <-g.inbox.messages:
 			g.receive(b)
 		default:
 		}
@@ -139,24 +154,22 @@ func (g *Gossip) sayGoodbye(ctx context.Context) {
 }
 
 // confirmAll repeats the newest own version until every alive member has shown
-// it or ctx ends. The loop calls pump while it waits.
+// it or ctx ends, and returns how many have not. The loop calls pump while it
+// waits.
 func (g *Gossip) confirmAll(ctx context.Context, pump func()) (behind int) {
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
 	for {
-		g.mu.Lock()
-		behind = len(g.x.Behind())
-		g.mu.Unlock()
-		if behind == 0 {
+		if behind = g.replica.behind(); behind == 0 {
 			return 0
 		}
 		select {
 		case <-ctx.Done():
 			return behind
 		case <-again.C:
-			g.step(func(time.Time) { g.x.Insist() })
+			g.replica.step(func(time.Time) { g.replica.x.Retry() })
 		case <-poll.C:
 			pump()
 		}

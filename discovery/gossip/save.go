@@ -1,19 +1,46 @@
 package gossip
 
-import "time"
+import (
+	"log/slog"
+	"time"
 
-// saveDue hands the table to the saver when it changed and the last time was
-// long enough ago.
-func (g *Gossip) saveDue() {
+	"github.com/weft-net/weft/discovery/pace"
+)
+
+const (
+	saveEvery   = 500 * time.Millisecond // the table, and longer for each savedAtOnce of its bytes
+	saveAtLeast = 10 * time.Second
+	savedAtOnce = 64 << 10
+)
+
+// saver writes the table down when it changed. Its methods are called from Run's
+// goroutine, but for run: the disk may take its time.
+type saver struct {
+	save    func([]byte) error // may be nil
+	replica *replica
+	count   *counters
+	log     *slog.Logger
+	blobs   chan []byte
+	again   pace.Signal // a save failed
+
+	stored    uint64    // revision that was handed over
+	savedAt   time.Time // when it was
+	savedSize int       // bytes of it
+}
+
+func newSaver(save func([]byte) error, r *replica, count *counters) *saver {
+	return &saver{save: save, replica: r, count: count, log: r.log, blobs: make(chan []byte, 1), again: pace.NewSignal()}
+}
+
+// saveDue saves the table when it changed and the last time was long enough ago.
+func (s *saver) saveDue() {
 	select {
-	case <-g.retry:
-		g.mu.Lock()
-		g.stored = 0
-		g.mu.Unlock()
+	case <-s.again:
+		s.stored = 0
 	default:
 	}
-	if time.Since(g.savedAt) >= savePause(g.savedSize) {
-		g.saveNow()
+	if time.Since(s.savedAt) >= savePause(s.savedSize) {
+		s.saveNow()
 	}
 }
 
@@ -24,41 +51,52 @@ func savePause(size int) time.Duration {
 	return min(saveEvery*time.Duration(1+size/savedAtOnce), saveAtLeast)
 }
 
-// saveNow hands the table to the saver if it changed. A blob that the saver
-// has not begun with is replaced by the newer one. Only Run's goroutine calls
-// it.
-func (g *Gossip) saveNow() {
-	if g.cfg.Save == nil {
+// saveNow hands the table to run if it changed. A blob that run has not begun with
+// is replaced by the newer one.
+func (s *saver) saveNow() {
+	if s.save == nil {
 		return
 	}
-	g.mu.Lock()
-	r := g.x.StoredRevision()
-	if r == g.stored {
-		g.mu.Unlock()
-		return
-	}
-	blob, err := g.x.MarshalBinary()
-	g.stored = r
-	g.mu.Unlock()
+	blob, err := s.changed()
 	if err != nil {
-		g.log.Error("save table", "err", err)
+		s.log.Error("save table", "err", err)
 		return
 	}
-	g.savedSize = len(blob)
-	g.savedAt = time.Now()
+	if blob == nil {
+		return
+	}
+	s.savedSize, s.savedAt = len(blob), time.Now()
 	select {
-	case <-g.saves:
+	case <-s.blobs:
 	default:
 	}
-	g.saves <- blob
+	s.blobs <- blob
 }
 
-func (g *Gossip) saveLoop() {
-	for blob := range g.saves {
-		if err := g.cfg.Save(blob); err != nil {
-			g.count.saveErrors.Add(1)
-			g.log.Warn("save table", "err", err)
-			poke(g.retry)
+// changed returns the table's bytes, nil when they are those that were saved.
+func (s *saver) changed() (blob []byte, err error) {
+	s.replica.read(func() {
+		if rev := s.replica.table.StoredRevision(); rev != s.stored {
+			s.stored = rev
+			blob, err = s.replica.table.MarshalBinary()
+		}
+	})
+	return blob, err
+}
+
+// close hands over the last state; run ends when it is written.
+func (s *saver) close() {
+	s.saveNow()
+	close(s.blobs)
+}
+
+// run writes until close.
+func (s *saver) run() {
+	for blob := range s.blobs {
+		if err := s.save(blob); err != nil {
+			s.count.saveErrors.Add(1)
+			s.log.Warn("save table", "err", err)
+			s.again.Set()
 		}
 	}
 }

@@ -3,7 +3,7 @@ package gossip
 import (
 	"sync/atomic"
 
-	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 // Stats counts since the start; each number only grows.
@@ -18,7 +18,7 @@ type Stats struct {
 	Rejoins              uint64 // successful contacts with a member that was missing
 	Owners               int    // hosts whose state is known
 	Incarnation, Version uint64 // of the own state
-	discovery.ExchangeStats
+	table.Stats
 }
 
 type counters struct {
@@ -27,13 +27,13 @@ type counters struct {
 
 // Stats returns the counters now.
 func (g *Gossip) Stats() Stats {
-	c := &g.count
+	c := g.count
 	s := Stats{Received: c.received.Load(), Sent: c.sent.Load(), SendErrors: c.sendErrors.Load(),
 		Overflow: c.inboxFull.Load() + c.outboxFull.Load(), NoMember: c.noMember.Load(),
-		Junk: c.junk.Load() + g.bridge.junk.Load(), SaveErrors: c.saveErrors.Load(), Rejoins: c.rejoins.Load()}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	own := g.x.OwnVersion()
-	s.Owners, s.Incarnation, s.Version, s.ExchangeStats = g.x.Owners(), own.Inc, own.Ver, g.x.Stats
+		Junk: c.junk.Load(), SaveErrors: c.saveErrors.Load(), Rejoins: c.rejoins.Load()}
+	g.replica.read(func() {
+		own := g.replica.table.OwnVersion()
+		s.Owners, s.Incarnation, s.Version, s.Stats = g.replica.table.Owners(), own.Inc, own.Ver, g.replica.x.Stats()
+	})
 	return s
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/weft-net/weft/discovery/pace"
 )
 
 // dialTimeout bounds a connection to a member: one that needs longer is better
@@ -111,12 +113,7 @@ func (t *transport) read() {
 // pause waits a moment after a failed read or accept, such as for want of file
 // descriptors; it reports false when the transport was shut down.
 func (t *transport) pause() bool {
-	select {
-	case <-t.ctx.Done():
-		return false
-	case <-time.After(10 * time.Millisecond):
-		return true
-	}
+	return pace.Sleep(t.ctx, 10*time.Millisecond)
 }
 
 func (t *transport) isCut(network string, peer netip.AddrPort) bool {

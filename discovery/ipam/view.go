@@ -56,7 +56,7 @@ func hostName(v discovery.View, id discovery.HostID) string {
 // that is in force.
 func endpointAt(v discovery.View, id discovery.NetworkID, a netip.Addr) (found discovery.Record, ok bool) {
 	for _, r := range v.Endpoints {
-		if r.Network == id && (r.IPv4 == a || r.IPv6 == a) && (!ok || found.Beaten) {
+		if r.Network == id && (r.IPv4 == a || r.IPv6 == a) && (!ok || found.Conflicted) {
 			found, ok = r, true
 		}
 	}

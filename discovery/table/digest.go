@@ -1,53 +1,53 @@
-package discovery
+package table
 
-import "encoding/binary"
+import (
+	"encoding/binary"
 
-// buckets is how many groups the owners fall into, by the first byte of their
-// ids, when there are too many to list at once.
-const buckets = 256
+	"github.com/weft-net/weft/discovery"
+)
 
-// Ack is what every answer to a probe carries: enough to see that something
+// ack is what every answer to a probe carries: enough to see that something
 // differs, and whether it is the answering member's own part.
-type Ack struct {
+type ack struct {
 	Root   uint64  // of the member's table
 	At     Version // of its own state
 	Owners uint64  // that it knows
 }
 
 // Append writes the ack, at most 24 bytes while versions stay below 2^28.
-func (a Ack) Append(b []byte) []byte {
+func (a ack) Append(b []byte) []byte {
 	b = append(b, FormatMax)
 	b = binary.BigEndian.AppendUint64(b, a.Root)
 	return binary.AppendUvarint(appendVersion(b, a.At), a.Owners)
 }
 
-// ParseAck decodes the payload of a probe's answer.
-func ParseAck(b []byte) (Ack, error) {
+// parseAck decodes the payload of a probe's answer.
+func parseAck(b []byte) (ack, error) {
 	r := &reader{b: b}
 	if f := r.byte("format"); f < FormatMin {
 		r.fail("format")
 	}
-	a := Ack{Root: r.fixed64("root"), At: r.version("version"), Owners: r.uint("owners")}
+	a := ack{Root: r.fixed64("root"), At: r.version("version"), Owners: r.uint("owners")}
 	return a, r.err
 }
 
-// DigestEntry is the version of one owner that a member holds.
-type DigestEntry struct {
-	Owner Short
+// digestEntry is the version of one owner that a member holds.
+type digestEntry struct {
+	Owner short
 	At    Version
 	CRC   uint32
 }
 
-// Digest lists what a member holds. With Buckets it holds a hash per bucket
+// digest lists what a member holds. With Buckets it holds a hash per bucket
 // instead of entries; with Scope its entries are those of some buckets only.
-type Digest struct {
-	From     HostID
+type digest struct {
+	From     discovery.HostID
 	Want     bool // the receiver answers with its own
 	Complete bool // the sender's view is
 	Root     uint64
 	Scope    []byte   // a bit per bucket, 32 bytes; nil: all
 	Buckets  []uint64 // buckets hashes, or nil
-	Entries  []DigestEntry
+	Entries  []digestEntry
 }
 
 const (
@@ -57,8 +57,8 @@ const (
 	digestComplete
 )
 
-// Append implements Message.
-func (d Digest) Append(b []byte) []byte {
+// Append implements message.
+func (d digest) Append(b []byte) []byte {
 	var flags byte
 	if d.Want {
 		flags |= digestWant
@@ -85,8 +85,8 @@ func (d Digest) Append(b []byte) []byte {
 	return b
 }
 
-func parseDigest(r *reader) Digest {
-	d := Digest{From: r.hostID("from")}
+func parseDigest(r *reader) digest {
+	d := digest{From: r.hostID("from")}
 	flags := r.byte("flags")
 	d.Want, d.Complete = flags&digestWant != 0, flags&digestComplete != 0
 	d.Root = r.fixed64("root")
@@ -100,12 +100,12 @@ func parseDigest(r *reader) Digest {
 		}
 	}
 	for len(r.b) > 0 && r.err == nil {
-		d.Entries = append(d.Entries, DigestEntry{r.short("owner"), r.version("version"), r.fixed32("crc")})
+		d.Entries = append(d.Entries, digestEntry{r.short("owner"), r.version("version"), r.fixed32("crc")})
 	}
 	return d
 }
 
 // covers reports whether the digest speaks of the owner.
-func (d Digest) covers(s Short) bool {
+func (d digest) covers(s short) bool {
 	return d.Buckets == nil && (d.Scope == nil || d.Scope[s[0]/8]&(1<<(s[0]%8)) != 0)
 }

@@ -1,4 +1,4 @@
-package discovery
+package table
 
 import (
 	"bytes"
@@ -7,6 +7,8 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+
+	"github.com/weft-net/weft/discovery"
 )
 
 // Tags of a header's fields, and of those inside them.
@@ -21,7 +23,7 @@ const (
 	tagWireGuard
 	tagMTU
 	tagAvoid
-	tagKeyVersion
+	_ // 11 was the version of a key, which was never set
 	tagGoneHash
 	tagHeaderFlags
 	tagHeaderNetwork
@@ -39,7 +41,7 @@ const (
 	tagNetBlock
 )
 
-func appendHeader(b []byte, h Header) []byte {
+func appendHeader(b []byte, h discovery.Header) []byte {
 	b = appendFixed64(b, tagNonce, h.Nonce)
 	b = appendBytes(b, tagHostName, h.Name)
 	b = appendBytes(b, tagAgentVersion, h.Version)
@@ -56,7 +58,6 @@ func appendHeader(b []byte, h Header) []byte {
 	for _, p := range h.Avoid {
 		b = appendPrefix(b, tagAvoid, p)
 	}
-	b = appendUint(b, tagKeyVersion, uint64(h.KeyVersion))
 	b = appendFixed64(b, tagGoneHash, h.GoneHash)
 	b = appendUint(b, tagHeaderFlags, uint64(h.Flags))
 	for _, n := range h.Networks {
@@ -65,7 +66,7 @@ func appendHeader(b []byte, h Header) []byte {
 	return append(b, h.Unknown...)
 }
 
-func appendHeaderNetwork(b []byte, n HeaderNetwork) []byte {
+func appendHeaderNetwork(b []byte, n discovery.HeaderNetwork) []byte {
 	b = appendUint(b, tagNetVNI, uint64(n.VNI))
 	b = appendBytes(b, tagNetID, n.ID[:])
 	for _, p := range n.Blocks {
@@ -89,14 +90,14 @@ func (f field) fixed64() (uint64, error) {
 	return binary.BigEndian.Uint64(b[:]), err
 }
 
-func parseHeader(b []byte) (Header, error) {
-	var h Header
+func parseHeader(b []byte) (discovery.Header, error) {
+	var h discovery.Header
 	var err error
-	h.Unknown, err = fields(b, "header", func(f field) (bool, error) { return h.parseField(f) })
+	h.Unknown, err = fields(b, "header", func(f field) (bool, error) { return parseHeaderField(&h, f) })
 	return h, err
 }
 
-func (h *Header) parseField(f field) (known bool, err error) {
+func parseHeaderField(h *discovery.Header, f field) (known bool, err error) {
 	var n uint64
 	switch f.tag {
 	case tagNonce:
@@ -125,16 +126,13 @@ func (h *Header) parseField(f field) (known bool, err error) {
 		var p netip.Prefix
 		p, err = f.prefix()
 		h.Avoid = append(h.Avoid, p)
-	case tagKeyVersion:
-		n, err = f.upTo(math.MaxUint32)
-		h.KeyVersion = uint32(n)
 	case tagGoneHash:
 		h.GoneHash, err = f.fixed64()
 	case tagHeaderFlags:
 		n, err = f.upTo(math.MaxUint32)
-		h.Flags = HeaderFlags(n)
+		h.Flags = discovery.HeaderFlags(n)
 	case tagHeaderNetwork:
-		var hn HeaderNetwork
+		var hn discovery.HeaderNetwork
 		hn, err = parseHeaderNetwork(f.bytes)
 		h.Networks = append(h.Networks, hn)
 	default:
@@ -143,8 +141,8 @@ func (h *Header) parseField(f field) (known bool, err error) {
 	return true, err
 }
 
-func parseWireGuard(b []byte) (*WireGuard, error) {
-	w := &WireGuard{}
+func parseWireGuard(b []byte) (*discovery.WireGuard, error) {
+	w := &discovery.WireGuard{}
 	_, err := fields(b, "wireguard", func(f field) (bool, error) {
 		var err error
 		switch f.tag {
@@ -160,7 +158,7 @@ func parseWireGuard(b []byte) (*WireGuard, error) {
 	return w, err
 }
 
-func parseHeaderNetwork(b []byte) (n HeaderNetwork, err error) {
+func parseHeaderNetwork(b []byte) (n discovery.HeaderNetwork, err error) {
 	_, err = fields(b, "network", func(f field) (bool, error) {
 		var err error
 		switch f.tag {
@@ -181,7 +179,7 @@ func parseHeaderNetwork(b []byte) (n HeaderNetwork, err error) {
 }
 
 // clone returns a header that shares nothing with h.
-func (h Header) clone() Header {
+func cloneHeader(h discovery.Header) discovery.Header {
 	if h.WG != nil {
 		w := *h.WG
 		h.WG = &w
@@ -196,12 +194,12 @@ func (h Header) clone() Header {
 }
 
 // normal returns the header as it comes back from the wire.
-func (h Header) normal() Header {
-	h = h.clone()
+func normalHeader(h discovery.Header) discovery.Header {
+	h = cloneHeader(h)
 	h.VTEP = unmap(h.VTEP)
 	h.Avoid = cloneOrNil(h.Avoid)
 	h.Networks = cloneOrNil(h.Networks)
-	slices.SortFunc(h.Networks, func(a, b HeaderNetwork) int {
+	slices.SortFunc(h.Networks, func(a, b discovery.HeaderNetwork) int {
 		return cmp.Or(cmp.Compare(a.VNI, b.VNI), bytes.Compare(a.ID[:], b.ID[:]))
 	})
 	for i := range h.Networks {

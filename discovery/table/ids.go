@@ -1,26 +1,28 @@
-package discovery
+package table
 
 import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+
+	"github.com/weft-net/weft/discovery"
 )
 
-// Short is the first half of a host id. It names an owner inside a message,
+// short is the first half of a host id. It names an owner inside a message,
 // where sixteen bytes would be most of the payload; 64 random bits do not
 // collide in clusters of any size we serve.
-type Short [8]byte
+type short [8]byte
 
-// Short returns the name of the host inside messages.
-func (h HostID) Short() Short { return Short(h[:8]) }
+// shortOf returns the name of the host inside messages.
+func shortOf(h discovery.HostID) short { return short(h[:8]) }
 
-func (s Short) String() string { return fmt.Sprintf("%x", s[:]) }
+func (s short) String() string { return fmt.Sprintf("%x", s[:]) }
 
 // HashID spreads a host id over 64 bits. Header.GoneHash is the XOR of it over
 // the forgotten hosts that a member knows, so two members that know the same
 // hosts show the same hash whatever the order.
-func HashID(h HostID) uint64 { return hash64(h[:], 0, 0) }
+func HashID(h discovery.HostID) uint64 { return hash64(h[:], 0, 0) }
 
 // Version orders the states of one owner: first the incarnation, which grows
 // with each start of its agent, then the version within it. The zero value is

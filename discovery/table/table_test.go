@@ -1,4 +1,4 @@
-package discovery_test
+package table_test
 
 import (
 	"net/netip"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/discoverytest"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 func recordOf(t *testing.T, v discovery.View, id discovery.EndpointID) discovery.Record {
@@ -50,12 +51,12 @@ func TestNamesOfADownMember(t *testing.T) {
 			h := header(1)
 			h.Flags = c.flags
 			a := exchange(t, 1, h, endpoint(1, 1))
-			tb, err := discovery.NewTable(discovery.TableConfig{Self: hostID(2), Header: header(2), Grace: c.grace, Now: start})
+			tb, err := table.New(table.Config{Self: hostID(2), Header: header(2), Grace: c.grace, Now: start})
 			if err != nil {
 				t.Fatal(err)
 			}
-			b := discovery.NewExchange(tb, 1, 1)
-			settle(a, b)
+			b := newHost(tb, 1)
+			converge(a, b)
 			at := start.Add(time.Hour)
 			b.SetMember(at, hostID(1), netip.AddrPort{}, c.status)
 			b.Tick(at.Add(c.after))
@@ -80,8 +81,8 @@ func TestAddressAnnouncedTwice(t *testing.T) {
 		name            string
 		lowSeq, highSeq uint64
 		network         discovery.NetworkID // of the higher host's endpoint
-		lowBeaten       bool
-		highBeaten      bool
+		lowLoses        bool
+		highLoses       bool
 	}{
 		{"the later claim wins", 1, 2, discovery.NetworkID{1}, true, false},
 		{"the later claim wins on either host", 2, 1, discovery.NetworkID{1}, false, true},
@@ -94,20 +95,20 @@ func TestAddressAnnouncedTwice(t *testing.T) {
 			high.IPv4, high.Network = low.IPv4, c.network
 			low.Seq, high.Seq = c.lowSeq, c.highSeq
 			a, b := exchange(t, lower, header(lower), low), exchange(t, higher, header(higher), high)
-			settle(a, b)
-			for _, x := range []*discovery.Exchange{a, b} {
+			converge(a, b)
+			for _, x := range []host{a, b} {
 				v := x.View()
-				if got := recordOf(t, v, low.ID).Beaten; got != c.lowBeaten {
-					t.Errorf("%v: lower host beaten %v, want %v", x, got, c.lowBeaten)
+				if got := recordOf(t, v, low.ID).Conflicted; got != c.lowLoses {
+					t.Errorf("%v: lower host conflicted %v, want %v", x, got, c.lowLoses)
 				}
-				if got := recordOf(t, v, high.ID).Beaten; got != c.highBeaten {
-					t.Errorf("%v: higher host beaten %v, want %v", x, got, c.highBeaten)
+				if got := recordOf(t, v, high.ID).Conflicted; got != c.highLoses {
+					t.Errorf("%v: higher host conflicted %v, want %v", x, got, c.highLoses)
 				}
 			}
 			b.Announce(nil, []discovery.EndpointID{high.ID})
-			settle(a, b)
-			if recordOf(t, a.View(), low.ID).Beaten {
-				t.Error("beaten by an endpoint that is gone")
+			converge(a, b)
+			if recordOf(t, a.View(), low.ID).Conflicted {
+				t.Error("conflicted with an endpoint that is gone")
 			}
 		})
 	}
@@ -133,7 +134,7 @@ func TestViewIsKeptWhileNothingChanges(t *testing.T) {
 
 func TestEqualTablesGiveEqualEndpoints(t *testing.T) {
 	a, b := exchange(t, 1, header(1), endpoints(1, 20)...), exchange(t, 2, header(2), endpoints(2, 20)...)
-	settle(a, b)
+	converge(a, b)
 	if a.Root() != b.Root() {
 		t.Fatal("roots differ")
 	}
@@ -144,13 +145,13 @@ func TestEqualTablesGiveEqualEndpoints(t *testing.T) {
 
 func TestRestoredOwnersCountAsAliveFor15s(t *testing.T) {
 	a, b := exchange(t, 1, header(1), endpoint(1, 1)), exchange(t, 2, header(2))
-	settle(a, b)
+	converge(a, b)
 	blob, err := b.MarshalBinary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	again := func() *discovery.Table {
-		tb, err := discovery.NewTable(discovery.TableConfig{Self: hostID(2), Incarnation: 1, Saved: blob, Now: start})
+	again := func() *table.Table {
+		tb, err := table.New(table.Config{Self: hostID(2), Incarnation: 1, Saved: blob, Now: start})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,17 +164,17 @@ func TestRestoredOwnersCountAsAliveFor15s(t *testing.T) {
 	if v := tb.View(); v.Complete || recordOf(t, v, endpointID(1, 1)).Status != discovery.EndpointLive {
 		t.Error("right after the start: want the endpoint live and the view not complete")
 	}
-	tb.Tick(start.Add(15*time.Second - 1))
+	tb.Expire(start.Add(15*time.Second - 1))
 	if tb.View().Complete {
 		t.Error("complete before the owner was given up")
 	}
-	tb.Tick(start.Add(15 * time.Second))
+	tb.Expire(start.Add(15 * time.Second))
 	if v := tb.View(); !v.Complete || recordOf(t, v, endpointID(1, 1)).Status != discovery.EndpointSuspended {
 		t.Error("after 15 s: want the endpoint suspended and the view complete")
 	}
 	tb = again()
-	x := discovery.NewExchange(tb, 1, 1)
-	settle(a, x)
+	x := newHost(tb, 1)
+	converge(a, x)
 	if !x.View().Complete {
 		t.Error("not complete although the only owner was compared")
 	}
@@ -185,7 +186,7 @@ func TestRestoredOwnersCountAsAliveFor15s(t *testing.T) {
 func TestNamesOfADeadHostStayHiddenOverARestart(t *testing.T) {
 	a, b := exchange(t, 1, header(1), endpoint(1, 1)), exchange(t, 2, header(2))
 	a.SetHeader(func(h *discovery.Header) { h.Flags |= discovery.FlagBackSoon })
-	settle(a, b)
+	converge(a, b)
 	save := func(x interface{ MarshalBinary() ([]byte, error) }) []byte {
 		blob, err := x.MarshalBinary()
 		if err != nil {
@@ -193,14 +194,14 @@ func TestNamesOfADeadHostStayHiddenOverARestart(t *testing.T) {
 		}
 		return blob
 	}
-	again := func(saved []byte) *discovery.Table {
-		tb, err := discovery.NewTable(discovery.TableConfig{Self: hostID(2), Saved: saved, Now: start})
+	again := func(saved []byte) *table.Table {
+		tb, err := table.New(table.Config{Self: hostID(2), Saved: saved, Now: start})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return tb
 	}
-	check := func(when string, tb *discovery.Table, hidden, complete bool, status discovery.EndpointStatus) {
+	check := func(when string, tb *table.Table, hidden, complete bool, status discovery.EndpointStatus) {
 		t.Helper()
 		v := tb.View()
 		if r := recordOf(t, v, endpointID(1, 1)); r.Hidden != hidden || v.Complete != complete || r.Status != status {
@@ -224,9 +225,9 @@ func TestNamesOfADeadHostStayHiddenOverARestart(t *testing.T) {
 	check("after a restart", tb, true, false, discovery.EndpointLive)
 	check("after two", again(save(tb)), true, false, discovery.EndpointLive)
 	check("with a field of a newer agent", again(append(slices.Clone(saved), 60<<1|1, 1, 0xff)), true, false, discovery.EndpointLive)
-	tb.Tick(start.Add(15*time.Second - 1))
+	tb.Expire(start.Add(15*time.Second - 1))
 	check("for 15 s", tb, true, false, discovery.EndpointLive)
-	tb.Tick(start.Add(15 * time.Second))
+	tb.Expire(start.Add(15 * time.Second))
 	check("given up", tb, true, true, discovery.EndpointSuspended)
 
 	tb = again(saved)
@@ -236,7 +237,7 @@ func TestNamesOfADeadHostStayHiddenOverARestart(t *testing.T) {
 	if tb.Revision() == revision {
 		t.Error("seen alive: the view did not change")
 	}
-	tb.Tick(start.Add(15 * time.Second))
+	tb.Expire(start.Add(15 * time.Second))
 	check("alive and not compared yet", tb, false, false, discovery.EndpointLive)
 }
 
@@ -244,32 +245,32 @@ func TestNamesOfADeadHostStayHiddenOverARestart(t *testing.T) {
 // gone on since: neither is a witness for the other.
 func TestAMemoryIsNotConfirmedByAnother(t *testing.T) {
 	third := exchange(t, 3, header(3))
-	var again [2]*discovery.Exchange
+	var again [2]host
 	for i := range again {
 		x := exchange(t, i, header(i))
-		settle(third, x)
+		converge(third, x)
 		saved, err := x.MarshalBinary()
 		if err != nil {
 			t.Fatal(err)
 		}
-		tb, err := discovery.NewTable(discovery.TableConfig{Self: hostID(i), Header: header(i), Saved: saved, Now: start})
+		tb, err := table.New(table.Config{Self: hostID(i), Header: header(i), Saved: saved, Now: start})
 		if err != nil {
 			t.Fatal(err)
 		}
-		again[i] = discovery.NewExchange(tb, 1, uint64(i))
+		again[i] = newHost(tb, uint64(i))
 	}
 	third.Announce([]discovery.Endpoint{endpoint(3, 1)}, nil)
-	settle(again[0], again[1])
+	converge(again[0], again[1])
 	for i, x := range again {
 		if x.View().Complete {
 			t.Errorf("host %d takes what another remembers for what is", i)
 		}
 	}
-	settle(again[0], third)
+	converge(again[0], third)
 	if v := again[0].View(); !v.Complete || len(v.Endpoints) != 1 {
 		t.Errorf("compared with the third: complete %t, %d endpoints", v.Complete, len(v.Endpoints))
 	}
-	settle(again[1], again[0])
+	converge(again[1], again[0])
 	if v := again[1].View(); !v.Complete || len(v.Endpoints) != 1 {
 		t.Errorf("compared with one that is complete: complete %t, %d endpoints", v.Complete, len(v.Endpoints))
 	}
@@ -313,12 +314,12 @@ func TestStateLargerThanAMessageComesInParts(t *testing.T) {
 	}
 	parts := 0
 	for _, p := range a.Take() {
-		if p.Kind != discovery.KindState {
+		if p.Kind != table.KindState {
 			continue
 		}
 		parts++
-		if len(p.Body) > discovery.MaxState {
-			t.Errorf("a state of %d bytes, want at most %d", len(p.Body), discovery.MaxState)
+		if len(p.Body) > table.MaxState {
+			t.Errorf("a state of %d bytes, want at most %d", len(p.Body), table.MaxState)
 		}
 		if got := len(b.View().Endpoints); got != 0 {
 			t.Errorf("%d endpoints before the last part", got)
@@ -334,12 +335,8 @@ func TestStateLargerThanAMessageComesInParts(t *testing.T) {
 
 // TestThousandOwners is the size that the design is made for.
 func TestThousandOwners(t *testing.T) {
-	big := exchange(t, 0, header(0), endpoints(0, 100)...)
-	for i := 1; i < 1000; i++ {
-		o := exchange(t, i, header(i), endpoints(i, 100)...)
-		transfer(t, o, big)
-	}
-	digest := len(big.Digest().Append(nil))
+	big := thousandOwners(t)
+	digest := len(big.Digest())
 	t.Logf("digest of 1000 owners: %d bytes", digest)
 	if digest > 20_000 {
 		t.Errorf("digest of %d bytes, want at most 20 KB", digest)
@@ -355,12 +352,12 @@ func TestThousandOwners(t *testing.T) {
 
 	began = time.Now()
 	joiner := exchange(t, 5000, header(5000))
-	settle(big, joiner)
+	converge(big, joiner)
 	t.Logf("joiner has %d endpoints after %v of work", len(joiner.View().Endpoints), time.Since(began))
 	if joiner.Root() != big.Root() {
 		t.Error("the joiner's table differs")
 	}
-	if got := len(joiner.Digest().Append(nil)); got > 20_000 {
+	if got := len(joiner.Digest()); got > 20_000 {
 		t.Errorf("digest above 1000 owners is %d bytes", got)
 	}
 	// Above the limit one changed owner costs bucket hashes and one bucket.
@@ -371,22 +368,33 @@ func TestThousandOwners(t *testing.T) {
 			t.Errorf("%v of %d bytes, want bucket hashes only", p.Kind, len(p.Body))
 		}
 	}
-	settle(big, joiner)
+	converge(big, joiner)
 	if joiner.Root() != big.Root() {
 		t.Error("not equal after a comparison by buckets")
 	}
 }
 
+// thousandOwners returns host 0 with the states of 999 others, a hundred endpoints
+// each.
+func thousandOwners(t testing.TB) host {
+	t.Helper()
+	big := exchange(t, 0, header(0), endpoints(0, 100)...)
+	for i := 1; i < 1000; i++ {
+		transfer(t, exchange(t, i, header(i), endpoints(i, 100)...), big)
+	}
+	return big
+}
+
 // transfer hands the whole state of an owner to another host.
-func transfer(t *testing.T, from, to *discovery.Exchange) {
+func transfer(t testing.TB, from, to host) {
 	t.Helper()
 	from.SetMember(start, to.Self(), netip.AddrPort{}, discovery.StatusAlive)
-	pull := discovery.Pull{From: to.Self(), Owners: []discovery.PullEntry{{Owner: from.Self().Short()}}}
+	pull := table.Pull{From: to.Self(), Owners: []table.PullEntry{{Owner: table.ShortOf(from.Self())}}}
 	if _, err := from.Receive(start, pull.Append(nil)); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range from.Take() {
-		if p.Kind == discovery.KindState {
+		if p.Kind == table.KindState {
 			if _, err := to.Receive(start, p.Body); err != nil {
 				t.Fatal(err)
 			}
@@ -397,18 +405,18 @@ func transfer(t *testing.T, from, to *discovery.Exchange) {
 
 func TestChangeTooLargeForDatagramsIsAnnouncedAndPulled(t *testing.T) {
 	a, b := exchange(t, 1, header(1)), exchange(t, 2, header(2))
-	settle(a, b)
+	converge(a, b)
 	a.Announce(endpoints(1, 100), nil)
 	a.Flush()
 	for _, p := range a.Take() {
-		if p.Kind != discovery.KindAnnounce {
+		if p.Kind != table.KindAnnounce {
 			t.Errorf("sent a %v of %d bytes, want an announce", p.Kind, len(p.Body))
 		}
 		if _, err := b.Receive(start, p.Body); err != nil {
 			t.Fatal(err)
 		}
 	}
-	settle(a, b)
+	converge(a, b)
 	if got := len(b.View().Endpoints); got != 100 {
 		t.Errorf("%d endpoints, want 100", got)
 	}
@@ -416,7 +424,7 @@ func TestChangeTooLargeForDatagramsIsAnnouncedAndPulled(t *testing.T) {
 
 func TestDatagramsNeverExceedTheirLimit(t *testing.T) {
 	a, b := exchange(t, 1, header(1)), exchange(t, 2, header(2))
-	settle(a, b)
+	converge(a, b)
 	for i := range 200 {
 		a.Announce([]discovery.Endpoint{endpoint(1, i)}, nil)
 	}
@@ -426,7 +434,7 @@ func TestDatagramsNeverExceedTheirLimit(t *testing.T) {
 		t.Fatalf("%d datagrams for 200 versions", len(out))
 	}
 	for i := len(out) - 1; i >= 0; i-- { // the receiving queue turns them round
-		if n := len(out[i].Body); n > discovery.MaxDatagram {
+		if n := len(out[i].Body); n > table.MaxDatagram {
 			t.Errorf("datagram of %d bytes", n)
 		}
 		if _, err := b.Receive(start, out[i].Body); err != nil {
@@ -437,7 +445,7 @@ func TestDatagramsNeverExceedTheirLimit(t *testing.T) {
 		t.Errorf("%d endpoints from datagrams in reverse order, want 200 without a pull", got)
 	}
 	for _, p := range b.Take() {
-		if p.Kind == discovery.KindPull {
+		if p.Kind == table.KindPull {
 			t.Error("pulled although nothing was lost")
 		}
 	}
@@ -449,7 +457,7 @@ func TestOwnEndpointsArePendingUntilShown(t *testing.T) {
 	if got := recordOf(t, a.View(), endpointID(1, 0)).Status; got != discovery.EndpointLive {
 		t.Errorf("alone: %v, want live", got)
 	}
-	settle(a, b)
+	converge(a, b)
 	a.Announce([]discovery.Endpoint{endpoint(1, 1)}, nil)
 	if got := recordOf(t, a.View(), endpointID(1, 1)).Status; got != discovery.EndpointPending {
 		t.Errorf("not sent yet: %v, want pending", got)
@@ -457,7 +465,7 @@ func TestOwnEndpointsArePendingUntilShown(t *testing.T) {
 	if got := recordOf(t, a.View(), endpointID(1, 0)).Status; got != discovery.EndpointLive {
 		t.Errorf("an older one: %v, want live", got)
 	}
-	settle(a, b)
+	converge(a, b)
 	if got := recordOf(t, a.View(), endpointID(1, 1)).Status; got != discovery.EndpointLive {
 		t.Errorf("after the exchange: %v, want live", got)
 	}

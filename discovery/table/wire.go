@@ -1,9 +1,11 @@
-package discovery
+package table
 
 import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+
+	"github.com/weft-net/weft/discovery"
 )
 
 // A field is a key, tag<<1|form, and a value: a uvarint (form 0) or bytes with
@@ -59,7 +61,7 @@ type reader struct {
 
 func (r *reader) fail(what string) {
 	if r.err == nil {
-		r.err = fmt.Errorf("%s: %w", what, ErrMalformed)
+		r.err = fmt.Errorf("%s: %w", what, discovery.ErrMalformed)
 	}
 	r.b = nil
 }
@@ -108,12 +110,12 @@ func (r *reader) fixed32(what string) uint32 {
 	return 0
 }
 
-func (r *reader) hostID(what string) (h HostID) {
+func (r *reader) hostID(what string) (h discovery.HostID) {
 	copy(h[:], r.take(16, what))
 	return h
 }
 
-func (r *reader) short(what string) (s Short) {
+func (r *reader) short(what string) (s short) {
 	copy(s[:], r.take(8, what))
 	return s
 }
@@ -168,31 +170,31 @@ func (f field) isBytes() bool { return f.bytes != nil }
 func (f field) addr() (netip.Addr, error) {
 	a, ok := netip.AddrFromSlice(f.bytes)
 	if !ok {
-		return a, fmt.Errorf("address of %d bytes: %w", len(f.bytes), ErrMalformed)
+		return a, fmt.Errorf("address of %d bytes: %w", len(f.bytes), discovery.ErrMalformed)
 	}
 	return a, nil
 }
 
 func (f field) prefix() (netip.Prefix, error) {
 	if len(f.bytes) < 1 {
-		return netip.Prefix{}, fmt.Errorf("empty prefix: %w", ErrMalformed)
+		return netip.Prefix{}, fmt.Errorf("empty prefix: %w", discovery.ErrMalformed)
 	}
 	a, ok := netip.AddrFromSlice(f.bytes[1:])
 	p := netip.PrefixFrom(a, int(f.bytes[0]))
 	if !ok || !p.IsValid() {
-		return p, fmt.Errorf("prefix of %d bytes: %w", len(f.bytes), ErrMalformed)
+		return p, fmt.Errorf("prefix of %d bytes: %w", len(f.bytes), discovery.ErrMalformed)
 	}
 	return p, nil
 }
 
 func (f field) addrPort() (netip.AddrPort, error) {
 	if len(f.bytes) < 2 {
-		return netip.AddrPort{}, fmt.Errorf("address of %d bytes: %w", len(f.bytes), ErrMalformed)
+		return netip.AddrPort{}, fmt.Errorf("address of %d bytes: %w", len(f.bytes), discovery.ErrMalformed)
 	}
 	n := len(f.bytes) - 2
 	a, ok := netip.AddrFromSlice(f.bytes[:n])
 	if !ok {
-		return netip.AddrPort{}, fmt.Errorf("address of %d bytes: %w", n, ErrMalformed)
+		return netip.AddrPort{}, fmt.Errorf("address of %d bytes: %w", n, discovery.ErrMalformed)
 	}
 	return netip.AddrPortFrom(a, binary.BigEndian.Uint16(f.bytes[n:])), nil
 }
@@ -200,7 +202,7 @@ func (f field) addrPort() (netip.AddrPort, error) {
 // into copies the field's bytes into an array of exactly that length.
 func (f field) into(dst []byte) error {
 	if len(f.bytes) != len(dst) {
-		return fmt.Errorf("%d bytes, want %d: %w", len(f.bytes), len(dst), ErrMalformed)
+		return fmt.Errorf("%d bytes, want %d: %w", len(f.bytes), len(dst), discovery.ErrMalformed)
 	}
 	copy(dst, f.bytes)
 	return nil
@@ -209,7 +211,7 @@ func (f field) into(dst []byte) error {
 // upTo returns the field's number when it is at most limit.
 func (f field) upTo(limit uint64) (uint64, error) {
 	if f.isBytes() || f.num > limit {
-		return 0, fmt.Errorf("number above %d: %w", limit, ErrMalformed)
+		return 0, fmt.Errorf("number above %d: %w", limit, discovery.ErrMalformed)
 	}
 	return f.num, nil
 }

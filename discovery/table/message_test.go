@@ -1,4 +1,4 @@
-package discovery_test
+package table_test
 
 import (
 	"encoding/hex"
@@ -11,11 +11,12 @@ import (
 
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/discoverytest"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 var fullHeader = discovery.Header{
 	Nonce: 1 << 63, Name: "alpha", Version: "0.1.0", FormatMin: 1, FormatMax: 1,
-	VTEP: netip.MustParseAddr("2001:db8::1"), TunnelPort: 4789, MTU: 1500, KeyVersion: 3, GoneHash: 99,
+	VTEP: netip.MustParseAddr("2001:db8::1"), TunnelPort: 4789, MTU: 1500, GoneHash: 99,
 	WG: &discovery.WireGuard{Key: [32]byte{1, 31: 9}, IP: netip.MustParseAddr("192.0.2.7"),
 		Endpoint: netip.MustParseAddrPort("192.0.2.1:51820")},
 	Avoid: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")},
@@ -27,36 +28,39 @@ var fullEndpoint = discovery.Endpoint{
 	ID: discovery.EndpointID{1, 2, 3}, Network: discovery.NetworkID{1}, IPv4: netip.MustParseAddr("10.42.0.2"),
 	IPv6: netip.MustParseAddr("2001:db8::2"), MAC: discovery.MAC{2, 0, 0, 0, 0, 1}, Seq: 7, Name: "web",
 	Aliases: []string{"a", "b"}, SRV: []discovery.SRV{{Service: "_http", Protocol: "_tcp", Port: 80}},
-	Runtime: "systemd-nspawn", Health: discovery.HealthUnhealthy, Flags: 5,
+	Runtime: "systemd-nspawn", Health: discovery.HealthUnhealthy,
 }
 
 // sample holds one message of each kind.
-func samples() []discovery.Message {
-	t, err := discovery.NewTable(discovery.TableConfig{Self: hostID(1), Header: fullHeader, Endpoints: []discovery.Endpoint{fullEndpoint}, Now: start})
+func samples() []table.Message {
+	t, err := table.New(table.Config{Self: hostID(1), Header: fullHeader, Endpoints: []discovery.Endpoint{fullEndpoint}, Now: start})
 	if err != nil {
 		panic(err)
 	}
-	x := discovery.NewExchange(t, 1, 1)
-	return []discovery.Message{
-		discovery.Delta{Owner: hostID(1).Short(), Inc: 3, From: 7, To: 9, Confirm: true, Ops: []discovery.Op{
-			{Kind: discovery.OpDelete, ID: endpointID(1, 1), Ver: 8, Raw: []byte{}},
-			{Kind: discovery.OpUpsert, ID: endpointID(1, 2), Ver: 9, Raw: []byte{5 << 1, 7}}}},
-		discovery.Announce{Owner: hostID(1).Short(), At: discovery.Version{Inc: 3, Ver: 9}},
-		discovery.Seen{From: hostID(1).Short(), At: discovery.Version{Inc: 3, Ver: 9}},
-		x.Digest(),
-		discovery.Digest{From: hostID(1), Want: true, Root: 5, Scope: make([]byte, 32), Buckets: make([]uint64, 256)},
-		discovery.Pull{From: hostID(1), Owners: []discovery.PullEntry{{Owner: hostID(2).Short(), Have: discovery.Version{Inc: 1, Ver: 300}}}},
-		discovery.State{From: hostID(1), Sections: []discovery.Section{{Owner: hostID(2), At: discovery.Version{Inc: 1, Ver: 2}, Parts: 1, CRC: 77,
-			Ops: []discovery.Op{{Kind: discovery.OpHeader, Raw: []byte{}}}}}},
-		discovery.Gone{ID: hostID(3), By: "alpha"},
-		discovery.Call{From: hostID(1), Seq: 300, Body: []byte("lend")},
-		discovery.Call{From: hostID(1), Seq: 300, Reply: true, Body: []byte("yes")},
+	own, err := table.Parse(newHost(t, 1).Digest())
+	if err != nil {
+		panic(err)
+	}
+	return []table.Message{
+		table.Delta{Owner: table.ShortOf(hostID(1)), Inc: 3, From: 7, To: 9, Confirm: true, Ops: []table.Op{
+			{Kind: table.OpDelete, ID: endpointID(1, 1), Ver: 8, Raw: []byte{}},
+			{Kind: table.OpUpsert, ID: endpointID(1, 2), Ver: 9, Raw: []byte{5 << 1, 7}}}},
+		table.Announce{Owner: table.ShortOf(hostID(1)), At: table.Version{Inc: 3, Ver: 9}},
+		table.Seen{From: table.ShortOf(hostID(1)), At: table.Version{Inc: 3, Ver: 9}},
+		own,
+		table.Digest{From: hostID(1), Want: true, Root: 5, Scope: make([]byte, 32), Buckets: make([]uint64, 256)},
+		table.Pull{From: hostID(1), Owners: []table.PullEntry{{Owner: table.ShortOf(hostID(2)), Have: table.Version{Inc: 1, Ver: 300}}}},
+		table.State{From: hostID(1), Sections: []table.Section{{Owner: hostID(2), At: table.Version{Inc: 1, Ver: 2}, Parts: 1, CRC: 77,
+			Ops: []table.Op{{Kind: table.OpHeader, Raw: []byte{}}}}}},
+		table.Gone{ID: hostID(3), By: "alpha"},
+		table.Call{From: hostID(1), Seq: 300, Body: []byte("lend")},
+		table.Call{From: hostID(1), Seq: 300, Reply: true, Body: []byte("yes")},
 	}
 }
 
 func TestMessagesComeBackAsTheyWere(t *testing.T) {
 	for _, want := range samples() {
-		got, err := discovery.Parse(want.Append(nil))
+		got, err := table.Parse(want.Append(nil))
 		if err != nil {
 			t.Errorf("%T: %v", want, err)
 			continue
@@ -71,7 +75,7 @@ func TestShortenedMessagesAreMalformedOrShorter(t *testing.T) {
 	for _, m := range samples() {
 		b := m.Append(nil)
 		for n := range b {
-			if got, err := discovery.Parse(b[:n]); err != nil && !errors.Is(err, discovery.ErrMalformed) {
+			if got, err := table.Parse(b[:n]); err != nil && !errors.Is(err, discovery.ErrMalformed) {
 				t.Errorf("%T cut to %d bytes: %v, %v", m, n, got, err)
 			}
 		}
@@ -82,22 +86,30 @@ func TestShortenedMessagesAreMalformedOrShorter(t *testing.T) {
 func replicaOf(t *testing.T, h discovery.Header, eps ...discovery.Endpoint) discovery.View {
 	t.Helper()
 	a, b := exchange(t, 1, h, eps...), exchange(t, 2, discovery.Header{})
-	settle(a, b)
+	converge(a, b)
 	return b.View()
 }
 
-func exchange(t *testing.T, i int, h discovery.Header, eps ...discovery.Endpoint) *discovery.Exchange {
+// host is a table, and the exchange that keeps it equal to others'.
+type host struct {
+	*table.Table
+	*table.Exchange
+}
+
+func newHost(t *table.Table, seed uint64) host { return host{t, table.NewExchange(t, 1, seed)} }
+
+func exchange(t testing.TB, i int, h discovery.Header, eps ...discovery.Endpoint) host {
 	t.Helper()
-	tb, err := discovery.NewTable(discovery.TableConfig{Self: hostID(i), Header: h, Endpoints: eps, Now: start})
+	tb, err := table.New(table.Config{Self: hostID(i), Header: h, Endpoints: eps, Now: start})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return discovery.NewExchange(tb, 1, uint64(i))
+	return newHost(tb, uint64(i))
 }
 
-// settle makes the two members of each other and carries messages to and fro
+// converge makes the two members of each other and carries messages to and fro
 // until there are none.
-func settle(a, b *discovery.Exchange) {
+func converge(a, b host) {
 	now := start
 	a.SetMember(now, b.Self(), netip.AddrPort{}, discovery.StatusAlive)
 	b.SetMember(now, a.Self(), netip.AddrPort{}, discovery.StatusAlive)
@@ -105,7 +117,7 @@ func settle(a, b *discovery.Exchange) {
 	for moved := true; moved; {
 		now = now.Add(discoverytest.Tick)
 		moved = false
-		for _, side := range [][2]*discovery.Exchange{{a, b}, {b, a}} {
+		for _, side := range [][2]host{{a, b}, {b, a}} {
 			side[0].Tick(now)
 			side[0].Flush()
 			for _, p := range side[0].Take() {
@@ -155,13 +167,13 @@ func TestFieldsOfANewerFormatAreKept(t *testing.T) {
 }
 
 func TestUnknownOpsAreSteppedOver(t *testing.T) {
-	d := discovery.Delta{Owner: hostID(1).Short(), Inc: 1, From: 1, To: 2, Ops: []discovery.Op{
-		{Kind: discovery.OpHeader + 1, Ver: 2, Raw: []byte("what")}, {Kind: discovery.OpDelete, ID: endpointID(1, 1), Ver: 2}}}
-	m, err := discovery.Parse(d.Append(nil))
+	d := table.Delta{Owner: table.ShortOf(hostID(1)), Inc: 1, From: 1, To: 2, Ops: []table.Op{
+		{Kind: table.OpHeader + 1, Ver: 2, Raw: []byte("what")}, {Kind: table.OpDelete, ID: endpointID(1, 1), Ver: 2}}}
+	m, err := table.Parse(d.Append(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ops := m.(discovery.Delta).Ops; len(ops) != 1 || ops[0].Kind != discovery.OpDelete {
+	if ops := m.(table.Delta).Ops; len(ops) != 1 || ops[0].Kind != table.OpDelete {
 		t.Errorf("ops %+v, want the delete alone", ops)
 	}
 }
@@ -176,7 +188,7 @@ func TestMessageSizes(t *testing.T) {
 		change()
 		x.Flush()
 		for _, p := range x.Take() {
-			if p.Kind == discovery.KindDelta {
+			if p.Kind == table.KindDelta {
 				return len(p.Body)
 			}
 		}
@@ -193,14 +205,14 @@ func TestMessageSizes(t *testing.T) {
 	check("upsert", size(func() { x.Announce([]discovery.Endpoint{endpoint(1, 101)}, nil) }), 72)
 	check("delete", size(func() { x.Announce(nil, []discovery.EndpointID{endpointID(1, 3)}) }), 26)
 	check("ack", len(x.Ack()), 24)
-	check("announce", len(discovery.Announce{At: discovery.Version{Inc: 300, Ver: 20000}}.Append(nil)), 16)
-	entry := len(discovery.Digest{Entries: make([]discovery.DigestEntry, 2)}.Append(nil)) - len(discovery.Digest{Entries: make([]discovery.DigestEntry, 1)}.Append(nil))
+	check("announce", len(table.Announce{At: table.Version{Inc: 300, Ver: 20000}}.Append(nil)), 16)
+	entry := len(table.Digest{Entries: make([]table.DigestEntry, 2)}.Append(nil)) - len(table.Digest{Entries: make([]table.DigestEntry, 1)}.Append(nil))
 	check("digest entry of a new owner", entry, 14)
-	pull := discovery.Pull{Owners: []discovery.PullEntry{{Have: discovery.Version{Inc: 300, Ver: 20000}}}}
-	check("pull entry", len(pull.Append(nil))-len(discovery.Pull{}.Append(nil)), 14)
-	check("gone", len(discovery.Gone{By: "a-name-of-some-length"}.Append(nil)), 100)
+	pull := table.Pull{Owners: []table.PullEntry{{Have: table.Version{Inc: 300, Ver: 20000}}}}
+	check("pull entry", len(pull.Append(nil))-len(table.Pull{}.Append(nil)), 14)
+	check("gone", len(table.Gone{By: "a-name-of-some-length"}.Append(nil)), 100)
 	y := exchange(t, 2, header(2))
-	settle(x, y)
+	converge(x, y)
 	b, err := y.MarshalBinary()
 	if err != nil {
 		t.Fatal(err)
@@ -214,14 +226,14 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := discovery.Parse(b)
+		m, err := table.Parse(b)
 		if err != nil {
 			if !errors.Is(err, discovery.ErrMalformed) {
 				t.Errorf("error %v does not wrap ErrMalformed", err)
 			}
 			return
 		}
-		again, err := discovery.Parse(m.Append(nil))
+		again, err := table.Parse(m.Append(nil))
 		if err != nil {
 			t.Fatalf("%s does not come back: %v", hex.EncodeToString(b), err)
 		}
@@ -250,7 +262,7 @@ func FuzzReceive(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := discovery.NewTable(discovery.TableConfig{Self: hostID(2), Saved: blob, Now: start}); err != nil {
+		if _, err := table.New(table.Config{Self: hostID(2), Saved: blob, Now: start}); err != nil {
 			t.Errorf("what was saved does not load: %v", err)
 		}
 	})
@@ -259,11 +271,11 @@ func FuzzReceive(f *testing.F) {
 func FuzzRestore(f *testing.F) {
 	x := exchange(&testing.T{}, 1, fullHeader, fullEndpoint)
 	y := exchange(&testing.T{}, 2, header(2))
-	settle(x, y)
+	converge(x, y)
 	b, _ := y.MarshalBinary()
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if _, err := discovery.NewTable(discovery.TableConfig{Self: hostID(2), Saved: b, Now: start}); err != nil && !errors.Is(err, discovery.ErrMalformed) {
+		if _, err := table.New(table.Config{Self: hostID(2), Saved: b, Now: start}); err != nil && !errors.Is(err, discovery.ErrMalformed) {
 			t.Errorf("error %v does not wrap ErrMalformed", err)
 		}
 	})

@@ -1,18 +1,20 @@
-package discovery
+package table
 
 import (
 	"net/netip"
 	"time"
+
+	"github.com/weft-net/weft/discovery"
 )
 
 // SetMember tells the table what gossip believes of a host. An invalid addr
 // keeps the known one. It reports whether the host's status changed; a
 // forgotten host has none.
-func (t *Table) SetMember(now time.Time, id HostID, addr netip.AddrPort, status MemberStatus) bool {
-	if t.Forgotten(id) {
+func (t *Table) SetMember(now time.Time, id discovery.HostID, addr netip.AddrPort, status discovery.MemberStatus) bool {
+	if t.forgotten.has(id) {
 		return false
 	}
-	o := t.add(id)
+	o := t.owners.add(id)
 	if addr.IsValid() && o.gossip != addr {
 		o.gossip = addr
 		t.changed()
@@ -25,61 +27,45 @@ func (t *Table) SetMember(now time.Time, id HostID, addr netip.AddrPort, status 
 	return true
 }
 
-func (t *Table) setStatus(now time.Time, o *owner, status MemberStatus) {
-	wasDown := o.status.down()
+func (t *Table) setStatus(now time.Time, o *owner, status discovery.MemberStatus) {
+	wasDown := down(o.status)
 	o.status = status
 	switch {
-	case !status.down():
+	case !down(status):
 		o.died, o.hidden = time.Time{}, false
 	case !wasDown || o.died.IsZero():
 		o.died = now
 	}
+	o.hide(now, t.grace)
 	t.endpointsChanged(o)
 	t.endpointsChanged(t.own) // pending or not depends on whether others live
-	t.hide(now, o)
 	t.checkComplete()
 }
 
 // down reports whether the member's agent does not take part.
-func (s MemberStatus) down() bool { return s != StatusAlive && s != StatusSuspect }
-
-// hide updates whether DNS may name the owner's endpoints. A dead host's
-// packets go nowhere, so its names go too, once the grace it is due is over.
-// While its kernel answers they stay: its containers run without the agent.
-func (t *Table) hide(now time.Time, o *owner) {
-	hidden := o.status == StatusLeft || o.status == StatusDead && !now.Before(o.died.Add(t.graceOf(o)))
-	if hidden != o.hidden {
-		o.hidden = hidden
-		t.endpointsChanged(o)
-	}
-}
-
-func (t *Table) graceOf(o *owner) time.Duration {
-	if o.header.Flags&FlagBackSoon != 0 {
-		return max(t.grace, backSoonGrace)
-	}
-	return t.grace
+func down(s discovery.MemberStatus) bool {
+	return s != discovery.StatusAlive && s != discovery.StatusSuspect
 }
 
 // SetRTT notes the time of a probe. It shows in the next view and is no change
 // of its own.
-func (t *Table) SetRTT(id HostID, rtt time.Duration) {
-	if o := t.owners[id]; o != nil {
+func (t *Table) SetRTT(id discovery.HostID, rtt time.Duration) {
+	if o := t.owners.byID[id]; o != nil {
 		o.rtt = rtt
 		t.view.members = nil
 	}
 }
 
-// Tick applies what becomes due by itself: names of dead hosts whose grace is
+// Expire applies what becomes due by itself: names of dead hosts whose grace is
 // over, and owners from the disk that nobody has seen since the start.
-func (t *Table) Tick(now time.Time) {
-	for _, o := range t.owners {
+func (t *Table) Expire(now time.Time) {
+	for _, o := range t.owners.byID {
 		if o.restored && now.Sub(t.started) >= restoredGrace {
 			o.restored = false
-			t.setStatus(now, o, StatusDead)
+			t.setStatus(now, o, discovery.StatusDead)
 		}
-		if o.status == StatusDead && !o.hidden {
-			t.hide(now, o)
+		if o.status == discovery.StatusDead && !o.hidden && o.hide(now, t.grace) {
+			t.endpointsChanged(o)
 		}
 	}
 }
@@ -89,8 +75,8 @@ func (t *Table) checkComplete() {
 	if t.complete || t.joining {
 		return
 	}
-	for _, o := range t.owners {
-		if !o.status.down() && !o.pulled {
+	for _, o := range t.owners.byID {
+		if !down(o.status) && !o.pulled {
 			return
 		}
 	}
@@ -111,29 +97,19 @@ func (t *Table) SetJoining(joining bool) {
 
 // Peer is a host that may be reached at an address.
 type Peer struct {
-	ID     HostID
+	ID     discovery.HostID
 	Addr   netip.AddrPort
-	Status MemberStatus
+	Status discovery.MemberStatus
 	Seen   bool // gossip has spoken of it since this agent started
 }
 
 // Peers returns the other hosts that did not leave, those that are dead too.
 func (t *Table) Peers() []Peer {
 	var out []Peer
-	for id, o := range t.owners {
-		if id != t.self && o.status != StatusLeft && o.header.Flags&FlagGone == 0 {
+	for id, o := range t.owners.byID {
+		if o != t.own && o.status != discovery.StatusLeft && !o.left() {
 			out = append(out, Peer{ID: id, Addr: o.gossip, Status: o.status, Seen: !o.restored})
 		}
 	}
 	return out
-}
-
-// othersAlive returns how many other members take part.
-func (t *Table) othersAlive() (n int) {
-	for id, o := range t.owners {
-		if id != t.self && !o.status.down() {
-			n++
-		}
-	}
-	return n
 }

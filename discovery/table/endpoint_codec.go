@@ -1,4 +1,4 @@
-package discovery
+package table
 
 import (
 	"bytes"
@@ -6,6 +6,8 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+
+	"github.com/weft-net/weft/discovery"
 )
 
 // Tags of an endpoint's fields. A new field takes the next number; a number is
@@ -22,16 +24,16 @@ const (
 	tagRuntime     // code of a well known runtime
 	tagRuntimeName // any other
 	tagHealth
-	tagFlags
+	_ // 12 was a set of flags, which was never set
 )
 
 // runtimes have a code of one byte on the wire; the order is part of the
 // format.
 var runtimes = []string{"", "netns", "docker", "podman", "cni", "host"}
 
-// appendEndpoint writes all but the id, which stands before it in an Op.
+// appendEndpoint writes all but the id, which stands before it in an op.
 // Empty fields take no room.
-func appendEndpoint(b []byte, e Endpoint) []byte {
+func appendEndpoint(b []byte, e discovery.Endpoint) []byte {
 	b = appendBytes(b, tagNetwork, e.Network[:])
 	b = appendAddr(b, tagIPv4, e.IPv4)
 	b = appendAddr(b, tagIPv6, e.IPv6)
@@ -53,12 +55,11 @@ func appendEndpoint(b []byte, e Endpoint) []byte {
 		b = appendBytes(b, tagRuntimeName, e.Runtime)
 	}
 	b = appendUint(b, tagHealth, uint64(e.Health))
-	b = appendUint(b, tagFlags, uint64(e.Flags))
 	return append(b, e.Unknown...)
 }
 
-func parseEndpoint(id EndpointID, b []byte) (Endpoint, error) {
-	e := Endpoint{ID: id}
+func parseEndpoint(id discovery.EndpointID, b []byte) (discovery.Endpoint, error) {
+	e := discovery.Endpoint{ID: id}
 	var err error
 	e.Unknown, err = fields(b, "endpoint", func(f field) (bool, error) {
 		var err error
@@ -79,7 +80,7 @@ func parseEndpoint(id EndpointID, b []byte) (Endpoint, error) {
 		case tagAlias:
 			e.Aliases = append(e.Aliases, string(f.bytes))
 		case tagSRV:
-			var s SRV
+			var s discovery.SRV
 			s, err = parseSRV(f.bytes)
 			e.SRV = append(e.SRV, s)
 		case tagRuntime:
@@ -92,10 +93,7 @@ func parseEndpoint(id EndpointID, b []byte) (Endpoint, error) {
 			e.Runtime = string(f.bytes)
 		case tagHealth:
 			n, err = f.upTo(math.MaxUint8)
-			e.Health = Health(n)
-		case tagFlags:
-			n, err = f.upTo(math.MaxUint32)
-			e.Flags = uint32(n)
+			e.Health = discovery.Health(n)
 		default:
 			return false, nil
 		}
@@ -104,9 +102,9 @@ func parseEndpoint(id EndpointID, b []byte) (Endpoint, error) {
 	return e, err
 }
 
-func parseSRV(b []byte) (SRV, error) {
+func parseSRV(b []byte) (discovery.SRV, error) {
 	r := reader{b: b}
-	s := SRV{Service: string(r.blob("srv service")), Protocol: string(r.blob("srv protocol"))}
+	s := discovery.SRV{Service: string(r.blob("srv service")), Protocol: string(r.blob("srv protocol"))}
 	if p := r.take(2, "srv port"); p != nil {
 		s.Port = binary.BigEndian.Uint16(p)
 	}
@@ -115,7 +113,7 @@ func parseSRV(b []byte) (SRV, error) {
 
 // normal returns the endpoint as it comes back from the wire: addresses of one
 // form, aliases sorted, empty lists nil, nothing shared with the caller.
-func (e Endpoint) normal() Endpoint {
+func normalEndpoint(e discovery.Endpoint) discovery.Endpoint {
 	e.IPv4, e.IPv6 = unmap(e.IPv4), e.IPv6.WithZone("")
 	e.Aliases = cloneOrNil(e.Aliases)
 	slices.Sort(e.Aliases)

@@ -1,4 +1,4 @@
-package discovery_test
+package table_test
 
 import (
 	"crypto/sha256"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/discoverytest"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -218,8 +219,8 @@ func (h *history) sameViews() {
 				return fmt.Errorf("host %d is not complete", i)
 			}
 			for _, r := range v.Endpoints {
-				if r.Status != discovery.EndpointLive || r.Hidden || r.Beaten {
-					return fmt.Errorf("host %d shows %s of %s as %v, hidden %v, beaten %v", i, r.Name, r.Host, r.Status, r.Hidden, r.Beaten)
+				if r.Status != discovery.EndpointLive || r.Hidden || r.Conflicted {
+					return fmt.Errorf("host %d shows %s of %s as %v, hidden %v, conflicted %v", i, r.Name, r.Host, r.Status, r.Hidden, r.Conflicted)
 				}
 			}
 		}
@@ -233,8 +234,8 @@ func TestTableConvergesWhenEveryDeltaIsLost(t *testing.T) {
 		c := discoverytest.New(start, seed)
 		nodes := startHosts(t, c, 10, 5)
 		await(t, c, 20*time.Second, "start", c.Converged)
-		c.SetFaults(discoverytest.Faults{Drop: func(_, _ discovery.HostID, k discovery.Kind) bool {
-			return k == discovery.KindDelta || k == discovery.KindAnnounce
+		c.SetFaults(discoverytest.Faults{Drop: func(_, _ discovery.HostID, k table.Kind) bool {
+			return k == table.KindDelta || k == table.KindAnnounce
 		}})
 		nodes[3].Announce([]discovery.Endpoint{endpoint(3, 99)}, []discovery.EndpointID{endpointID(3, 1)})
 		worst = max(worst, await(t, c, 4*time.Second, "digests alone", c.Converged))
@@ -249,12 +250,12 @@ func TestPullThatNobodyHeardIsRepeatedSoon(t *testing.T) {
 	nodes := startHosts(t, c, 3, 5)
 	await(t, c, 20*time.Second, "start", c.Converged)
 	var delta, pull bool // lost
-	c.SetFaults(discoverytest.Faults{Drop: func(_, to discovery.HostID, k discovery.Kind) bool {
+	c.SetFaults(discoverytest.Faults{Drop: func(_, to discovery.HostID, k table.Kind) bool {
 		switch {
-		case k == discovery.KindDelta && !delta && to == hostID(1):
+		case k == table.KindDelta && !delta && to == hostID(1):
 			delta = true
 			return true
-		case k == discovery.KindPull && !pull:
+		case k == table.KindPull && !pull:
 			pull = true
 			return true
 		}
@@ -344,7 +345,7 @@ func TestForgottenHostStaysRefusedAtEveryIncarnation(t *testing.T) {
 					t.Fatalf("life %d: host %d shows %s of the forgotten host", life, i, r.Name)
 				}
 			}
-			if got, want := n.View().Members[0].Header.GoneHash, discovery.HashID(hostID(3)); got != want {
+			if got, want := n.View().Members[0].Header.GoneHash, table.HashID(hostID(3)); got != want {
 				t.Fatalf("gone hash %x, want %x", got, want)
 			}
 		}

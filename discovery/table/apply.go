@@ -1,6 +1,10 @@
-package discovery
+package table
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/weft-net/weft/discovery"
+)
 
 // outcome is what became of a received state.
 type outcome int
@@ -14,10 +18,10 @@ const (
 // applyDelta follows an owner from one version to the next. Deltas overlap
 // when one was lost and sent again: each op names its version, so what is
 // known already is passed over.
-func (t *Table) applyDelta(d Delta) outcome {
-	o := t.lookup(d.Owner)
+func (t *Table) applyDelta(d delta) outcome {
+	o := t.owners.lookup(d.Owner)
 	if o == nil || o == t.own {
-		if _, refused := t.goneName[d.Owner]; refused || o == t.own {
+		if t.forgotten.hasShort(d.Owner) || o == t.own {
 			return ignored
 		}
 		return gap
@@ -26,7 +30,7 @@ func (t *Table) applyDelta(d Delta) outcome {
 	case d.Inc < o.at.Inc, d.Inc == o.at.Inc && d.To <= o.at.Ver:
 		return ignored
 	case d.Inc > o.at.Inc, d.From > o.at.Ver:
-		o.hold(d)
+		o.keepEarly(d)
 		return gap
 	}
 	if t.applyOps(o, d.Ops, o.at.Ver) != nil {
@@ -34,36 +38,20 @@ func (t *Table) applyDelta(d Delta) outcome {
 	}
 	t.setVersion(o, Version{d.Inc, d.To})
 	t.confirm(o)
-	t.applyHeld(o)
+	t.applyEarly(o)
 	return applied
 }
 
-// hold keeps a delta that came before the one it follows: UDP and the
-// receiving queue both reorder, and a pull costs a connection.
-func (o *owner) hold(d Delta) {
-	if d.To > d.From && len(o.held) < heldDeltas {
-		o.held = append(o.held, d)
-	}
-}
-
-// applyHeld applies the kept deltas that follow the state now held, and drops
-// those that it overtook.
-func (t *Table) applyHeld(o *owner) {
-	o.held = slices.DeleteFunc(o.held, func(d Delta) bool {
-		return d.Inc < o.at.Inc || d.Inc == o.at.Inc && d.To <= o.at.Ver
-	})
-	for i, d := range o.held {
-		if d.Inc == o.at.Inc && d.From <= o.at.Ver {
-			o.held = slices.Delete(o.held, i, i+1)
-			t.applyDelta(d)
-			return // which goes on with the rest
-		}
+// applyEarly applies the kept deltas that follow the state now held.
+func (t *Table) applyEarly(o *owner) {
+	if d, ok := o.nextEarly(); ok {
+		t.applyDelta(d) // which goes on with the rest
 	}
 }
 
 // applyOps applies the ops newer than after. An op that does not decode stops
 // it; the owner is then pulled whole.
-func (t *Table) applyOps(o *owner, ops []Op, after uint64) error {
+func (t *Table) applyOps(o *owner, ops []op, after uint64) error {
 	for _, op := range ops {
 		if op.Ver <= after {
 			continue
@@ -75,17 +63,17 @@ func (t *Table) applyOps(o *owner, ops []Op, after uint64) error {
 	return nil
 }
 
-func (t *Table) applyOp(o *owner, op Op) error {
+func (t *Table) applyOp(o *owner, op op) error {
 	switch op.Kind {
-	case OpDelete:
+	case opDelete:
 		t.remove(o, op.ID)
-	case OpHeader:
+	case opHeader:
 		h, err := parseHeader(op.Raw)
 		if err != nil {
 			return err
 		}
 		t.setHeader(o, h, slices.Clone(op.Raw))
-	case OpUpsert:
+	case opUpsert:
 		e, err := parseEndpoint(op.ID, op.Raw)
 		if err != nil {
 			return err
@@ -96,74 +84,48 @@ func (t *Table) applyOp(o *owner, op Op) error {
 }
 
 // applySection applies the answer to a pull.
-func (t *Table) applySection(s Section) outcome {
-	if s.Owner == t.self || s.At.IsZero() || t.Forgotten(s.Owner) {
+func (t *Table) applySection(s section) outcome {
+	if s.Owner == t.own.id || s.At.IsZero() || t.forgotten.has(s.Owner) {
 		return ignored
 	}
-	o := t.add(s.Owner)
+	o := t.owners.add(s.Owner)
 	switch c := s.At.Compare(o.at); {
 	case c < 0, c == 0 && s.CRC == o.crc:
 		return ignored
 	case s.From > 0:
 		return t.applySlice(o, s)
 	default:
-		return t.collect(o, s)
+		return t.applyWhole(o, s)
 	}
 }
 
 // applySlice applies the part of the owner's log that was missing.
-func (t *Table) applySlice(o *owner, s Section) outcome {
+func (t *Table) applySlice(o *owner, s section) outcome {
 	if s.At.Inc != o.at.Inc || s.From > o.at.Ver || t.applyOps(o, s.Ops, o.at.Ver) != nil {
 		return gap
 	}
 	t.setVersion(o, s.At)
-	t.applyHeld(o)
+	t.applyEarly(o)
 	if o.at == s.At && o.crc != s.CRC {
 		return gap
 	}
 	return applied
 }
 
-// collect waits for all parts of a whole state.
-func (t *Table) collect(o *owner, s Section) outcome {
-	if s.Parts <= 1 {
-		return t.replace(o, s)
-	}
-	if first, ok := o.anyPart(); ok && (first.At != s.At || first.Parts != s.Parts) {
-		o.parts = nil
-	}
-	if o.parts == nil {
-		o.parts = map[uint64]Section{}
-	}
-	o.parts[s.Part] = s
-	if uint64(len(o.parts)) < s.Parts {
+// applyWhole puts a whole state in the place of the held one, once all its parts
+// are there. Until then the old entries stay, and what is equal in both is not
+// touched.
+func (t *Table) applyWhole(o *owner, s section) outcome {
+	s, ok := o.collect(s)
+	if !ok {
 		return ignored
 	}
-	whole := s
-	whole.Ops = nil
-	for _, p := range o.parts {
-		whole.Ops = append(whole.Ops, p.Ops...)
-	}
-	return t.replace(o, whole)
-}
-
-func (o *owner) anyPart() (Section, bool) {
-	for _, s := range o.parts {
-		return s, true
-	}
-	return Section{}, false
-}
-
-// replace puts a whole state in the place of the held one. Until here the old
-// entries stayed, and what is equal in both is not touched.
-func (t *Table) replace(o *owner, s Section) outcome {
-	o.parts = nil
-	keep := make(map[EndpointID]bool, len(s.Ops))
+	keep := make(map[discovery.EndpointID]bool, len(s.Ops))
 	for _, op := range s.Ops {
 		if err := t.applyOp(o, op); err != nil {
 			return gap
 		}
-		if op.Kind == OpUpsert {
+		if op.Kind == opUpsert {
 			keep[op.ID] = true
 		}
 	}
@@ -173,7 +135,7 @@ func (t *Table) replace(o *owner, s Section) outcome {
 		}
 	}
 	t.setVersion(o, s.At)
-	t.applyHeld(o)
+	t.applyEarly(o)
 	return applied
 }
 
