@@ -93,10 +93,10 @@ func (r *ClusterRecords) registered(ctx context.Context, h Host) bool {
 	return err == nil && kv != nil && got.Nonce == h.Nonce
 }
 
-// Register puts the host into the store: the first time with its name,
-// afterwards by replacing its own entry, the name included when it
-// changed. A *NameTakenError names the host that has the name, a *ForgottenError
-// who removed this host, a *ClonedError the other instance under its id.
+// Register puts the host into the store: the first time with its name, later by
+// replacing its own entry, and its name if that changed. A *NameTakenError names
+// the host that has the name, a *ForgottenError who removed this host, a
+// *ClonedError the other instance under its id.
 func (r *ClusterRecords) Register(ctx context.Context, h Host) error {
 	ctx, cancel := bound(ctx)
 	defer cancel()

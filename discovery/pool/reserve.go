@@ -12,8 +12,9 @@ import (
 
 // Reserve records one address for a host: one that no block covers when lent
 // is nil, else one that the holder of the block lent has marked as lent. Again
-// for the same host it returns the same seq. A *TakenError names the other
-// host; ErrCovered: the covering block is not, or no longer, what lent says.
+// for the same host it returns the same seq. A *discovery.TakenError names the
+// other host; discovery.ErrCovered: the covering block is not, or no longer, what
+// lent says.
 func (r *BlockRecords) Reserve(ctx context.Context, n discovery.Network, a netip.Addr, host discovery.HostID, lent *discovery.Block) (seq uint64, err error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()

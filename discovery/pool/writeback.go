@@ -173,7 +173,7 @@ func (w *WriteBack) reassertBlock(ctx context.Context, step *api.KVTxnOp, b disc
 
 // ReassertAddrs puts back the addresses that were recorded for this host one by
 // one, after Reassert has put back their networks. It only ever adds: the error
-// joins one *TakenError for each that is another host's by now.
+// joins one *discovery.TakenError for each that is another host's by now.
 func (w *WriteBack) ReassertAddrs(ctx context.Context, h Host, networks []discovery.Network, addrs []discovery.ReservedAddr) error {
 	ctx, cancel := bound(ctx)
 	defer cancel()
