@@ -30,8 +30,8 @@ type claim struct {
 
 // ClaimBlock takes a free block of the network for a registered host. taken
 // tells which blocks some owner announces, whatever the store says of them.
-// discovery.ErrFull: every block is held. ErrDeleting, ErrNotFound: the network's end.
-// A *ForgottenError: this host's.
+// discovery.ErrFull: every block is held. ErrDeleting, ErrNotFound: the network's
+// end. A *ForgottenError: this host's.
 func (r *BlockRecords) ClaimBlock(ctx context.Context, n discovery.Network, host discovery.HostID, nonce uint64, v6 bool, taken func(netip.Prefix) bool) (discovery.Block, error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()

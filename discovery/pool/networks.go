@@ -117,8 +117,8 @@ func (g gen) next(nextVNI uint32) *api.KVTxnOp {
 
 // CreateNetwork makes a network that overlaps no other and nothing to avoid.
 // An *OverlapError names what is in the way, ErrExists a network of that name,
-// ErrInvalid the thing that is wrong with the request; discovery.ErrFull: the pool has no
-// subnet left. Whoever asks knows which network it is: no error repeats it.
+// ErrInvalid the thing that is wrong with the request; discovery.ErrFull: the pool
+// has no subnet left. Whoever asks knows which network it is: no error repeats it.
 func (r *NetworkRecords) CreateNetwork(ctx context.Context, spec NetworkSpec) (discovery.Network, error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
