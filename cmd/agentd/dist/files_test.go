@@ -54,6 +54,44 @@ func TestProgramsSayWhatGitDescribes(t *testing.T) {
 	}
 }
 
+// What make builds with, in a clone that is as shallow as CI's, before a tag, at one
+// and behind it.
+func TestVersionOfAShallowClone(t *testing.T) {
+	t.Parallel()
+	agenttest.Need(t, "git", "make")
+	here := strings.TrimSpace(mustRun(t, "git", "rev-parse", "--show-toplevel"))
+	clone := filepath.Join(t.TempDir(), "weft")
+	mustRun(t, "git", "clone", "-q", "--depth", "1", "--no-tags", "file://"+here, clone)
+	git := func(args ...string) string {
+		t.Helper()
+		return strings.TrimSpace(mustRun(t, append([]string{"git", "-C", clone, "-c", "user.name=weft", "-c", "user.email=weft@example.com"}, args...)...))
+	}
+	says := func(want string) {
+		t.Helper()
+		if line := mustRun(t, "make", "-n", "-C", clone, "build"); !strings.Contains(line, "agent/api.release="+want+"'") {
+			t.Errorf("make builds with %s, want %s", line, want)
+		}
+	}
+	says(git("rev-parse", "--short", "HEAD"))
+	git("tag", "v0.1.0")
+	says("v0.1.0")
+	git("commit", "-q", "--allow-empty", "-m", "later")
+	says("v0.1.0-1-g" + git("rev-parse", "--short", "HEAD"))
+	if err := os.WriteFile(filepath.Join(clone, "Makefile"), append([]byte("# changed\n"), mustRead(t, filepath.Join(clone, "Makefile"))...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	says("v0.1.0-1-g" + git("rev-parse", "--short", "HEAD") + "-dirty")
+}
+
+func mustRead(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 // The versions of a row are in the order in which Debian has to see them: each
 // replaces the one before.
 func TestVersionOfThePackage(t *testing.T) {
