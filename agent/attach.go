@@ -77,7 +77,7 @@ func (s *session) attach(ctx context.Context, w wantedEndpoint) (l Local, err er
 	clean := context.WithoutCancel(ctx)
 	defer s.working(id)()
 
-	lease, err := s.leases.Lease(ctx, w.network, id, w.addr, false)
+	lease, err := s.leases.Lease(ctx, w.network, id, w.addr)
 	if err != nil {
 		return Local{}, err
 	}

@@ -26,7 +26,7 @@ func (s *session) lease(ctx context.Context, n discovery.Network, want netip.Add
 	}
 	var owner discovery.EndpointID
 	_, _ = rand.Read(owner[:])
-	l, err := s.leases.Lease(ctx, n, owner, want, false)
+	l, err := s.leases.Lease(ctx, n, owner, want)
 	if err == nil {
 		s.docker.mu.Lock()
 		defer s.docker.mu.Unlock()

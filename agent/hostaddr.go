@@ -40,7 +40,7 @@ func (s *session) hostAddresses(ctx context.Context) {
 func (s *session) takeHostAddress(ctx context.Context, n discovery.Network) {
 	var id discovery.EndpointID
 	_, _ = rand.Read(id[:])
-	lease, err := s.leases.Lease(ctx, n, id, netip.Addr{}, false)
+	lease, err := s.leases.Lease(ctx, n, id, netip.Addr{})
 	if err != nil {
 		s.log.Warn("no address for this host: it reaches its own endpoints only", "network", n.Name, "err", err)
 		return

@@ -65,7 +65,7 @@ type Directory interface {
 
 // Leases hands out addresses of this host's own blocks.
 type Leases interface {
-	Lease(ctx context.Context, n discovery.Network, owner discovery.EndpointID, want netip.Addr, v6 bool) (ipam.Lease, error)
+	Lease(ctx context.Context, n discovery.Network, owner discovery.EndpointID, want netip.Addr) (ipam.Lease, error)
 	Free(ctx context.Context, n discovery.NetworkID, owner discovery.EndpointID) error
 	// Blocks are those in hand, for the header; Held as the pool knows them.
 	Blocks() []discovery.HeaderNetwork

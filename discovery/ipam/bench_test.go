@@ -26,14 +26,14 @@ func benchManager(b *testing.B, opt bbolt.Options) (*Manager, discovery.Network)
 	}
 	n := blue(b, "198.18.0.0/16")
 	n.Subnets[0].Bits = 8
-	if _, err := m.Lease(b.Context(), n, owner(1<<30), none, false); err != nil {
+	if _, err := m.Lease(b.Context(), n, owner(1<<30), none); err != nil {
 		b.Fatal(err)
 	}
 	return m, n
 }
 
 func leaseAndFree(ctx context.Context, b *testing.B, m *Manager, n discovery.Network, id discovery.EndpointID) {
-	l, err := m.Lease(ctx, n, id, none, false)
+	l, err := m.Lease(ctx, n, id, none)
 	if err != nil {
 		b.Error(err)
 		return

@@ -10,9 +10,9 @@ import (
 	"github.com/weft-net/weft/discovery"
 )
 
-// Lease gives owner an address of n: want, or any of the family when want is
-// zero. It is persisted before Lease returns. The same owner asking again gets
-// the same lease.
+// Lease gives owner an address of n: want, or any IPv4 one when want is zero. It
+// is persisted before Lease returns. The same owner asking again gets the same
+// lease.
 //
 // As long as the blocks in hand suffice nobody is asked. Otherwise Lease waits
 // at most 5 s for the pool and other members, and when the network is full but
@@ -22,13 +22,13 @@ import (
 // ErrOutside, ErrReserved, ErrOther and ErrDeleting; else what the disk said,
 // and then no address is in use. Whoever asks knows in which network: none repeats
 // it.
-func (m *Manager) Lease(ctx context.Context, n discovery.Network, owner discovery.EndpointID, want netip.Addr, v6 bool) (Lease, error) {
-	if err := wanted(n, want, v6); err != nil {
+func (m *Manager) Lease(ctx context.Context, n discovery.Network, owner discovery.EndpointID, want netip.Addr) (Lease, error) {
+	if err := wanted(n, want); err != nil {
 		return Lease{}, err
 	}
 	ctx, nw, leave := m.enter(ctx, n)
 	defer leave()
-	key := ownerKey{owner, v6 || want.Is6()}
+	key := ownerKey{owner, want.Is6()}
 	h, fresh, err := m.slot(ctx, nw, key)
 	if err == nil && fresh {
 		err = m.fill(ctx, nw, h, want, key.v6)
@@ -44,13 +44,13 @@ func (m *Manager) Lease(ctx context.Context, n discovery.Network, owner discover
 }
 
 // wanted checks what can be said without looking at who holds what.
-func wanted(n discovery.Network, want netip.Addr, v6 bool) error {
+func wanted(n discovery.Network, want netip.Addr) error {
 	if n.State == discovery.NetworkDeleting {
 		return ErrDeleting
 	}
 	if !want.IsValid() {
-		if _, ok := subnetOf(n, v6); !ok {
-			return fmt.Errorf("any address of IPv%d: %w", map[bool]int{false: 4, true: 6}[v6], ErrOutside)
+		if _, ok := subnetOf(n, false); !ok {
+			return fmt.Errorf("any address of IPv4: %w", ErrOutside)
 		}
 		return nil
 	}

@@ -42,7 +42,7 @@ func TestStaticAddressOfOurBlockNeedsNoPool(t *testing.T) {
 func TestStaticAddressOutsideEveryBlockIsReserved(t *testing.T) {
 	bubble(t, 2, func(t *testing.T, w *world) {
 		a, b, n := w.hosts[0], w.hosts[1], blue(t, "192.0.2.0/24")
-		l, err := a.m.Lease(t.Context(), n, owner(1), netip.MustParseAddr("192.0.2.200"), false)
+		l, err := a.m.Lease(t.Context(), n, owner(1), netip.MustParseAddr("192.0.2.200"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +51,7 @@ func TestStaticAddressOutsideEveryBlockIsReserved(t *testing.T) {
 			t.Errorf("the pool says %+v, want %s, seq %d", r, a.id, l.Seq)
 		}
 		w.announce(a, n, owner(1), "web", l.Addr.Addr())
-		_, err = b.m.Lease(t.Context(), n, owner(2), l.Addr.Addr(), false)
+		_, err = b.m.Lease(t.Context(), n, owner(2), l.Addr.Addr())
 		taken, ok := errors.AsType[*TakenError](err)
 		if !ok || taken.Host != a.id || taken.Endpoint != owner(1) || !strings.Contains(err.Error(), "192.0.2.200 is taken by web on host1") {
 			t.Errorf("got %v", err)
@@ -78,7 +78,7 @@ func TestWhoClaimsABlockSkipsWhatWasReservedInIt(t *testing.T) {
 			}
 			seen[x] = true
 		}
-		if _, err := b.m.Lease(t.Context(), n, owner(99), none, false); !errors.Is(err, ErrFull) {
+		if _, err := b.m.Lease(t.Context(), n, owner(99), none); !errors.Is(err, ErrFull) {
 			t.Errorf("got %v, want full", err)
 		}
 		mustFree(t, a, n, owner(1))
@@ -97,11 +97,11 @@ func TestStaticAddressOfAnothersBlockIsLent(t *testing.T) {
 		if got := mustLease(t, b, n, owner(2), want.String()); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
-		_, err := a.m.Lease(t.Context(), n, owner(3), want, false)
+		_, err := a.m.Lease(t.Context(), n, owner(3), want)
 		if taken, ok := errors.AsType[*TakenError](err); !ok || taken.Host != b.id {
 			t.Errorf("the lender: got %v, want taken by the borrower", err)
 		}
-		_, err = b.m.Lease(t.Context(), n, owner(3), first, false)
+		_, err = b.m.Lease(t.Context(), n, owner(3), first)
 		if taken, ok := errors.AsType[*TakenError](err); !ok || taken.Host != a.id || taken.Endpoint != owner(1) {
 			t.Errorf("in use at the lender: got %v", err)
 		}
@@ -135,7 +135,7 @@ func TestLenderThatDoesNotAnswer(t *testing.T) {
 		mustLease(t, a, n, owner(1), "")
 		w.set(func() { w.mute[a.id] = true })
 		began := time.Now()
-		_, err := b.m.Lease(t.Context(), n, owner(2), inBlock(a, 3), false)
+		_, err := b.m.Lease(t.Context(), n, owner(2), inBlock(a, 3))
 		gone, ok := errors.AsType[*AwayError](err)
 		if !ok || gone.Host != a.id || gone.HostName != "host1" {
 			t.Fatalf("got %v, want an AwayError that names host1", err)
@@ -186,7 +186,7 @@ func TestFullNamesHoldersAndUnused(t *testing.T) {
 		}
 		w.withdraw(owner(3))
 		w.set(func() { w.mute[a.id] = true })
-		_, err := b.m.Lease(t.Context(), n, owner(99), none, false)
+		_, err := b.m.Lease(t.Context(), n, owner(99), none)
 		full, ok := errors.AsType[*FullError](err)
 		if !ok || full.Holders[a.id] != (Holder{Name: "host1", Held: 13, Unused: 1}) {
 			t.Fatalf("got %v", err)
@@ -303,7 +303,7 @@ func TestReservationThatItsHostForgotIsCleared(t *testing.T) {
 		w.pool.set(func() { w.pool.reserved[addrName(n.ID, want)] = stale })
 
 		w.set(func() { w.dead[a.id] = true })
-		if _, err := b.m.Lease(t.Context(), n, owner(2), want, false); !strings.Contains(err.Error(), "taken by host1") && !strings.Contains(err.Error(), "taken on host1") {
+		if _, err := b.m.Lease(t.Context(), n, owner(2), want); !strings.Contains(err.Error(), "taken by host1") && !strings.Contains(err.Error(), "taken on host1") {
 			t.Errorf("its host is suspended: got %v, want taken", err)
 		}
 		w.set(func() { delete(w.dead, a.id) })
@@ -331,7 +331,7 @@ func TestReservationThatArrivesAfterTheKillIsGivenBack(t *testing.T) {
 		m, over := h.m, make(chan struct{})
 		go func() {
 			defer close(over)
-			if l, err := m.Lease(t.Context(), n, owner(1), want, false); err == nil {
+			if l, err := m.Lease(t.Context(), n, owner(1), want); err == nil {
 				t.Errorf("the killed agent got %s", l.Addr)
 			}
 		}()
@@ -447,7 +447,7 @@ func TestReturnThatACheckQueuedIsNotLeased(t *testing.T) {
 		synctest.Wait()
 		a.serve(b.id, request{kind: kindCheck, network: n.ID, addr: x}.encode())
 		time.AfterFunc(time.Second, func() { w.pool.set(func() { w.pool.hang = false }) })
-		if l, err := a.m.Lease(t.Context(), n, owner(3), x, false); err == nil {
+		if l, err := a.m.Lease(t.Context(), n, owner(3), x); err == nil {
 			if r := w.pool.heldAddrs()[addrName(n.ID, x)]; r.Host != a.id {
 				t.Errorf("%s has %s and the pool does not know", a.name, l.Addr)
 			}

@@ -96,14 +96,14 @@ func TestAddressThatAnotherAnnouncesIsNotReserved(t *testing.T) {
 		w.announce(b, n, owner(2), "db", x)
 
 		began := time.Now()
-		_, err := a.m.Lease(t.Context(), n, owner(9), x, false)
+		_, err := a.m.Lease(t.Context(), n, owner(9), x)
 		if _, taken := errors.AsType[*TakenError](err); !taken || time.Since(began) > 0 {
 			t.Errorf("reserved: got %v after %s, want taken at once", err, time.Since(began))
 		}
 
 		b.away()
 		w.wipe()
-		_, err = a.m.Lease(t.Context(), n, owner(9), x, false)
+		_, err = a.m.Lease(t.Context(), n, owner(9), x)
 		if taken, ok := errors.AsType[*TakenError](err); !ok || taken.Host != b.id || taken.Endpoint != owner(2) {
 			t.Errorf("wiped: got %v, want taken by db of host2", err)
 		}

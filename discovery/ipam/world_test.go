@@ -529,7 +529,7 @@ func mustLease(t testing.TB, h *host, n discovery.Network, id discovery.Endpoint
 	if want != "" {
 		a = netip.MustParseAddr(want)
 	}
-	l, err := h.m.Lease(t.Context(), n, id, a, a.Is6())
+	l, err := h.m.Lease(t.Context(), n, id, a)
 	if err != nil {
 		t.Fatalf("%s: lease %q: %v", h.name, want, err)
 	}
