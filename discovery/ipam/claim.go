@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/pace"
 )
 
 // flight is a claim that others may wait for.
@@ -20,9 +21,10 @@ type flight struct {
 // insist tries again while the pool is away and ctx lives: an election of its
 // leader takes seconds, and the caller has five.
 func insist(ctx context.Context, try func() error) error {
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+	backoff := pace.Backoff{First: 100 * time.Millisecond, Most: time.Second}
+	for {
 		err := away(ctx, try())
-		if !errors.Is(err, ErrStoreAway) || !pause(ctx, wait) {
+		if !errors.Is(err, ErrStoreAway) || !pace.Sleep(ctx, backoff.Failed()) {
 			return err
 		}
 	}
@@ -264,7 +266,7 @@ func (m *Manager) insert(nw *network, b *block, lent []*holding) {
 		}
 	}
 	nw.blocks = append(nw.blocks, b)
-	signal(m.changes)
+	m.changes.Set()
 	m.cfg.Log.Info("block claimed", "network", nw.spec().Name, "block", b.Prefix)
 }
 

@@ -41,11 +41,10 @@ func (m *Manager) pass(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err == nil {
-		m.backoff = 0
+		m.backoff.Worked()
 		return nil
 	}
-	m.backoff = min(max(2*m.backoff, time.Second), maxBackoff)
-	m.quiet = time.Now().Add(m.backoff)
+	m.quiet = time.Now().Add(m.backoff.Failed())
 	return err
 }
 
@@ -169,7 +168,7 @@ func (m *Manager) queueBlock(nw *network, b *block) error {
 		nw.blocks = append(nw.blocks, b)
 		return fmt.Errorf("give back block %s: %w", b.Prefix, err)
 	}
-	signal(m.changes)
+	m.changes.Set()
 	return nil
 }
 

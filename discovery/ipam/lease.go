@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/pace"
 )
 
 // Lease gives owner an address of n: want, or any IPv4 one when want is zero. It
@@ -148,7 +149,7 @@ func (m *Manager) take(nw *network, h *holding, v6 bool) bool {
 		if a, ok := b.take(now); ok {
 			nw.hold(h, a, b.Seq)
 			if nw.wantsAhead(v6, now) {
-				signal(m.wake)
+				m.wake.Set()
 			}
 			return true
 		}
@@ -187,7 +188,7 @@ func (m *Manager) rest(ctx context.Context, nw *network, v6 bool) bool {
 		}
 	}
 	m.mu.Unlock()
-	return !next.IsZero() && pause(ctx, time.Until(next))
+	return !next.IsZero() && pace.Sleep(ctx, time.Until(next))
 }
 
 // Free ends the owner's leases in the network, of both families. It never
@@ -225,7 +226,7 @@ func (m *Manager) free(ctx context.Context, nw *network, key ownerKey) error {
 	}
 	close(h.busy)
 	h.busy = nil
-	signal(m.wake)
+	m.wake.Set()
 	return err
 }
 
@@ -313,8 +314,8 @@ func (m *Manager) Drop(n discovery.NetworkID) error {
 	if m.nets[n] == nw {
 		delete(m.nets, n)
 	}
-	signal(m.changes)
-	signal(m.wake)
+	m.changes.Set()
+	m.wake.Set()
 	return nil
 }
 

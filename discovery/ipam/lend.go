@@ -51,7 +51,7 @@ func (m *Manager) serveLend(nw *network, from discovery.HostID, r request) answe
 		return answer{verdict: verdictRefused}
 	}
 	nw.rereadBy(time.Now().Add(loanCheck))
-	signal(m.wake)
+	m.wake.Set()
 	return answer{verdict: verdictYes, host: m.cfg.Self, addr: h.addr}
 }
 
@@ -141,7 +141,7 @@ func (m *Manager) endLoan(nw *network, h *holding) error {
 		m.gen++
 		nw.returned = m.gen
 		nw.letGo(h, true)
-		signal(m.wake)
+		m.wake.Set()
 	}
 	return err
 }
@@ -177,6 +177,6 @@ func (m *Manager) serveCheck(nw *network, r request) answer {
 			m.cfg.Log.Warn("return not written", "addr", r.addr, "err", err)
 		}
 	}
-	signal(m.wake)
+	m.wake.Set()
 	return answer{verdict: verdictNotMine, host: m.cfg.Self}
 }

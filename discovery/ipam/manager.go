@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/pace"
 )
 
 const (
@@ -81,8 +82,8 @@ type Owned struct {
 type Manager struct {
 	cfg     Config
 	disk    *Disk
-	wake    chan struct{} // capacity 1: Run has something to look at
-	changes chan struct{} // capacity 1
+	wake    pace.Signal // Run has something to look at
+	changes pace.Signal // of Blocks
 
 	mu      sync.Mutex // guards what follows, and the networks' and blocks' fields
 	nets    map[discovery.NetworkID]*network
@@ -90,7 +91,7 @@ type Manager struct {
 	number  uint64    // of the newest giveback
 	gen     uint64    // counts what could make an older read of the pool wrong
 	quiet   time.Time // Run does nothing before: something failed
-	backoff time.Duration
+	backoff pace.Backoff
 }
 
 // network is what we hold of one network.
@@ -153,8 +154,9 @@ func New(cfg Config) (*Manager, error) {
 	m := &Manager{
 		cfg:     cfg,
 		disk:    cfg.Disk,
-		wake:    make(chan struct{}, 1),
-		changes: make(chan struct{}, 1),
+		wake:    pace.NewSignal(),
+		changes: pace.NewSignal(),
+		backoff: pace.Backoff{First: time.Second, Most: maxBackoff},
 		nets:    map[discovery.NetworkID]*network{},
 		returns: map[uint64]*giveback{},
 	}
@@ -233,13 +235,6 @@ func (m *Manager) Leases() []Owned {
 
 // Changes signals at least once after each change of Blocks.
 func (m *Manager) Changes() <-chan struct{} { return m.changes }
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
 
 // enter returns what we hold of n, for as long as the returned context lives;
 // leave must be called.
@@ -385,16 +380,4 @@ func away(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %w", ErrStoreAway, err)
 	}
 	return err
-}
-
-// pause waits; it is false when ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

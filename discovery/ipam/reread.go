@@ -15,7 +15,7 @@ func (m *Manager) rereadSoon(nw *network, in time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	nw.rereadBy(time.Now().Add(in))
-	signal(m.wake)
+	m.wake.Set()
 }
 
 // rereadBy puts the next reading no later than at. Manager.mu is held.

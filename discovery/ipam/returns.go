@@ -240,6 +240,6 @@ func (m *Manager) returnStray(nw *network, a netip.Addr) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	g.busy = false // unwritten it is told all the same: what is lost by a crash is found again
-	signal(m.wake)
+	m.wake.Set()
 	return err
 }

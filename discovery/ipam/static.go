@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/pace"
 )
 
 // retryError is an attempt that may succeed when what stood in its way has
@@ -26,12 +27,13 @@ func (m *Manager) fillThis(ctx context.Context, nw *network, h *holding, want ne
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeWait)
 	defer cancel()
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+	backoff := pace.Backoff{First: 50 * time.Millisecond, Most: time.Second}
+	for {
 		done, err := m.takeThis(nw, h, want)
 		if !done && err == nil {
 			err = m.reserve(ctx, nw, h, want)
 		}
-		if !final(err) && pause(ctx, wait) {
+		if !final(err) && pace.Sleep(ctx, backoff.Failed()) {
 			continue
 		}
 		return lastly(ctx, err)
@@ -88,7 +90,7 @@ func (m *Manager) retake(nw *network, h, other *holding) (done bool, err error) 
 	m.mu.Lock()
 	if g.busy || g.tried || nw.held[a] != other {
 		m.mu.Unlock()
-		signal(m.wake)
+		m.wake.Set()
 		return false, &retryError{m.takenError(m.cfg.View(), nw.id(), a, m.cfg.Self)}
 	}
 	g.busy = true
@@ -232,7 +234,7 @@ func (m *Manager) conclude(nw *network, h *holding, g *giveback, err error) erro
 	}
 	h.addr, h.reserved, h.host, h.loan = netip.Addr{}, false, discovery.HostID{}, 0
 	g.busy = false
-	signal(m.wake)
+	m.wake.Set()
 	return err
 }
 
