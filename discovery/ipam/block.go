@@ -53,7 +53,7 @@ func (b *block) take(now time.Time) (netip.Addr, bool) {
 		b.used++
 		return a, true
 	}
-	if len(b.freed) == 0 || now.Sub(b.freed[0].since) < restTime {
+	if len(b.freed) == 0 || now.Sub(b.freed[0].since) < quarantine {
 		return netip.Addr{}, false
 	}
 	a := b.addr(b.freed[0].at)
@@ -96,16 +96,16 @@ func (b *block) takeThis(a netip.Addr) bool {
 // written down.
 func (b *block) put(a netip.Addr, now time.Time, saved bool) {
 	b.freed = append(b.freed, rested{at: b.offset(a), since: now, saved: saved})
-	b.release(now)
+	b.unuse(now)
 }
 
 // undo ends a use that never came about: a is the next to be given.
 func (b *block) undo(a netip.Addr, now time.Time) {
 	b.freed = slices.Insert(b.freed, 0, rested{at: b.offset(a)})
-	b.release(now)
+	b.unuse(now)
 }
 
-func (b *block) release(now time.Time) {
+func (b *block) unuse(now time.Time) {
 	if b.used--; b.used == 0 {
 		b.empty = now
 	}
@@ -117,7 +117,7 @@ func (b *block) ready() (at time.Time, ok bool) {
 	if len(b.freed) == 0 {
 		return time.Time{}, false
 	}
-	return b.freed[0].since.Add(restTime), true
+	return b.freed[0].since.Add(quarantine), true
 }
 
 // drained is when the block goes back to the pool if nothing more is taken
@@ -137,7 +137,7 @@ func (b *block) drained() (at time.Time, ok bool) {
 func (b *block) settled(now time.Time) []netip.Addr {
 	var out []netip.Addr
 	for i, r := range b.freed {
-		if r.saved && now.Sub(r.since) >= restTime {
+		if r.saved && now.Sub(r.since) >= quarantine {
 			b.freed[i].saved = false
 			out = append(out, b.addr(r.at))
 		}
@@ -151,7 +151,7 @@ func (b *block) unsettled() (at time.Time, ok bool) {
 	if i < 0 {
 		return time.Time{}, false
 	}
-	return b.freed[i].since.Add(restTime), true
+	return b.freed[i].since.Add(quarantine), true
 }
 
 func (b *block) offset(a netip.Addr) uint32 {

@@ -32,7 +32,7 @@ func (m *Manager) borrow(ctx context.Context, nw *network, h *holding, b *discov
 	return m.conclude(nw, h, g, m.borrowWith(ctx, nw, h, g, b))
 }
 
-func (m *Manager) borrowWith(ctx context.Context, nw *network, h *holding, g *giveback, b *discovery.Block) error {
+func (m *Manager) borrowWith(ctx context.Context, nw *network, h *holding, g *pendingReturn, b *discovery.Block) error {
 	a, err := m.lend(ctx, nw, g, g.what.Addr)
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func (m *Manager) borrowWith(ctx context.Context, nw *network, h *holding, g *gi
 }
 
 // locate completes g with the address that was lent, and returns its block.
-func (m *Manager) locate(ctx context.Context, nw *network, g *giveback, a netip.Addr) (*discovery.Block, error) {
+func (m *Manager) locate(ctx context.Context, nw *network, g *pendingReturn, a netip.Addr) (*discovery.Block, error) {
 	m.mu.Lock()
 	g.what.Addr = a
 	m.mu.Unlock()
@@ -76,7 +76,7 @@ func (m *Manager) locate(ctx context.Context, nw *network, g *giveback, a netip.
 }
 
 // lend asks g's lender for a, or any address when a is zero.
-func (m *Manager) lend(ctx context.Context, nw *network, g *giveback, a netip.Addr) (netip.Addr, error) {
+func (m *Manager) lend(ctx context.Context, nw *network, g *pendingReturn, a netip.Addr) (netip.Addr, error) {
 	w := g.what
 	got, err := m.ask(ctx, w.Lender, request{kind: kindLend, network: w.Network, loan: w.Loan, v6: w.V6, addr: a})
 	if err != nil {

@@ -18,9 +18,9 @@ type flight struct {
 	err  error
 }
 
-// insist tries again while the pool is away and ctx lives: an election of its
+// retry tries again while the pool is away and ctx lives: an election of its
 // leader takes seconds, and the caller has five.
-func insist(ctx context.Context, try func() error) error {
+func retry(ctx context.Context, try func() error) error {
 	backoff := pace.Backoff{First: 100 * time.Millisecond, Most: time.Second}
 	for {
 		err := away(ctx, try())
@@ -63,10 +63,10 @@ func (m *Manager) claim(ctx context.Context, nw *network, v6 bool) error {
 // claimAlone claims a block unless the blocks in hand are no longer the have
 // that did not suffice.
 func (m *Manager) claimAlone(ctx context.Context, nw *network, v6 bool, have int) error {
-	if err := nw.own(ctx); err != nil {
+	if err := nw.lockBlocks(ctx); err != nil {
 		return err
 	}
-	defer nw.disown()
+	defer nw.unlockBlocks()
 	m.mu.Lock()
 	changed := len(nw.family(v6)) != have
 	m.mu.Unlock()
@@ -79,7 +79,7 @@ func (m *Manager) claimAlone(ctx context.Context, nw *network, v6 bool, have int
 	n, v := nw.spec(), m.cfg.View()
 	m.mu.Lock()
 	taken := m.takenBlocks(nw, v)
-	nw.unsure = true // until we know what the pool did
+	nw.claimInDoubt = true // until we know what the pool did
 	m.mu.Unlock()
 
 	// A disk that is full shall say so before the pool is asked. And a block
@@ -89,7 +89,7 @@ func (m *Manager) claimAlone(ctx context.Context, nw *network, v6 bool, have int
 	}
 	b, err := m.cfg.Pool.ClaimBlock(ctx, n, m.cfg.Self, m.cfg.Nonce, v6, taken)
 	if errors.Is(err, ErrFull) {
-		m.sure(nw)
+		m.endDoubt(nw)
 		return err
 	}
 	if err != nil {
@@ -98,14 +98,14 @@ func (m *Manager) claimAlone(ctx context.Context, nw *network, v6 bool, have int
 	if err := m.adopt(ctx, nw, b); err != nil {
 		return err
 	}
-	m.sure(nw)
+	m.endDoubt(nw)
 	return nil
 }
 
-func (m *Manager) sure(nw *network) {
+func (m *Manager) endDoubt(nw *network) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	nw.unsure = false
+	nw.claimInDoubt = false
 }
 
 // takenBlocks returns what no claim may get: blocks without a usable address,
@@ -138,9 +138,9 @@ func (m *Manager) takenBlocks(nw *network, v discovery.View) func(netip.Prefix) 
 // answer was lost. Only then does another claim make sense.
 func (m *Manager) catchUp(ctx context.Context, nw *network, v6 bool) (gained bool, err error) {
 	m.mu.Lock()
-	unsure := nw.unsure
+	inDoubt := nw.claimInDoubt
 	m.mu.Unlock()
-	if !unsure {
+	if !inDoubt {
 		return false, nil
 	}
 	found, err := m.readBlocks(ctx, nw)
@@ -153,12 +153,12 @@ func (m *Manager) catchUp(ctx context.Context, nw *network, v6 bool) (gained boo
 		}
 		gained = gained || b.Prefix.Addr().Is6() == v6
 	}
-	m.sure(nw)
+	m.endDoubt(nw)
 	return gained, nil
 }
 
 // readBlocks asks the pool which blocks of the network are ours, refreshes
-// what we know of them, and returns those that are not in hand. nw.owning is
+// what we know of them, and returns those that are not in hand. nw.blocksLock is
 // held.
 func (m *Manager) readBlocks(ctx context.Context, nw *network) (found []discovery.Block, err error) {
 	all, err := m.cfg.Pool.Blocks(ctx, nw.id())
@@ -199,7 +199,7 @@ func (m *Manager) readBlocks(ctx context.Context, nw *network) (found []discover
 // have been reserved before it was claimed, so those are read first. Others may
 // use more than a wiped pool says: what they announce counts as lent until the
 // next reading.
-// nw.owning is held.
+// nw.blocksLock is held.
 func (m *Manager) adopt(ctx context.Context, nw *network, b discovery.Block) error {
 	reserved, err := m.cfg.Pool.Reserved(ctx, nw.id(), b.Prefix)
 	if err != nil {

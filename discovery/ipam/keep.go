@@ -152,7 +152,7 @@ func (nw *network) spare(b *block) bool {
 
 func (m *Manager) queueBlock(nw *network, b *block) error {
 	m.mu.Lock()
-	g := m.newGiveback(returnRecord{Network: nw.id(), Block: b.Prefix, Index: b.Index, Seq: b.Seq})
+	g := m.newReturn(returnRecord{Network: nw.id(), Block: b.Prefix, Index: b.Index, Seq: b.Seq})
 	g.busy = true
 	changes := []Change{deleteBlock(nw.id(), b.Prefix), putReturn(g.number, g.what)}
 	for _, r := range b.freed {

@@ -126,7 +126,7 @@ func (m *Manager) fillAway(ctx context.Context, nw *network, h *holding, v6 bool
 		if m.take(nw, h, v6) {
 			return m.keep(nw, h)
 		}
-		err := insist(ctx, func() error { return m.claim(ctx, nw, v6) })
+		err := retry(ctx, func() error { return m.claim(ctx, nw, v6) })
 		if errors.Is(err, ErrFull) {
 			if m.take(nw, h, v6) { // the last block has just become ours
 				return m.keep(nw, h)
@@ -258,7 +258,7 @@ func (m *Manager) freeOwn(nw *network, h *holding) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	nw.letGo(h, true)
+	nw.release(h, true)
 	return nil
 }
 
@@ -266,7 +266,7 @@ func (m *Manager) freeOwn(nw *network, h *holding) error {
 // lender know, the address counts as taken.
 func (m *Manager) freeReserved(nw *network, h *holding) error {
 	m.mu.Lock()
-	g := m.newGiveback(returnRecord{
+	g := m.newReturn(returnRecord{
 		Network: nw.id(), Addr: h.addr, V6: h.addr.Is6(), Seq: h.seq, Lender: h.host, Loan: h.loan,
 	})
 	g.busy = true
@@ -320,12 +320,12 @@ func (m *Manager) Drop(n discovery.NetworkID) error {
 }
 
 // dropped lists what Drop writes and gives back.
-func (m *Manager) dropped(nw *network) (changes []Change, backs []*giveback) {
+func (m *Manager) dropped(nw *network) (changes []Change, backs []*pendingReturn) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	changes = append(changes, deleteNetwork(nw.id()))
 	add := func(w returnRecord) {
-		g := m.newGiveback(w)
+		g := m.newReturn(w)
 		g.busy = true
 		backs = append(backs, g)
 		changes = append(changes, putReturn(g.number, g.what))

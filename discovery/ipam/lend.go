@@ -46,7 +46,7 @@ func (m *Manager) serveLend(nw *network, from discovery.HostID, r request) answe
 		if before != nil {
 			nw.held[h.addr] = before
 		} else {
-			nw.letGo(h, false)
+			nw.release(h, false)
 		}
 		return answer{verdict: verdictRefused}
 	}
@@ -140,7 +140,7 @@ func (m *Manager) endLoan(nw *network, h *holding) error {
 	if err == nil && nw.held[h.addr] == h {
 		m.gen++
 		nw.returned = m.gen
-		nw.letGo(h, true)
+		nw.release(h, true)
 		m.wake.Set()
 	}
 	return err

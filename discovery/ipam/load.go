@@ -123,7 +123,7 @@ func (m *Manager) loadReturn(k, v []byte) error {
 	if len(k) != 8 {
 		return fmt.Errorf("return %x: %w", k, discovery.ErrMalformed)
 	}
-	g := &giveback{number: binary.BigEndian.Uint64(k), tried: true}
+	g := &pendingReturn{number: binary.BigEndian.Uint64(k), tried: true}
 	if err := json.Unmarshal(v, &g.what); err != nil {
 		return fmt.Errorf("return %x: %w", k, err)
 	}

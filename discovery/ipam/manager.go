@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	restTime   = 10 * time.Second // a freed address is not given again before: resolvers and peers may still hold it
+	quarantine = 10 * time.Second // a freed address is not given again before: resolvers and peers may still hold it
 	drainTime  = 10 * time.Minute // an unused block goes back after
 	rereadTime = time.Hour        // between two looks at what the pool says of our blocks
 	loanCheck  = time.Minute      // after a loan: whether the borrower took it up
@@ -87,8 +87,8 @@ type Manager struct {
 
 	mu      sync.Mutex // guards what follows, and the networks' and blocks' fields
 	nets    map[discovery.NetworkID]*network
-	returns map[uint64]*giveback
-	number  uint64    // of the newest giveback
+	returns map[uint64]*pendingReturn
+	number  uint64    // of the newest pendingReturn
 	gen     uint64    // counts what could make an older read of the pool wrong
 	quiet   time.Time // Run does nothing before: something failed
 	backoff pace.Backoff
@@ -104,20 +104,20 @@ type network struct {
 
 	latest atomic.Pointer[discovery.Network] // as the last request gave it
 
-	// owning (capacity 1) is held by whoever claims, adopts or gives back
+	// blocksLock (capacity 1) is held by whoever claims, adopts or gives back
 	// blocks of the network: nothing may be taken up from an older look at the
 	// pool that was given back since.
-	owning chan struct{}
+	blocksLock chan struct{}
 
-	blocks   []*block
-	held     map[netip.Addr]*holding // every address in use: leased, lent, or being given back
-	owners   map[ownerKey]*holding
-	claims   map[bool]*flight        // claims under way, by family (true: IPv6)
-	aheadAt  map[bool]time.Time      // no claim ahead of need before
-	unsure   bool                    // the pool may hold a block for us that we do not know
-	lent     map[netip.Addr]*holding // to come into force when the address is let go
-	returned uint64                  // gen of the last loan that ended
-	rereadAt time.Time
+	blocks       []*block
+	held         map[netip.Addr]*holding // every address in use: leased, lent, or being given back
+	owners       map[ownerKey]*holding
+	claims       map[bool]*flight        // claims under way, by family (true: IPv6)
+	aheadAt      map[bool]time.Time      // no claim ahead of need before
+	claimInDoubt bool                    // the pool may hold a block for us that we do not know
+	lent         map[netip.Addr]*holding // to come into force when the address is let go
+	returned     uint64                  // gen of the last loan that ended
+	rereadAt     time.Time
 }
 
 // ownerKey is an endpoint and a family: it has one address of each.
@@ -135,10 +135,10 @@ type holding struct {
 	reserved bool
 	seq      uint64
 	loan     uint64
-	busy     chan struct{} // closed when what is being done to it is over; nil at rest
-	back     *giveback     // it is being given back
-	gen      uint64        // when it was last lent, confirmed or leased, for reads that began before
-	since    time.Time     // lent: when; zero after a restart
+	busy     chan struct{}  // closed when what is being done to it is over; nil at rest
+	back     *pendingReturn // it is being given back
+	gen      uint64         // when it was last lent, confirmed or leased, for reads that began before
+	since    time.Time      // lent: when; zero after a restart
 }
 
 func (h *holding) record() addressRecord {
@@ -158,7 +158,7 @@ func New(cfg Config) (*Manager, error) {
 		changes: pace.NewSignal(),
 		backoff: pace.Backoff{First: time.Second, Most: maxBackoff},
 		nets:    map[discovery.NetworkID]*network{},
-		returns: map[uint64]*giveback{},
+		returns: map[uint64]*pendingReturn{},
 	}
 	if err := m.load(time.Now()); err != nil {
 		return nil, fmt.Errorf("read leases: %w", err)
@@ -289,12 +289,12 @@ func (m *Manager) hold(ctx context.Context, nw *network) (_ context.Context, lea
 
 func newNetwork(n discovery.Network) *network {
 	nw := &network{
-		owning:  make(chan struct{}, 1),
-		lent:    map[netip.Addr]*holding{},
-		held:    map[netip.Addr]*holding{},
-		owners:  map[ownerKey]*holding{},
-		claims:  map[bool]*flight{},
-		aheadAt: map[bool]time.Time{},
+		blocksLock: make(chan struct{}, 1),
+		lent:       map[netip.Addr]*holding{},
+		held:       map[netip.Addr]*holding{},
+		owners:     map[ownerKey]*holding{},
+		claims:     map[bool]*flight{},
+		aheadAt:    map[bool]time.Time{},
 	}
 	nw.latest.Store(&n)
 	nw.gone, nw.drop = context.WithCancel(context.Background())
@@ -305,17 +305,17 @@ func (nw *network) spec() discovery.Network { return *nw.latest.Load() }
 
 func (nw *network) id() discovery.NetworkID { return nw.latest.Load().ID }
 
-// own waits for nw.owning; disown must follow when it returns nil.
-func (nw *network) own(ctx context.Context) error {
+// lockBlocks waits for nw.blocksLock; unlockBlocks must follow when it returns nil.
+func (nw *network) lockBlocks(ctx context.Context) error {
 	select {
-	case nw.owning <- struct{}{}:
+	case nw.blocksLock <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return away(ctx, ctx.Err())
 	}
 }
 
-func (nw *network) disown() { <-nw.owning }
+func (nw *network) unlockBlocks() { <-nw.blocksLock }
 
 // subnet returns the network's subnet of the family.
 func (nw *network) subnet(v6 bool) (discovery.Subnet, bool) { return subnetOf(nw.spec(), v6) }
@@ -355,8 +355,8 @@ func (nw *network) family(v6 bool) []*block {
 	return out
 }
 
-// letGo ends the use of an address. Manager.mu is held.
-func (nw *network) letGo(h *holding, saved bool) {
+// release ends the use of an address. Manager.mu is held.
+func (nw *network) release(h *holding, saved bool) {
 	if lent := nw.lent[h.addr]; lent != nil {
 		delete(nw.lent, h.addr)
 		nw.held[h.addr] = lent

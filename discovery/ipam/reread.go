@@ -53,10 +53,10 @@ func (m *Manager) reread(ctx context.Context, nw *network) error {
 }
 
 func (m *Manager) rereadBlocks(ctx context.Context, nw *network) error {
-	if err := nw.own(ctx); err != nil {
+	if err := nw.lockBlocks(ctx); err != nil {
 		return err
 	}
-	defer nw.disown()
+	defer nw.unlockBlocks()
 	found, err := m.readBlocks(ctx, nw)
 	if err != nil {
 		return err
@@ -68,7 +68,7 @@ func (m *Manager) rereadBlocks(ctx context.Context, nw *network) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	nw.unsure = false
+	nw.claimInDoubt = false
 	for _, b := range nw.blocks {
 		if b.lost {
 			nw.rereadBy(time.Now().Add(lostRetry)) // a wiped pool may be being filled again

@@ -10,11 +10,11 @@ import (
 	"github.com/weft-net/weft/discovery"
 )
 
-// giveback is something that goes back to the pool or to its lender. Its
+// pendingReturn is something that goes back to the pool or to its lender. Its
 // record is written before the pool or the lender is asked for the thing, so
 // that a crash in between leaks nothing: after a restart what no lease took up
 // is given back.
-type giveback struct {
+type pendingReturn struct {
 	number uint64
 	what   returnRecord
 	busy   bool // a request is still at it, or Run is
@@ -22,17 +22,17 @@ type giveback struct {
 }
 
 // isBlock reports whether a block goes back, else an address does.
-func (g *giveback) isBlock() bool { return g.what.Block.IsValid() }
+func (g *pendingReturn) isBlock() bool { return g.what.Block.IsValid() }
 
 // intend writes down that an address of nw is about to be got, and must be
 // given back if nothing comes of it. The network is written with it: a request
 // that is still under way when this process dies may reach the pool after the
 // next process gave the address back, and only its readings of the network find
 // that.
-func (m *Manager) intend(nw *network, w returnRecord) (*giveback, error) {
+func (m *Manager) intend(nw *network, w returnRecord) (*pendingReturn, error) {
 	w.Network = nw.id()
 	m.mu.Lock()
-	g := m.newGiveback(w)
+	g := m.newReturn(w)
 	g.busy, g.tried = true, true
 	m.mu.Unlock()
 	if err := m.disk.Commit(putNetwork(nw.spec()), putReturn(g.number, g.what)); err != nil {
@@ -42,10 +42,10 @@ func (m *Manager) intend(nw *network, w returnRecord) (*giveback, error) {
 	return g, nil
 }
 
-// newGiveback registers w under a new number. m.mu is held.
-func (m *Manager) newGiveback(w returnRecord) *giveback {
+// newReturn registers w under a new number. m.mu is held.
+func (m *Manager) newReturn(w returnRecord) *pendingReturn {
 	m.number++
-	g := &giveback{number: m.number, what: w}
+	g := &pendingReturn{number: m.number, what: w}
 	if g.what.Loan == 0 && !g.isBlock() {
 		g.what.Loan = g.number
 	}
@@ -53,8 +53,8 @@ func (m *Manager) newGiveback(w returnRecord) *giveback {
 	return g
 }
 
-// forget removes a giveback that nothing came of.
-func (m *Manager) forget(g *giveback) {
+// forget removes a pendingReturn that nothing came of.
+func (m *Manager) forget(g *pendingReturn) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.returns, g.number)
@@ -62,7 +62,7 @@ func (m *Manager) forget(g *giveback) {
 
 // holdBack keeps g's address from being given before g is done. An address
 // that is leased by itself stays so. Manager.mu is held.
-func (nw *network) holdBack(g *giveback) {
+func (nw *network) holdBack(g *pendingReturn) {
 	a := g.what.Addr
 	if nw.held[a] != nil {
 		return
@@ -85,20 +85,20 @@ func (m *Manager) giveBack(ctx context.Context) error {
 }
 
 // idleReturns lists what nobody works on, oldest first.
-func (m *Manager) idleReturns() []*giveback {
+func (m *Manager) idleReturns() []*pendingReturn {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var out []*giveback
+	var out []*pendingReturn
 	for _, g := range m.returns {
 		if !g.busy {
 			out = append(out, g)
 		}
 	}
-	slices.SortFunc(out, func(a, b *giveback) int { return int(int64(a.number - b.number)) })
+	slices.SortFunc(out, func(a, b *pendingReturn) int { return int(int64(a.number - b.number)) })
 	return out
 }
 
-func (m *Manager) giveBackOne(ctx context.Context, g *giveback) error {
+func (m *Manager) giveBackOne(ctx context.Context, g *pendingReturn) error {
 	m.mu.Lock()
 	if m.returns[g.number] != g || g.busy {
 		m.mu.Unlock()
@@ -109,9 +109,9 @@ func (m *Manager) giveBackOne(ctx context.Context, g *giveback) error {
 
 	ctx, cancel := context.WithTimeout(ctx, storeWait)
 	defer cancel()
-	disown, err := m.ownFor(ctx, g)
+	unlock, err := m.lockBlocksFor(ctx, g)
 	if err == nil {
-		defer disown()
+		defer unlock()
 		err = m.tell(ctx, g)
 	}
 	if err == nil {
@@ -127,31 +127,31 @@ func (m *Manager) giveBackOne(ctx context.Context, g *giveback) error {
 	return nil
 }
 
-// ownFor keeps others from reading or claiming blocks of the network while g,
+// lockBlocksFor keeps others from reading or claiming blocks of the network while g,
 // a block of it, goes back.
-func (m *Manager) ownFor(ctx context.Context, g *giveback) (disown func(), err error) {
+func (m *Manager) lockBlocksFor(ctx context.Context, g *pendingReturn) (unlock func(), err error) {
 	m.mu.Lock()
 	nw := m.nets[g.what.Network]
 	m.mu.Unlock()
 	if nw == nil || !g.isBlock() {
 		return func() {}, nil
 	}
-	return nw.disown, nw.own(ctx)
+	return nw.unlockBlocks, nw.lockBlocks(ctx)
 }
 
 // returned forgets g, which is done. m.mu is held.
-func (m *Manager) returned(g *giveback) {
+func (m *Manager) returned(g *pendingReturn) {
 	delete(m.returns, g.number)
 	nw := m.nets[g.what.Network]
 	if nw == nil {
 		return
 	}
 	if h := nw.held[g.what.Addr]; h != nil && h.back == g {
-		nw.letGo(h, false)
+		nw.release(h, false)
 	}
 }
 
-func (g *giveback) String() string {
+func (g *pendingReturn) String() string {
 	if g.isBlock() {
 		return "block " + g.what.Block.String()
 	}
@@ -160,7 +160,7 @@ func (g *giveback) String() string {
 
 // tell tells the pool, then the lender: once the lender knows, it may give the
 // address out, so the reservation must be gone before.
-func (m *Manager) tell(ctx context.Context, g *giveback) error {
+func (m *Manager) tell(ctx context.Context, g *pendingReturn) error {
 	w := g.what
 	if g.isBlock() {
 		return away(ctx, m.releaseBlock(ctx, discovery.Block{
@@ -232,7 +232,7 @@ func (m *Manager) returnStray(nw *network, a netip.Addr) error {
 		m.mu.Unlock()
 		return nil
 	}
-	g := m.newGiveback(returnRecord{Network: nw.id(), Addr: a, V6: a.Is6()})
+	g := m.newReturn(returnRecord{Network: nw.id(), Addr: a, V6: a.Is6()})
 	g.busy, g.tried = true, true
 	nw.holdBack(g)
 	m.mu.Unlock()

@@ -151,7 +151,7 @@ func (m *Manager) unhold(nw *network, h *holding) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if h.addr.IsValid() && nw.held[h.addr] == h {
-		nw.letGo(h, false)
+		nw.release(h, false)
 	}
 	h.addr = netip.Addr{}
 }
@@ -217,7 +217,7 @@ func (m *Manager) reservedBy(ctx context.Context, nw *network, a netip.Addr, hos
 
 // conclude makes h's reservation a lease, or leaves what came of the attempt
 // to be given back.
-func (m *Manager) conclude(nw *network, h *holding, g *giveback, err error) error {
+func (m *Manager) conclude(nw *network, h *holding, g *pendingReturn, err error) error {
 	if err == nil {
 		err = m.disk.Commit(putAddress(nw.id(), h.addr, h.record()), deleteReturn(g.number))
 	}

@@ -82,7 +82,7 @@ func TestWhoClaimsABlockSkipsWhatWasReservedInIt(t *testing.T) {
 			t.Errorf("got %v, want full", err)
 		}
 		mustFree(t, a, n, owner(1))
-		time.Sleep(restTime + time.Second)
+		time.Sleep(quarantine + time.Second)
 		if x := mustLease(t, b, n, owner(99), ""); x != netip.MustParseAddr("192.0.2.6") {
 			t.Errorf("got %s, want the one that was returned", x)
 		}
@@ -166,7 +166,7 @@ func TestFullNetworkBorrowsFromWhoHasMost(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		time.Sleep(restTime + time.Second)
+		time.Sleep(quarantine + time.Second)
 		h := w.hosts[3]
 		got := mustLease(t, h, n, owner(500), "")
 		if r := w.pool.heldAddrs()[addrName(n.ID, got)]; r.Host != h.id {

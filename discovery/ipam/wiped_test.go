@@ -64,7 +64,7 @@ func TestLenderThatRestartsWithAWipedPoolKeepsTheLoan(t *testing.T) {
 		w.wipe()
 		a.restart()
 		synctest.Wait()
-		time.Sleep(restTime)
+		time.Sleep(quarantine)
 		mustNotGive(t, a, n, want, 20)
 	})
 }
@@ -82,7 +82,7 @@ func TestWhoClaimsABlockSkipsWhatOthersAnnounceInIt(t *testing.T) {
 		}
 
 		w.withdraw(owner(2))
-		time.Sleep(loanCheck + restTime + time.Second)
+		time.Sleep(loanCheck + quarantine + time.Second)
 		if got := mustLease(t, a, n, owner(1), x.String()); got != x {
 			t.Errorf("got %s", got)
 		}
