@@ -305,7 +305,7 @@ func TestUnwritableDiskRefusesBeforeUse(t *testing.T) {
 			t.Errorf("the pool holds %v, %v", w.pool.heldBlocks(), w.pool.heldAddrs())
 		}
 		h.db = openDB(t, h.file)
-		h.m.disk.db = h.db
+		h.m.cfg.Disk.db = h.db
 		if got := mustLease(t, h, n, owner(1), ""); !got.IsValid() {
 			t.Error("the lease that could not be freed is gone")
 		}

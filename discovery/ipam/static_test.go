@@ -16,9 +16,7 @@ import (
 // inBlock returns the i-th usable address of a host's first block.
 func inBlock(h *host, i int) netip.Addr {
 	b := h.m.Held()[0]
-	h.m.mu.Lock()
-	defer h.m.mu.Unlock()
-	s, _ := h.m.nets[b.Network].spec().Covering(b.Prefix.Addr())
+	s, _ := h.network(b.Network).spec().Covering(b.Prefix.Addr())
 	return slices.Collect(s.Usable(b.Prefix))[i]
 }
 
@@ -238,11 +236,11 @@ func TestLenderThatTookItBackInTheMeantime(t *testing.T) {
 		// Not Lease: its deadline is of the clock that stands still with the
 		// borrower, and here time goes on for both.
 		key := ownerKey{owner(2), false}
-		ctx, nw, leave := b.m.enter(t.Context(), n)
-		h, _, err := b.m.slot(ctx, nw, key)
+		ctx, nw, leave := b.m.nets.enter(t.Context(), n)
+		h, _, err := nw.slot(ctx, key)
 		if err == nil {
-			err = b.m.reserve(ctx, nw, h, want)
-			b.m.settle(nw, key, h, err)
+			err = b.m.lender.reserve(ctx, nw, h, want)
+			nw.finish(key, h, err)
 		}
 		leave()
 		if taken, ok := errors.AsType[*TakenError](err); !ok || taken.Host != a.id || taken.Endpoint != owner(3) {
