@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -317,10 +318,10 @@ func TestReservationThatArrivesAfterTheKillIsGivenBack(t *testing.T) {
 	dir := t.TempDir()
 	bubble(t, 1, func(t *testing.T, w *world) {
 		h, n, want := w.hosts[0], blue(t, "192.0.2.0/24"), netip.MustParseAddr("192.0.2.200")
-		asked := 0 // there and back for the block of the address, then there with the reservation
+		var asked atomic.Int32 // there and back for the block of the address, then there with the reservation
 		w.pool.set(func() {
 			w.pool.delay = func() time.Duration {
-				if asked++; asked == 3 {
+				if asked.Add(1) == 3 {
 					return 3 * time.Second
 				}
 				return 0
