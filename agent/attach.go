@@ -75,7 +75,7 @@ func (s *session) attach(ctx context.Context, w wantedEndpoint) (l Local, err er
 	}()
 	// The request may be cancelled half-way; what it did is undone all the same.
 	clean := context.WithoutCancel(ctx)
-	defer s.working(id)()
+	defer s.markBusy(id)()
 
 	lease, err := s.leases.Lease(ctx, w.network, id, w.addr)
 	if err != nil {
@@ -120,9 +120,9 @@ func (s *session) attach(ctx context.Context, w wantedEndpoint) (l Local, err er
 	return l, nil
 }
 
-// working marks an endpoint whose interface may be there while the journal does
+// markBusy marks an endpoint whose interface may be there while the journal does
 // not name it, until done is called: reap leaves it alone.
-func (s *session) working(id discovery.EndpointID) (done func()) {
+func (s *session) markBusy(id discovery.EndpointID) (done func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.attaching[id] = true

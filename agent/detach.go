@@ -161,7 +161,7 @@ const detachFor = 10 * time.Second
 // and whoever wants the sandbox or the address again waits for that.
 func (s *session) detach(ctx context.Context, l Local, unlock func(), unplugged bool, why string) error {
 	id := l.Endpoint.ID
-	idle, gone := s.working(id), s.unplugs.begin(l.Endpoint)
+	idle, gone := s.markBusy(id), s.unplugs.begin(l.Endpoint)
 	tried := func() { idle(); unlock() }
 	s.carry(l.Endpoint.Network)
 	s.forgetAsking(l)

@@ -64,7 +64,7 @@ func (s *session) release(ctx context.Context, n discovery.NetworkID, a netip.Ad
 		s.docker.claiming.Unlock()
 		return nil
 	}
-	defer s.working(o.Owner)() // no endpoint claims it any more
+	defer s.markBusy(o.Owner)() // no endpoint claims it any more
 	s.docker.claiming.Unlock()
 	err := s.leases.Free(ctx, n, o.Owner)
 	if err == nil {
