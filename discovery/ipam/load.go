@@ -13,24 +13,32 @@ import (
 	"github.com/weft-net/weft/discovery"
 )
 
-// load makes the buckets and fills the networks from them.
-func (s *shared) load(now time.Time) error {
-	if err := s.cfg.Disk.db.Update(prepare); err != nil {
+// loader fills the networks from the disk, before anybody else knows them.
+type loader struct {
+	self   discovery.HostID
+	now    time.Time
+	nets   map[discovery.NetworkID]*network
+	number uint64 // of the newest return
+}
+
+// load makes the buckets and reads them.
+func (l *loader) load(db *bbolt.DB) error {
+	if err := db.Update(prepare); err != nil {
 		return fmt.Errorf("prepare buckets: %w", err)
 	}
-	return s.cfg.Disk.db.View(func(tx *bbolt.Tx) error {
+	return db.View(func(tx *bbolt.Tx) error {
 		// In this order: a block needs its network, an address its block.
-		if err := tx.Bucket(bucketBlocks).ForEach(s.loadNetwork); err != nil {
+		if err := tx.Bucket(bucketBlocks).ForEach(l.network); err != nil {
 			return err
 		}
-		if err := tx.Bucket(bucketBlocks).ForEach(func(k, v []byte) error { return s.loadBlock(k, v, now) }); err != nil {
+		if err := tx.Bucket(bucketBlocks).ForEach(l.block); err != nil {
 			return err
 		}
-		if err := tx.Bucket(bucketAddresses).ForEach(func(k, v []byte) error { return s.loadAddress(k, v, now) }); err != nil {
+		if err := tx.Bucket(bucketAddresses).ForEach(l.address); err != nil {
 			return err
 		}
-		s.number.Store(tx.Bucket(bucketReturns).Sequence())
-		return tx.Bucket(bucketReturns).ForEach(s.loadReturn)
+		l.number = tx.Bucket(bucketReturns).Sequence()
+		return tx.Bucket(bucketReturns).ForEach(l.pendingReturn)
 	})
 }
 
@@ -49,7 +57,7 @@ func prepare(tx *bbolt.Tx) error {
 	return b.Put(keySchema, strconv.AppendInt(nil, schema, 10))
 }
 
-func (s *shared) loadNetwork(k, v []byte) error {
+func (l *loader) network(k, v []byte) error {
 	if len(k) != 16 {
 		return nil
 	}
@@ -59,11 +67,11 @@ func (s *shared) loadNetwork(k, v []byte) error {
 	}
 	nw := newNetwork(n)
 	nw.begin()
-	s.nets.all[n.ID] = nw
+	l.nets[n.ID] = nw
 	return nil
 }
 
-func (s *shared) loadBlock(k, v []byte, now time.Time) error {
+func (l *loader) block(k, v []byte) error {
 	if len(k) <= 16 {
 		return nil
 	}
@@ -75,7 +83,7 @@ func (s *shared) loadBlock(k, v []byte, now time.Time) error {
 	if err := json.Unmarshal(v, &r); err != nil {
 		return fmt.Errorf("block %x: %w", k, err)
 	}
-	nw := s.nets.all[id]
+	nw := l.nets[id]
 	if nw == nil {
 		return fmt.Errorf("block %x: network %s has no record", k, id)
 	}
@@ -84,12 +92,12 @@ func (s *shared) loadBlock(k, v []byte, now time.Time) error {
 	if !ok {
 		return fmt.Errorf("block %s of network %s: %w", p, nw.spec().Name, ErrOutside)
 	}
-	b := discovery.Block{Network: id, Prefix: p, Host: s.cfg.Self, State: r.State, Seq: r.Seq, Index: r.Index}
-	nw.blocks = append(nw.blocks, newBlock(b, subnet, now))
+	b := discovery.Block{Network: id, Prefix: p, Host: l.self, State: r.State, Seq: r.Seq, Index: r.Index}
+	nw.blocks = append(nw.blocks, newBlock(b, subnet, l.now))
 	return nil
 }
 
-func (s *shared) loadAddress(k, v []byte, now time.Time) error {
+func (l *loader) address(k, v []byte) error {
 	id, addr, err := splitAddressKey(k)
 	if err != nil {
 		return err
@@ -98,7 +106,7 @@ func (s *shared) loadAddress(k, v []byte, now time.Time) error {
 	if err := json.Unmarshal(v, &r); err != nil {
 		return fmt.Errorf("address %x: %w", k, err)
 	}
-	nw := s.nets.all[id]
+	nw := l.nets[id]
 	if nw == nil {
 		return fmt.Errorf("address %s: network %s has no record", addr, id)
 	}
@@ -109,7 +117,7 @@ func (s *shared) loadAddress(k, v []byte, now time.Time) error {
 	if r.State == stateResting {
 		// How long it was in quarantine is not known: clocks do not survive the restart.
 		if b != nil {
-			b.put(addr, now, true)
+			b.put(addr, l.now, true)
 		}
 		return nil
 	}
@@ -121,7 +129,7 @@ func (s *shared) loadAddress(k, v []byte, now time.Time) error {
 	return nil
 }
 
-func (s *shared) loadReturn(k, v []byte) error {
+func (l *loader) pendingReturn(k, v []byte) error {
 	if len(k) != 8 {
 		return fmt.Errorf("return %x: %w", k, discovery.ErrMalformed)
 	}
@@ -129,11 +137,11 @@ func (s *shared) loadReturn(k, v []byte) error {
 	if err := json.Unmarshal(v, &g.what); err != nil {
 		return fmt.Errorf("return %x: %w", k, err)
 	}
-	s.number.Store(max(s.number.Load(), g.number))
-	nw := s.nets.all[g.what.Network]
+	l.number = max(l.number, g.number)
+	nw := l.nets[g.what.Network]
 	if nw == nil { // it was dropped
 		nw = newNetwork(discovery.Network{ID: g.what.Network})
-		s.nets.all[nw.id] = nw
+		l.nets[nw.id] = nw
 	}
 	nw.returns[g.number] = g
 	if g.what.Addr.IsValid() {

@@ -99,10 +99,12 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &shared{cfg: cfg, nets: newNetworks(), wake: pace.NewSignal(), changes: pace.NewSignal()}
-	if err := s.load(time.Now()); err != nil {
+	found := loader{self: cfg.Self, now: time.Now(), nets: map[discovery.NetworkID]*network{}}
+	if err := found.load(cfg.Disk.db); err != nil {
 		return nil, fmt.Errorf("read leases: %w", err)
 	}
+	s := &shared{cfg: cfg, nets: &networks{all: found.nets}, wake: pace.NewSignal(), changes: pace.NewSignal()}
+	s.number.Store(found.number)
 	m := &Manager{shared: s, lender: &lender{s}}
 	m.keeper = &keeper{shared: s, lender: m.lender, backoff: pace.Backoff{First: time.Second, Most: maxBackoff}}
 	m.lessor = &lessor{shared: s, lender: m.lender, keeper: m.keeper}

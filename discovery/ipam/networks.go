@@ -13,8 +13,6 @@ type networks struct {
 	all map[discovery.NetworkID]*network
 }
 
-func newNetworks() *networks { return &networks{all: map[discovery.NetworkID]*network{}} }
-
 // enter returns what is held of n, for as long as the returned context lives;
 // leave must be called.
 func (r *networks) enter(ctx context.Context, n discovery.Network) (_ context.Context, nw *network, leave func()) {
