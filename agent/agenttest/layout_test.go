@@ -37,7 +37,7 @@ var ours = []rule{
 	{"discovery/gossip", "it carries the table, and what the table means is not its business", []string{"discovery", "discovery/pace", "discovery/table"}},
 	{"discovery/pool", "it keeps networks and blocks, and knows no endpoint's kernel", []string{"discovery", "discovery/pace"}},
 	{"discovery/pool/embedded", "it speaks Consul's HTTP: a client that knew it would not need Consul's", []string{"discovery/pace"}},
-	{"discovery/ipam", "it hands out addresses of blocks, wherever those are kept", []string{"discovery"}},
+	{"discovery/ipam", "it hands out addresses of blocks, wherever those are kept", []string{"discovery", "discovery/pace"}},
 	{"discovery/discoverytest", "conformance suites run against every implementation", []string{"discovery", "discovery/..."}},
 	{"dns", "names come to it as a zone: it must not look for them", nil},
 	{"agent/api", "every client of the agent imports it, and nothing else of the agent may follow it in", nil},

@@ -119,7 +119,7 @@ func (m *Manager) attach(ctx context.Context, w Wanted) (l journal.Local, err er
 	clean := context.WithoutCancel(ctx)
 	defer m.busy.mark(id)()
 
-	lease, err := m.leases.Lease(ctx, w.Network, id, w.addr, false)
+	lease, err := m.leases.Lease(ctx, w.Network, id, w.addr)
 	if err != nil {
 		return journal.Local{}, err
 	}

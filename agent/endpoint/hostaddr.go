@@ -38,7 +38,7 @@ func (m *Manager) HostAddresses(ctx context.Context, networks []discovery.Networ
 func (p *parts) takeHostAddress(ctx context.Context, n discovery.Network) {
 	var id discovery.EndpointID
 	_, _ = rand.Read(id[:])
-	lease, err := p.leases.Lease(ctx, n, id, netip.Addr{}, false)
+	lease, err := p.leases.Lease(ctx, n, id, netip.Addr{})
 	if err != nil {
 		p.Log.Warn("no address for this host: it reaches its own endpoints only", "network", n.Name, "err", err)
 		return

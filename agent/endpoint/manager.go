@@ -35,7 +35,7 @@ type Kernel interface {
 
 // Leases hands out addresses of this host's own blocks.
 type Leases interface {
-	Lease(ctx context.Context, n discovery.Network, owner discovery.EndpointID, want netip.Addr, v6 bool) (ipam.Lease, error)
+	Lease(ctx context.Context, n discovery.Network, owner discovery.EndpointID, want netip.Addr) (ipam.Lease, error)
 	Free(ctx context.Context, n discovery.NetworkID, owner discovery.EndpointID) error
 	// Leases lists those that endpoints hold.
 	Leases() []ipam.Owned

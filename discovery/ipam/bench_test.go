@@ -26,14 +26,14 @@ func benchManager(b *testing.B, opt bbolt.Options) (*Manager, discovery.Network)
 	}
 	n := blue(b, "198.18.0.0/16")
 	n.Subnets[0].Bits = 8
-	if _, err := m.Lease(b.Context(), n, owner(1<<30), none, false); err != nil {
+	if _, err := m.Lease(b.Context(), n, owner(1<<30), none); err != nil {
 		b.Fatal(err)
 	}
 	return m, n
 }
 
 func leaseAndFree(ctx context.Context, b *testing.B, m *Manager, n discovery.Network, id discovery.EndpointID) {
-	l, err := m.Lease(ctx, n, id, none, false)
+	l, err := m.Lease(ctx, n, id, none)
 	if err != nil {
 		b.Error(err)
 		return
@@ -42,9 +42,10 @@ func leaseAndFree(ctx context.Context, b *testing.B, m *Manager, n discovery.Net
 		b.Error(err)
 	}
 	// As if it had rested: the benchmark does not measure waiting.
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if blk := m.nets[n.ID].blockOf(l.Addr.Addr()); blk.takeThis(l.Addr.Addr()) {
+	nw := m.nets.all[n.ID]
+	nw.mu.Lock()
+	defer nw.mu.Unlock()
+	if blk := nw.blockOf(l.Addr.Addr()); blk.takeThis(l.Addr.Addr()) {
 		blk.undo(l.Addr.Addr(), blk.empty)
 	}
 }
@@ -78,15 +79,15 @@ func BenchmarkLease(b *testing.B) {
 // BenchmarkTake is what a lease costs apart from the disk.
 func BenchmarkTake(b *testing.B) {
 	m, n := benchManager(b, bbolt.Options{NoSync: true})
-	nw := m.nets[n.ID]
+	nw := m.nets.all[n.ID]
 	h := &holding{}
 	for b.Loop() {
-		if !m.take(nw, h, false) {
+		if ok, _ := m.lessor.take(nw, h); !ok {
 			b.Fatal("full")
 		}
-		m.mu.Lock()
+		nw.mu.Lock()
 		delete(nw.held, h.addr)
 		nw.blocks[0].undo(h.addr, nw.blocks[0].empty)
-		m.mu.Unlock()
+		nw.mu.Unlock()
 	}
 }

@@ -13,8 +13,8 @@ import (
 // block is one block of ours and which of its addresses are in use.
 //
 // A set bit is an address that the scan for a fresh one must pass over: in
-// use, resting, or the network's own. A freed address keeps its bit and waits
-// in freed, so fresh ones go first and then the one that was freed longest
+// use, in quarantine, or the network's own. A freed address keeps its bit and
+// waits in freed, so fresh ones go first and then the one that was freed longest
 // ago.
 type block struct {
 	discovery.Block
@@ -22,14 +22,14 @@ type block struct {
 	size   int // addresses it can give
 	used   int // of those, given
 	bits   []uint64
-	freed  []rested // oldest first
-	empty  time.Time
-	lost   bool // the pool no longer says that it is ours: nothing more is given from it
+	freed  []freedAddr // oldest first
+	empty  time.Time   // since when used is 0
+	lost   bool        // the pool no longer says that it is ours: nothing more is given from it
 }
 
-// rested is a freed address and since when it rests.
-type rested struct {
-	at    uint32
+// freedAddr is a freed address, in quarantine or past it.
+type freedAddr struct {
+	at    uint32 // its offset in the block
 	since time.Time
 	saved bool // its record still stands on disk
 }
@@ -46,14 +46,14 @@ func newBlock(b discovery.Block, s discovery.Subnet, now time.Time) *block {
 // single reports a block of one address: nothing is gained by keeping it.
 func (b *block) single() bool { return b.Prefix.IsSingleIP() }
 
-// take gives a fresh address, else the one that has rested longest if it has
-// rested enough.
+// take gives a fresh address, else the one that was freed longest ago if its
+// quarantine has ended.
 func (b *block) take(now time.Time) (netip.Addr, bool) {
 	if a, ok := b.fresh(); ok {
 		b.used++
 		return a, true
 	}
-	if len(b.freed) == 0 || now.Sub(b.freed[0].since) < restTime {
+	if len(b.freed) == 0 || now.Sub(b.freed[0].since) < quarantine {
 		return netip.Addr{}, false
 	}
 	a := b.addr(b.freed[0].at)
@@ -76,10 +76,11 @@ func (b *block) fresh() (netip.Addr, bool) {
 }
 
 // takeThis gives a, which must be assignable, unless it is in use. It does not
-// wait for its rest: who asks for a very address knows what was there.
+// wait for the end of its quarantine: who asks for a very address knows what was
+// there.
 func (b *block) takeThis(a netip.Addr) bool {
 	at := b.offset(a)
-	if i := slices.IndexFunc(b.freed, func(r rested) bool { return r.at == at }); i >= 0 {
+	if i := slices.IndexFunc(b.freed, func(r freedAddr) bool { return r.at == at }); i >= 0 {
 		b.freed = slices.Delete(b.freed, i, i+1)
 		b.used++
 		return true
@@ -92,20 +93,20 @@ func (b *block) takeThis(a netip.Addr) bool {
 	return true
 }
 
-// put ends the use of a, which rests from now on. saved says that its rest is
-// written down.
+// put ends the use of a, which is in quarantine from now on. saved says that this
+// is written down.
 func (b *block) put(a netip.Addr, now time.Time, saved bool) {
-	b.freed = append(b.freed, rested{at: b.offset(a), since: now, saved: saved})
-	b.release(now)
+	b.freed = append(b.freed, freedAddr{at: b.offset(a), since: now, saved: saved})
+	b.unuse(now)
 }
 
 // undo ends a use that never came about: a is the next to be given.
 func (b *block) undo(a netip.Addr, now time.Time) {
-	b.freed = slices.Insert(b.freed, 0, rested{at: b.offset(a)})
-	b.release(now)
+	b.freed = slices.Insert(b.freed, 0, freedAddr{at: b.offset(a)})
+	b.unuse(now)
 }
 
-func (b *block) release(now time.Time) {
+func (b *block) unuse(now time.Time) {
 	if b.used--; b.used == 0 {
 		b.empty = now
 	}
@@ -117,7 +118,7 @@ func (b *block) ready() (at time.Time, ok bool) {
 	if len(b.freed) == 0 {
 		return time.Time{}, false
 	}
-	return b.freed[0].since.Add(restTime), true
+	return b.freed[0].since.Add(quarantine), true
 }
 
 // drained is when the block goes back to the pool if nothing more is taken
@@ -132,12 +133,12 @@ func (b *block) drained() (at time.Time, ok bool) {
 	return b.empty.Add(drainTime), true
 }
 
-// settled returns the freed addresses that have rested and whose record still
-// stands on disk, and takes them for removed.
-func (b *block) settled(now time.Time) []netip.Addr {
+// pastQuarantine returns the freed addresses whose quarantine has ended and whose
+// record still stands on disk, and takes the records for removed.
+func (b *block) pastQuarantine(now time.Time) []netip.Addr {
 	var out []netip.Addr
 	for i, r := range b.freed {
-		if r.saved && now.Sub(r.since) >= restTime {
+		if r.saved && now.Sub(r.since) >= quarantine {
 			b.freed[i].saved = false
 			out = append(out, b.addr(r.at))
 		}
@@ -145,13 +146,13 @@ func (b *block) settled(now time.Time) []netip.Addr {
 	return out
 }
 
-// unsettled is when settled will have something to return.
-func (b *block) unsettled() (at time.Time, ok bool) {
-	i := slices.IndexFunc(b.freed, func(r rested) bool { return r.saved })
+// nextPast is when pastQuarantine will have something to return.
+func (b *block) nextPast() (at time.Time, ok bool) {
+	i := slices.IndexFunc(b.freed, func(r freedAddr) bool { return r.saved })
 	if i < 0 {
 		return time.Time{}, false
 	}
-	return b.freed[i].since.Add(restTime), true
+	return b.freed[i].since.Add(quarantine), true
 }
 
 func (b *block) offset(a netip.Addr) uint32 {

@@ -13,59 +13,61 @@ import (
 // is zero. b is that block when it is known.
 //
 // The lender is asked twice. What it promised before the reservation was made
-// may have been forgotten since, were we stopped for long in between; what it
-// confirms afterwards stays, because it looks at the reservation before it
+// may have been forgotten since, were this host stopped for long in between; what
+// it confirms afterwards stays, because it looks at the reservation before it
 // takes an address back.
-func (m *Manager) borrow(ctx context.Context, nw *network, h *holding, b *discovery.Block, lender discovery.HostID, want netip.Addr, v6 bool) error {
+func (l *lender) borrow(ctx context.Context, nw *network, h *holding, b *discovery.Block, from discovery.HostID, want netip.Addr) error {
 	if want.IsValid() {
-		// First of all, so that nobody else on this host is at it: his
-		// reservation would be ours to the pool, and given back if we fail.
-		if err := m.await(nw, h, want); err != nil {
+		// First of all, so that no other request of this host is at it: to the
+		// pool both would have the same reservation, and the one that fails would
+		// give it back.
+		if err := await(nw, h, want); err != nil {
 			return err
 		}
 	}
-	g, err := m.intend(nw, returnRecord{Addr: want, V6: v6, Lender: lender})
+	g, err := l.intend(nw, returnRecord{Addr: want, V6: want.Is6(), Lender: from})
 	if err != nil {
-		m.unhold(nw, h)
+		unhold(nw, h)
 		return err
 	}
-	return m.conclude(nw, h, g, m.borrowWith(ctx, nw, h, g, b))
+	return l.conclude(nw, h, g, l.borrowFrom(ctx, nw, h, g, b))
 }
 
-func (m *Manager) borrowWith(ctx context.Context, nw *network, h *holding, g *giveback, b *discovery.Block) error {
-	a, err := m.lend(ctx, nw, g, g.what.Addr)
+// borrowFrom asks g's lender, the pool, and the lender again.
+func (l *lender) borrowFrom(ctx context.Context, nw *network, h *holding, g *pendingReturn, b *discovery.Block) error {
+	a, err := l.askLoan(ctx, nw, g, g.what.Addr)
 	if err != nil {
 		return err
 	}
 	if b == nil {
-		if err := m.await(nw, h, a); err != nil {
+		if err := await(nw, h, a); err != nil {
 			return err
 		}
-		if b, err = m.locate(ctx, nw, g, a); err != nil {
+		if b, err = l.locate(ctx, nw, g, a); err != nil {
 			return err
 		}
 	}
-	if err := m.reserveAt(ctx, nw, h, b); err != nil {
+	if err := l.reserveAt(ctx, nw, h, b); err != nil {
 		return err
 	}
-	if _, err := m.lend(ctx, nw, g, a); err != nil {
+	if _, err := l.askLoan(ctx, nw, g, a); err != nil {
 		return err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	nw.mu.Lock()
+	defer nw.mu.Unlock()
 	h.host, h.loan = g.what.Lender, g.what.Loan
 	return nil
 }
 
 // locate completes g with the address that was lent, and returns its block.
-func (m *Manager) locate(ctx context.Context, nw *network, g *giveback, a netip.Addr) (*discovery.Block, error) {
-	m.mu.Lock()
+func (l *lender) locate(ctx context.Context, nw *network, g *pendingReturn, a netip.Addr) (*discovery.Block, error) {
+	nw.mu.Lock()
 	g.what.Addr = a
-	m.mu.Unlock()
-	if err := m.disk.Commit(putReturn(g.number, g.what)); err != nil {
+	nw.mu.Unlock()
+	if err := l.cfg.Disk.Commit(putReturn(g.number, g.what)); err != nil {
 		return nil, err
 	}
-	b, held, err := m.cfg.Pool.BlockAt(ctx, nw.spec(), a)
+	b, held, err := l.cfg.Pool.BlockAt(ctx, nw.spec(), a)
 	if err != nil {
 		return nil, fmt.Errorf("find block of %s: %w", a, away(ctx, err))
 	}
@@ -75,12 +77,12 @@ func (m *Manager) locate(ctx context.Context, nw *network, g *giveback, a netip.
 	return &b, nil
 }
 
-// lend asks g's lender for a, or any address when a is zero.
-func (m *Manager) lend(ctx context.Context, nw *network, g *giveback, a netip.Addr) (netip.Addr, error) {
+// askLoan asks g's lender for a, or any address when a is zero.
+func (l *lender) askLoan(ctx context.Context, nw *network, g *pendingReturn, a netip.Addr) (netip.Addr, error) {
 	w := g.what
-	got, err := m.ask(ctx, w.Lender, request{kind: kindLend, network: w.Network, loan: w.Loan, v6: w.V6, addr: a})
+	got, err := l.ask(ctx, w.Lender, request{kind: kindLend, network: w.Network, loan: w.Loan, v6: w.V6, addr: a})
 	if err != nil {
-		return netip.Addr{}, m.awayError(nw, w.Lender, a, err)
+		return netip.Addr{}, l.awayError(nw, w.Lender, a, err)
 	}
 	switch got.verdict {
 	case verdictYes:
@@ -89,7 +91,7 @@ func (m *Manager) lend(ctx context.Context, nw *network, g *giveback, a netip.Ad
 		}
 		return got.addr, nil
 	case verdictTaken:
-		taken := m.takenError(m.cfg.View(), w.Network, a, got.host)
+		taken := l.takenError(l.cfg.View(), w.Network, a, got.host)
 		taken.Endpoint = got.endpoint
 		return netip.Addr{}, taken
 	case verdictNotMine:
@@ -97,21 +99,32 @@ func (m *Manager) lend(ctx context.Context, nw *network, g *giveback, a netip.Ad
 	case verdictNone:
 		return netip.Addr{}, fmt.Errorf("host %s: %w", w.Lender, ErrFull)
 	}
-	return netip.Addr{}, m.awayError(nw, w.Lender, a, errors.New("it refused"))
+	return netip.Addr{}, l.awayError(nw, w.Lender, a, errors.New("it refused"))
 }
 
-// borrowAny gets any address of the family from a member that has unused ones.
-func (m *Manager) borrowAny(ctx context.Context, nw *network, h *holding, v6 bool) error {
-	n, v := nw.spec(), m.cfg.View()
-	s, _ := nw.subnet(v6)
+// ask sends a request to another member and decodes its answer.
+func (l *lender) ask(ctx context.Context, to discovery.HostID, r request) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, loanWait)
+	defer cancel()
+	raw, err := l.cfg.Lend(ctx, to, r.encode())
+	if err != nil {
+		return answer{}, fmt.Errorf("ask host %s: %w", to, err)
+	}
+	return decodeAnswer(raw)
+}
+
+// borrowAny gets any address from a member that has unused ones.
+func (l *lender) borrowAny(ctx context.Context, nw *network, h *holding) error {
+	n, v := nw.spec(), l.cfg.View()
+	s, _ := subnet4(n)
 	all := holders(v, n, s)
-	for _, lender := range lenders(v, m.cfg.Self, all) {
-		err := m.borrow(ctx, nw, h, nil, lender, netip.Addr{}, v6)
+	for _, from := range lenders(v, l.cfg.Self, all) {
+		err := l.borrow(ctx, nw, h, nil, from, netip.Addr{})
 		if !declined(err) {
 			return err
 		}
 	}
-	m.countOwn(nw, all, v6)
+	l.countOwn(nw, all)
 	return &FullError{Network: n.Name, Holders: all}
 }
 
@@ -123,22 +136,22 @@ func declined(err error) bool {
 	return retry || away || taken || errors.Is(err, ErrFull)
 }
 
-// countOwn replaces what our own header said: we know better.
-func (m *Manager) countOwn(nw *network, all map[discovery.HostID]Holder, v6 bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	own := Holder{Name: all[m.cfg.Self].Name}
-	for _, b := range nw.family(v6) {
+// countOwn replaces what this host's own header said by what is in hand.
+func (l *lender) countOwn(nw *network, all map[discovery.HostID]Holder) {
+	nw.mu.Lock()
+	defer nw.mu.Unlock()
+	own := Holder{Name: all[l.cfg.Self].Name}
+	for b := range nw.open() {
 		own.Held += b.size
 		own.Unused += b.size - b.used
 	}
-	if delete(all, m.cfg.Self); own.Held > 0 {
-		all[m.cfg.Self] = own
+	if delete(all, l.cfg.Self); own.Held > 0 {
+		all[l.cfg.Self] = own
 	}
 }
 
-func (m *Manager) awayError(nw *network, host discovery.HostID, a netip.Addr, err error) error {
-	v, n := m.cfg.View(), nw.spec()
+func (l *lender) awayError(nw *network, host discovery.HostID, a netip.Addr, err error) error {
+	v, n := l.cfg.View(), nw.spec()
 	out := &AwayError{Addr: a, Host: host, HostName: hostName(v, host), Err: err}
 	if s, ok := n.Covering(a); ok {
 		out.Free = suggest(v, n, s, host)

@@ -8,31 +8,27 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/pace"
 )
 
-// Lease gives owner an address of n: want, or any of the family when want is
-// zero. It is persisted before Lease returns. The same owner asking again gets
-// the same lease.
-//
-// As long as the blocks in hand suffice nobody is asked. Otherwise Lease waits
-// at most 5 s for the pool and other members, and when the network is full but
-// an address of ours rests, until that has rested.
-//
-// Errors: *TakenError, *FullError, *AwayError, and wrapped ErrStoreAway,
-// ErrOutside, ErrReserved, ErrOther and ErrDeleting; else what the disk said,
-// and then no address is in use. Whoever asks knows in which network: none repeats
-// it.
-func (m *Manager) Lease(ctx context.Context, n discovery.Network, owner discovery.EndpointID, want netip.Addr, v6 bool) (Lease, error) {
-	if err := wanted(n, want, v6); err != nil {
+// lessor gives addresses to this host's endpoints and takes them back.
+type lessor struct {
+	*shared
+	lender *lender // for addresses that are not in hand
+	keeper *keeper // for more blocks
+}
+
+func (l *lessor) lease(ctx context.Context, n discovery.Network, owner discovery.EndpointID, want netip.Addr) (Lease, error) {
+	if err := wanted(n, want); err != nil {
 		return Lease{}, err
 	}
-	ctx, nw, leave := m.enter(ctx, n)
+	ctx, nw, leave := l.nets.enter(ctx, n)
 	defer leave()
-	key := ownerKey{owner, v6 || want.Is6()}
-	h, fresh, err := m.slot(ctx, nw, key)
+	key := ownerKey{owner, want.Is6()}
+	h, fresh, err := nw.slot(ctx, key)
 	if err == nil && fresh {
-		err = m.fill(ctx, nw, h, want, key.v6)
-		m.settle(nw, key, h, err)
+		err = l.fill(ctx, nw, h, want)
+		nw.finish(key, h, err)
 	}
 	if err == nil && want.IsValid() && h.addr != want {
 		err = fmt.Errorf("%w: %s", ErrOther, h.addr)
@@ -40,17 +36,17 @@ func (m *Manager) Lease(ctx context.Context, n discovery.Network, owner discover
 	if err != nil {
 		return Lease{}, err
 	}
-	return nw.lease(h), nil
+	return nw.leaseOf(h), nil
 }
 
 // wanted checks what can be said without looking at who holds what.
-func wanted(n discovery.Network, want netip.Addr, v6 bool) error {
+func wanted(n discovery.Network, want netip.Addr) error {
 	if n.State == discovery.NetworkDeleting {
 		return ErrDeleting
 	}
 	if !want.IsValid() {
-		if _, ok := subnetOf(n, v6); !ok {
-			return fmt.Errorf("any address of IPv%d: %w", map[bool]int{false: 4, true: 6}[v6], ErrOutside)
+		if _, ok := subnet4(n); !ok {
+			return fmt.Errorf("any address of IPv4: %w", ErrOutside)
 		}
 		return nil
 	}
@@ -64,53 +60,27 @@ func wanted(n discovery.Network, want netip.Addr, v6 bool) error {
 	return nil
 }
 
-// slot returns the owner's lease, or a fresh slot that the caller must settle.
-// Two requests of one owner are served one after the other.
-func (m *Manager) slot(ctx context.Context, nw *network, key ownerKey) (h *holding, fresh bool, err error) {
-	for {
-		m.mu.Lock()
-		h := nw.owners[key]
-		if h == nil {
-			h = &holding{state: stateLeased, owner: key.id, busy: make(chan struct{})}
-			nw.owners[key] = h
-			m.mu.Unlock()
-			return h, true, nil
-		}
-		busy := h.busy
-		m.mu.Unlock()
-		if busy == nil {
-			return h, false, nil
-		}
-		select {
-		case <-busy:
-		case <-ctx.Done():
-			return nil, false, away(ctx, ctx.Err())
+// subnet4 is the subnet that any address is of.
+func subnet4(n discovery.Network) (discovery.Subnet, bool) {
+	for _, s := range n.Subnets {
+		if s.CIDR.Addr().Is4() {
+			return s, true
 		}
 	}
-}
-
-// settle ends what slot began.
-func (m *Manager) settle(nw *network, key ownerKey, h *holding, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err != nil {
-		delete(nw.owners, key)
-	}
-	close(h.busy)
-	h.busy = nil
+	return discovery.Subnet{}, false
 }
 
 // fill finds the slot an address and persists it.
-func (m *Manager) fill(ctx context.Context, nw *network, h *holding, want netip.Addr, v6 bool) error {
+func (l *lessor) fill(ctx context.Context, nw *network, h *holding, want netip.Addr) error {
 	if want.IsValid() {
-		return m.fillThis(ctx, nw, h, want)
+		return l.fillThis(ctx, nw, h, want)
 	}
-	if m.take(nw, h, v6) {
-		return m.keep(nw, h)
+	if taken, _ := l.take(nw, h); taken {
+		return l.persist(nw, h)
 	}
 	for {
-		err := m.fillAway(ctx, nw, h, v6)
-		if !errors.Is(err, ErrFull) || !m.rest(ctx, nw, v6) {
+		err := l.fillAway(ctx, nw, h)
+		if !errors.Is(err, ErrFull) || !awaitQuarantine(ctx, nw) {
 			return err
 		}
 	}
@@ -118,19 +88,20 @@ func (m *Manager) fill(ctx context.Context, nw *network, h *holding, want netip.
 
 // fillAway gets an address that is not in hand: out of a new block, or of
 // another host's.
-func (m *Manager) fillAway(ctx context.Context, nw *network, h *holding, v6 bool) error {
+func (l *lessor) fillAway(ctx context.Context, nw *network, h *holding) error {
 	ctx, cancel := context.WithTimeout(ctx, storeWait)
 	defer cancel()
 	for {
-		if m.take(nw, h, v6) {
-			return m.keep(nw, h)
+		taken, have := l.take(nw, h)
+		if taken {
+			return l.persist(nw, h)
 		}
-		err := insist(ctx, func() error { return m.claim(ctx, nw, v6) })
+		err := retry(ctx, func() error { return l.keeper.claim(ctx, nw, have) })
 		if errors.Is(err, ErrFull) {
-			if m.take(nw, h, v6) { // the last block has just become ours
-				return m.keep(nw, h)
+			if taken, _ := l.take(nw, h); taken { // the last block has just become ours
+				return l.persist(nw, h)
 			}
-			return m.borrowAny(ctx, nw, h, v6)
+			return l.lender.borrowAny(ctx, nw, h)
 		}
 		if err != nil {
 			return err
@@ -138,204 +109,49 @@ func (m *Manager) fillAway(ctx context.Context, nw *network, h *holding, v6 bool
 	}
 }
 
-// take gives h an address out of the blocks in hand. It fills the older blocks
-// first, so that the newer ones can drain.
-func (m *Manager) take(nw *network, h *holding, v6 bool) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := time.Now()
-	for _, b := range nw.family(v6) {
-		if a, ok := b.take(now); ok {
-			nw.hold(h, a, b.Seq)
-			if nw.wantsAhead(v6, now) {
-				signal(m.wake)
-			}
-			return true
-		}
-	}
-	return false
-}
-
-// hold notes that h has a. Manager.mu is held.
-func (nw *network) hold(h *holding, a netip.Addr, seq uint64) {
-	h.addr, h.seq = a, seq
-	nw.held[a] = h
-}
-
-// keep persists an address taken from a block of ours.
-func (m *Manager) keep(nw *network, h *holding) error {
-	err := m.disk.Commit(putAddress(nw.id(), h.addr, h.record()))
-	if err != nil {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		delete(nw.held, h.addr)
-		if b := nw.blockOf(h.addr); b != nil {
-			b.undo(h.addr, time.Now())
-		}
-	}
-	return err
-}
-
-// rest waits until the next address of ours has rested; false when none rests
-// or ctx ended.
-func (m *Manager) rest(ctx context.Context, nw *network, v6 bool) bool {
-	m.mu.Lock()
-	var next time.Time
-	for _, b := range nw.family(v6) {
-		if at, ok := b.ready(); ok && (next.IsZero() || at.Before(next)) {
-			next = at
-		}
-	}
-	m.mu.Unlock()
-	return !next.IsZero() && pause(ctx, time.Until(next))
-}
-
-// Free ends the owner's leases in the network, of both families. It never
-// waits for the pool: what must be given back is persisted and queued. It
-// returns nil when the owner has none, and leaves the lease as it was when the
-// disk refuses.
-func (m *Manager) Free(ctx context.Context, n discovery.NetworkID, owner discovery.EndpointID) error {
-	ctx, nw, leave, ok := m.find(ctx, n)
-	if !ok {
-		return nil
-	}
-	defer leave()
-	for _, v6 := range []bool{false, true} {
-		if err := m.free(ctx, nw, ownerKey{owner, v6}); err != nil {
-			return fmt.Errorf("free addresses of endpoint %s in %s: %w", owner, nw.spec().Name, err)
-		}
-	}
-	return nil
-}
-
-func (m *Manager) free(ctx context.Context, nw *network, key ownerKey) error {
-	h, err := m.leased(ctx, nw, key)
-	if h == nil || err != nil {
-		return err
-	}
-	if h.reserved {
-		err = m.freeReserved(nw, h)
-	} else {
-		err = m.freeOwn(nw, h)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err == nil {
-		delete(nw.owners, key)
-	}
-	close(h.busy)
-	h.busy = nil
-	signal(m.wake)
-	return err
-}
-
-// leased returns the owner's lease made busy, nil if it has none.
-func (m *Manager) leased(ctx context.Context, nw *network, key ownerKey) (*holding, error) {
+// retry tries again while the pool is away and ctx lives: an election of its
+// leader takes seconds, and the caller has five.
+func retry(ctx context.Context, try func() error) error {
+	backoff := pace.Backoff{First: 100 * time.Millisecond, Most: time.Second}
 	for {
-		m.mu.Lock()
-		h := nw.owners[key]
-		if h == nil || h.busy == nil {
-			if h != nil {
-				h.busy = make(chan struct{})
-			}
-			m.mu.Unlock()
-			return h, nil
-		}
-		busy := h.busy
-		m.mu.Unlock()
-		select {
-		case <-busy:
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		err := away(ctx, try())
+		if !errors.Is(err, ErrStoreAway) || !pace.Sleep(ctx, backoff.Failed()) {
+			return err
 		}
 	}
 }
 
-func (m *Manager) freeOwn(nw *network, h *holding) error {
-	if err := m.disk.Commit(putAddress(nw.id(), h.addr, addressRecord{State: stateResting})); err != nil {
-		return err
+// take gives h an address in hand; have is the number of blocks that it looked
+// at.
+func (l *lessor) take(nw *network, h *holding) (taken bool, have int) {
+	nw.mu.Lock()
+	defer nw.mu.Unlock()
+	now := time.Now()
+	if !nw.take(h, now) {
+		return false, nw.openBlocks()
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	nw.letGo(h, true)
-	return nil
+	if nw.wantsAhead(now) {
+		l.wake.Set()
+	}
+	return true, 0
 }
 
-// freeReserved queues the end of the reservation. Until the pool and the
-// lender know, the address counts as taken.
-func (m *Manager) freeReserved(nw *network, h *holding) error {
-	m.mu.Lock()
-	g := m.newGiveback(returnRecord{
-		Network: nw.id(), Addr: h.addr, V6: h.addr.Is6(), Seq: h.seq, Lender: h.host, Loan: h.loan,
-	})
-	g.busy = true
-	m.mu.Unlock()
-	err := m.disk.Commit(deleteAddress(nw.id(), h.addr), putReturn(g.number, g.what))
-	m.mu.Lock()
-	defer m.mu.Unlock()
+// persist writes down that h has an address of a block in hand.
+func (l *lessor) persist(nw *network, h *holding) error {
+	err := l.cfg.Disk.Commit(putAddress(nw.id, h.addr, h.record()))
 	if err != nil {
-		delete(m.returns, g.number)
-		return err
+		nw.mu.Lock()
+		defer nw.mu.Unlock()
+		nw.untake(h)
 	}
-	g.busy = false
-	nw.held[h.addr] = &holding{addr: h.addr, reserved: true, back: g}
-	return nil
+	return err
 }
 
-// Drop forgets a network that was deleted: its leases end, and its blocks and
-// reservations are queued to be given back. Requests for it that are under way
-// fail with ErrDeleting.
-func (m *Manager) Drop(n discovery.NetworkID) error {
-	m.mu.Lock()
-	nw := m.nets[n]
-	if nw == nil {
-		m.mu.Unlock()
-		return nil
-	}
-	nw.drop()
-	m.mu.Unlock()
-	nw.life.Lock()
-	defer nw.life.Unlock()
-
-	changes, backs := m.dropped(nw)
-	err := m.disk.Commit(changes...)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, g := range backs {
-		if g.busy = false; err != nil {
-			delete(m.returns, g.number)
-		}
-	}
-	if err != nil {
-		nw.gone, nw.drop = context.WithCancel(context.Background())
-		return fmt.Errorf("drop network %s: %w", nw.spec().Name, err)
-	}
-	if m.nets[n] == nw {
-		delete(m.nets, n)
-	}
-	signal(m.changes)
-	signal(m.wake)
-	return nil
-}
-
-// dropped lists what Drop writes and gives back.
-func (m *Manager) dropped(nw *network) (changes []Change, backs []*giveback) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	changes = append(changes, deleteNetwork(nw.id()))
-	add := func(w returnRecord) {
-		g := m.newGiveback(w)
-		g.busy = true
-		backs = append(backs, g)
-		changes = append(changes, putReturn(g.number, g.what))
-	}
-	for _, h := range nw.held {
-		if h.state == stateLeased && h.reserved {
-			add(returnRecord{Network: nw.id(), Addr: h.addr, V6: h.addr.Is6(), Seq: h.seq, Lender: h.host, Loan: h.loan})
-		}
-	}
-	for _, b := range nw.blocks {
-		add(returnRecord{Network: nw.id(), Block: b.Prefix, Index: b.Index, Seq: b.Seq})
-	}
-	return changes, backs
+// awaitQuarantine waits until the next quarantine of an address in hand has
+// ended; false when there is none or ctx ended.
+func awaitQuarantine(ctx context.Context, nw *network) bool {
+	nw.mu.Lock()
+	next := nw.nextFree()
+	nw.mu.Unlock()
+	return !next.IsZero() && pace.Sleep(ctx, time.Until(next))
 }

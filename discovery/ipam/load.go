@@ -13,24 +13,32 @@ import (
 	"github.com/weft-net/weft/discovery"
 )
 
-// load makes the buckets and fills the manager from them.
-func (m *Manager) load(now time.Time) error {
-	if err := m.disk.db.Update(prepare); err != nil {
+// loader fills the networks from the disk, before anybody else knows them.
+type loader struct {
+	self   discovery.HostID
+	now    time.Time
+	nets   map[discovery.NetworkID]*network
+	number uint64 // of the newest return
+}
+
+// load makes the buckets and reads them.
+func (l *loader) load(db *bbolt.DB) error {
+	if err := db.Update(prepare); err != nil {
 		return fmt.Errorf("prepare buckets: %w", err)
 	}
-	return m.disk.db.View(func(tx *bbolt.Tx) error {
+	return db.View(func(tx *bbolt.Tx) error {
 		// In this order: a block needs its network, an address its block.
-		if err := tx.Bucket(bucketBlocks).ForEach(m.loadNetwork); err != nil {
+		if err := tx.Bucket(bucketBlocks).ForEach(l.network); err != nil {
 			return err
 		}
-		if err := tx.Bucket(bucketBlocks).ForEach(func(k, v []byte) error { return m.loadBlock(k, v, now) }); err != nil {
+		if err := tx.Bucket(bucketBlocks).ForEach(l.block); err != nil {
 			return err
 		}
-		if err := tx.Bucket(bucketAddresses).ForEach(func(k, v []byte) error { return m.loadAddress(k, v, now) }); err != nil {
+		if err := tx.Bucket(bucketAddresses).ForEach(l.address); err != nil {
 			return err
 		}
-		m.number = tx.Bucket(bucketReturns).Sequence()
-		return tx.Bucket(bucketReturns).ForEach(m.loadReturn)
+		l.number = tx.Bucket(bucketReturns).Sequence()
+		return tx.Bucket(bucketReturns).ForEach(l.pendingReturn)
 	})
 }
 
@@ -49,7 +57,7 @@ func prepare(tx *bbolt.Tx) error {
 	return b.Put(keySchema, strconv.AppendInt(nil, schema, 10))
 }
 
-func (m *Manager) loadNetwork(k, v []byte) error {
+func (l *loader) network(k, v []byte) error {
 	if len(k) != 16 {
 		return nil
 	}
@@ -57,11 +65,13 @@ func (m *Manager) loadNetwork(k, v []byte) error {
 	if err := json.Unmarshal(v, &n); err != nil {
 		return fmt.Errorf("network %x: %w", k, err)
 	}
-	m.nets[n.ID] = newNetwork(n)
+	nw := newNetwork(n)
+	nw.begin()
+	l.nets[n.ID] = nw
 	return nil
 }
 
-func (m *Manager) loadBlock(k, v []byte, now time.Time) error {
+func (l *loader) block(k, v []byte) error {
 	if len(k) <= 16 {
 		return nil
 	}
@@ -73,21 +83,21 @@ func (m *Manager) loadBlock(k, v []byte, now time.Time) error {
 	if err := json.Unmarshal(v, &r); err != nil {
 		return fmt.Errorf("block %x: %w", k, err)
 	}
-	nw := m.nets[id]
+	nw := l.nets[id]
 	if nw == nil {
 		return fmt.Errorf("block %x: network %s has no record", k, id)
 	}
 	p := netip.PrefixFrom(addr, int(k[len(k)-1]))
-	s, ok := nw.spec().Covering(addr)
+	subnet, ok := nw.spec().Covering(addr)
 	if !ok {
 		return fmt.Errorf("block %s of network %s: %w", p, nw.spec().Name, ErrOutside)
 	}
-	b := discovery.Block{Network: id, Prefix: p, Host: m.cfg.Self, State: r.State, Seq: r.Seq, Index: r.Index}
-	nw.blocks = append(nw.blocks, newBlock(b, s, now))
+	b := discovery.Block{Network: id, Prefix: p, Host: l.self, State: r.State, Seq: r.Seq, Index: r.Index}
+	nw.blocks = append(nw.blocks, newBlock(b, subnet, l.now))
 	return nil
 }
 
-func (m *Manager) loadAddress(k, v []byte, now time.Time) error {
+func (l *loader) address(k, v []byte) error {
 	id, addr, err := splitAddressKey(k)
 	if err != nil {
 		return err
@@ -96,7 +106,7 @@ func (m *Manager) loadAddress(k, v []byte, now time.Time) error {
 	if err := json.Unmarshal(v, &r); err != nil {
 		return fmt.Errorf("address %x: %w", k, err)
 	}
-	nw := m.nets[id]
+	nw := l.nets[id]
 	if nw == nil {
 		return fmt.Errorf("address %s: network %s has no record", addr, id)
 	}
@@ -105,9 +115,9 @@ func (m *Manager) loadAddress(k, v []byte, now time.Time) error {
 		b.takeThis(addr)
 	}
 	if r.State == stateResting {
-		// How long it rested is not known: clocks do not survive the restart.
+		// How long it was in quarantine is not known: clocks do not survive the restart.
 		if b != nil {
-			b.put(addr, now, true)
+			b.put(addr, l.now, true)
 		}
 		return nil
 	}
@@ -119,17 +129,22 @@ func (m *Manager) loadAddress(k, v []byte, now time.Time) error {
 	return nil
 }
 
-func (m *Manager) loadReturn(k, v []byte) error {
+func (l *loader) pendingReturn(k, v []byte) error {
 	if len(k) != 8 {
 		return fmt.Errorf("return %x: %w", k, discovery.ErrMalformed)
 	}
-	g := &giveback{number: binary.BigEndian.Uint64(k), tried: true}
+	g := &pendingReturn{number: binary.BigEndian.Uint64(k), tried: true}
 	if err := json.Unmarshal(v, &g.what); err != nil {
 		return fmt.Errorf("return %x: %w", k, err)
 	}
-	m.number = max(m.number, g.number)
-	m.returns[g.number] = g
-	if nw := m.nets[g.what.Network]; nw != nil && g.what.Addr.IsValid() {
+	l.number = max(l.number, g.number)
+	nw := l.nets[g.what.Network]
+	if nw == nil { // it was dropped
+		nw = newNetwork(discovery.Network{ID: g.what.Network})
+		l.nets[nw.id] = nw
+	}
+	nw.returns[g.number] = g
+	if g.what.Addr.IsValid() {
 		nw.holdBack(g)
 	}
 	return nil

@@ -3,20 +3,19 @@ package ipam
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/pace"
 )
 
 const (
-	restTime   = 10 * time.Second // a freed address is not given again before: resolvers and peers may still hold it
+	quarantine = 10 * time.Second // a freed address is not given again before: resolvers and peers may still hold it
 	drainTime  = 10 * time.Minute // an unused block goes back after
 	rereadTime = time.Hour        // between two looks at what the pool says of our blocks
 	loanCheck  = time.Minute      // after a loan: whether the borrower took it up
@@ -79,69 +78,19 @@ type Owned struct {
 
 // Manager hands out addresses. It is safe for concurrent use.
 type Manager struct {
+	*shared
+	lessor *lessor
+	lender *lender
+	keeper *keeper
+}
+
+// shared is what lessor, lender and keeper have in common.
+type shared struct {
 	cfg     Config
-	disk    *Disk
-	wake    chan struct{} // capacity 1: Run has something to look at
-	changes chan struct{} // capacity 1
-
-	mu      sync.Mutex // guards what follows, and the networks' and blocks' fields
-	nets    map[discovery.NetworkID]*network
-	returns map[uint64]*giveback
-	number  uint64    // of the newest giveback
-	gen     uint64    // counts what could make an older read of the pool wrong
-	quiet   time.Time // Run does nothing before: something failed
-	backoff time.Duration
-}
-
-// network is what we hold of one network.
-type network struct {
-	// life is held for reading by whoever works on the network, so that Drop
-	// begins when all have ended; gone tells them to.
-	life sync.RWMutex
-	gone context.Context
-	drop context.CancelFunc
-
-	latest atomic.Pointer[discovery.Network] // as the last request gave it
-
-	// owning (capacity 1) is held by whoever claims, adopts or gives back
-	// blocks of the network: nothing may be taken up from an older look at the
-	// pool that was given back since.
-	owning chan struct{}
-
-	blocks   []*block
-	held     map[netip.Addr]*holding // every address in use: leased, lent, or being given back
-	owners   map[ownerKey]*holding
-	claims   map[bool]*flight        // claims under way, by family (true: IPv6)
-	aheadAt  map[bool]time.Time      // no claim ahead of need before
-	unsure   bool                    // the pool may hold a block for us that we do not know
-	lent     map[netip.Addr]*holding // to come into force when the address is let go
-	returned uint64                  // gen of the last loan that ended
-	rereadAt time.Time
-}
-
-// ownerKey is an endpoint and a family: it has one address of each.
-type ownerKey struct {
-	id discovery.EndpointID
-	v6 bool
-}
-
-// holding is one address in use, or an owner's slot before it has one.
-type holding struct {
-	addr     netip.Addr
-	state    addressState
-	owner    discovery.EndpointID
-	host     discovery.HostID // lent: to whom; leased and reserved: the lender
-	reserved bool
-	seq      uint64
-	loan     uint64
-	busy     chan struct{} // closed when what is being done to it is over; nil at rest
-	back     *giveback     // it is being given back
-	gen      uint64        // when it was last lent, confirmed or leased, for reads that began before
-	since    time.Time     // lent: when; zero after a restart
-}
-
-func (h *holding) record() addressRecord {
-	return addressRecord{State: h.state, Owner: h.owner, Host: h.host, Reserved: h.reserved, Seq: h.seq, Loan: h.loan}
+	nets    *networks
+	number  atomic.Uint64 // of the newest pendingReturn
+	wake    pace.Signal   // the keeper has something to look at
+	changes pace.Signal   // of Manager.Blocks
 }
 
 // New reads what was persisted. It fails when the file cannot be written or is
@@ -150,37 +99,73 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	m := &Manager{
-		cfg:     cfg,
-		disk:    cfg.Disk,
-		wake:    make(chan struct{}, 1),
-		changes: make(chan struct{}, 1),
-		nets:    map[discovery.NetworkID]*network{},
-		returns: map[uint64]*giveback{},
-	}
-	if err := m.load(time.Now()); err != nil {
+	found := loader{self: cfg.Self, now: time.Now(), nets: map[discovery.NetworkID]*network{}}
+	if err := found.load(cfg.Disk.db); err != nil {
 		return nil, fmt.Errorf("read leases: %w", err)
 	}
+	s := &shared{cfg: cfg, nets: &networks{all: found.nets}, wake: pace.NewSignal(), changes: pace.NewSignal()}
+	s.number.Store(found.number)
+	m := &Manager{shared: s, lender: &lender{s}}
+	m.keeper = &keeper{shared: s, lender: m.lender, backoff: pace.Backoff{First: time.Second, Most: maxBackoff}}
+	m.lessor = &lessor{shared: s, lender: m.lender, keeper: m.keeper}
 	return m, nil
 }
+
+// Lease gives owner an address of n: want, or any IPv4 one when want is zero. It
+// is persisted before Lease returns. The same owner asking again gets the same
+// lease.
+//
+// As long as the blocks in hand suffice nobody is asked. Otherwise Lease waits
+// at most 5 s for the pool and other members, and when the network is full but
+// an address of ours is in quarantine, until that has ended.
+//
+// Errors: *TakenError, *FullError, *AwayError, and wrapped ErrStoreAway,
+// ErrOutside, ErrReserved, ErrOther and ErrDeleting; else what the disk said,
+// and then no address is in use. Whoever asks knows in which network: none repeats
+// it.
+func (m *Manager) Lease(ctx context.Context, n discovery.Network, owner discovery.EndpointID, want netip.Addr) (Lease, error) {
+	return m.lessor.lease(ctx, n, owner, want)
+}
+
+// Free ends the owner's leases in the network, of both families. It never
+// waits for the pool: what must be given back is persisted and queued. It
+// returns nil when the owner has none, and leaves the lease as it was when the
+// disk refuses.
+func (m *Manager) Free(ctx context.Context, n discovery.NetworkID, owner discovery.EndpointID) error {
+	return m.lessor.free(ctx, n, owner)
+}
+
+// Serve answers another member's Manager. What it grants is persisted first.
+func (m *Manager) Serve(from discovery.HostID, body []byte) []byte {
+	return m.lender.serve(from, body).encode()
+}
+
+// Run does what no request waits for: it gives back what is queued, claims the
+// next block of a network before the last one is used up, gives back blocks
+// that stay unused, and compares what we hold with what the pool says, at its
+// start and hourly. It returns nil when ctx ends.
+func (m *Manager) Run(ctx context.Context) error { return m.keeper.run(ctx) }
+
+// Drop forgets a network that was deleted: its leases end, and its blocks and
+// reservations are queued to be given back. Requests for it that are under way
+// fail with ErrDeleting.
+func (m *Manager) Drop(n discovery.NetworkID) error { return m.keeper.drop(n) }
 
 // Blocks returns the blocks in hand of each network, sorted, for the host's
 // header.
 func (m *Manager) Blocks() []discovery.HeaderNetwork {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	var out []discovery.HeaderNetwork
-	for id, nw := range m.nets {
+	m.nets.each(func(nw *network) {
 		if len(nw.blocks) == 0 {
-			continue
+			return
 		}
-		h := discovery.HeaderNetwork{VNI: nw.spec().VNI, ID: id}
+		h := discovery.HeaderNetwork{VNI: nw.spec().VNI, ID: nw.id}
 		for _, b := range nw.blocks {
 			h.Blocks = append(h.Blocks, b.Prefix)
 		}
 		slices.SortFunc(h.Blocks, netip.Prefix.Compare)
 		out = append(out, h)
-	}
+	})
 	slices.SortFunc(out, func(a, b discovery.HeaderNetwork) int { return cmp.Compare(a.VNI, b.VNI) })
 	return out
 }
@@ -188,213 +173,42 @@ func (m *Manager) Blocks() []discovery.HeaderNetwork {
 // Held returns the blocks in hand as they were claimed, for a pool that was
 // wiped and is filled again.
 func (m *Manager) Held() []discovery.Block {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	var out []discovery.Block
-	for _, nw := range m.nets {
+	m.nets.each(func(nw *network) {
 		for _, b := range nw.blocks {
 			out = append(out, b.Block)
 		}
-	}
+	})
 	return out
 }
 
 // HeldAddrs returns the leased addresses that the pool records one by one, for a
 // pool that was wiped too, in no order.
 func (m *Manager) HeldAddrs() []discovery.ReservedAddr {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	var out []discovery.ReservedAddr
-	for id, nw := range m.nets {
+	m.nets.each(func(nw *network) {
 		for _, h := range nw.owners {
-			if h.reserved && h.busy == nil && h.back == nil {
-				out = append(out, discovery.ReservedAddr{Network: id, Addr: h.addr, Seq: h.seq})
+			if h.reserved && !h.busy && h.back == nil {
+				out = append(out, discovery.ReservedAddr{Network: nw.id, Addr: h.addr, Seq: h.seq})
 			}
 		}
-	}
+	})
 	return out
 }
 
 // Leases returns every lease, in no order: what stands here without an
 // endpoint of that id has leaked and is for Free.
 func (m *Manager) Leases() []Owned {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	var out []Owned
-	for id, nw := range m.nets {
+	m.nets.each(func(nw *network) {
 		for key, h := range nw.owners {
-			if h.busy == nil {
-				out = append(out, Owned{Lease: nw.lease(h), Network: id, Owner: key.id})
+			if !h.busy {
+				out = append(out, Owned{Lease: nw.leaseOf(h), Network: nw.id, Owner: key.id})
 			}
 		}
-	}
+	})
 	return out
 }
 
 // Changes signals at least once after each change of Blocks.
 func (m *Manager) Changes() <-chan struct{} { return m.changes }
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
-// enter returns what we hold of n, for as long as the returned context lives;
-// leave must be called.
-func (m *Manager) enter(ctx context.Context, n discovery.Network) (_ context.Context, nw *network, leave func()) {
-	for {
-		m.mu.Lock()
-		nw = m.nets[n.ID]
-		if nw == nil {
-			nw = newNetwork(n)
-			nw.rereadAt = time.Now().Add(rereadTime) // nothing of it is held yet
-			m.nets[n.ID] = nw
-		}
-		nw.latest.Store(&n)
-		m.mu.Unlock()
-		if ctx, leave, ok := m.hold(ctx, nw); ok {
-			return ctx, nw, leave
-		}
-	}
-}
-
-// find is enter for a network that must be known already.
-func (m *Manager) find(ctx context.Context, id discovery.NetworkID) (_ context.Context, nw *network, leave func(), ok bool) {
-	m.mu.Lock()
-	nw = m.nets[id]
-	m.mu.Unlock()
-	if nw == nil {
-		return ctx, nil, nil, false
-	}
-	ctx, leave, ok = m.hold(ctx, nw)
-	return ctx, nw, leave, ok
-}
-
-// hold keeps Drop away from nw until leave; ok is false when it was dropped.
-func (m *Manager) hold(ctx context.Context, nw *network) (_ context.Context, leave func(), ok bool) {
-	nw.life.RLock()
-	m.mu.Lock()
-	gone := nw.gone
-	known := m.nets[nw.id()] == nw
-	m.mu.Unlock()
-	if !known {
-		nw.life.RUnlock()
-		return ctx, nil, false
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(gone, func() { cancel(ErrDeleting) })
-	return ctx, func() {
-		stop()
-		cancel(nil)
-		nw.life.RUnlock()
-	}, true
-}
-
-func newNetwork(n discovery.Network) *network {
-	nw := &network{
-		owning:  make(chan struct{}, 1),
-		lent:    map[netip.Addr]*holding{},
-		held:    map[netip.Addr]*holding{},
-		owners:  map[ownerKey]*holding{},
-		claims:  map[bool]*flight{},
-		aheadAt: map[bool]time.Time{},
-	}
-	nw.latest.Store(&n)
-	nw.gone, nw.drop = context.WithCancel(context.Background())
-	return nw
-}
-
-func (nw *network) spec() discovery.Network { return *nw.latest.Load() }
-
-func (nw *network) id() discovery.NetworkID { return nw.latest.Load().ID }
-
-// own waits for nw.owning; disown must follow when it returns nil.
-func (nw *network) own(ctx context.Context) error {
-	select {
-	case nw.owning <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return away(ctx, ctx.Err())
-	}
-}
-
-func (nw *network) disown() { <-nw.owning }
-
-// subnet returns the network's subnet of the family.
-func (nw *network) subnet(v6 bool) (discovery.Subnet, bool) { return subnetOf(nw.spec(), v6) }
-
-func subnetOf(n discovery.Network, v6 bool) (discovery.Subnet, bool) {
-	for _, s := range n.Subnets {
-		if s.CIDR.Addr().Is6() == v6 {
-			return s, true
-		}
-	}
-	return discovery.Subnet{}, false
-}
-
-// blockOf returns our block that covers a, nil if none does.
-func (nw *network) blockOf(a netip.Addr) *block {
-	for _, b := range nw.blocks {
-		if b.Prefix.Contains(a) {
-			return b
-		}
-	}
-	return nil
-}
-
-func (nw *network) lease(h *holding) Lease {
-	s, _ := nw.subnet(h.addr.Is6())
-	return Lease{Addr: netip.PrefixFrom(h.addr, s.CIDR.Bits()), Seq: h.seq}
-}
-
-// family yields the blocks of one family that may be taken from.
-func (nw *network) family(v6 bool) []*block {
-	var out []*block
-	for _, b := range nw.blocks {
-		if !b.lost && b.Prefix.Addr().Is6() == v6 {
-			out = append(out, b)
-		}
-	}
-	return out
-}
-
-// letGo ends the use of an address. Manager.mu is held.
-func (nw *network) letGo(h *holding, saved bool) {
-	if lent := nw.lent[h.addr]; lent != nil {
-		delete(nw.lent, h.addr)
-		nw.held[h.addr] = lent
-		return
-	}
-	delete(nw.held, h.addr)
-	if b := nw.blockOf(h.addr); b != nil {
-		b.put(h.addr, time.Now(), saved)
-	}
-}
-
-// away makes a deadline that ran out while the pool was asked an ErrStoreAway,
-// and a network that was dropped meanwhile an ErrDeleting.
-func away(ctx context.Context, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(context.Cause(ctx), ErrDeleting):
-		return ErrDeleting
-	case errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrStoreAway):
-		return fmt.Errorf("%w: %w", ErrStoreAway, err)
-	}
-	return err
-}
-
-// pause waits; it is false when ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

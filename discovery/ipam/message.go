@@ -13,7 +13,7 @@ import (
 // reservation in the receiver's name is still needed.
 //
 //	request: version, kind, network id (16), loan (8, big endian), family (4 or 6), address (0, 4 or 16)
-//	answer:  version, verdict, holder (host id, 16), endpoint (8), address (0, 4 or 16)
+//	answer:  version, verdict, host (16), endpoint (8), address (0, 4 or 16)
 //
 // A LEND without an address asks for any of the family; a RETURN without one
 // names the loan alone. The loan is the borrower's number for one attempt: a
@@ -40,7 +40,7 @@ type verdict byte
 
 const (
 	verdictYes     verdict = 1 // it is lent, or it was returned
-	verdictTaken   verdict = 2 // holder and endpoint say by whom
+	verdictTaken   verdict = 2 // host and endpoint say by whom
 	verdictNotMine verdict = 3 // neither the block nor the address is held here
 	verdictNone    verdict = 4 // no address to spare
 	verdictRefused verdict = 5 // not understood, or it could not be written down

@@ -95,7 +95,7 @@ func (m *model) owner(h *host) discovery.EndpointID {
 func (m *model) lease(h *host, id discovery.EndpointID, want netip.Addr) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	l, err := h.m.Lease(ctx, m.n, id, want, false)
+	l, err := h.m.Lease(ctx, m.n, id, want)
 	if err == nil {
 		m.ledger.granted(h, id, l.Addr.Addr())
 		m.announce(h, m.n, id, "", l.Addr.Addr())
@@ -125,7 +125,7 @@ func (m *model) kill(h *host) {
 	_, already := m.ledger.of(h)[id]
 	go func() {
 		defer close(over)
-		if l, err := old.Lease(context.Background(), m.n, id, want, false); err == nil {
+		if l, err := old.Lease(context.Background(), m.n, id, want); err == nil {
 			results <- result{id, l.Addr.Addr()}
 		}
 	}()
@@ -231,7 +231,7 @@ func (m *model) quiesce() {
 	synctest.Wait()
 	m.expectNothing()
 	for i := range m.addrs {
-		if l, err := m.hosts[0].m.Lease(context.Background(), m.n, owner(5000+i), netip.Addr{}, false); err != nil {
+		if l, err := m.hosts[0].m.Lease(context.Background(), m.n, owner(5000+i), netip.Addr{}); err != nil {
 			m.rt.Errorf("one host of %d addresses, the %dth: %v", len(m.addrs), i, err)
 		} else {
 			m.ledger.granted(m.hosts[0], owner(5000+i), l.Addr.Addr())
@@ -345,7 +345,7 @@ func TestTenHostsRaceForASmallNetwork(t *testing.T) {
 						if b := h.m.Held(); r.IntN(2) == 0 && len(b) > 0 {
 							ask = b[0].Prefix.Addr().Next()
 						}
-						x, err := h.m.Lease(t.Context(), n, id, ask, false)
+						x, err := h.m.Lease(t.Context(), n, id, ask)
 						for range 25 { // as a container does that restarts and restarts
 							if err != nil || !more(1) {
 								break
@@ -354,7 +354,7 @@ func TestTenHostsRaceForASmallNetwork(t *testing.T) {
 							time.Sleep(time.Duration(r.IntN(10)) * time.Millisecond)
 							l.freeing(h, id)
 							mustFree(t, h, n, id)
-							x, err = h.m.Lease(t.Context(), n, id, x.Addr.Addr(), false)
+							x, err = h.m.Lease(t.Context(), n, id, x.Addr.Addr())
 						}
 						if err == nil {
 							mustFree(t, h, n, id)
@@ -408,7 +408,7 @@ func TestTwoHundredKills(t *testing.T) {
 					if r := rand.New(rand.NewPCG(uint64(i), uint64(j))); r.IntN(2) == 0 {
 						want = addrs[r.IntN(len(addrs))]
 					}
-					x, err := m.Lease(ctx, n, id, want, false)
+					x, err := m.Lease(ctx, n, id, want)
 					g.mu.RLock()
 					defer g.mu.RUnlock()
 					if err == nil && !g.shut { // else nobody was there to hear it

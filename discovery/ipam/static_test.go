@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,9 +17,7 @@ import (
 // inBlock returns the i-th usable address of a host's first block.
 func inBlock(h *host, i int) netip.Addr {
 	b := h.m.Held()[0]
-	h.m.mu.Lock()
-	defer h.m.mu.Unlock()
-	s, _ := h.m.nets[b.Network].spec().Covering(b.Prefix.Addr())
+	s, _ := h.network(b.Network).spec().Covering(b.Prefix.Addr())
 	return slices.Collect(s.Usable(b.Prefix))[i]
 }
 
@@ -42,7 +41,7 @@ func TestStaticAddressOfOurBlockNeedsNoPool(t *testing.T) {
 func TestStaticAddressOutsideEveryBlockIsReserved(t *testing.T) {
 	bubble(t, 2, func(t *testing.T, w *world) {
 		a, b, n := w.hosts[0], w.hosts[1], blue(t, "192.0.2.0/24")
-		l, err := a.m.Lease(t.Context(), n, owner(1), netip.MustParseAddr("192.0.2.200"), false)
+		l, err := a.m.Lease(t.Context(), n, owner(1), netip.MustParseAddr("192.0.2.200"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +50,7 @@ func TestStaticAddressOutsideEveryBlockIsReserved(t *testing.T) {
 			t.Errorf("the pool says %+v, want %s, seq %d", r, a.id, l.Seq)
 		}
 		w.announce(a, n, owner(1), "web", l.Addr.Addr())
-		_, err = b.m.Lease(t.Context(), n, owner(2), l.Addr.Addr(), false)
+		_, err = b.m.Lease(t.Context(), n, owner(2), l.Addr.Addr())
 		taken, ok := errors.AsType[*TakenError](err)
 		if !ok || taken.Host != a.id || taken.Endpoint != owner(1) || !strings.Contains(err.Error(), "192.0.2.200 is taken by web on host1") {
 			t.Errorf("got %v", err)
@@ -78,11 +77,11 @@ func TestWhoClaimsABlockSkipsWhatWasReservedInIt(t *testing.T) {
 			}
 			seen[x] = true
 		}
-		if _, err := b.m.Lease(t.Context(), n, owner(99), none, false); !errors.Is(err, ErrFull) {
+		if _, err := b.m.Lease(t.Context(), n, owner(99), none); !errors.Is(err, ErrFull) {
 			t.Errorf("got %v, want full", err)
 		}
 		mustFree(t, a, n, owner(1))
-		time.Sleep(restTime + time.Second)
+		time.Sleep(quarantine + time.Second)
 		if x := mustLease(t, b, n, owner(99), ""); x != netip.MustParseAddr("192.0.2.6") {
 			t.Errorf("got %s, want the one that was returned", x)
 		}
@@ -97,11 +96,11 @@ func TestStaticAddressOfAnothersBlockIsLent(t *testing.T) {
 		if got := mustLease(t, b, n, owner(2), want.String()); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
-		_, err := a.m.Lease(t.Context(), n, owner(3), want, false)
+		_, err := a.m.Lease(t.Context(), n, owner(3), want)
 		if taken, ok := errors.AsType[*TakenError](err); !ok || taken.Host != b.id {
 			t.Errorf("the lender: got %v, want taken by the borrower", err)
 		}
-		_, err = b.m.Lease(t.Context(), n, owner(3), first, false)
+		_, err = b.m.Lease(t.Context(), n, owner(3), first)
 		if taken, ok := errors.AsType[*TakenError](err); !ok || taken.Host != a.id || taken.Endpoint != owner(1) {
 			t.Errorf("in use at the lender: got %v", err)
 		}
@@ -135,7 +134,7 @@ func TestLenderThatDoesNotAnswer(t *testing.T) {
 		mustLease(t, a, n, owner(1), "")
 		w.set(func() { w.mute[a.id] = true })
 		began := time.Now()
-		_, err := b.m.Lease(t.Context(), n, owner(2), inBlock(a, 3), false)
+		_, err := b.m.Lease(t.Context(), n, owner(2), inBlock(a, 3))
 		gone, ok := errors.AsType[*AwayError](err)
 		if !ok || gone.Host != a.id || gone.HostName != "host1" {
 			t.Fatalf("got %v, want an AwayError that names host1", err)
@@ -166,7 +165,7 @@ func TestFullNetworkBorrowsFromWhoHasMost(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		time.Sleep(restTime + time.Second)
+		time.Sleep(quarantine + time.Second)
 		h := w.hosts[3]
 		got := mustLease(t, h, n, owner(500), "")
 		if r := w.pool.heldAddrs()[addrName(n.ID, got)]; r.Host != h.id {
@@ -186,7 +185,7 @@ func TestFullNamesHoldersAndUnused(t *testing.T) {
 		}
 		w.withdraw(owner(3))
 		w.set(func() { w.mute[a.id] = true })
-		_, err := b.m.Lease(t.Context(), n, owner(99), none, false)
+		_, err := b.m.Lease(t.Context(), n, owner(99), none)
 		full, ok := errors.AsType[*FullError](err)
 		if !ok || full.Holders[a.id] != (Holder{Name: "host1", Held: 13, Unused: 1}) {
 			t.Fatalf("got %v", err)
@@ -238,11 +237,11 @@ func TestLenderThatTookItBackInTheMeantime(t *testing.T) {
 		// Not Lease: its deadline is of the clock that stands still with the
 		// borrower, and here time goes on for both.
 		key := ownerKey{owner(2), false}
-		ctx, nw, leave := b.m.enter(t.Context(), n)
-		h, _, err := b.m.slot(ctx, nw, key)
+		ctx, nw, leave := b.m.nets.enter(t.Context(), n)
+		h, _, err := nw.slot(ctx, key)
 		if err == nil {
-			err = b.m.reserve(ctx, nw, h, want)
-			b.m.settle(nw, key, h, err)
+			err = b.m.lender.reserve(ctx, nw, h, want)
+			nw.finish(key, h, err)
 		}
 		leave()
 		if taken, ok := errors.AsType[*TakenError](err); !ok || taken.Host != a.id || taken.Endpoint != owner(3) {
@@ -303,7 +302,7 @@ func TestReservationThatItsHostForgotIsCleared(t *testing.T) {
 		w.pool.set(func() { w.pool.reserved[addrName(n.ID, want)] = stale })
 
 		w.set(func() { w.dead[a.id] = true })
-		if _, err := b.m.Lease(t.Context(), n, owner(2), want, false); !strings.Contains(err.Error(), "taken by host1") && !strings.Contains(err.Error(), "taken on host1") {
+		if _, err := b.m.Lease(t.Context(), n, owner(2), want); !strings.Contains(err.Error(), "taken by host1") && !strings.Contains(err.Error(), "taken on host1") {
 			t.Errorf("its host is suspended: got %v, want taken", err)
 		}
 		w.set(func() { delete(w.dead, a.id) })
@@ -319,10 +318,10 @@ func TestReservationThatArrivesAfterTheKillIsGivenBack(t *testing.T) {
 	dir := t.TempDir()
 	bubble(t, 1, func(t *testing.T, w *world) {
 		h, n, want := w.hosts[0], blue(t, "192.0.2.0/24"), netip.MustParseAddr("192.0.2.200")
-		asked := 0 // there and back for the block of the address, then there with the reservation
+		var asked atomic.Int32 // there and back for the block of the address, then there with the reservation
 		w.pool.set(func() {
 			w.pool.delay = func() time.Duration {
-				if asked++; asked == 3 {
+				if asked.Add(1) == 3 {
 					return 3 * time.Second
 				}
 				return 0
@@ -331,7 +330,7 @@ func TestReservationThatArrivesAfterTheKillIsGivenBack(t *testing.T) {
 		m, over := h.m, make(chan struct{})
 		go func() {
 			defer close(over)
-			if l, err := m.Lease(t.Context(), n, owner(1), want, false); err == nil {
+			if l, err := m.Lease(t.Context(), n, owner(1), want); err == nil {
 				t.Errorf("the killed agent got %s", l.Addr)
 			}
 		}()
@@ -447,7 +446,7 @@ func TestReturnThatACheckQueuedIsNotLeased(t *testing.T) {
 		synctest.Wait()
 		a.serve(b.id, request{kind: kindCheck, network: n.ID, addr: x}.encode())
 		time.AfterFunc(time.Second, func() { w.pool.set(func() { w.pool.hang = false }) })
-		if l, err := a.m.Lease(t.Context(), n, owner(3), x, false); err == nil {
+		if l, err := a.m.Lease(t.Context(), n, owner(3), x); err == nil {
 			if r := w.pool.heldAddrs()[addrName(n.ID, x)]; r.Host != a.id {
 				t.Errorf("%s has %s and the pool does not know", a.name, l.Addr)
 			}

@@ -64,7 +64,7 @@ func TestLenderThatRestartsWithAWipedPoolKeepsTheLoan(t *testing.T) {
 		w.wipe()
 		a.restart()
 		synctest.Wait()
-		time.Sleep(restTime)
+		time.Sleep(quarantine)
 		mustNotGive(t, a, n, want, 20)
 	})
 }
@@ -82,7 +82,7 @@ func TestWhoClaimsABlockSkipsWhatOthersAnnounceInIt(t *testing.T) {
 		}
 
 		w.withdraw(owner(2))
-		time.Sleep(loanCheck + restTime + time.Second)
+		time.Sleep(loanCheck + quarantine + time.Second)
 		if got := mustLease(t, a, n, owner(1), x.String()); got != x {
 			t.Errorf("got %s", got)
 		}
@@ -96,14 +96,14 @@ func TestAddressThatAnotherAnnouncesIsNotReserved(t *testing.T) {
 		w.announce(b, n, owner(2), "db", x)
 
 		began := time.Now()
-		_, err := a.m.Lease(t.Context(), n, owner(9), x, false)
+		_, err := a.m.Lease(t.Context(), n, owner(9), x)
 		if _, taken := errors.AsType[*TakenError](err); !taken || time.Since(began) > 0 {
 			t.Errorf("reserved: got %v after %s, want taken at once", err, time.Since(began))
 		}
 
 		b.away()
 		w.wipe()
-		_, err = a.m.Lease(t.Context(), n, owner(9), x, false)
+		_, err = a.m.Lease(t.Context(), n, owner(9), x)
 		if taken, ok := errors.AsType[*TakenError](err); !ok || taken.Host != b.id || taken.Endpoint != owner(2) {
 			t.Errorf("wiped: got %v, want taken by db of host2", err)
 		}

@@ -115,7 +115,8 @@ func addrName(id discovery.NetworkID, a netip.Addr) string    { return id.String
 
 func (p *fakePool) ClaimBlock(ctx context.Context, n discovery.Network, host discovery.HostID, _ uint64, v6 bool, taken func(netip.Prefix) bool) (out discovery.Block, err error) {
 	err = p.do(ctx, func() error {
-		s, _ := subnetOf(n, v6)
+		i := slices.IndexFunc(n.Subnets, func(s discovery.Subnet) bool { return s.CIDR.Addr().Is6() == v6 })
+		s := n.Subnets[i]
 		for i := range min(s.Blocks(), 1<<12) {
 			b := s.Block((i + uint64(host[0])) % s.Blocks())
 			if _, held := p.blocks[blockName(n.ID, b)]; held || taken(b) {
@@ -529,7 +530,7 @@ func mustLease(t testing.TB, h *host, n discovery.Network, id discovery.Endpoint
 	if want != "" {
 		a = netip.MustParseAddr(want)
 	}
-	l, err := h.m.Lease(t.Context(), n, id, a, a.Is6())
+	l, err := h.m.Lease(t.Context(), n, id, a)
 	if err != nil {
 		t.Fatalf("%s: lease %q: %v", h.name, want, err)
 	}
@@ -573,11 +574,19 @@ func mkdir(t testing.TB, dir string) {
 	}
 }
 
+// network is what h holds of a network.
+func (h *host) network(id discovery.NetworkID) *network {
+	h.m.nets.mu.Lock()
+	defer h.m.nets.mu.Unlock()
+	return h.m.nets.all[id]
+}
+
 // heldAt is a copy of what h holds or lends at a; nil: nothing.
 func heldAt(h *host, n discovery.Network, a netip.Addr) *holding {
-	h.m.mu.Lock()
-	defer h.m.mu.Unlock()
-	if x := h.m.nets[n.ID].held[a]; x != nil {
+	nw := h.network(n.ID)
+	nw.mu.Lock()
+	defer nw.mu.Unlock()
+	if x := nw.held[a]; x != nil {
 		c := *x
 		return &c
 	}
@@ -585,24 +594,24 @@ func heldAt(h *host, n discovery.Network, a netip.Addr) *holding {
 }
 
 func allHeld(h *host) (out []holding) {
-	h.m.mu.Lock()
-	defer h.m.mu.Unlock()
-	for _, nw := range h.m.nets {
+	h.m.nets.each(func(nw *network) {
 		for _, x := range nw.held {
 			out = append(out, *x)
 		}
-	}
+	})
 	return out
 }
 
 func owns(h *host, n discovery.Network, a netip.Addr) bool {
-	h.m.mu.Lock()
-	defer h.m.mu.Unlock()
-	return h.m.nets[n.ID].blockOf(a) != nil
+	nw := h.network(n.ID)
+	nw.mu.Lock()
+	defer nw.mu.Unlock()
+	return nw.blockOf(a) != nil
 }
 
 func isLost(h *host, n discovery.Network) bool {
-	h.m.mu.Lock()
-	defer h.m.mu.Unlock()
-	return h.m.nets[n.ID].blocks[0].lost
+	nw := h.network(n.ID)
+	nw.mu.Lock()
+	defer nw.mu.Unlock()
+	return nw.blocks[0].lost
 }

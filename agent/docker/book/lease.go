@@ -26,7 +26,7 @@ func (b *Book) lease(ctx context.Context, n discovery.Network, want netip.Addr) 
 	}
 	var owner discovery.EndpointID
 	_, _ = rand.Read(owner[:])
-	l, err := b.Leases.Lease(ctx, n, owner, want, false)
+	l, err := b.Leases.Lease(ctx, n, owner, want)
 	if err == nil {
 		b.mu.Lock()
 		defer b.mu.Unlock()
