@@ -20,8 +20,7 @@ import (
 	"github.com/weft-net/weft/agent/membership"
 )
 
-// Agent is one member of the overlay, or a host that may become one. It
-// implements api.Service.
+// Agent is one member of the overlay, or a host that may become one.
 type Agent struct {
 	cfg   config.Config
 	log   *slog.Logger
@@ -39,8 +38,6 @@ type Agent struct {
 	now *member // nil: not a member
 }
 
-var _ api.Service = (*Agent)(nil)
-
 // Assemble makes an agent of given parts. Nothing is opened before Run.
 func Assemble(cfg config.Config, p Parts, log *slog.Logger) *Agent {
 	var b [8]byte
@@ -48,7 +45,7 @@ func Assemble(cfg config.Config, p Parts, log *slog.Logger) *Agent {
 	a := &Agent{cfg: cfg, log: log, parts: p, nonce: binary.BigEndian.Uint64(b[:]),
 		change: make(chan struct{}, 1), broken: make(chan error, 1), ready: make(chan struct{})}
 	if p.OpenDocker != nil {
-		a.docker = p.OpenDocker(a.driver())
+		a.docker = p.OpenDocker(a.driver().Agent())
 	}
 	return a
 }
@@ -139,7 +136,7 @@ func (a *Agent) serveMember(ctx context.Context, group *errgroup.Group, socket n
 		}
 		return a.docker.Run(ctx)
 	})
-	err := api.Serve(ctx, socket, a, a.log) // calls under way end first
+	err := api.Serve(ctx, socket, service{a}, a.log) // calls under way end first
 	<-served
 	a.move.RLock()
 	defer a.move.RUnlock()
@@ -269,9 +266,4 @@ func (a *Agent) requireMember() (*member, error) {
 	}
 	return nil, api.Errorf(api.KindFailed, "%s is not a member of a cluster", a.cfg.Name).
 		WithHint(api.NotMember)
-}
-
-// Version implements api.Service.
-func (a *Agent) Version(context.Context) (api.Version, error) {
-	return api.OwnVersion(), nil
 }

@@ -42,7 +42,7 @@ func (c dockerConnector) Found() bool {
 
 // Connect implements api.Service: the container's sandbox gets one more
 // interface, under the name that it has already.
-func (a *Agent) Connect(ctx context.Context, r api.ConnectRequest) (api.Attachment, error) {
+func (a service) Connect(ctx context.Context, r api.ConnectRequest) (api.Attachment, error) {
 	m, err := a.requireMember()
 	if err != nil {
 		return api.Attachment{}, err
@@ -57,7 +57,7 @@ func (a *Agent) Connect(ctx context.Context, r api.ConnectRequest) (api.Attachme
 
 // Disconnect implements api.Service. The last network of a container may be
 // taken from it, too.
-func (a *Agent) Disconnect(ctx context.Context, r api.DisconnectRequest) error {
+func (a service) Disconnect(ctx context.Context, r api.DisconnectRequest) error {
 	m, err := a.requireMember()
 	if err != nil {
 		return err

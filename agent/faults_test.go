@@ -10,44 +10,45 @@ import (
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/diagnose"
+	"github.com/weft-net/weft/agent/networks"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pool"
 	"github.com/weft-net/weft/dns"
 )
 
-// oddPool is a pool with some of its methods replaced.
-type oddPool struct {
-	Pool
+// alteredStore, alteredFounding and alteredWriteBack replace one call of a pool.
+type alteredStore struct {
+	networks.Store
 	watch func(ctx context.Context, deliver func(pool.Contents)) error
-	init  func(ctx context.Context, m pool.Meta, h pool.Host) error
+}
 
+func (s alteredStore) Watch(ctx context.Context, deliver func(pool.Contents)) error {
+	return s.watch(ctx, deliver)
+}
+
+type alteredFounding struct {
+	Founding
+	init func(ctx context.Context, m pool.Meta, h pool.Host) error
+}
+
+func (f alteredFounding) Init(ctx context.Context, m pool.Meta, h pool.Host) error {
+	return f.init(ctx, m, h)
+}
+
+type alteredWriteBack struct {
+	networks.WriteBack
 	wroteBack func() // called by Reassert
 }
 
-func (p oddPool) Reassert(ctx context.Context, m pool.Meta, h pool.Host, n []discovery.Network, b []discovery.Block) error {
-	if p.wroteBack != nil {
-		p.wroteBack()
-	}
-	return p.Pool.Reassert(ctx, m, h, n, b)
-}
-
-func (p oddPool) Watch(ctx context.Context, deliver func(pool.Contents)) error {
-	if p.watch == nil {
-		return p.Pool.Watch(ctx, deliver)
-	}
-	return p.watch(ctx, deliver)
-}
-
-func (p oddPool) Init(ctx context.Context, m pool.Meta, h pool.Host) error {
-	if p.init == nil {
-		return p.Pool.Init(ctx, m, h)
-	}
-	return p.init(ctx, m, h)
+func (w alteredWriteBack) Reassert(ctx context.Context, m pool.Meta, h pool.Host, n []discovery.Network, b []discovery.Block) error {
+	w.wroteBack()
+	return w.WriteBack.Reassert(ctx, m, h, n, b)
 }
 
 // deaf makes a pool whose watch shows nothing.
 func deaf(p Pool) Pool {
-	return oddPool{Pool: p, watch: func(ctx context.Context, _ func(pool.Contents)) error { <-ctx.Done(); return nil }}
+	p.Networks = alteredStore{p.Networks, func(ctx context.Context, _ func(pool.Contents)) error { <-ctx.Done(); return nil }}
+	return p
 }
 
 func wantKind(t *testing.T, err error, k api.Kind, part string) {
@@ -66,7 +67,7 @@ func TestFlowNetworkThatWasNotHeardOfYet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.odd = deaf
+	f.altered = deaf
 	two := f.host(2)
 	if _, err := two.Join(t.Context(), api.JoinRequest{Addresses: []string{"192.0.2.1"}, Token: readToken(t, made.TokenFile)}, nil); err != nil {
 		t.Fatal(err)

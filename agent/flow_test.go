@@ -45,7 +45,7 @@ type flow struct {
 	store   *embedded.Store
 	file    string
 	wire    *tunneltest.Wire
-	odd     func(Pool) Pool // changes the pools that are opened from now on; may be nil
+	altered func(Pool) Pool // changes the pools that are opened from now on; may be nil
 }
 
 // flowHost is one of its hosts, with a kernel that outlives the agent.
@@ -120,9 +120,10 @@ func (h *flowHost) parts(log *slog.Logger) Parts {
 		Names: &h.names, Host: flowMachine{h},
 		OpenOverlay: func() (Overlay, error) { return flowKernel{overlay.New(h.kernel, "weft", log), h}, h.noKernel },
 		OpenPool: func(_ config.Store, _, cluster string) (Pool, EmbeddedStore, error) {
-			p, err := opened[Pool](pool.New(pool.Config{HTTPClient: h.store.Client(), Cluster: cluster, Log: log}))
-			if h.odd != nil {
-				p = h.odd(p)
+			made, err := pool.New(pool.Config{HTTPClient: h.store.Client(), Cluster: cluster, Log: log})
+			p := PoolOf(made)
+			if h.altered != nil {
+				p = h.altered(p)
 			}
 			return p, nil, err
 		},

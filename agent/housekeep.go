@@ -22,7 +22,7 @@ func (m *member) housekeep(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		notes.store(m.pool.Healthy())
+		notes.store(m.pool.Networks.Healthy())
 		m.deletions.Finish(ctx)
 		m.deletions.Follow(ctx)
 		m.book.FreeUnclaimed(ctx, time.Now())
@@ -47,7 +47,7 @@ func (m *member) writeBack(ctx context.Context) {
 	if m.host.Usable() != nil || !m.networks.Lost() {
 		return
 	}
-	m.networks.Reassert(ctx, m.pool, m.host.Meta(), m.host.Record(),
+	m.networks.Reassert(ctx, m.pool.WriteBack, m.host.Meta(), m.host.Record(),
 		networks.Holdings{Blocks: m.leases.Held(), Addrs: m.leases.HeldAddrs()})
 }
 

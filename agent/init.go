@@ -15,7 +15,7 @@ import (
 
 // Init implements api.Service: this host becomes the first of a new cluster.
 // The store is written last, so that a failure leaves no trace there.
-func (a *Agent) Init(ctx context.Context, r api.InitRequest, progress func(string)) (api.InitResult, error) {
+func (a service) Init(ctx context.Context, r api.InitRequest, progress func(string)) (api.InitResult, error) {
 	done, err := a.exclusively("init")
 	if err != nil {
 		return api.InitResult{}, err
@@ -93,12 +93,12 @@ func (a *Agent) finishInit(ctx context.Context) (done bool, err error) {
 		cfg := membership.Overrule(a.config(), c, func(string, any, any) {})
 		p, store, err := a.parts.OpenPool(cfg.Store, a.storeFile(), "")
 		if err != nil || store == nil {
-			return p, func() error { return nil }, err
+			return p.Records, func() error { return nil }, err
 		}
 		ended := make(chan error, 1)
 		running, stop := context.WithTimeout(ctx, 5*time.Second)
 		go func() { ended <- store.Run(running) }()
-		return p, func() error { stop(); return <-ended }, nil
+		return p.Records, func() error { stop(); return <-ended }, nil
 	})
 }
 

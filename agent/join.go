@@ -19,7 +19,7 @@ import (
 
 // Join implements api.Service. It returns when a member shows that it knows
 // this host; a failure takes back what was registered.
-func (a *Agent) Join(ctx context.Context, r api.JoinRequest, progress func(string)) (api.JoinResult, error) {
+func (a service) Join(ctx context.Context, r api.JoinRequest, progress func(string)) (api.JoinResult, error) {
 	done, err := a.exclusively("join")
 	if err != nil {
 		return api.JoinResult{}, err
@@ -129,7 +129,7 @@ func (m *member) meet(ctx context.Context, peers []netip.AddrPort, progress func
 	if err := m.tunnel.Check(ctx, m.directory, progress); err != nil {
 		return nil, err
 	}
-	hosts, err := m.pool.Hosts(ctx)
+	hosts, err := m.pool.Records.Hosts(ctx)
 	if err != nil {
 		return nil, err
 	}

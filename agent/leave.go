@@ -14,7 +14,7 @@ import (
 
 // Leave implements api.Service: it takes this host out of the cluster, or, by
 // force, a dead one.
-func (a *Agent) Leave(ctx context.Context, r api.LeaveRequest, progress func(string)) error {
+func (a service) Leave(ctx context.Context, r api.LeaveRequest, progress func(string)) error {
 	m, err := a.requireMember()
 	if err != nil {
 		return err
@@ -25,7 +25,7 @@ func (a *Agent) Leave(ctx context.Context, r api.LeaveRequest, progress func(str
 		return m.explain("leave --force "+r.Name, err)
 	}
 	// Before anything is detached: leaving needs the store.
-	if _, err := m.pool.Hosts(ctx); err != nil && m.host.ForgottenBy() == "" {
+	if _, err := m.pool.Records.Hosts(ctx); err != nil && m.host.ForgottenBy() == "" {
 		return m.explain("leave", err)
 	}
 	if err := a.checkDockerLeaves(m, r); err != nil {
@@ -102,7 +102,7 @@ func (a *Agent) end(ctx context.Context, m *member) error {
 // here is detached: its addresses were given away.
 // The store must answer first: else the host would be in no cluster at all.
 func (a *Agent) dismiss(ctx context.Context, m *member, progress func(string)) error {
-	if _, err := m.pool.Hosts(ctx); err != nil {
+	if _, err := m.pool.Records.Hosts(ctx); err != nil {
 		return err
 	}
 	progress("giving up the membership that was ended")

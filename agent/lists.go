@@ -17,7 +17,7 @@ import (
 )
 
 // Members implements api.Service.
-func (a *Agent) Members(context.Context) ([]api.Member, error) {
+func (a service) Members(context.Context) ([]api.Member, error) {
 	m, err := a.requireMember()
 	if err != nil {
 		return nil, err
@@ -26,7 +26,7 @@ func (a *Agent) Members(context.Context) ([]api.Member, error) {
 }
 
 // Endpoints implements api.Service.
-func (a *Agent) Endpoints(ctx context.Context, f api.EndpointFilter) ([]api.Endpoint, error) {
+func (a service) Endpoints(ctx context.Context, f api.EndpointFilter) ([]api.Endpoint, error) {
 	m, err := a.requireMember()
 	if err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (m *member) allEndpoints() []api.Endpoint {
 }
 
 // Endpoint implements api.Service.
-func (a *Agent) Endpoint(_ context.Context, nameOrID string) (api.Endpoint, error) {
+func (a service) Endpoint(_ context.Context, nameOrID string) (api.Endpoint, error) {
 	m, err := a.requireMember()
 	if err != nil {
 		return api.Endpoint{}, err
@@ -64,7 +64,7 @@ func (a *Agent) Endpoint(_ context.Context, nameOrID string) (api.Endpoint, erro
 
 // Query implements api.Service: the answer that the endpoint, or the host,
 // would get.
-func (a *Agent) Query(ctx context.Context, q api.DNSQuery) (api.DNSAnswer, error) {
+func (a service) Query(ctx context.Context, q api.DNSQuery) (api.DNSAnswer, error) {
 	m, err := a.requireMember()
 	if err != nil {
 		return api.DNSAnswer{}, err

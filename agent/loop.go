@@ -77,7 +77,7 @@ func (l *loop) pass(ctx context.Context) {
 	l.from.names(zone)
 	l.mu.Lock()
 	before := l.err
-	l.err, l.zone, l.active = err, zone, own.Carried
+	l.err, l.zone, l.active = err, zone, own.Active
 	l.mu.Unlock()
 	if err != nil && ctx.Err() == nil && (before == nil || before.Error() != err.Error()) {
 		l.log.Warn("kernel not as wanted, will be retried", "err", err)
@@ -163,7 +163,7 @@ func (l *loop) announce(own plan.Own) {
 	var out []discovery.HeaderNetwork
 	for _, n := range all {
 		i := slices.IndexFunc(blocks, func(h discovery.HeaderNetwork) bool { return h.ID == n.ID })
-		if i < 0 && !own.Carried[n.ID] {
+		if i < 0 && !own.Active[n.ID] {
 			continue
 		}
 		h := discovery.HeaderNetwork{VNI: n.VNI, ID: n.ID}

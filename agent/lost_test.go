@@ -23,16 +23,18 @@ func TestFlowInitThatWasCutShort(t *testing.T) {
 	for _, restart := range []bool{true, false} {
 		t.Run(fmt.Sprintf("restart %t", restart), func(t *testing.T) {
 			f := newFlow(t)
-			f.odd = func(p Pool) Pool {
-				return oddPool{Pool: p, init: func(ctx context.Context, m pool.Meta, h pool.Host) error {
-					return errors.Join(p.Init(ctx, m, h), fmt.Errorf("no answer: %w", pool.ErrUnavailable))
+			f.altered = func(p Pool) Pool {
+				real := p.Founding
+				p.Founding = alteredFounding{real, func(ctx context.Context, m pool.Meta, h pool.Host) error {
+					return errors.Join(real.Init(ctx, m, h), fmt.Errorf("no answer: %w", pool.ErrUnavailable))
 				}}
+				return p
 			}
 			one := f.host(1)
 			if _, err := one.Init(t.Context(), api.InitRequest{}, nil); err == nil {
 				t.Fatal("init did not fail")
 			}
-			f.odd = nil
+			f.altered = nil
 			if restart {
 				one.stop()
 				one.start()
@@ -55,14 +57,15 @@ func TestFlowInitThatWasCutShort(t *testing.T) {
 // one.
 func TestFlowInitThatNeverReachedTheStore(t *testing.T) {
 	f := newFlow(t)
-	f.odd = func(p Pool) Pool {
-		return oddPool{Pool: p, init: func(context.Context, pool.Meta, pool.Host) error { return pool.ErrUnavailable }}
+	f.altered = func(p Pool) Pool {
+		p.Founding = alteredFounding{p.Founding, func(context.Context, pool.Meta, pool.Host) error { return pool.ErrUnavailable }}
+		return p
 	}
 	one := f.host(1)
 	_, err := one.Init(t.Context(), api.InitRequest{}, nil)
 	wantKind(t, err, api.KindFailed, "init: ")
 	one.stop()
-	f.odd = nil
+	f.altered = nil
 	one.start()
 	if st, err := one.Status(t.Context()); err != nil || st.State != "not-a-member" {
 		t.Errorf("got %+v, %v", st, err)
@@ -185,7 +188,10 @@ func TestFlowDeadHostWithoutARecord(t *testing.T) {
 func TestOnlyMembersWriteBackToAWipedStore(t *testing.T) {
 	f := newFlow(t)
 	var times atomic.Int64
-	f.odd = func(p Pool) Pool { return oddPool{Pool: p, wroteBack: func() { times.Add(1) }} }
+	f.altered = func(p Pool) Pool {
+		p.WriteBack = alteredWriteBack{p.WriteBack, func() { times.Add(1) }}
+		return p
+	}
 	h := f.host(1)
 	if _, err := h.Init(t.Context(), api.InitRequest{}, nil); err != nil {
 		t.Fatal(err)

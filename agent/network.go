@@ -13,7 +13,7 @@ import (
 
 // NetworkCreate implements api.Service. It returns when this host knows the
 // network: an attach that follows finds it.
-func (a *Agent) NetworkCreate(ctx context.Context, r api.NetworkCreateRequest) (api.NetworkCreateResult, error) {
+func (a service) NetworkCreate(ctx context.Context, r api.NetworkCreateRequest) (api.NetworkCreateResult, error) {
 	m, err := a.requireMember()
 	if err != nil {
 		return api.NetworkCreateResult{}, err
@@ -33,7 +33,7 @@ func (a *Agent) NetworkCreate(ctx context.Context, r api.NetworkCreateRequest) (
 
 // NetworkRemove implements api.Service: refused while an endpoint is on the
 // network, alive or suspended, unless forced.
-func (a *Agent) NetworkRemove(ctx context.Context, nameOrID string, force bool) error {
+func (a service) NetworkRemove(ctx context.Context, nameOrID string, force bool) error {
 	m, err := a.requireMember()
 	if err != nil {
 		return err
@@ -47,7 +47,7 @@ func (a *Agent) NetworkRemove(ctx context.Context, nameOrID string, force bool) 
 
 // NetworkPrune implements api.Service. An endpoint of a dead host keeps its
 // network: the host may come back.
-func (a *Agent) NetworkPrune(ctx context.Context, r api.PruneRequest) (api.PruneResult, error) {
+func (a service) NetworkPrune(ctx context.Context, r api.PruneRequest) (api.PruneResult, error) {
 	m, err := a.requireMember()
 	if err != nil {
 		return api.PruneResult{}, err
@@ -80,7 +80,7 @@ func (a *Agent) NetworkPrune(ctx context.Context, r api.PruneRequest) (api.Prune
 }
 
 // Networks implements api.Service.
-func (a *Agent) Networks(context.Context) ([]api.Network, error) {
+func (a service) Networks(context.Context) ([]api.Network, error) {
 	m, err := a.requireMember()
 	if err != nil {
 		return nil, err
@@ -93,7 +93,7 @@ func (a *Agent) Networks(context.Context) ([]api.Network, error) {
 }
 
 // Network implements api.Service.
-func (a *Agent) Network(ctx context.Context, nameOrID string) (api.Network, error) {
+func (a service) Network(ctx context.Context, nameOrID string) (api.Network, error) {
 	m, err := a.requireMember()
 	if err != nil {
 		return api.Network{}, err

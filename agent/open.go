@@ -127,7 +127,7 @@ func (o *opening) openDB(name string) (*bbolt.DB, error) {
 func (o *opening) openEndpoints(host datadir.Host, cluster datadir.Cluster) (err error) {
 	o.resolvers = resolvers.New(resolvers.Config{ResolvConf: o.cfg.DNS.ResolvConf, Address: addressOf(o.cfg), Changed: o.Poke})
 	o.networks = networks.New(networks.Config{
-		Store: o.pool, Saved: o.view.Load(datadir.ViewNetworks),
+		Store: o.pool.Networks, Saved: o.view.Load(datadir.ViewNetworks),
 		Save:    func(b []byte) error { return o.view.Save(datadir.ViewNetworks, b) },
 		Changed: o.Poke, Log: o.log,
 	})
@@ -136,7 +136,7 @@ func (o *opening) openEndpoints(host datadir.Host, cluster datadir.Cluster) (err
 			ID: host.ID, Name: host.Name, Cluster: cluster.ID, VTEP: o.cfg.Advertise, Domain: o.cfg.Domain,
 			Fabric: o.machine.FabricPath(), Boot: o.machine.BootID,
 			Search: func() []string { return resolvers.SearchDomains(o.cfg.DNS.ResolvConf) },
-			Files:  resolvers.NewFiles(o.cfg.DataDir), Asking: o.resolvers,
+			Files:  resolvers.NewFiles(o.cfg.DataDir), Resolvers: o.resolvers,
 		},
 		Journal: o.journal, Ports: hostport.New(o.ctx), Kernel: o.overlay,
 		Cluster: around{o.loop, o.host, o.networks}, Log: o.log,
@@ -192,7 +192,7 @@ func (o *opening) openCluster(host datadir.Host, _ datadir.Cluster) (err error) 
 	// The leases come first: gossip may hand over a member's request for an
 	// address as soon as its port is bound.
 	o.leases, err = o.agent.parts.OpenLeases(ipam.Config{
-		Self: host.ID, Nonce: o.agent.nonce, Disk: o.disk, Pool: o.pool, Log: o.log,
+		Self: host.ID, Nonce: o.agent.nonce, Disk: o.disk, Pool: o.pool.Blocks, Log: o.log,
 		Lend: func(ctx context.Context, to discovery.HostID, body []byte) ([]byte, error) {
 			return o.directory.Call(ctx, to, body)
 		},
@@ -204,12 +204,12 @@ func (o *opening) openCluster(host datadir.Host, _ datadir.Cluster) (err error) 
 	if o.directory, err = o.agent.parts.OpenDirectory(o.gossip()); err != nil {
 		return err
 	}
-	o.host.Use(o.pool, o.directory)
+	o.host.Use(o.pool.Records, o.directory)
 	o.endpoints.Use(o.leases, o.directory)
-	o.deletions = &networks.Deletions{Registry: o.networks, Store: o.pool, Holders: o.pool, Users: o.endpoints,
+	o.deletions = &networks.Deletions{Registry: o.networks, Store: o.pool.Networks, Holders: o.pool.Holders, Users: o.endpoints,
 		Leases: o.leases, View: o.directory.View, Self: host.Name, Log: o.log}
 	o.book.Use(book.Config{Disk: o.disk, Journal: o.journal, Networks: o.networks, Endpoints: o.endpoints, Leases: o.leases,
-		Asking: o.resolvers, Explain: o.explain, Log: o.log})
+		Resolvers: o.resolvers, Explain: o.explain, Log: o.log})
 	o.loop.from = o.sources()
 	o.endpoints.FreeOrphans(o.ctx, func(n discovery.NetworkID, owner discovery.EndpointID) bool {
 		return o.book.Serves(n) && !slices.Contains(o.pruned, owner)
@@ -257,7 +257,7 @@ func (m *member) sources() sources {
 	return sources{
 		view: m.directory.View, networks: m.networks.ByVNI, heard: m.host.AllHeard, blocks: m.leases.Blocks,
 		own: func() plan.Own {
-			return plan.Own{Cluster: cluster, Locals: m.endpoints.Planned(), Carried: m.endpoints.Carried(), Resolvers: m.resolvers.State()}
+			return plan.Own{Cluster: cluster, Locals: m.endpoints.Planned(), Active: m.endpoints.Active(), Resolvers: m.resolvers.State()}
 		},
 		settings: settings(m.cfg), header: m.directory.SetHeader, set: m.overlay.Set, names: m.names.Set,
 		changes: [2]<-chan struct{}{m.directory.Changes(), m.leases.Changes()},

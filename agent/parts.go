@@ -73,15 +73,25 @@ type Leases interface {
 	Run(ctx context.Context) error
 }
 
-// Pool is the strongly consistent store of the cluster.
-type Pool interface {
-	ipam.Pool
-	membership.Records
-	networks.Store
-	networks.WriteBack
+// Pool is the strongly consistent store of the cluster, cut by who uses it.
+type Pool struct {
+	Founding                     // for init
+	Records   membership.Records // the cluster's hosts
+	Networks  networks.Store     // and their blocks
+	Holders   networks.Holders   // of a network that is deleted
+	WriteBack networks.WriteBack // after a wipe
+	Blocks    ipam.Pool          // of this host
+}
+
+// Founding makes a cluster in the store.
+type Founding interface {
 	Init(ctx context.Context, m pool.Meta, h pool.Host) error
 	Adopt(ctx context.Context, m pool.Meta, h pool.Host) (pool.Meta, error)
-	FreeNetworkHeld(ctx context.Context, n discovery.Network, host discovery.HostID) error
+}
+
+// PoolOf is one store in all its roles.
+func PoolOf(p *pool.Pool) Pool {
+	return Pool{Founding: p, Records: p, Networks: p, Holders: p, WriteBack: p, Blocks: p}
 }
 
 // EmbeddedStore is the pool's stand-in for one machine.

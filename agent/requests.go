@@ -6,9 +6,17 @@ import (
 	"github.com/weft-net/weft/agent/api"
 )
 
+// service answers the API as the agent.
+type service struct{ *Agent }
+
+var _ api.Service = service{}
+
+// Version implements api.Service.
+func (service) Version(context.Context) (api.Version, error) { return api.OwnVersion(), nil }
+
 // Attach implements api.Service: lease, attach, announce; undone in reverse
 // when a step fails. It returns when the name is answered on this host.
-func (a *Agent) Attach(ctx context.Context, r api.AttachRequest) (api.Attachment, error) {
+func (a service) Attach(ctx context.Context, r api.AttachRequest) (api.Attachment, error) {
 	m, err := a.requireMember()
 	if err != nil {
 		return api.Attachment{}, err
@@ -24,7 +32,7 @@ func (a *Agent) Attach(ctx context.Context, r api.AttachRequest) (api.Attachment
 
 // Detach implements api.Service. What is already gone is no error, so that a
 // retried call succeeds.
-func (a *Agent) Detach(ctx context.Context, network, nameOrID string) error {
+func (a service) Detach(ctx context.Context, network, nameOrID string) error {
 	m, err := a.requireMember()
 	if err != nil {
 		return err
@@ -42,7 +50,7 @@ func (a *Agent) Detach(ctx context.Context, network, nameOrID string) error {
 // DetachContainer implements api.Service. What is gone is no error, whichever
 // of the container, the network and the membership it is: a runtime that gets
 // one keeps the container and asks again.
-func (a *Agent) DetachContainer(ctx context.Context, c api.ContainerRef) error {
+func (a service) DetachContainer(ctx context.Context, c api.ContainerRef) error {
 	if c.Container == "" {
 		return api.Errorf(api.KindMisuse, "detach container: its id is missing")
 	}

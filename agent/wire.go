@@ -100,15 +100,15 @@ func opened[I any, T interface{ *E }, E any](part T, err error) (I, error) {
 func openPool(log *slog.Logger) func(config.Store, string, string) (Pool, EmbeddedStore, error) {
 	return func(c config.Store, file, cluster string) (Pool, EmbeddedStore, error) {
 		if c.Consul != "" {
-			p, err := opened[Pool](newPool(c, cluster, nil, log))
-			return p, nil, err
+			p, err := newPool(c, cluster, nil, log)
+			return PoolOf(p), nil, err
 		}
 		if c.Embedded != "" {
 			file = c.Embedded + ".db"
 		}
 		store := embedded.New(embedded.Config{File: file, Socket: c.Embedded, Log: log})
-		p, err := opened[Pool](newPool(c, cluster, store.Client(), log))
-		return p, store, err
+		p, err := newPool(c, cluster, store.Client(), log)
+		return PoolOf(p), store, err
 	}
 }
 

@@ -22,8 +22,8 @@ type Facts struct {
 	Store    string // where it is, in words
 	StoreErr error  // of the last call
 
-	Endpoints, Carried int   // endpoints here, networks with devices here
-	KernelErr          error // of the last pass
+	Endpoints, Active int   // endpoints here, networks with devices here
+	KernelErr         error // of the last pass
 
 	Zone      dns.Zone // of the last pass
 	Listeners []error  // that the DNS server could not bind
@@ -108,7 +108,7 @@ func table(f Facts) api.Check {
 }
 
 func kernel(f Facts) api.Check {
-	c := api.Check{Name: "kernel", State: api.CheckOK, Detail: fmt.Sprintf("%d endpoints here, %d networks carried", f.Endpoints, f.Carried)}
+	c := api.Check{Name: "kernel", State: api.CheckOK, Detail: fmt.Sprintf("%d endpoints here, %d networks carried", f.Endpoints, f.Active)}
 	if f.KernelErr != nil {
 		c.State, c.Detail = api.CheckFail, f.KernelErr.Error()
 		c.Hint = "agentctl status --wait # retried at the next change and every minute; the log has the first of each kind"

@@ -6,18 +6,28 @@ import (
 	"time"
 )
 
-// Agent is what serves the driver. Every method answers from local state, but
-// for an address outside the host's own blocks. Errors with a hint are
-// *api.Error. While the host is no member of a cluster, what makes something
+// Agent is what serves the driver and hears of the engine. Every method answers from
+// local state, but for an address outside the host's own blocks. Errors with a hint
+// are *api.Error. While the host is no member of a cluster, what makes something
 // fails and what removes something succeeds, since Docker never asks again.
-type Agent interface {
+type Agent struct {
+	Networks
+	Endpoints
+	Observer
+}
+
+// Networks are the cluster's, and their Docker networks here.
+type Networks interface {
 	// Cluster is what this host knows of the cluster's networks.
 	Cluster() (Cluster, error)
 	// Adopt remembers that a Docker network stands for a network of the cluster.
 	Adopt(dockerID, network string) error
 	// Drop forgets a Docker network.
 	Drop(dockerID string) error
+}
 
+// Endpoints are what the engine asks the driver to make and to remove.
+type Endpoints interface {
 	// Lease takes an address of a network, want or any when want is zero, for an
 	// endpoint that Docker names later. One that Bind does not take up is freed
 	// after a while.
@@ -38,7 +48,10 @@ type Agent interface {
 	// run -p. Unpublish closes them; an unknown endpoint has none.
 	Publish(ctx context.Context, endpoint string, ports []string) error
 	Unpublish(ctx context.Context, endpoint string) error
+}
 
+// Observer hears what the engine says of its containers.
+type Observer interface {
 	// Describe says whose an endpoint is; an unknown one is no error.
 	Describe(ctx context.Context, endpoint string, c Container) error
 	// Compare hands over the ids of all endpoints that the engine had at a time.

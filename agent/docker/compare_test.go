@@ -24,7 +24,7 @@ func (c comparing) Compare(context.Context, time.Time, map[string]bool) ([]strin
 // A host that was taken out of the cluster lists no networks: its containers
 // go on.
 func TestNothingIsComparedBeforeNetworksWereListed(t *testing.T) {
-	newEngine(comparing{newFake(), t}, slog.New(slog.DiscardHandler)).compare(t.Context())
+	newEngine(agentOf(comparing{newFake(), t}), slog.New(slog.DiscardHandler)).compare(t.Context())
 }
 
 // Docker lists a network after it has asked for it: only one that no list shows
@@ -32,7 +32,7 @@ func TestNothingIsComparedBeforeNetworksWereListed(t *testing.T) {
 func TestANetworkThatIsJustMadeIsNotDropped(t *testing.T) {
 	f := newFake()
 	f.cluster.Objects["d1"] = "b1"
-	e := newEngine(f, slog.New(slog.DiscardHandler))
+	e := newEngine(agentOf(f), slog.New(slog.DiscardHandler))
 	list := func(all ...network.Summary) bool {
 		s := syncing{engine: e, cluster: Cluster{Objects: maps.Clone(f.cluster.Objects)}, list: all}
 		return s.forgetVanished()

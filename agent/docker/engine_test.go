@@ -80,7 +80,7 @@ func TestANetworkCreatedDuringTheLookIsMade(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = newEngine(a, slog.New(slog.DiscardHandler)).follow(ctx, placeOf(socket))
+		_ = newEngine(agentOf(a), slog.New(slog.DiscardHandler)).follow(ctx, placeOf(socket))
 	}()
 	defer func() { cancel(); <-ended }()
 	for waited := time.After(5 * time.Second); ; {

@@ -126,7 +126,7 @@ func TestEventsDoNotWaitForNetworks(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = newEngine(a, slog.New(slog.DiscardHandler)).follow(ctx, placeOf(socket))
+		_ = newEngine(agentOf(a), slog.New(slog.DiscardHandler)).follow(ctx, placeOf(socket))
 	}()
 	defer func() { cancel(); <-ended }()
 	<-stuck
@@ -155,7 +155,7 @@ func TestAnInspectionThatFailsIsRepeated(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := newListening()
-	n := newNames(t.Context(), c, a, slog.New(slog.DiscardHandler))
+	n := newNames(t.Context(), c, agentOf(a), slog.New(slog.DiscardHandler))
 	n.look("c1")
 	n.wait()
 	if got := a.of("e1"); got.Name != "web" || !slices.Contains(got.Aliases, "www") {
@@ -173,7 +173,7 @@ func TestTheNewestDescriptionIsTheLast(t *testing.T) {
 			hold()
 		}
 	}
-	n := newNames(t.Context(), nil, a, slog.New(slog.DiscardHandler))
+	n := newNames(t.Context(), nil, agentOf(a), slog.New(slog.DiscardHandler))
 	k := n.get("c1")
 	n.listed(k, 0, "blue", network.EndpointResource{Name: "web", EndpointID: "e1"})
 	var poor, rich sync.WaitGroup

@@ -39,7 +39,7 @@ func inspected(t *testing.T) (*engine, *atomic.Int32) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := newEngine(newFake(), slog.New(slog.DiscardHandler))
+	e := newEngine(agentOf(newFake()), slog.New(slog.DiscardHandler))
 	e.names = newNames(t.Context(), c, e.agent, e.log)
 	return e, &asked
 }

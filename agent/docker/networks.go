@@ -80,7 +80,7 @@ func (e *engine) sync(ctx context.Context) (done bool, err error) {
 		return true, nil
 	}
 	s := syncing{engine: e, api: api, cluster: c, list: list, objects: map[string]string{}}
-	unsure := s.forgetVanished()
+	inDoubt := s.forgetVanished()
 	for _, n := range list {
 		switch {
 		case n.Driver == driverName:
@@ -102,7 +102,7 @@ func (e *engine) sync(ctx context.Context) (done bool, err error) {
 		}
 	}
 	e.problems, e.objects = s.problems, s.objects
-	return len(s.problems) == 0 && !unsure && !s.later, nil
+	return len(s.problems) == 0 && !inDoubt && !s.later, nil
 }
 
 // stranded names the Docker networks of ours on a host that is no member.
@@ -138,7 +138,7 @@ func (s *syncing) problem(format string, args ...any) {
 // forgetVanished drops the objects that went away while nobody looked: those
 // that no list has shown for a while. Docker asks for a network before it lists
 // it. It returns whether another list is needed to know.
-func (s *syncing) forgetVanished() (unsure bool) {
+func (s *syncing) forgetVanished() (inDoubt bool) {
 	before := s.vanished
 	s.vanished = map[string]time.Time{}
 	for id := range s.cluster.Objects {
@@ -150,12 +150,12 @@ func (s *syncing) forgetVanished() (unsure bool) {
 			since = time.Now()
 		}
 		if time.Since(since) < syncAgain {
-			s.vanished[id], unsure = since, true
+			s.vanished[id], inDoubt = since, true
 		} else if err := s.agent.Drop(id); err != nil {
 			s.log.Warn("docker network not forgotten", "id", id, "err", err)
 		}
 	}
-	return unsure
+	return inDoubt
 }
 
 // claim looks at one Docker network with our driver: it stands for a network of

@@ -12,9 +12,9 @@ import (
 )
 
 // following is an engine that is followed, once its networks were listed.
-func following(t *testing.T, a Agent, socket string) (e *engine, ended <-chan struct{}) {
+func following(t *testing.T, a side, socket string) (e *engine, ended <-chan struct{}) {
 	t.Helper()
-	e = newEngine(a, slog.New(slog.DiscardHandler))
+	e = newEngine(agentOf(a), slog.New(slog.DiscardHandler))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -103,7 +103,18 @@ func post(h http.Handler, method, body string) (int, string) {
 	return w.Code, strings.TrimSpace(w.Body.String())
 }
 
-func newHandler(a Agent) http.Handler { return newDriver(a, slog.New(slog.DiscardHandler)).handler() }
+// side is a whole agent.
+type side interface {
+	Networks
+	Endpoints
+	Observer
+}
+
+func agentOf(s side) Agent { return Agent{s, s, s} }
+
+func newHandler(a side) http.Handler {
+	return newDriver(agentOf(a), slog.New(slog.DiscardHandler)).handler()
+}
 
 // The bodies are those of dockerd 20.10, in its order, for a container with a
 // port published.
@@ -209,7 +220,7 @@ func TestAnEngineThatWantsAnotherPoolIsStopped(t *testing.T) {
 
 // Whatever comes in is answered with JSON, and nothing but what exists is made.
 func FuzzBodies(f *testing.F) {
-	methods := slices.Sorted(maps.Keys(newDriver(newFake(), slog.New(slog.DiscardHandler)).calls()))
+	methods := slices.Sorted(maps.Keys(newDriver(agentOf(newFake()), slog.New(slog.DiscardHandler)).calls()))
 	for i := range methods {
 		f.Add(i, []byte(`{"NetworkID":"d1","EndpointID":"e1","PoolID":"b1","Address":"10.50.0.10","Interface":{"Address":"10.50.0.10/24"}}`))
 		f.Add(i, []byte(`{"IPv4Data":[{"AddressSpace":"weft","Pool":"10.50.0.0/24","AuxAddresses":{"a":"x"}}]}`))

@@ -21,7 +21,7 @@ func TestPublishedPortsInDockersNotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := newFake()
-	d := &driver{agent: f}
+	d := &driver{agent: agentOf(f)}
 	if _, err := d.programConnectivity(t.Context(), q); err != nil {
 		t.Fatal(err)
 	}

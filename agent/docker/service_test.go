@@ -91,7 +91,7 @@ func TestAnotherAgentsSocketIsLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = other.Close() }()
-	s := New(Config{Socket: fakeEngine(t, "1.41", ""), Plugin: plugin, Log: slog.New(slog.DiscardHandler)}, newFake())
+	s := New(Config{Socket: fakeEngine(t, "1.41", ""), Plugin: plugin, Log: slog.New(slog.DiscardHandler)}, agentOf(newFake()))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- s.Run(ctx) }()
@@ -120,7 +120,7 @@ func TestRunEndsWithAPluginSocketThatCannotBeServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(Config{Socket: "/nonexistent", Plugin: "/nonexistent", Listener: deafListener{l}, Log: slog.New(slog.DiscardHandler)}, newFake())
+	s := New(Config{Socket: "/nonexistent", Plugin: "/nonexistent", Listener: deafListener{l}, Log: slog.New(slog.DiscardHandler)}, agentOf(newFake()))
 	if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "docker's plugin socket: broken") {
 		t.Errorf("Run: %v", err)
 	}
@@ -165,7 +165,7 @@ func TestStopWaitsForCallsUnderWay(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			l := make(pipes)
-			s := New(Config{Socket: "/nonexistent", Listener: l, Log: slog.New(slog.DiscardHandler)}, slow{newFake(), tt.takes})
+			s := New(Config{Socket: "/nonexistent", Listener: l, Log: slog.New(slog.DiscardHandler)}, agentOf(slow{newFake(), tt.takes}))
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan error)
 			go func() { ended <- s.Run(ctx) }()
@@ -208,7 +208,7 @@ func TestStopWaitsForCallsUnderWay(t *testing.T) {
 
 // An engine that hangs cannot do what has to be done before a host leaves.
 func TestAnEngineThatHangsIsKnownButNotFound(t *testing.T) {
-	s := New(Config{Socket: "/nonexistent", Plugin: "/nonexistent", Log: slog.New(slog.DiscardHandler)}, newFake())
+	s := New(Config{Socket: "/nonexistent", Plugin: "/nonexistent", Log: slog.New(slog.DiscardHandler)}, agentOf(newFake()))
 	shows := func(what string, found bool, want string) {
 		t.Helper()
 		if version, _ := s.Engine(); s.Found() != found || version != want {
@@ -224,7 +224,7 @@ func TestAnEngineThatHangsIsKnownButNotFound(t *testing.T) {
 
 // A host without Docker has no line about it in status.
 func TestNoEngineNoCheck(t *testing.T) {
-	s := New(Config{Socket: "/nonexistent", Plugin: "/nonexistent", Log: slog.New(slog.DiscardHandler)}, newFake())
+	s := New(Config{Socket: "/nonexistent", Plugin: "/nonexistent", Log: slog.New(slog.DiscardHandler)}, agentOf(newFake()))
 	if c := s.Checks(); len(c) != 0 {
 		t.Errorf("checks: %v", c)
 	}

@@ -86,7 +86,7 @@ func (m *Manager) detach(ctx context.Context, l journal.Local, unplugged bool, w
 	defer m.busy.mark(id)()
 	leaving := m.unplugs.begin(l.Endpoint, l.LockKey())
 	m.used.note(l.Endpoint.Network)
-	m.forgetAsking(l)
+	m.forgetResolvers(l)
 	m.moveDefault(ctx, l)
 	successor := m.ports.successor(l)
 	// The journal comes first: an interface that it does not name is swept, so
@@ -119,11 +119,11 @@ func (m *Manager) detach(ctx context.Context, l journal.Local, unplugged bool, w
 	return err
 }
 
-// forgetAsking takes back what a container of Docker's said of how it asks.
-func (p *parts) forgetAsking(l journal.Local) {
+// forgetResolvers takes back what a container of Docker's said of how it asks.
+func (p *parts) forgetResolvers(l journal.Local) {
 	if l.Docker != nil {
-		p.Host.Asking.Set(l.Docker.EndpointID, nil)
-		p.Host.Asking.SetOtherAddrs(l.Endpoint.ID, nil)
+		p.Host.Resolvers.Set(l.Docker.EndpointID, nil)
+		p.Host.Resolvers.SetOtherAddrs(l.Endpoint.ID, nil)
 	}
 }
 

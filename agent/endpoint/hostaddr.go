@@ -18,18 +18,18 @@ func (m *Manager) HostAddresses(ctx context.Context, networks []discovery.Networ
 	if m.Cluster.Usable() != nil {
 		return
 	}
-	carried := m.Carried()
+	active := m.Active()
 	have := map[discovery.NetworkID]bool{}
 	for _, l := range m.Journal.All() {
 		if !l.OfHost() {
 			continue
 		}
-		if have[l.Endpoint.Network] = carried[l.Endpoint.Network]; !have[l.Endpoint.Network] {
+		if have[l.Endpoint.Network] = active[l.Endpoint.Network]; !have[l.Endpoint.Network] {
 			m.giveHostAddress(ctx, l)
 		}
 	}
 	for _, n := range networks {
-		if n.State == discovery.NetworkUp && n.HostAccess() == discovery.HostAccessFull && carried[n.ID] && !have[n.ID] {
+		if n.State == discovery.NetworkUp && n.HostAccess() == discovery.HostAccessFull && active[n.ID] && !have[n.ID] {
 			m.takeHostAddress(ctx, n)
 		}
 	}

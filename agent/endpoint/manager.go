@@ -66,20 +66,20 @@ type Cluster interface {
 
 // Host is what endpoints need to know of this one.
 type Host struct {
-	ID      discovery.HostID
-	Name    string
-	Cluster string          // id, for the alias of links
-	VTEP    netip.Addr      // its tunnel address
-	Domain  string          // of names
-	Fabric  string          // path of the namespace with the bridges
-	Boot    func() string   // tells this start of the machine from any other; empty: unknown
-	Search  func() []string // the host's search domains
-	Files   resolvers.Files // of named namespaces
-	Asking  Asking          // is told when an endpoint goes
+	ID        discovery.HostID
+	Name      string
+	Cluster   string          // id, for the alias of links
+	VTEP      netip.Addr      // its tunnel address
+	Domain    string          // of names
+	Fabric    string          // path of the namespace with the bridges
+	Boot      func() string   // tells this start of the machine from any other; empty: unknown
+	Search    func() []string // the host's search domains
+	Files     resolvers.Files // of named namespaces
+	Resolvers Resolvers       // is told when an endpoint goes
 }
 
-// Asking keeps how the sandboxes of endpoints ask for names.
-type Asking interface {
+// Resolvers keeps how the sandboxes of endpoints ask for names.
+type Resolvers interface {
 	Set(source string, addrs []netip.Addr)
 	SetOtherAddrs(id discovery.EndpointID, addrs []netip.Addr)
 }
@@ -116,7 +116,7 @@ type parts struct {
 }
 
 // New makes a Manager of what the journal holds. Before Use only Resume,
-// Planned and Carried may be called.
+// Planned and Active may be called.
 func New(cfg Config) *Manager {
 	p := &parts{Config: cfg}
 	p.background, p.stop = context.WithCancel(context.Background())
@@ -154,9 +154,9 @@ func (m *Manager) Planned() []plan.Local {
 	return out
 }
 
-// Carried are the networks that need devices here: those that endpoints are on, and
+// Active are the networks that need devices here: those that endpoints are on, and
 // those that had one a moment ago.
-func (m *Manager) Carried() map[discovery.NetworkID]bool {
+func (m *Manager) Active() map[discovery.NetworkID]bool {
 	out := m.used.since(linger)
 	for _, l := range m.Journal.All() {
 		if !l.OfHost() {

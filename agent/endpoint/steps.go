@@ -90,7 +90,7 @@ func (s *Steps) Forget(ctx context.Context, l journal.Local) error {
 		leaving = s.unplugs.begin(l.Endpoint, l.LockKey())
 	}
 	s.used.note(l.Endpoint.Network)
-	s.forgetAsking(l)
+	s.forgetResolvers(l)
 	if err := s.Journal.Remove(l.Endpoint.ID); err != nil {
 		if leaving != nil {
 			leaving.cancel()

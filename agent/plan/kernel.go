@@ -24,7 +24,7 @@ func (p planner) state() overlay.State {
 		Questions: p.questions(),
 	}
 	for _, n := range p.snap.Networks {
-		if p.own.Carried[n.ID] {
+		if p.own.Active[n.ID] {
 			st.Networks = append(st.Networks, p.network(n))
 		}
 	}

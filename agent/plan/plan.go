@@ -35,9 +35,9 @@ const (
 type Own struct {
 	Cluster string // id, for the alias of links
 	Locals  []Local
-	// Carried networks have devices here: those of Locals, and those whose last
+	// Active networks have devices here: those of Locals, and those whose last
 	// endpoint went away a moment ago.
-	Carried   map[discovery.NetworkID]bool
+	Active    map[discovery.NetworkID]bool
 	Resolvers ResolverState
 }
 

@@ -50,7 +50,7 @@ func planned() (Settings, discovery.Snapshot, Own) {
 		},
 		Endpoints: []discovery.Record{{Endpoint: web, Host: here}, {Endpoint: db, Host: there}, {Endpoint: both, Host: here}},
 	}
-	own := Own{Cluster: "c1", Carried: map[discovery.NetworkID]bool{netBlue: true, netGreen: true}, Locals: []Local{
+	own := Own{Cluster: "c1", Active: map[discovery.NetworkID]bool{netBlue: true, netGreen: true}, Locals: []Local{
 		{Endpoint: web, Sandbox: "7"},
 		{Endpoint: both, Sandbox: "7"},
 	}}
@@ -132,7 +132,7 @@ func TestPlanLiveness(t *testing.T) {
 	})
 	t.Run("a network that is not carried has names but no devices", func(t *testing.T) {
 		cfg, snap, own := planned()
-		own.Carried, own.Locals = nil, nil
+		own.Active, own.Locals = nil, nil
 		st, zone := New(cfg, snap, own)
 		if len(st.Networks) != 1 || zone.Networks[0].Device != "" || len(zone.Networks[0].Names) != 2 {
 			t.Errorf("got networks %v, device %q, names %v", st.Networks, zone.Networks[0].Device, zone.Networks[0].Names)

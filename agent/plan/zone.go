@@ -36,7 +36,7 @@ func (p planner) names(n discovery.Network) dns.Network {
 		Internal:   n.Internal,
 		HostAccess: n.HostAccess() != discovery.HostAccessNone,
 	}
-	if p.own.Carried[n.ID] {
+	if p.own.Active[n.ID] {
 		out.Device = overlay.GatewayName(n.VNI)
 	}
 	for _, s := range n.Subnets {

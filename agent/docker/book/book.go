@@ -27,7 +27,7 @@ type Config struct {
 	Networks  *networks.Registry
 	Endpoints *endpoint.Manager
 	Leases    endpoint.Leases
-	Asking    endpoint.Asking
+	Resolvers endpoint.Resolvers
 	// Explain turns an error of the parts into the one that people read.
 	Explain func(what string, err error) error
 	Log     *slog.Logger

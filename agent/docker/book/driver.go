@@ -23,7 +23,8 @@ type Driver struct {
 	Settled func() *Book
 }
 
-var _ docker.Agent = Driver{}
+// Agent is the driver in all its roles.
+func (d Driver) Agent() docker.Agent { return docker.Agent{Networks: d, Endpoints: d, Observer: d} }
 
 // Cluster implements docker.Agent.
 func (d Driver) Cluster() (docker.Cluster, error) {

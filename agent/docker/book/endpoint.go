@@ -157,8 +157,8 @@ func (b *Book) describe(ctx context.Context, id string, c docker.Container) erro
 		return err
 	}
 	defer unlock()
-	b.Asking.Set(id, c.Resolvers)
-	b.Asking.SetOtherAddrs(l.Endpoint.ID, c.Others)
+	b.Resolvers.Set(id, c.Resolvers)
+	b.Resolvers.SetOtherAddrs(l.Endpoint.ID, c.Others)
 	next := l
 	next.Container = c.ID
 	next.Endpoint.Name = strings.ToLower(c.Name)
