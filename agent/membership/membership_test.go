@@ -1,0 +1,121 @@
+package membership
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/netip"
+	"os"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/datadir"
+	"github.com/weft-net/weft/discovery"
+)
+
+// kept is a membership that is on the disk.
+func kept(t *testing.T) (*Membership, *datadir.Dir) {
+	t.Helper()
+	dir, err := datadir.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = dir.Close() })
+	m, err := New(Config{Dir: dir, Host: NewHost("host1"), Log: slog.New(slog.DiscardHandler),
+		Cluster: datadir.Cluster{Schema: datadir.Schema, ID: "c1", Keys: [][]byte{make([]byte, 32)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Keep(); err != nil {
+		t.Fatal(err)
+	}
+	return m, dir
+}
+
+// Gossip says at one moment that this host was taken out, and that it is a copy: the
+// file has both, whichever is written last.
+func TestForgottenAndClonedAtOnce(t *testing.T) {
+	for range 20 {
+		m, dir := kept(t)
+		var wg sync.WaitGroup
+		wg.Go(func() { m.Forget("agentctl leave --force by host2") })
+		wg.Go(func() { m.Conflict(netip.MustParseAddrPort("192.0.2.2:4798")) })
+		wg.Wait()
+		text, err := os.ReadFile(dir.File(datadir.ClusterFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got datadir.Cluster
+		if err := json.Unmarshal(text, &got); err != nil || got.Forgotten == "" || !got.Cloned {
+			t.Fatalf("%v in %s, want forgotten and cloned", err, text)
+		}
+	}
+}
+
+func TestForgottenIsToldOnce(t *testing.T) {
+	m, _ := kept(t)
+	told := 0
+	m.cfg.Forgotten = func() { told++ }
+	if err := m.Usable(); err != nil {
+		t.Errorf("a member: %v", err)
+	}
+	m.Forget("by one")
+	m.Forget("by another")
+	if told != 1 {
+		t.Errorf("told %d times, want once", told)
+	}
+	if err := m.Usable(); api.KindOf(err) != api.KindConflict {
+		t.Errorf("got %v, want a conflict", err)
+	}
+}
+
+// What this host knows of itself is answered while the disk hangs: attach asks for it.
+func TestADiskThatHangsHoldsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := kept(t)
+		hangs, goes := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(goes)
+			_ = m.owe(func(all []discovery.HostID) []discovery.HostID {
+				<-hangs
+				return append(all, discovery.HostID{9})
+			})
+		}()
+		synctest.Wait()
+		answered := false
+		go func() {
+			_ = m.Usable()
+			m.Meta()
+			m.SetLeaving(false)
+			answered = true
+		}()
+		synctest.Wait()
+		if !answered {
+			t.Error("a fact of this host waits for a file")
+		}
+		close(hangs)
+		<-goes
+		if got := m.owed(); len(got) != 1 {
+			t.Errorf("owed: %v, want one host", got)
+		}
+	})
+}
+
+func TestUnfreedHostsSurviveARestart(t *testing.T) {
+	m, dir := kept(t)
+	add := func(all []discovery.HostID) []discovery.HostID { return append(all, discovery.HostID{9}) }
+	if err := m.owe(add); err != nil {
+		t.Fatal(err)
+	}
+	next, err := New(m.cfg)
+	if err != nil || len(next.owed()) != 1 {
+		t.Fatalf("after a restart: %v, %v", next.owed(), err)
+	}
+	if err := next.owe(func([]discovery.HostID) []discovery.HostID { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir.File(datadir.UnfreedFile)); !os.IsNotExist(err) {
+		t.Errorf("the empty list stays on the disk: %v", err)
+	}
+}
