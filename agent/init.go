@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/agent/api"
-	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/membership"
@@ -40,7 +39,7 @@ func (a service) Init(ctx context.Context, r api.InitRequest, progress func(stri
 	}
 	store := a.cfg.Store
 	store.Consul, store.Prefix = cluster.Consul, cluster.Prefix
-	progress("opening the store" + inWords(store))
+	progress("opening the store" + store.String())
 	m, err := a.openFresh(ctx, cluster)
 	if err != nil {
 		return api.InitResult{}, diagnose.Explain("init", err)
@@ -154,13 +153,6 @@ func (a *Agent) commit(m *member) error {
 	}
 	a.begin(m)
 	return nil
-}
-
-func inWords(s config.Store) string {
-	if s.Consul != "" {
-		return " in Consul at " + s.Consul
-	}
-	return " of this machine (embedded)"
 }
 
 func initResult(m *member) (api.InitResult, error) {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
-	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/membership"
 	"github.com/weft-net/weft/discovery"
@@ -25,20 +24,20 @@ func (a service) Join(ctx context.Context, r api.JoinRequest, progress func(stri
 		return api.JoinResult{}, err
 	}
 	defer done()
-	t, peers, err := checkJoin(r)
+	t, peers, err := membership.CheckJoin(r)
 	if err != nil {
 		return api.JoinResult{}, err
 	}
 	cluster := membership.TokenCluster(t, r, peers, a.cfg)
 	if m := a.member(); m != nil {
 		if m.host.ForgottenBy() == "" || !r.Replace {
-			return m.joinedAlready(t)
+			return m.host.JoinedAlready(t)
 		}
 		if err := a.dismiss(ctx, m, progress); err != nil {
 			return api.JoinResult{}, m.explain("join --replace", err)
 		}
 	}
-	progress("opening the store" + inWords(config.Store{Consul: cluster.Consul}))
+	progress("opening the store" + config.Store{Consul: cluster.Consul}.String())
 	if err := membership.CheckMachine(cluster, a.cfg); err != nil {
 		return api.JoinResult{}, diagnose.Explain("join", err)
 	}
@@ -68,44 +67,6 @@ func (a service) Join(ctx context.Context, r api.JoinRequest, progress func(stri
 		m.log.Warn("the token is not kept here", "err", err)
 	}
 	return out, nil
-}
-
-// checkJoin reads a join request, or says what is wrong with it.
-func checkJoin(r api.JoinRequest) (datadir.Token, []netip.AddrPort, error) {
-	t, err := datadir.ParseToken(r.Token)
-	if err != nil {
-		return t, nil, api.Errorf(api.KindMisuse, "join: %v", err).
-			WithHint("agentctl join ADDRESS --token-file FILE # the whole file that agentctl init named")
-	}
-	peers, err := membership.Peers(r.Addresses, t.GossipPort)
-	if err != nil {
-		return t, nil, err
-	}
-	if err := config.CheckConsul(r.Consul); err != nil {
-		return t, nil, api.Errorf(api.KindMisuse, "join: --consul %v", err).
-			WithHint("agentctl join %s --token-file FILE --consul http://192.0.2.10:8500", r.Addresses[0])
-	}
-	return t, peers, nil
-}
-
-// joinedAlready makes join safe to repeat.
-func (m *member) joinedAlready(t datadir.Token) (api.JoinResult, error) {
-	host, cluster := m.host.Host(), m.host.Cluster()
-	if cluster.Forgotten == "" && t.Cluster == cluster.ID {
-		out := api.JoinResult{Cluster: cluster.ID}
-		for _, o := range m.directory.View().Members {
-			if o.ID != host.ID && o.Status == discovery.StatusAlive {
-				out.Members = append(out.Members, o.Name)
-			}
-		}
-		return out, nil
-	}
-	if why := cluster.Forgotten; why != "" {
-		return api.JoinResult{}, api.Errorf(api.KindConflict, "join: %s was taken out of cluster %s: %s", host.Name, cluster.ID, why).
-			WithHint("agentctl join ADDRESS --token-file FILE --replace # detaches what runs here, and joins as a new host")
-	}
-	return api.JoinResult{}, api.Errorf(api.KindConflict, "join: %s is a member of cluster %s", host.Name, cluster.ID).
-		WithHint("agentctl leave --purge\nagentctl join ADDRESS --token-file FILE")
 }
 
 // meet joins the gossip, finds out whether the tunnel works, and returns the

@@ -18,8 +18,7 @@ import (
 	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/docker"
-	"github.com/weft-net/weft/agent/journal"
-	"github.com/weft-net/weft/agent/resolvers"
+	"github.com/weft-net/weft/agent/endpoint"
 	"github.com/weft-net/weft/agent/tunnel"
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
@@ -159,33 +158,7 @@ func Cleanup(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("cleanup: %w", err)
 	}
-	return errors.Join(k.Clean(ctx), k.Close(), cleanResolv(dir))
-}
-
-// cleanResolv takes back every file that the journal of a data directory names,
-// for a host without a running agent.
-func cleanResolv(dir *datadir.Dir) error {
-	path := dir.File(datadir.LeasesDB)
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	db, err := datadir.OpenDB(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = db.Close() }()
-	j, err := journal.Open(ipam.NewDisk(db))
-	if err != nil {
-		return err
-	}
-	files := resolvers.NewFiles(dir.Path())
-	var errs []error
-	for _, l := range j.All() {
-		if l.Resolv != "" {
-			errs = append(errs, files.TakeBack(l.Resolv))
-		}
-	}
-	return errors.Join(errs...)
+	return errors.Join(k.Clean(ctx), k.Close(), endpoint.CleanResolv(dir))
 }
 
 // Hint is the next command to type after an error of the daemon itself.

@@ -58,7 +58,7 @@ var ours = []rule{
 	{"agent/tunnel/tunneltest", "it stands in for the probe network", []string{"overlay"}},
 	{"agent/conflist", "it writes files for runtimes, and makes no interface", []string{"agent/api", "agent/datadir", "discovery"}},
 	{"agent/endpoint", "it serves every runtime, so it knows none of their protocols; the pool and gossip are behind interfaces", []string{"agent/api",
-		"agent/hostport", "agent/journal", "agent/plan", "agent/resolvers", "discovery", "discovery/ipam", "discovery/pace", "dns", "overlay"}},
+		"agent/datadir", "agent/hostport", "agent/journal", "agent/plan", "agent/resolvers", "discovery", "discovery/ipam", "discovery/pace", "dns", "overlay"}},
 	{"agent/membership", "it knows the pool's records and the files, and neither kernel nor endpoints", []string{"agent/api", "agent/config",
 		"agent/datadir", "discovery", "discovery/pace", "discovery/pool"}},
 	{"agent/docker/book", "it translates Docker's calls into steps of endpoints", []string{"agent/api", "agent/docker", "agent/endpoint", "agent/hostport",

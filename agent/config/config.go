@@ -57,6 +57,14 @@ type Store struct {
 	Embedded  string // unix socket that agents of one machine share; empty: <data-dir>/store.db, in process
 }
 
+// String says where in words that follow "the store".
+func (s Store) String() string {
+	if s.Consul != "" {
+		return " in Consul at " + s.Consul
+	}
+	return " of this machine (embedded)"
+}
+
 // Docker says where this host's Docker is.
 type Docker struct {
 	Socket     string // of the engine's API

@@ -1,10 +1,14 @@
 package endpoint
 
 import (
+	"errors"
+	"os"
 	"slices"
 
+	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/journal"
 	"github.com/weft-net/weft/agent/resolvers"
+	"github.com/weft-net/weft/discovery/ipam"
 )
 
 // renderResolv gives a named namespace the resolver of the networks that its
@@ -44,4 +48,30 @@ func (p *parts) restoreResolv(l journal.Local) {
 	if err := p.renderResolv(l.Resolv); err != nil {
 		p.Log.Warn("resolv.conf of the namespace not restored", "netns", l.Resolv, "err", err)
 	}
+}
+
+// CleanResolv takes back every file that the journal of a data directory names, for a
+// host without a running agent.
+func CleanResolv(dir *datadir.Dir) error {
+	path := dir.File(datadir.LeasesDB)
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	db, err := datadir.OpenDB(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	j, err := journal.Open(ipam.NewDisk(db))
+	if err != nil {
+		return err
+	}
+	files := resolvers.NewFiles(dir.Path())
+	var errs []error
+	for _, l := range j.All() {
+		if l.Resolv != "" {
+			errs = append(errs, files.TakeBack(l.Resolv))
+		}
+	}
+	return errors.Join(errs...)
 }
