@@ -166,9 +166,9 @@ func (o *Overlay) portObjects(n *Network, p Port) []Object {
 // the time when they lived on another member.
 func (o *Overlay) remoteEntries(n *Network, p Port) []Object {
 	dev := VXLANName(n.VNI)
-	keys := []Key{FDBKey{Dev: dev, MAC: p.MAC}}
+	keys := []Key{fdbKey{Dev: dev, MAC: p.MAC}}
 	for _, a := range p.Addrs {
-		keys = append(keys, NeighKey{dev, a})
+		keys = append(keys, neighKey{dev, a})
 	}
 	var found []Object
 	for _, k := range keys {

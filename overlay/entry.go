@@ -14,10 +14,10 @@ type FDB struct {
 	Other string // as in Link
 }
 
-// FDBKey is how a VXLAN device indexes its entries. Only the all-zero address
+// fdbKey is how a VXLAN device indexes its entries. Only the all-zero address
 // and multicast addresses may have several destinations; VTEP is zero for the
 // rest.
-type FDBKey struct {
+type fdbKey struct {
 	Dev  string
 	MAC  MAC
 	VTEP netip.Addr
@@ -26,9 +26,9 @@ type FDBKey struct {
 // Key is the inner address.
 func (f FDB) Key() Key {
 	if f.MAC.IsZero() || f.MAC[0]&1 == 1 {
-		return FDBKey{f.Dev, f.MAC, f.VTEP}
+		return fdbKey{f.Dev, f.MAC, f.VTEP}
 	}
-	return FDBKey{Dev: f.Dev, MAC: f.MAC}
+	return fdbKey{Dev: f.Dev, MAC: f.MAC}
 }
 
 // Rank places entries last: they need their device.
@@ -55,14 +55,14 @@ type BridgeFDB struct {
 	Other  string // as in Link
 }
 
-// BridgeFDBKey is how a bridge indexes its entries.
-type BridgeFDBKey struct {
+// bridgeFDBKey is how a bridge indexes its entries.
+type bridgeFDBKey struct {
 	Bridge string
 	MAC    MAC
 }
 
 // Key is the hardware address.
-func (f BridgeFDB) Key() Key { return BridgeFDBKey{f.Bridge, f.MAC} }
+func (f BridgeFDB) Key() Key { return bridgeFDBKey{f.Bridge, f.MAC} }
 
 // Rank places entries last: they need their port.
 func (f BridgeFDB) Rank() Rank { return RankEntry }
@@ -89,14 +89,14 @@ type Neigh struct {
 	Other string // as in Link
 }
 
-// NeighKey is how the kernel indexes neighbours.
-type NeighKey struct {
+// neighKey is how the kernel indexes neighbours.
+type neighKey struct {
 	Dev  string
 	Addr netip.Addr
 }
 
 // Key is the inner IP address.
-func (n Neigh) Key() Key { return NeighKey{n.Dev, n.Addr} }
+func (n Neigh) Key() Key { return neighKey{n.Dev, n.Addr} }
 
 // Rank places entries last: they need their device.
 func (n Neigh) Rank() Rank { return RankEntry }

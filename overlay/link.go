@@ -113,11 +113,11 @@ type BridgePort struct {
 	Other          string // as in Link
 }
 
-// BridgePortKey is the name of the enslaved device.
-type BridgePortKey struct{ Dev string }
+// bridgePortKey is the name of the enslaved device.
+type bridgePortKey struct{ Dev string }
 
 // Key is the device: it can have one master.
-func (p BridgePort) Key() Key { return BridgePortKey{p.Dev} }
+func (p BridgePort) Key() Key { return bridgePortKey{p.Dev} }
 
 // Rank places ports after the links that they join.
 func (p BridgePort) Rank() Rank { return RankPort }

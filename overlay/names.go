@@ -33,9 +33,9 @@ func short(id string) string { return id[:min(len(id), 12)] }
 // of the alias, not of the program.
 const aliasPrefix = "weft v1 "
 
-// NetworkAlias is the alias (ip-link(8)) of a network's links. It is how a
+// networkAlias is the alias (ip-link(8)) of a network's links. It is how a
 // restarted agent, with no memory, knows them as its own.
-func NetworkAlias(cluster string, n Network) string {
+func networkAlias(cluster string, n Network) string {
 	return fmt.Sprintf("%scluster=%s net=%s vni=%06x name=%s", aliasPrefix, cluster, n.ID, n.VNI, n.Name)
 }
 

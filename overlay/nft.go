@@ -20,14 +20,14 @@ type NFTable struct {
 	Rules string
 }
 
-// NFTableKey is the kernel's index of tables.
-type NFTableKey struct {
+// nfTableKey is the kernel's index of tables.
+type nfTableKey struct {
 	Place        Place
 	Family, Name string
 }
 
 // Key is the table's name.
-func (t NFTable) Key() Key { return NFTableKey{t.Place, t.Family, t.Name} }
+func (t NFTable) Key() Key { return nfTableKey{t.Place, t.Family, t.Name} }
 
 // Rank places tables before everything that they guard.
 func (t NFTable) Rank() Rank { return RankTable }

@@ -114,7 +114,7 @@ func (b *builder) vxlan(n Network) {
 	}
 	b.add(Link{
 		Place: Fabric, Name: VXLANName(n.VNI), Kind: VXLAN, MAC: mac, MTU: n.MTU, Group: n.group(),
-		Alias: NetworkAlias(b.cluster, n), VNI: n.VNI, Local: b.vtep, Port: b.port,
+		Alias: networkAlias(b.cluster, n), VNI: n.VNI, Local: b.vtep, Port: b.port,
 	})
 	// The device answers neighbour solicitations only where IPv6 runs, but it
 	// must not speak for itself: no link-local address.
@@ -134,7 +134,7 @@ func (b *builder) bridge(n Network) {
 	bridge := BridgeName(n.VNI)
 	b.add(Link{
 		Place: Fabric, Name: bridge, Kind: Bridge, MAC: linkMAC('b', n.VNI), MTU: n.MTU, Group: n.group(),
-		Alias: NetworkAlias(b.cluster, n),
+		Alias: networkAlias(b.cluster, n),
 	})
 	b.add(BridgePort{Dev: VXLANName(n.VNI), Bridge: bridge, Flood: true, MulticastFlood: n.has(netip.Addr.Is6)})
 	b.add(BridgePort{Dev: GatewayPeerName(n.VNI), Bridge: bridge, MulticastFlood: true})
@@ -143,7 +143,7 @@ func (b *builder) bridge(n Network) {
 
 func (b *builder) gateway(n Network) {
 	g, p := GatewayName(n.VNI), GatewayPeerName(n.VNI)
-	alias := NetworkAlias(b.cluster, n)
+	alias := networkAlias(b.cluster, n)
 	b.add(
 		Link{Place: Host, Name: g, Kind: Gateway, MAC: n.GatewayMAC, MTU: n.MTU, Group: n.group(), Alias: alias, Peer: p},
 		Link{Place: Fabric, Name: p, Kind: GatewayPeer, MAC: linkMAC('p', n.VNI), MTU: n.MTU, Group: n.group(), Alias: alias, Peer: g},
@@ -267,10 +267,10 @@ func superseded(s State) map[Key]bool {
 		n := &s.Networks[i]
 		addrs, macs := n.local()
 		for a := range addrs {
-			keys[NeighKey{VXLANName(n.VNI), a}] = true
+			keys[neighKey{VXLANName(n.VNI), a}] = true
 		}
 		for m := range macs {
-			keys[FDBKey{Dev: VXLANName(n.VNI), MAC: m}] = true
+			keys[fdbKey{Dev: VXLANName(n.VNI), MAC: m}] = true
 		}
 	}
 	return keys

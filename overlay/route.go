@@ -13,14 +13,14 @@ type Addr struct {
 	Other  string // as in Link
 }
 
-// AddrKey is how the kernel indexes addresses.
-type AddrKey struct {
+// addrKey is how the kernel indexes addresses.
+type addrKey struct {
 	Dev    string
 	Prefix netip.Prefix
 }
 
 // Key is the address on its device.
-func (a Addr) Key() Key { return AddrKey{a.Dev, a.Prefix} }
+func (a Addr) Key() Key { return addrKey{a.Dev, a.Prefix} }
 
 // Rank places addresses after their link.
 func (a Addr) Rank() Rank { return RankAddr }
@@ -63,14 +63,14 @@ type Route struct {
 	Other  string // as in Link
 }
 
-// RouteKey is how the kernel indexes the routes of one table.
-type RouteKey struct {
+// routeKey is how the kernel indexes the routes of one table.
+type routeKey struct {
 	Dst    netip.Prefix
 	Metric uint32
 }
 
 // Key is the destination with its metric.
-func (r Route) Key() Key { return RouteKey{r.Dst, r.Metric} }
+func (r Route) Key() Key { return routeKey{r.Dst, r.Metric} }
 
 // Rank places routes after the address that they take as source.
 func (r Route) Rank() Rank { return RankRoute }

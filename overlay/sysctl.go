@@ -13,8 +13,8 @@ type Sysctl struct {
 	Value string
 }
 
-// SysctlKey is the name in its namespace.
-type SysctlKey struct {
+// sysctlKey is the name in its namespace.
+type sysctlKey struct {
 	Place Place
 	Name  string
 }
@@ -35,7 +35,7 @@ func (s Sysctl) ConfDevice() string {
 }
 
 // Key is the setting's name.
-func (s Sysctl) Key() Key { return SysctlKey{s.Place, s.Name} }
+func (s Sysctl) Key() Key { return sysctlKey{s.Place, s.Name} }
 
 // forwardIPv6 makes every device of a namespace a router's. Of those that do not
 // accept router advertisements all the same the kernel then forgets the routes that

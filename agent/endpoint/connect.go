@@ -66,14 +66,15 @@ func (m *Manager) Disconnect(ctx context.Context, n discovery.NetworkID, runtime
 	return err
 }
 
-// detachSandbox takes the sandbox of an endpoint off a network.
+// detachSandbox takes the sandbox of an endpoint off a network. It waits until the
+// interface is gone: whoever types the command looks next.
 func (m *Manager) detachSandbox(ctx context.Context, n discovery.NetworkID, l journal.Local) error {
 	on := slices.DeleteFunc(m.Journal.All(), func(o journal.Local) bool { return o.Cookie != l.Cookie || o.Endpoint.Network != n })
 	if len(on) == 0 {
 		return api.Errorf(api.KindNotFound, "%s is not on that network", l.Endpoint.Name).WithHint("agentctl endpoint inspect %s", l.Endpoint.Name)
 	}
 	for _, o := range on {
-		if err := m.detachByID(ctx, o.Endpoint.ID, false, "it was disconnected"); err != nil {
+		if err := m.detachByID(ctx, o.Endpoint.ID, true, "it was disconnected"); err != nil {
 			return err
 		}
 	}
