@@ -13,6 +13,7 @@ import (
 	"github.com/google/nftables"
 
 	"github.com/weft-net/weft/overlay"
+	"github.com/weft-net/weft/overlay/linux/netns"
 )
 
 // guardChains are the chains that can hold a rule of ours, the preferred first.
@@ -135,7 +136,7 @@ func (k *Kernel) hasFilter(v6 bool) (bool, error) {
 	if err != nil || there {
 		return there, err
 	}
-	err = within(k.host.ns, func() error {
+	err = netns.Within(k.host.ns, func() error {
 		b, _ := os.ReadFile(names) // absent without the old iptables
 		there = slices.Contains(strings.Fields(string(b)), "filter")
 		return nil
@@ -149,7 +150,7 @@ func (k *Kernel) withFilter(v6 bool, do func(f *iptables.IPTables) error) error 
 	if v6 {
 		program, family = "ip6tables", iptables.ProtocolIPv6
 	}
-	return within(k.host.ns, func() error {
+	return netns.Within(k.host.ns, func() error {
 		f, err := iptables.New(iptables.IPFamily(family), iptables.Timeout(5))
 		if err == nil {
 			err = do(f)

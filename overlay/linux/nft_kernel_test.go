@@ -19,6 +19,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/weft-net/weft/overlay"
+	"github.com/weft-net/weft/overlay/linux/netns"
 	"github.com/weft-net/weft/overlay/overlaytest"
 )
 
@@ -38,7 +39,7 @@ func newNFTLab(t testing.TB) *nftLab {
 	if _, err := exec.LookPath("nft"); err != nil {
 		t.Skip("needs nft(8)")
 	}
-	l := &nftLab{host: netns(t), fabric: netns(t)}
+	l := &nftLab{host: newNamespace(t), fabric: newNamespace(t)}
 	l.nft = openLabTables(t, l.host, l.fabric)
 	return l
 }
@@ -47,7 +48,7 @@ func openLabTables(t testing.TB, host, fabric string) *nftTables {
 	t.Helper()
 	var files []*os.File
 	for _, name := range []string{host, fabric} {
-		f, err := openNetns("/run/netns/" + name)
+		f, err := netns.Open("/run/netns/" + name)
 		must(t, err)
 		t.Cleanup(func() { f.Close() })
 		files = append(files, f)

@@ -1,33 +1,33 @@
 package linux
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/overlay"
+	"github.com/weft-net/weft/overlay/linux/netns"
 )
 
 // Plug makes an endpoint's veth: one end in the sandbox with address and
-// default route, the other in the fabric as a port of the network's bridge. It
-// takes two visits to the kernel's configuration lock for the link and one for
-// all that is set in the sandbox.
+// default route, the other in the fabric as a port of the network's bridge.
 func (k *Kernel) Plug(ctx context.Context, ep overlay.Endpoint) error {
 	bridge, err := k.fabric.link(overlay.BridgeName(ep.VNI))
 	if err != nil {
 		return fmt.Errorf("bridge %s: %w", overlay.BridgeName(ep.VNI), err)
 	}
-	p := plug{Kernel: k, ep: ep, bridge: bridge, dev: overlay.EndpointName(ep.ID), inner: ep.Ifname}
+	p := plug{host: k.host, fabric: k.fabric, ep: ep, bridge: bridge.Attrs(), dev: overlay.EndpointName(ep.ID), inner: ep.Ifname}
 	if ep.Sandbox == "" {
 		p.inner, p.sandbox = overlay.WaitingName(ep.ID), k.host
 		return p.run()
 	}
 	// The socket belongs to the sandbox whatever becomes of its path.
-	if p.sandbox, err = openSpace(ep.Sandbox); err != nil {
+	if p.sandbox, err = openSandbox(ep.Sandbox); err != nil {
 		return err
 	}
 	return errors.Join(p.run(), p.sandbox.close())
@@ -46,26 +46,24 @@ func (k *Kernel) Plugged(context.Context) ([]string, error) {
 		return nil, err
 	}
 	var ids []string
-	for i := range all {
-		if id, ok := overlay.AliasEndpoint(all[i].alias); ok {
+	for _, l := range all {
+		if id, ok := overlay.AliasEndpoint(l.Attrs().Alias); ok {
 			ids = append(ids, id)
 		}
 	}
 	return ids, nil
 }
 
-const (
-	operUp         = 6 // IF_OPER_UP (RFC 2863)
-	carrierTimeout = 3 * time.Second
-)
+const carrierTimeout = 3 * time.Second
 
+// plug is an endpoint's veth in the making.
 type plug struct {
-	*Kernel
-	ep      overlay.Endpoint
-	bridge  link
-	dev     string // name in the fabric
-	inner   string // name in the sandbox
-	sandbox *space
+	host, fabric, sandbox *space
+	ep                    overlay.Endpoint
+	bridge                *netlink.LinkAttrs
+	dev                   string // name in the fabric
+	index                 int    // there, once it is made or found
+	inner                 string // name in the sandbox
 }
 
 func (p *plug) run() error {
@@ -83,33 +81,27 @@ func (p *plug) run() error {
 	return err
 }
 
-// make creates both ends where they belong and enslaves the outer one.
+// make creates both ends where they belong and enslaves the outer one. It leaves
+// nothing behind when it fails.
 func (p *plug) make() error {
-	var e encoder
-	e.begin(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifInfo(0, 0, 0))
-	e.str(unix.IFLA_IFNAME, p.dev)
-	e.u32(unix.IFLA_MTU, uint32(p.ep.MTU))
-	e.u32(unix.IFLA_GROUP, p.bridge.group)
-	e.u32(unix.IFLA_NET_NS_FD, uint32(p.fabric.ns.Fd()))
-	e.u32(unix.IFLA_MASTER, uint32(p.bridge.index))
-	e.nest(unix.IFLA_LINKINFO, func() {
-		e.attr(unix.IFLA_INFO_KIND, []byte("veth"))
-		e.nest(unix.IFLA_INFO_DATA, func() { e.nest(vethPeer, func() { p.innerEnd(&e) }) })
-	})
-	e.end()
-	err := p.host.one(&e)
-	if errors.Is(err, unix.EXFULL) {
-		return fmt.Errorf("bridge %s: %w: %w", p.bridge.name, overlay.ErrTooManyPorts, err)
+	a := netlink.NewLinkAttrs()
+	a.Name, a.MTU, a.Group = p.dev, p.ep.MTU, p.bridge.Group
+	veth := netlink.NewVeth(a)
+	veth.PeerName, veth.PeerMTU, veth.PeerHardwareAddr = p.inner, uint32(p.ep.MTU), p.ep.MAC[:]
+	veth.PeerNamespace = netlink.NsFd(p.sandbox.ns.Fd())
+	if err := p.fabric.do(func(h *netlink.Handle) error { return h.LinkAdd(veth) }); err != nil {
+		return wrap(err, "make veth "+p.dev)
 	}
-	return wrap(err, "make veth "+p.dev)
-}
-
-func (p *plug) innerEnd(e *encoder) {
-	e.b = append(e.b, ifInfo(0, 0, 0)...)
-	e.str(unix.IFLA_IFNAME, p.inner)
-	e.attr(unix.IFLA_ADDRESS, p.ep.MAC[:])
-	e.u32(unix.IFLA_MTU, uint32(p.ep.MTU))
-	e.u32(unix.IFLA_NET_NS_FD, uint32(p.sandbox.ns.Fd()))
+	p.index = veth.Index
+	p.fabric.index.set(p.dev, p.index)
+	err := p.fabric.do(func(h *netlink.Handle) error { return h.LinkSetMasterByIndex(at(p.index), p.bridge.Index) })
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, unix.EXFULL) {
+		err = fmt.Errorf("%w: %w", overlay.ErrTooManyPorts, err)
+	}
+	return errors.Join(fmt.Errorf("bridge %s: %w", p.bridge.Name, err), p.fabric.deleteLink(p.dev))
 }
 
 // adopt looks at what stands in the way: the endpoint's own link from an
@@ -127,7 +119,10 @@ func (p *plug) adopt() (made bool, err error) {
 		return false, fmt.Errorf("%s: %w", p.inner, overlay.ErrIfnameTaken)
 	case err != nil:
 		return false, err
-	case taken && inner.kind == "veth" && inner.peer == outer.index && outer.peer == inner.index:
+	}
+	p.index = outer.Attrs().Index
+	switch {
+	case taken && inner.Type() == "veth" && inner.Attrs().ParentIndex == p.index && outer.Attrs().ParentIndex == inner.Attrs().Index:
 		return false, nil
 	case taken:
 		return false, fmt.Errorf("%s: %w", p.inner, overlay.ErrIfnameTaken)
@@ -148,14 +143,11 @@ func (p *plug) configure() error {
 			return err
 		}
 	}
-	var e encoder
-	e.begin(unix.RTM_NEWLINK, 0, ifInfo(0, unix.IFF_UP, unix.IFF_UP))
-	e.str(unix.IFLA_IFNAME, p.dev)
-	e.u32(unix.IFLA_MTU, uint32(p.ep.MTU))
-	e.str(unix.IFLA_IFALIAS, overlay.EndpointAlias(p.ep.Cluster, p.ep.Network, p.ep.ID))
-	e.nest(unix.IFLA_LINKINFO, func() { portInfo(&e, overlay.BridgePort{MulticastFlood: true}) })
-	e.end()
-	if err := p.fabric.one(&e); err != nil {
+	alias := overlay.EndpointAlias(p.ep.Cluster, p.ep.Network, p.ep.ID)
+	err := p.fabric.change(func(r *requests) error {
+		return r.startPort(p.index, overlay.BridgePort{MulticastFlood: true}, p.ep.MTU, alias)
+	})
+	if err != nil {
 		return wrap(err, "set "+p.dev+" up")
 	}
 	if p.ep.Sandbox == "" {
@@ -176,11 +168,11 @@ func (p *plug) carries(s *space, dev string) error {
 		if err != nil {
 			return wrap(err, "find "+dev)
 		}
-		if l.state == operUp {
+		if l.Attrs().OperState == netlink.OperUp {
 			return nil
 		}
 		if time.Since(start) > carrierTimeout {
-			return fmt.Errorf("%s does not come up: state %d", dev, l.state)
+			return fmt.Errorf("%s does not come up: state %s", dev, l.Attrs().OperState)
 		}
 	}
 }
@@ -193,28 +185,39 @@ func (p *plug) configureInner() error {
 	if err != nil {
 		return wrap(err, "find "+p.inner)
 	}
-	var e encoder
-	var steps []string
-	p.upInner(&e, inner)
-	steps = append(steps, "set lo up", "set "+p.inner+" up")
-	for _, a := range p.ep.Addrs {
-		addressMessage(&e, unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, inner.index, a, unix.RT_SCOPE_UNIVERSE, noDAD(a.Addr()))
-		steps = append(steps, "add address "+a.String())
+	err = p.upInner(inner.Attrs())
+	for i := 0; err == nil && i < len(p.ep.Addrs); i++ {
+		a := p.ep.Addrs[i]
+		err = p.inSandbox("add address "+a.String(), func(h *netlink.Handle) error { return h.AddrReplace(inner, plainAddress(a)) })
 	}
-	for _, gw := range p.ep.Gateways {
-		defaultRoute(&e, gw, inner.index)
-		steps = append(steps, "add default route via "+gw.String())
+	for i := 0; err == nil && i < len(p.ep.Gateways); i++ {
+		gw := p.ep.Gateways[i]
+		route := netlink.Route{Gw: gw.AsSlice(), LinkIndex: inner.Attrs().Index, Protocol: unix.RTPROT_STATIC}
+		err = p.inSandbox("add default route via "+gw.String(), func(h *netlink.Handle) error { return h.RouteReplace(&route) })
 	}
-	failed, err := p.sandbox.do(&e)
+	return err
+}
+
+func (p *plug) inSandbox(what string, request func(*netlink.Handle) error) error {
+	return wrap(p.sandbox.do(request), what)
+}
+
+// upInner sets up lo and the sandbox's end, which an earlier call may have made
+// with another MAC or MTU.
+func (p *plug) upInner(inner *netlink.LinkAttrs) error {
+	err := p.inSandbox("set lo up", func(h *netlink.Handle) error { return h.LinkSetUp(at(loopback)) })
+	if err == nil && !bytes.Equal(inner.HardwareAddr, p.ep.MAC[:]) {
+		err = p.inSandbox("set the address of "+p.inner, func(h *netlink.Handle) error {
+			return h.LinkSetHardwareAddr(at(inner.Index), p.ep.MAC[:])
+		})
+	}
+	if err == nil && inner.MTU != p.ep.MTU {
+		err = p.inSandbox("set the mtu of "+p.inner, func(h *netlink.Handle) error { return h.LinkSetMTU(at(inner.Index), p.ep.MTU) })
+	}
 	if err != nil {
 		return err
 	}
-	for i, err := range failed {
-		if err != nil {
-			return wrap(err, steps[i])
-		}
-	}
-	return nil
+	return p.inSandbox("set "+p.inner+" up", func(h *netlink.Handle) error { return h.LinkSetUp(at(inner.Index)) })
 }
 
 // enableIPv6 undoes a runtime's net.ipv6.conf.default.disable_ipv6=1 for an
@@ -222,49 +225,11 @@ func (p *plug) configureInner() error {
 func (p *plug) enableIPv6() error {
 	for _, a := range p.ep.Addrs {
 		if a.Addr().Is6() {
-			err := within(p.sandbox.ns, func() error {
+			err := netns.Within(p.sandbox.ns, func() error {
 				return writeSysctl(overlay.Conf("ipv6", p.inner, "disable_ipv6"), "0")
 			})
 			return wrap(err, "enable IPv6 on "+p.inner)
 		}
 	}
 	return nil
-}
-
-func (p *plug) upInner(e *encoder, inner link) {
-	e.begin(unix.RTM_NEWLINK, 0, ifInfo(0, unix.IFF_UP, unix.IFF_UP))
-	e.str(unix.IFLA_IFNAME, "lo")
-	e.end()
-	e.begin(unix.RTM_NEWLINK, 0, ifInfo(inner.index, unix.IFF_UP, unix.IFF_UP))
-	if inner.mac != p.ep.MAC {
-		e.attr(unix.IFLA_ADDRESS, p.ep.MAC[:])
-	}
-	if inner.mtu != p.ep.MTU {
-		e.u32(unix.IFLA_MTU, uint32(p.ep.MTU))
-	}
-	e.end()
-}
-
-// noDAD: the pool has made the address unique, and the second that duplicate
-// address detection takes (RFC 4862) would delay the first packet.
-func noDAD(a netip.Addr) uint32 {
-	if a.Is6() {
-		return unix.IFA_F_NODAD
-	}
-	return 0
-}
-
-func defaultRoute(e *encoder, gateway netip.Addr, dev int) {
-	e.begin(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE,
-		rtMsg(family(gateway), 0, unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST))
-	e.addr(unix.RTA_GATEWAY, gateway)
-	e.u32(unix.RTA_OIF, uint32(dev))
-	e.end()
-}
-
-func wrap(err error, what string) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", what, err)
 }
