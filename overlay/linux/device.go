@@ -93,3 +93,10 @@ func (d *device) readConf(b []byte) {
 
 // conf reads one number of a conf array.
 func conf(array []byte, i int) uint32 { return asU32(array[min(4*i, len(array)):]) }
+
+func number(on bool) uint32 {
+	if on {
+		return 1
+	}
+	return 0
+}

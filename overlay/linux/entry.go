@@ -1,9 +1,11 @@
 package linux
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/overlay"
@@ -124,6 +126,30 @@ type neighbour struct {
 	master   int
 	vlan     bool
 	extra    bool // a port, VNI, device or nexthop of its own: never ours
+}
+
+func parseNeighbour(body []byte) (neighbour, bool) {
+	if len(body) < unix.SizeofNdMsg {
+		return neighbour{}, false
+	}
+	n := neighbour{family: body[0], dev: int(asU32(body[4:])), state: binary.NativeEndian.Uint16(body[8:]), flags: body[10]}
+	for typ, data := range attributes(body, unix.SizeofNdMsg) {
+		switch typ {
+		case netlink.NDA_DST:
+			n.dst, _ = netip.AddrFromSlice(data)
+		case netlink.NDA_LLADDR:
+			copy(n.mac[:], data)
+		case netlink.NDA_PROTOCOL:
+			n.protocol = asU8(data)
+		case netlink.NDA_MASTER:
+			n.master = int(asU32(data))
+		case netlink.NDA_VLAN:
+			n.vlan = true
+		case netlink.NDA_PORT, netlink.NDA_VNI, netlink.NDA_IFINDEX, netlink.NDA_NH_ID:
+			n.extra = true
+		}
+	}
+	return n, true
 }
 
 // neigh is a neighbour entry as an object, if it is one that the tunnel device

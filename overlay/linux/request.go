@@ -223,30 +223,6 @@ func (r *requests) neighbours(family uint8, object func(*neighbour) (overlay.Obj
 	return all, err
 }
 
-func parseNeighbour(body []byte) (neighbour, bool) {
-	if len(body) < unix.SizeofNdMsg {
-		return neighbour{}, false
-	}
-	n := neighbour{family: body[0], dev: int(asU32(body[4:])), state: binary.NativeEndian.Uint16(body[8:]), flags: body[10]}
-	for typ, data := range attributes(body, unix.SizeofNdMsg) {
-		switch typ {
-		case netlink.NDA_DST:
-			n.dst, _ = netip.AddrFromSlice(data)
-		case netlink.NDA_LLADDR:
-			copy(n.mac[:], data)
-		case netlink.NDA_PROTOCOL:
-			n.protocol = asU8(data)
-		case netlink.NDA_MASTER:
-			n.master = int(asU32(data))
-		case netlink.NDA_VLAN:
-			n.vlan = true
-		case netlink.NDA_PORT, netlink.NDA_VNI, netlink.NDA_IFINDEX, netlink.NDA_NH_ID:
-			n.extra = true
-		}
-	}
-	return n, true
-}
-
 // subscribe opens a socket for notifications of groups (RTNLGRP_…). The library
 // makes a buffer of 64 kB for each notification, and there is one for each of
 // ten thousand entries: its socket is read as a file instead.
@@ -273,29 +249,45 @@ type batch struct {
 
 func newBatch(n int) *batch { return &batch{b: make([]byte, 0, 64*n), at: make([]int, 0, n)} }
 
-// entry adds an FDB or neighbour entry.
-func (b *batch) entry(typ uint16, flags uint16, n *neighbour) {
-	req := nl.NewNetlinkRequest(int(typ), int(flags))
-	req.AddData(&netlink.Ndmsg{Family: n.family, Index: uint32(n.dev), State: n.state, Flags: n.flags})
-	if n.dst.IsValid() {
-		req.AddData(nl.NewRtAttr(netlink.NDA_DST, n.dst.AsSlice()))
+// entry adds an FDB or neighbour entry. It is laid out by hand: the library's
+// Serialize makes 13 objects of each, and that costs a third of the rate.
+func (b *batch) entry(typ, flags uint16, n *neighbour) {
+	start := len(b.b)
+	b.at = append(b.at, start)
+	b.b = append(b.b, make([]byte, unix.SizeofNlMsghdr)...)
+	ndmsg := netlink.Ndmsg{Family: n.family, Index: uint32(n.dev), State: n.state, Flags: n.flags}
+	b.b = append(b.b, ndmsg.Serialize()...)
+	if dst := n.dst.As16(); n.dst.Is4() {
+		b.attr(netlink.NDA_DST, dst[12:])
+	} else if n.dst.IsValid() {
+		b.attr(netlink.NDA_DST, dst[:])
 	}
-	req.AddData(nl.NewRtAttr(netlink.NDA_LLADDR, n.mac[:]))
+	b.attr(netlink.NDA_LLADDR, n.mac[:])
 	if n.protocol != 0 {
-		req.AddData(nl.NewRtAttr(netlink.NDA_PROTOCOL, nl.Uint8Attr(n.protocol)))
+		b.attr(netlink.NDA_PROTOCOL, []byte{n.protocol})
 	}
-	b.at = append(b.at, len(b.b))
-	b.b = append(b.b, req.Serialize()...)
+	binary.NativeEndian.PutUint32(b.b[start:], uint32(len(b.b)-start))
+	binary.NativeEndian.PutUint16(b.b[start+4:], typ)
+	binary.NativeEndian.PutUint16(b.b[start+nlFlags:], flags|unix.NLM_F_REQUEST)
 }
+
+func (b *batch) attr(typ uint16, data []byte) {
+	size := unix.SizeofRtAttr + len(data)
+	b.b = binary.NativeEndian.AppendUint16(b.b, uint16(size))
+	b.b = binary.NativeEndian.AppendUint16(b.b, typ)
+	b.b = append(append(b.b, data...), make([]byte, align(size)-size)...)
+}
+
+// Places in a struct nlmsghdr.
+const nlFlags, nlSeq = 6, 8
 
 // number gives the messages their sequence numbers, and asks for an answer to
 // the last.
 func (b *batch) number(first uint32) {
-	const flags, seq = 6, 8 // in struct nlmsghdr
 	for i, at := range b.at {
-		binary.NativeEndian.PutUint32(b.b[at+seq:], first+uint32(i))
+		binary.NativeEndian.PutUint32(b.b[at+nlSeq:], first+uint32(i))
 	}
-	last := b.b[b.at[len(b.at)-1]+flags:]
+	last := b.b[b.at[len(b.at)-1]+nlFlags:]
 	binary.NativeEndian.PutUint16(last, binary.NativeEndian.Uint16(last)|unix.NLM_F_ACK)
 }
 
@@ -387,11 +379,4 @@ func asU32(b []byte) uint32 {
 		return 0
 	}
 	return binary.NativeEndian.Uint32(b)
-}
-
-func number(on bool) uint32 {
-	if on {
-		return 1
-	}
-	return 0
 }
