@@ -111,7 +111,7 @@ func localBridges(all []netlink.Link) (names []string) {
 }
 
 // here is the namespace of the caller.
-func here() (*space, error) { return openSandbox("") }
+func here() (*space, error) { return openSpace("") }
 
 // HasAddr reports whether a device of the caller's namespace has the address.
 func HasAddr(addr netip.Addr) (bool, error) {

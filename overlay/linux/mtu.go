@@ -28,7 +28,7 @@ func (k *links) sandboxMTU(outer *netlink.LinkAttrs, mtu int) error {
 }
 
 func setMTU(path string, index, mtu int) error {
-	s, err := openSandbox(path)
+	s, err := openSpace(path)
 	if err != nil {
 		return err
 	}

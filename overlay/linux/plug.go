@@ -1,7 +1,6 @@
 package linux
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -62,7 +61,6 @@ type plug struct {
 	ep                    overlay.Endpoint
 	bridge                *netlink.LinkAttrs
 	dev                   string // name in the fabric
-	index                 int    // there, once it is made or found
 	inner                 string // name in the sandbox
 }
 
@@ -81,27 +79,15 @@ func (p *plug) run() error {
 	return err
 }
 
-// make creates both ends where they belong and enslaves the outer one. It leaves
-// nothing behind when it fails.
+// make creates both ends where they belong and enslaves the outer one.
 func (p *plug) make() error {
-	a := netlink.NewLinkAttrs()
-	a.Name, a.MTU, a.Group = p.dev, p.ep.MTU, p.bridge.Group
-	veth := netlink.NewVeth(a)
-	veth.PeerName, veth.PeerMTU, veth.PeerHardwareAddr = p.inner, uint32(p.ep.MTU), p.ep.MAC[:]
-	veth.PeerNamespace = netlink.NsFd(p.sandbox.ns.Fd())
-	if err := p.fabric.do(func(h *netlink.Handle) error { return h.LinkAdd(veth) }); err != nil {
-		return wrap(err, "make veth "+p.dev)
-	}
-	p.index = veth.Index
-	p.fabric.index.set(p.dev, p.index)
-	err := p.fabric.do(func(h *netlink.Handle) error { return h.LinkSetMasterByIndex(at(p.index), p.bridge.Index) })
-	if err == nil {
-		return nil
-	}
+	veth := &netlink.Veth{PeerName: p.inner, PeerHardwareAddr: p.ep.MAC[:]}
+	veth.Name, veth.MTU, veth.Group, veth.MasterIndex = p.dev, p.ep.MTU, p.bridge.Group, p.bridge.Index
+	err := p.host.change(func(r *requests) error { return r.makePort(veth, p.fabric.ns, p.sandbox.ns) })
 	if errors.Is(err, unix.EXFULL) {
-		err = fmt.Errorf("%w: %w", overlay.ErrTooManyPorts, err)
+		return fmt.Errorf("bridge %s: %w: %w", p.bridge.Name, overlay.ErrTooManyPorts, err)
 	}
-	return errors.Join(fmt.Errorf("bridge %s: %w", p.bridge.Name, err), p.fabric.deleteLink(p.dev))
+	return wrap(err, "make veth "+p.dev)
 }
 
 // adopt looks at what stands in the way: the endpoint's own link from an
@@ -119,10 +105,7 @@ func (p *plug) adopt() (made bool, err error) {
 		return false, fmt.Errorf("%s: %w", p.inner, overlay.ErrIfnameTaken)
 	case err != nil:
 		return false, err
-	}
-	p.index = outer.Attrs().Index
-	switch {
-	case taken && inner.Type() == "veth" && inner.Attrs().ParentIndex == p.index && outer.Attrs().ParentIndex == inner.Attrs().Index:
+	case taken && inner.Type() == "veth" && inner.Attrs().ParentIndex == outer.Attrs().Index && outer.Attrs().ParentIndex == inner.Attrs().Index:
 		return false, nil
 	case taken:
 		return false, fmt.Errorf("%s: %w", p.inner, overlay.ErrIfnameTaken)
@@ -145,7 +128,7 @@ func (p *plug) configure() error {
 	}
 	alias := overlay.EndpointAlias(p.ep.Cluster, p.ep.Network, p.ep.ID)
 	err := p.fabric.change(func(r *requests) error {
-		return r.startPort(p.index, overlay.BridgePort{MulticastFlood: true}, p.ep.MTU, alias)
+		return r.startPort(p.dev, overlay.BridgePort{MulticastFlood: true}, p.ep.MTU, alias)
 	})
 	if err != nil {
 		return wrap(err, "set "+p.dev+" up")
@@ -185,39 +168,7 @@ func (p *plug) configureInner() error {
 	if err != nil {
 		return wrap(err, "find "+p.inner)
 	}
-	err = p.upInner(inner.Attrs())
-	for i := 0; err == nil && i < len(p.ep.Addrs); i++ {
-		a := p.ep.Addrs[i]
-		err = p.inSandbox("add address "+a.String(), func(h *netlink.Handle) error { return h.AddrReplace(inner, plainAddress(a)) })
-	}
-	for i := 0; err == nil && i < len(p.ep.Gateways); i++ {
-		gw := p.ep.Gateways[i]
-		route := netlink.Route{Gw: gw.AsSlice(), LinkIndex: inner.Attrs().Index, Protocol: unix.RTPROT_STATIC}
-		err = p.inSandbox("add default route via "+gw.String(), func(h *netlink.Handle) error { return h.RouteReplace(&route) })
-	}
-	return err
-}
-
-func (p *plug) inSandbox(what string, request func(*netlink.Handle) error) error {
-	return wrap(p.sandbox.do(request), what)
-}
-
-// upInner sets up lo and the sandbox's end, which an earlier call may have made
-// with another MAC or MTU.
-func (p *plug) upInner(inner *netlink.LinkAttrs) error {
-	err := p.inSandbox("set lo up", func(h *netlink.Handle) error { return h.LinkSetUp(at(loopback)) })
-	if err == nil && !bytes.Equal(inner.HardwareAddr, p.ep.MAC[:]) {
-		err = p.inSandbox("set the address of "+p.inner, func(h *netlink.Handle) error {
-			return h.LinkSetHardwareAddr(at(inner.Index), p.ep.MAC[:])
-		})
-	}
-	if err == nil && inner.MTU != p.ep.MTU {
-		err = p.inSandbox("set the mtu of "+p.inner, func(h *netlink.Handle) error { return h.LinkSetMTU(at(inner.Index), p.ep.MTU) })
-	}
-	if err != nil {
-		return err
-	}
-	return p.inSandbox("set "+p.inner+" up", func(h *netlink.Handle) error { return h.LinkSetUp(at(inner.Index)) })
+	return p.sandbox.change(func(r *requests) error { return r.inner(inner.Attrs(), p.ep) })
 }
 
 // enableIPv6 undoes a runtime's net.ipv6.conf.default.disable_ipv6=1 for an

@@ -1,14 +1,10 @@
 package linux
 
 import (
-	"encoding/binary"
+	"bytes"
 	"errors"
-	"fmt"
-	"iter"
 	"net/netip"
 	"os"
-	"sync/atomic"
-	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -18,16 +14,17 @@ import (
 	"github.com/weft-net/weft/overlay/linux/netns"
 )
 
-// requests are what the netlink library has no call for. This file alone knows
-// how a message is laid out (netlink(7), rtnetlink(7)); the sentence above each
-// request says what the library lacks.
+// requests are what the netlink library has no call for, all of them here; the
+// sentence above each says what the library lacks. How a message is laid out is
+// known to message.go alone.
 //
 // There are two sockets. With an error the kernel sends a sentence to whoever
 // asks for it, and the library takes the sentence at the end of a dump for an
 // echo of the request, whose length it then believes: it would panic. So the
 // socket for dumps does not ask.
 type requests struct {
-	changes, dumps *nl.SocketHandle
+	changes *nl.SocketHandle
+	dumps   *nl.SocketHandle // nil in a sandbox
 }
 
 // socketBuffer holds the errors of a whole batch: they are there before any is
@@ -35,18 +32,34 @@ type requests struct {
 const socketBuffer = 8 << 20
 
 func openRequests(ns *os.File) (*requests, error) {
-	r := &requests{}
-	for _, s := range []**nl.SocketHandle{&r.changes, &r.dumps} {
-		socket, err := netns.Socket(ns)
-		if err != nil {
-			r.close()
-			return nil, err
-		}
-		*s = &nl.SocketHandle{Socket: socket}
-		_ = socket.SetReceiveBufferSize(socketBuffer, true)
+	r, err := openChanges(ns)
+	if err != nil {
+		return nil, err
 	}
-	_ = r.changes.Socket.SetExtAck(true) // an old kernel without sentences answers all the same
+	if r.dumps, err = openSocket(ns); err != nil {
+		r.close()
+		return nil, err
+	}
 	return r, nil
+}
+
+// openChanges is for a namespace in which nothing is listed.
+func openChanges(ns *os.File) (*requests, error) {
+	s, err := openSocket(ns)
+	if err != nil {
+		return nil, err
+	}
+	_ = s.Socket.SetExtAck(true) // an old kernel without sentences answers all the same
+	return &requests{changes: s}, nil
+}
+
+func openSocket(ns *os.File) (*nl.SocketHandle, error) {
+	s, err := netns.Socket(ns)
+	if err != nil {
+		return nil, err
+	}
+	_ = s.SetReceiveBufferSize(socketBuffer, true)
+	return &nl.SocketHandle{Socket: s}, nil
 }
 
 func (r *requests) close() {
@@ -59,9 +72,12 @@ func (r *requests) close() {
 
 // change sends one request and waits until the kernel has done it.
 func (r *requests) change(req *nl.NetlinkRequest) error {
-	req.Flags |= unix.NLM_F_ACK
-	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: r.changes}
-	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	b := newBatch(1)
+	b.add(req)
+	failed, err := r.send(b)
+	if err == nil && failed != nil {
+		err = failed[0]
+	}
 	return err
 }
 
@@ -83,6 +99,21 @@ func linkRequest(typ, index int, flags uint32) *nl.NetlinkRequest {
 	info.Index, info.Flags, info.Change = int32(index), flags, flags
 	req.AddData(info)
 	return req
+}
+
+// link finds a device by its name; the error is ENODEV when there is none. The
+// library's LinkByName has the kernel add an acknowledgement and all counters,
+// and half of what an attachment asks are these.
+func (r *requests) link(name string) (netlink.Link, error) {
+	req := linkRequest(unix.RTM_GETLINK, 0, 0)
+	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: r.changes}
+	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
+	if err != nil {
+		return nil, err
+	}
+	return netlink.LinkDeserialize(nil, answers[0])
 }
 
 // setLink gives a device our settings and brings it up. The library's LinkModify
@@ -123,11 +154,35 @@ func (r *requests) setPort(index int, p overlay.BridgePort) error {
 	return r.change(req)
 }
 
+// makePort makes an endpoint's veth. The library looks the device up and
+// enslaves it in two more requests: one more wait for the kernel's configuration
+// lock, and a bridge that is full leaves a veth behind.
+func (r *requests) makePort(v *netlink.Veth, ns, peerNS *os.File) error {
+	req := linkRequest(unix.RTM_NEWLINK, 0, 0)
+	req.Flags |= unix.NLM_F_CREATE | unix.NLM_F_EXCL
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.Name)))
+	req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(v.MTU))))
+	req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(v.Group)))
+	req.AddData(nl.NewRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(ns.Fd()))))
+	req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(v.MasterIndex))))
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
+	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
+	nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC)
+	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.PeerName))
+	peer.AddRtAttr(unix.IFLA_ADDRESS, v.PeerHardwareAddr)
+	peer.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(v.MTU)))
+	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(peerNS.Fd())))
+	req.AddData(info)
+	return r.change(req)
+}
+
 // startPort is setPort that also sets MTU and alias and brings the device up, in
-// one request: the library makes four, each takes the kernel's configuration
+// one request: the library makes four, each waits for the kernel's configuration
 // lock, and an endpoint is attached while somebody waits.
-func (r *requests) startPort(index int, p overlay.BridgePort, mtu int, alias string) error {
-	req := linkRequest(unix.RTM_NEWLINK, index, unix.IFF_UP)
+func (r *requests) startPort(name string, p overlay.BridgePort, mtu int, alias string) error {
+	req := linkRequest(unix.RTM_NEWLINK, 0, unix.IFF_UP)
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
 	req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu))))
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(alias)))
 	req.AddData(portInfo(p))
@@ -148,6 +203,50 @@ func portInfo(p overlay.BridgePort) *nl.RtAttr {
 		data.AddRtAttr(f.flag, nl.Uint8Attr(uint8(number(f.on))))
 	}
 	return info
+}
+
+// inner sets up lo and an endpoint's interface in its sandbox and gives that its
+// addresses and default routes, with one system call: the library makes four or
+// more, and somebody waits for the endpoint. The error is that of the first step
+// that failed.
+func (r *requests) inner(have *netlink.LinkAttrs, ep overlay.Endpoint) error {
+	b, index := newBatch(4), have.Index
+	steps := []string{"set lo up", "set " + have.Name + " up"}
+	b.add(linkRequest(unix.RTM_NEWLINK, loopback, unix.IFF_UP))
+	up := linkRequest(unix.RTM_NEWLINK, index, unix.IFF_UP)
+	if !bytes.Equal(have.HardwareAddr, ep.MAC[:]) { // of an earlier call
+		up.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, ep.MAC[:]))
+	}
+	if have.MTU != ep.MTU {
+		up.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(ep.MTU))))
+	}
+	b.add(up)
+	const replace = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
+	for _, a := range ep.Addrs {
+		req := nl.NewNetlinkRequest(unix.RTM_NEWADDR, replace)
+		msg := nl.NewIfAddrmsg(int(family(a.Addr())))
+		msg.Prefixlen, msg.Index, msg.Flags = uint8(a.Bits()), uint32(index), noDAD(a.Addr())
+		req.AddData(msg)
+		req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, a.Addr().AsSlice()))
+		req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, a.Addr().AsSlice()))
+		b.add(req)
+		steps = append(steps, "add address "+a.String())
+	}
+	for _, gw := range ep.Gateways {
+		req := nl.NewNetlinkRequest(unix.RTM_NEWROUTE, replace)
+		msg := nl.NewRtMsg()
+		msg.Family, msg.Protocol = family(gw), unix.RTPROT_STATIC
+		req.AddData(msg)
+		req.AddData(nl.NewRtAttr(unix.RTA_GATEWAY, gw.AsSlice()))
+		req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(index))))
+		b.add(req)
+		steps = append(steps, "add default route via "+gw.String())
+	}
+	failed, err := r.send(b)
+	for i := 0; i < len(failed) && err == nil; i++ {
+		err = wrap(failed[i], steps[i])
+	}
+	return err
 }
 
 // setLocal changes the source address of a tunnel device in place. The
@@ -238,145 +337,4 @@ func subscribe(ns *os.File, groups ...uint) (*os.File, error) {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
 	return os.NewFile(uintptr(fd), "netlink"), nil
-}
-
-// batch are requests that go to the kernel with one system call. The library
-// sends one at a time and waits for each: a fifth of the rate.
-type batch struct {
-	b  []byte
-	at []int // where each message begins
-}
-
-func newBatch(n int) *batch { return &batch{b: make([]byte, 0, 64*n), at: make([]int, 0, n)} }
-
-// entry adds an FDB or neighbour entry. It is laid out by hand: the library's
-// Serialize makes 13 objects of each, and that costs a third of the rate.
-func (b *batch) entry(typ, flags uint16, n *neighbour) {
-	start := len(b.b)
-	b.at = append(b.at, start)
-	b.b = append(b.b, make([]byte, unix.SizeofNlMsghdr)...)
-	ndmsg := netlink.Ndmsg{Family: n.family, Index: uint32(n.dev), State: n.state, Flags: n.flags}
-	b.b = append(b.b, ndmsg.Serialize()...)
-	if dst := n.dst.As16(); n.dst.Is4() {
-		b.attr(netlink.NDA_DST, dst[12:])
-	} else if n.dst.IsValid() {
-		b.attr(netlink.NDA_DST, dst[:])
-	}
-	b.attr(netlink.NDA_LLADDR, n.mac[:])
-	if n.protocol != 0 {
-		b.attr(netlink.NDA_PROTOCOL, []byte{n.protocol})
-	}
-	binary.NativeEndian.PutUint32(b.b[start:], uint32(len(b.b)-start))
-	binary.NativeEndian.PutUint16(b.b[start+4:], typ)
-	binary.NativeEndian.PutUint16(b.b[start+nlFlags:], flags|unix.NLM_F_REQUEST)
-}
-
-func (b *batch) attr(typ uint16, data []byte) {
-	size := unix.SizeofRtAttr + len(data)
-	b.b = binary.NativeEndian.AppendUint16(b.b, uint16(size))
-	b.b = binary.NativeEndian.AppendUint16(b.b, typ)
-	b.b = append(append(b.b, data...), make([]byte, align(size)-size)...)
-}
-
-// Places in a struct nlmsghdr.
-const nlFlags, nlSeq = 6, 8
-
-// number gives the messages their sequence numbers, and asks for an answer to
-// the last.
-func (b *batch) number(first uint32) {
-	for i, at := range b.at {
-		binary.NativeEndian.PutUint32(b.b[at+nlSeq:], first+uint32(i))
-	}
-	last := b.b[b.at[len(b.at)-1]+nlFlags:]
-	binary.NativeEndian.PutUint16(last, binary.NativeEndian.Uint16(last)|unix.NLM_F_ACK)
-}
-
-// send returns the error of each message, nil when all went well. Only the last
-// asks for an answer; the kernel answers to a failed one unasked.
-func (r *requests) send(b *batch) (failed []error, err error) {
-	s := r.changes.Socket
-	s.Lock()
-	defer s.Unlock()
-	n := uint32(len(b.at))
-	first := atomic.AddUint32(&r.changes.Seq, n) - n + 1
-	b.number(first)
-	if err := unix.Sendto(s.GetFd(), b.b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return nil, os.NewSyscallError("sendto", err)
-	}
-	for {
-		messages, _, err := s.Receive()
-		if err != nil {
-			return nil, os.NewSyscallError("recvfrom", err)
-		}
-		for _, m := range messages {
-			i := m.Header.Seq - first
-			if m.Header.Type != unix.NLMSG_ERROR || i >= n {
-				continue
-			}
-			if err := parseError(m); err != nil {
-				if failed == nil {
-					failed = make([]error, n)
-				}
-				failed[i] = err
-			}
-			if i == n-1 {
-				return failed, nil
-			}
-		}
-	}
-}
-
-// parseError reads a struct nlmsgerr: an errno, the request, and maybe the
-// kernel's sentence.
-func parseError(m syscall.NetlinkMessage) error {
-	code := int32(asU32(m.Data))
-	if code == 0 {
-		return nil
-	}
-	errno := unix.Errno(-code)
-	const echo = 4
-	if m.Header.Flags&unix.NLM_F_ACK_TLVS == 0 || len(m.Data) < echo+unix.SizeofNlMsghdr {
-		return errno
-	}
-	for typ, data := range attributes(m.Data, echo+align(int(asU32(m.Data[echo:])))) {
-		if typ == nl.NLMSGERR_ATTR_MSG {
-			return fmt.Errorf("%w: %s", errno, unix.ByteSliceToString(data))
-		}
-	}
-	return errno
-}
-
-// attributes walks the attributes behind a header and stops at the first
-// malformed one. The library's ParseRouteAttr makes a list of them, which costs
-// more than all else in a dump of entries.
-func attributes(b []byte, header int) iter.Seq2[uint16, []byte] {
-	b = b[min(max(header, 0), len(b)):]
-	return func(yield func(uint16, []byte) bool) {
-		for len(b) >= unix.SizeofRtAttr {
-			size := int(binary.NativeEndian.Uint16(b))
-			typ := binary.NativeEndian.Uint16(b[2:]) & nl.NLA_TYPE_MASK
-			if size < unix.SizeofRtAttr || size > len(b) || !yield(typ, b[unix.SizeofRtAttr:size]) {
-				return
-			}
-			b = b[min(align(size), len(b)):]
-		}
-	}
-}
-
-func align(n int) int { return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }
-
-// The values of attributes; a short one reads as zero.
-
-func asU8(b []byte) uint8 {
-	if len(b) < 1 {
-		return 0
-	}
-	return b[0]
-}
-
-func asU32(b []byte) uint32 {
-	if len(b) < 4 {
-		return 0
-	}
-	return binary.NativeEndian.Uint32(b)
 }

@@ -30,25 +30,23 @@ func (s *space) deleteAddress(a overlay.Addr) error {
 	return absent(err, unix.ENODEV, unix.EADDRNOTAVAIL)
 }
 
+// address is without broadcast address.
 func address(a overlay.Addr) *netlink.Addr {
-	addr := plainAddress(a.Prefix)
-	addr.Flags |= unix.IFA_F_NOPREFIXROUTE
-	addr.Scope = unix.RT_SCOPE_UNIVERSE
+	addr := &netlink.Addr{IPNet: toIPNet(a.Prefix), Broadcast: net.IPv4zero, Scope: unix.RT_SCOPE_UNIVERSE}
+	addr.Flags = unix.IFA_F_NOPREFIXROUTE | int(noDAD(a.Prefix.Addr()))
 	if a.Local() {
 		addr.Scope = unix.RT_SCOPE_HOST
 	}
 	return addr
 }
 
-// plainAddress is without broadcast address, and without duplicate address
-// detection: the pool has made the address unique, and the second that the
-// detection takes (RFC 4862) would delay the first packet.
-func plainAddress(p netip.Prefix) *netlink.Addr {
-	addr := &netlink.Addr{IPNet: toIPNet(p), Broadcast: net.IPv4zero}
-	if p.Addr().Is6() {
-		addr.Flags = unix.IFA_F_NODAD
+// noDAD: the pool has made the address unique, and the second that duplicate
+// address detection takes (RFC 4862) would delay the first packet.
+func noDAD(a netip.Addr) uint8 {
+	if a.Is6() {
+		return unix.IFA_F_NODAD
 	}
-	return addr
+	return 0
 }
 
 func toIPNet(p netip.Prefix) *net.IPNet {

@@ -22,34 +22,38 @@ type space struct {
 	// mu is held during each request: a dump would miss entries that stay while
 	// others before them are deleted, and the kernel does not say so of an FDB.
 	mu     sync.Mutex
-	handle *netlink.Handle
-	raw    *requests // nil in a sandbox, where the library suffices
+	handle *netlink.Handle // nil in a sandbox
+	raw    *requests
 	closed bool
 }
 
-// openSpace opens the namespace at path.
+// openSpace opens the namespace at path; an empty one is the caller's.
 func openSpace(path string) (*space, error) {
-	s, err := openSandbox(path)
+	ns, err := netns.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	if s.raw, err = openRequests(s.ns); err != nil {
+	s := &space{ns: ns, index: newIndexTable()}
+	if s.handle, err = netns.Handle(ns, unix.NETLINK_ROUTE); err == nil {
+		s.raw, err = openRequests(ns)
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
 
-// openSandbox opens a namespace for what the netlink library does there.
+// openSandbox opens the namespace of an endpoint for what is asked for there.
 func openSandbox(path string) (*space, error) {
 	ns, err := netns.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	h, err := netns.Handle(ns, unix.NETLINK_ROUTE)
+	raw, err := openChanges(ns)
 	if err != nil {
 		return nil, errors.Join(err, ns.Close())
 	}
-	return &space{ns: ns, handle: h, index: &indexTable{index: map[string]int{}}}, nil
+	return &space{ns: ns, index: newIndexTable(), raw: raw}, nil
 }
 
 // close waits for a request under way. A later one fails: the library would make
@@ -58,7 +62,9 @@ func (s *space) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	s.handle.Close()
+	if s.handle != nil {
+		s.handle.Close()
+	}
 	if s.raw != nil {
 		s.raw.close()
 	}
@@ -89,7 +95,7 @@ func (s *space) do(request func(*netlink.Handle) error) error {
 	return err
 }
 
-// change makes a request of ours.
+// change makes a request of ours, or several that belong together.
 func (s *space) change(request func(*requests) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,27 +156,20 @@ func (s *space) devices() ([]device, error) {
 }
 
 // link finds one device by name; the error is ENODEV when there is none.
-func (s *space) link(name string) (netlink.Link, error) {
-	l, err := ask(s, func(h *netlink.Handle) (netlink.Link, error) { return h.LinkByName(name) })
-	if err != nil {
-		return nil, noDevice(err)
+func (s *space) link(name string) (l netlink.Link, err error) {
+	err = s.change(func(r *requests) (err error) {
+		l, err = r.link(name)
+		return err
+	})
+	if err == nil {
+		s.index.set(name, l.Attrs().Index)
 	}
-	s.index.set(name, l.Attrs().Index)
-	return l, nil
+	return l, err
 }
 
-// linkAt finds a device by its index, as link.
+// linkAt finds a device by its index. The error of the library has no number.
 func (s *space) linkAt(index int) (netlink.Link, error) {
-	l, err := ask(s, func(h *netlink.Handle) (netlink.Link, error) { return h.LinkByIndex(index) })
-	return l, noDevice(err)
-}
-
-// noDevice is an error with the number that the library leaves out.
-func noDevice(err error) error {
-	if errors.As(err, &netlink.LinkNotFoundError{}) {
-		return unix.ENODEV
-	}
-	return err
+	return ask(s, func(h *netlink.Handle) (netlink.Link, error) { return h.LinkByIndex(index) })
 }
 
 // number returns the index of a device.
@@ -187,12 +186,12 @@ func (s *space) number(name string) (int, error) {
 
 // deleteLink removes a device; an absent one is no error.
 func (s *space) deleteLink(name string) error {
+	l, err := s.link(name)
 	s.index.drop(name)
-	l, err := ask(s, func(h *netlink.Handle) (netlink.Link, error) { return h.LinkByName(name) })
 	if err == nil {
 		err = s.do(func(h *netlink.Handle) error { return h.LinkDel(l) })
 	}
-	return absent(noDevice(err), unix.ENODEV)
+	return absent(err, unix.ENODEV)
 }
 
 // indexTable remembers the indexes of a namespace's devices, so that an entry
@@ -202,6 +201,8 @@ type indexTable struct {
 	mu    sync.Mutex // guards index
 	index map[string]int
 }
+
+func newIndexTable() *indexTable { return &indexTable{index: map[string]int{}} }
 
 func (n *indexTable) reset(all map[string]int) {
 	n.mu.Lock()
