@@ -113,6 +113,9 @@ func (r *requests) link(name string) (netlink.Link, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(answers) == 0 {
+		return nil, unix.ENODEV
+	}
 	return netlink.LinkDeserialize(nil, answers[0])
 }
 
