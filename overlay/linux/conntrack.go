@@ -15,11 +15,8 @@ import (
 // forget deletes the tracked connections that a change of published ports made
 // wrong: translation is decided by a connection's first packet, and a client
 // that goes on sending UDP keeps the old decision alive for ever.
-func (s *nftSpace) forget(added, removed []overlay.NFElement) error {
-	if len(added)+len(removed) == 0 {
-		return nil
-	}
-	c, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: int(s.ns.Fd())})
+func (k *Kernel) forget(added, removed []overlay.NFElement) error {
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: int(k.host.ns.Fd())})
 	if err != nil {
 		return fmt.Errorf("open the table of tracked connections: %w", err)
 	}
@@ -40,16 +37,6 @@ func (s *nftSpace) forget(added, removed []overlay.NFElement) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// publications are the elements that publish a port.
-func publications(elements []overlay.NFElement) (out []overlay.NFElement) {
-	for _, e := range elements {
-		if e.ToAddr.IsValid() {
-			out = append(out, e)
-		}
-	}
-	return out
 }
 
 // flow is a tracked connection over IPv4.

@@ -1,7 +1,7 @@
 // Package linux is the running kernel of overlay: it lists, makes and removes
 // links, addresses, routes, entries and filters by netlink. It keeps no desired
-// state. It runs one program, iptables(8), and that only where another one has
-// made a filter with it.
+// state. It runs two programs: nft(8), which translates the rules of the packet
+// filter, and iptables(8), only where another one has made a filter with it.
 package linux
 
 import (
@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/overlay"
+	"github.com/weft-net/weft/overlay/linux/nft"
 )
 
 // Config says where the overlay lives.
@@ -39,7 +40,7 @@ type Kernel struct {
 	log     *slog.Logger
 	host    *space
 	fabric  *space
-	nft     *nftTables
+	nft     *nft.Tables
 	guards  atomic.Pointer[[]overlay.Guard] // that the last List found
 }
 
@@ -72,7 +73,7 @@ func (k *Kernel) open(host string) (err error) {
 	if k.fabric, err = openSpace(k.path); err != nil {
 		return err
 	}
-	if k.nft, err = openTables(k.host.ns, k.fabric.ns); err != nil {
+	if err = k.openFilter(); err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
 	return nil
@@ -87,7 +88,7 @@ func (k *Kernel) Close() error {
 		}
 	}
 	if k.nft != nil {
-		errs = append(errs, k.nft.close())
+		errs = append(errs, k.nft.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -178,13 +179,6 @@ func (k *Kernel) applyClass(ctx context.Context, objects []overlay.Object, delet
 		}
 	}
 	return errs
-}
-
-func (k *Kernel) filter(ctx context.Context, objects []overlay.Object, deleting bool) error {
-	if deleting {
-		return k.nft.delete(ctx, objects...)
-	}
-	return k.nft.put(ctx, objects...)
 }
 
 func (k *Kernel) applyOne(o overlay.Object, deleting bool) error {
