@@ -174,6 +174,7 @@ func TestForeignEdits(t *testing.T) {
 		"rules of a chain gone":   "flush chain inet weft tunnel",
 		"all rules gone":          "flush table inet weft",
 		"unknown rule":            "add rule inet weft forward limit rate 1/second accept",
+		"rule with a socket":      "add rule inet weft dns_in socket wildcard 0 accept",
 		"chain added":             "add chain inet weft mine { type filter hook input priority 0; policy drop; }",
 		"policy changed":          "add chain inet weft forward { policy drop; }",
 		"set added":               "add set inet weft mine { type ipv4_addr; }",

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 
 	"github.com/google/nftables"
 
@@ -80,7 +81,13 @@ func (t *Tables) List(ctx context.Context) (all []overlay.Object, err error) {
 // transaction with the elements that it had and those among objects. What fails
 // stops nothing else; the error holds an *overlay.ObjectError for each.
 func (t *Tables) Put(ctx context.Context, objects ...overlay.Object) error {
-	return errors.Join(t.host.put(ctx, objects), t.fabric.put(ctx, objects))
+	var errs [2]error
+	var wg sync.WaitGroup
+	for i, one := range t.both() {
+		wg.Go(func() { errs[i] = one.put(ctx, objects) })
+	}
+	wg.Wait()
+	return errors.Join(errs[:]...)
 }
 
 // Delete removes elements and tables. An absent one is no error; otherwise as

@@ -40,11 +40,6 @@ func program() (path string, err error) {
 // programTimeout bounds a call of nft(8), which takes 10 ms.
 const programTimeout = 10 * time.Second
 
-func load(ctx context.Context, text string) error {
-	_, err := run(ctx, programTimeout, text, "-f", "-")
-	return err
-}
-
 // run runs nft(8) in the namespace of the calling thread. Should that end, so
 // does the program. It gets its input and output, and nothing else of ours.
 func run(ctx context.Context, timeout time.Duration, input string, args ...string) (string, error) {

@@ -57,7 +57,7 @@ func TestProgramThatHangs(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	start := time.Now()
-	_, _, err := loaded(ctx, "table inet weft {\n}\n")
+	_, err := loaded(ctx, "table inet weft {\n}\n")
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got error %v, want context.DeadlineExceeded", err)
 	}

@@ -20,7 +20,7 @@ import (
 // descriptor, or with this process.
 func translate(ctx context.Context, of overlay.NFTable, def nftables.Table) (*plan, error) {
 	p := &plan{text: of.Rules, lines: rulesOf(of.Rules), sources: map[string][]*nftables.Rule{}}
-	ns, older, err := loaded(ctx, of.Text())
+	ns, err := loaded(ctx, of.Text())
 	if err != nil {
 		return nil, err
 	}
@@ -37,9 +37,7 @@ func translate(ctx context.Context, of overlay.NFTable, def nftables.Table) (*pl
 	if err := p.take(t, theirs.content); err != nil {
 		return nil, err
 	}
-	if older {
-		p.moveTargets()
-	}
+	p.moveTargets()
 	// What is sent later is sent here first: the kernel must have the same of it
 	// as it had of nft(8).
 	if err := t.replace(p, nil); err != nil {
@@ -50,7 +48,7 @@ func translate(ctx context.Context, of overlay.NFTable, def nftables.Table) (*pl
 		return nil, err
 	}
 	for _, d := range p.differs(ours.content) {
-		if !older || !strings.Contains(d.want, target) {
+		if !strings.Contains(d.want, target) {
 			return nil, fmt.Errorf("this nft(8) makes rules that cannot be handed on: %s", d)
 		}
 	}
@@ -58,18 +56,12 @@ func translate(ctx context.Context, of overlay.NFTable, def nftables.Table) (*pl
 	return p, nil
 }
 
-// loaded is a new namespace in which nft(8) has loaded a text; older says that
-// it is one that had to be told otherwise.
-func loaded(ctx context.Context, text string) (ns *os.File, older bool, err error) {
-	ns, err = scratch(func() error {
-		err := load(ctx, text)
-		if err != nil && strings.Contains(text, target) && ctx.Err() == nil {
-			older = true
-			err = load(ctx, strings.ReplaceAll(text, target, standIn))
-		}
+// loaded is a new namespace in which nft(8) has loaded a text.
+func loaded(ctx context.Context, text string) (*os.File, error) {
+	return scratch(func() error {
+		_, err := run(ctx, programTimeout, strings.ReplaceAll(text, target, standIn), "-f", "-")
 		return err
 	})
-	return ns, older, err
 }
 
 // take makes the plan of what nft(8) has loaded.
@@ -94,8 +86,9 @@ func (p *plan) take(t *table, c content) error {
 }
 
 // The address that a neighbour advertisement is about (RFC 4861, section 4.4)
-// has a name that nft 1.0.6 does not know. It is told the name of a field of the
-// same size instead, and what that loads is moved.
+// has a name that nft 1.0.6 does not know. Whichever there is, it is told the
+// name of a field of the same size instead, and what that loads is moved: so all
+// versions make the same, and a newer one replaces no table.
 const (
 	target  = "icmpv6 taddr"
 	standIn = "ip6 daddr"
@@ -117,9 +110,9 @@ func (p *plan) moveTargets() {
 	}
 }
 
-// moved are the expressions of a rule with the stand-in as a newer nft(8) makes
-// them: without the question for the protocol of the stand-in, a load and a
-// comparison, and with the load of the target.
+// moved are the expressions of a rule with the stand-in as nft(8) makes them of
+// the target: without the question for the protocol of the stand-in, which is a
+// load and a comparison, and with the load of the target.
 func moved(exprs []expr.Any) (out []expr.Any) {
 	for i := 0; i < len(exprs); i++ {
 		switch e := exprs[i].(type) {
