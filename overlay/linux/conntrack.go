@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -15,8 +16,8 @@ import (
 // forget deletes the tracked connections that a change of published ports made
 // wrong: translation is decided by a connection's first packet, and a client
 // that goes on sending UDP keeps the old decision alive for ever.
-func (k *Kernel) forget(added, removed []overlay.NFElement) error {
-	c, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: int(k.host.ns.Fd())})
+func forget(ns *os.File, added, removed []overlay.NFElement) error {
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: int(ns.Fd())})
 	if err != nil {
 		return fmt.Errorf("open the table of tracked connections: %w", err)
 	}

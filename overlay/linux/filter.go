@@ -9,7 +9,10 @@ import (
 
 // openFilter opens our tables in both namespaces.
 func (k *Kernel) openFilter() (err error) {
-	k.nft, err = nft.New(nft.Config{Host: k.host.ns, Fabric: k.fabric.ns, Guards: guardChains, Moved: k.forget, Log: k.log})
+	k.nft, err = nft.New(nft.Config{
+		Host: k.host.ns, Fabric: k.fabric.ns, Guards: guardChains, Log: k.log,
+		Moved: func(came, gone []overlay.NFElement) error { return forget(k.host.ns, came, gone) },
+	})
 	return err
 }
 
