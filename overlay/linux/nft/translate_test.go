@@ -61,3 +61,16 @@ func TestRulesOfAText(t *testing.T) {
 		t.Errorf("rules differ (-want +got):\n%s", diff)
 	}
 }
+
+// A Debian without netbase has no /etc/protocols, and a service sees no more of
+// /etc than it must: the texts name nothing that is looked up there.
+func TestTextsNeedNoFilesOfNames(t *testing.T) {
+	l := newNFTLab(t)
+	for _, table := range tablesOf(filterOf(t, stateNamed(t, "one network with a local endpoint"))) {
+		sh(t, `unshare --mount sh -ec 'for f in protocols services ethertypes; do
+			[ ! -e /etc/$f ] || mount --bind /dev/null /etc/$f
+		done; exec ip netns exec %s nft -c -f -' <<'EOF'
+%s
+EOF`, l.host, strings.ReplaceAll(table.Text(), target, standIn))
+	}
+}
