@@ -14,6 +14,7 @@ import (
 	"github.com/weft-net/weft/discovery/ipam"
 	"github.com/weft-net/weft/discovery/pool"
 	"github.com/weft-net/weft/overlay"
+	"github.com/weft-net/weft/overlay/linux"
 )
 
 // notMember is the hint of a host that is in no cluster.
@@ -76,6 +77,7 @@ var remedies = []struct {
 	{overlay.ErrPortTaken, api.KindConflict, "ss -lunp # shows who has the port; tunnel_port in agentd.yaml chooses another"},
 	{overlay.ErrTooManyPorts, api.KindConflict, "agentctl members # attach it on another host"},
 	{ipam.ErrOutside, api.KindMisuse, "agentctl network inspect NETWORK # shows the subnet"},
+	{linux.ErrNoNFT, api.KindFailed, "apt install nftables"},
 	{os.ErrPermission, api.KindPermission, "sudo agentd # or with CAP_NET_ADMIN and CAP_SYS_ADMIN"},
 	{context.DeadlineExceeded, api.KindTimeout, "agentctl status"},
 }

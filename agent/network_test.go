@@ -10,6 +10,7 @@ import (
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/ipam"
 	"github.com/weft-net/weft/discovery/pool"
+	"github.com/weft-net/weft/overlay/linux"
 )
 
 func TestOptionsOfANetwork(t *testing.T) {
@@ -51,6 +52,7 @@ func TestErrorsHaveAKindAndAHint(t *testing.T) {
 		{discovery.ErrFull, api.KindConflict},
 		{errOtherMachine, api.KindConflict},
 		{ipam.ErrOutside, api.KindMisuse},
+		{linux.ErrNoNFT, api.KindFailed},
 		{fs.ErrPermission, api.KindPermission},
 		{pool.ErrNotFound, api.KindNotFound},
 	} {

@@ -29,6 +29,7 @@ var ours = []rule{
 	{"overlay", "the kernel side is told who lives where: it must not ask", nil},
 	{"overlay/linux", "it makes what overlay describes", []string{"overlay", "overlay/linux/..."}},
 	{"overlay/linux/netns", "a namespace is opened alike whatever is in it", nil},
+	{"overlay/linux/nft", "a packet filter is a transaction of its own, and no other object of the kernel follows from it", []string{"overlay"}},
 	{"overlay/overlaytest", "it stands in for overlay/linux", []string{"overlay"}},
 	{"discovery", "the table is pure, so that it can be tested by the million", nil},
 	{"discovery/pace", "it knows time, and nothing of what is waited for", nil},
@@ -60,7 +61,7 @@ var ours = []rule{
 // /... those below it may, too.
 var foreign = []struct{ path, only, why string }{
 	{"github.com/vishvananda/netlink", "overlay/linux/...", "one place speaks to the kernel"},
-	{"github.com/google/nftables", "overlay/linux/...", "one place speaks to the kernel"},
+	{"github.com/google/nftables", "overlay/linux/nft", "one place speaks to the kernel"},
 	{"golang.zx2c4.com/wireguard/wgctrl", "overlay/linux/...", "one place speaks to the kernel"},
 	{"github.com/hashicorp/memberlist", "discovery/gossip", "one place moves gossip"},
 	{"github.com/hashicorp/consul/api", "discovery/pool", "one place reads and writes the pool"},

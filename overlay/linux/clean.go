@@ -29,10 +29,10 @@ func (k *Kernel) Clean(ctx context.Context) error {
 	for _, o := range l.objects {
 		errs = append(errs, k.deleteAccept(o.(overlay.Accept)))
 	}
-	if filters, err := k.nft.list(ctx); err != nil {
+	if filters, err := k.nft.List(ctx); err != nil {
 		errs = append(errs, err)
 	} else {
-		errs = append(errs, k.nft.delete(ctx, filters...))
+		errs = append(errs, k.nft.Delete(ctx, filters...))
 	}
 	return errors.Join(append(errs, netns.Drop(k.path))...)
 }

@@ -29,20 +29,6 @@ func forget(ns *os.File, added, removed []overlay.NFElement) error {
 	return wrap(err, "delete tracked connections")
 }
 
-func (s *nftSpace) forget(added, removed []overlay.NFElement) error {
-	return forget(s.ns, added, removed)
-}
-
-// publications are the elements that publish a port.
-func publications(elements []overlay.NFElement) (out []overlay.NFElement) {
-	for _, e := range elements {
-		if e.ToAddr.IsValid() {
-			out = append(out, e)
-		}
-	}
-	return out
-}
-
 // outdated are the flows that were translated to a port that is not published
 // any more, or were not translated at all because they are older than the
 // publication of their port. That matters with UDP only: TCP ends with a reset.

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/coreos/go-iptables/iptables"
-	"github.com/google/nftables"
 
 	"github.com/weft-net/weft/overlay"
 	"github.com/weft-net/weft/overlay/linux/netns"
@@ -128,11 +127,11 @@ func (k *Kernel) eachFilter(do func(f *iptables.IPTables, v6 bool) error) error 
 // hasFilter looks for a filter without making one, as listing it with the
 // program would.
 func (k *Kernel) hasFilter(v6 bool) (bool, error) {
-	family, names := nftables.TableFamilyIPv4, "/proc/thread-self/net/ip_tables_names"
+	names := "/proc/thread-self/net/ip_tables_names"
 	if v6 {
-		family, names = nftables.TableFamilyIPv6, "/proc/thread-self/net/ip6_tables_names"
+		names = "/proc/thread-self/net/ip6_tables_names"
 	}
-	there, err := k.nft.host.has(nftables.Table{Name: "filter", Family: family})
+	there, err := k.nft.HasFilter(v6)
 	if err != nil || there {
 		return there, err
 	}

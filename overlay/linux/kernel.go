@@ -1,7 +1,7 @@
 // Package linux is the running kernel of overlay: it lists, makes and removes
 // links, addresses, routes, entries and filters by netlink. It keeps no desired
-// state. It runs one program, iptables(8), and that only where another one has
-// made a filter with it.
+// state. It runs two programs: nft(8), which translates the rules of the packet
+// filter, and iptables(8), only where another one has made a filter with it.
 package linux
 
 import (
@@ -19,6 +19,7 @@ import (
 
 	"github.com/weft-net/weft/overlay"
 	"github.com/weft-net/weft/overlay/linux/netns"
+	"github.com/weft-net/weft/overlay/linux/nft"
 )
 
 // Config says where the overlay lives.
@@ -45,7 +46,7 @@ type Kernel struct {
 	entries      entries
 	settings     *settings
 	facts        *facts
-	nft          *nftTables
+	nft          *nft.Tables
 	guards       atomic.Pointer[[]overlay.Guard] // that the last List found
 }
 
@@ -84,7 +85,7 @@ func (k *Kernel) open(cfg Config) (err error) {
 	if k.fabric, err = openSpace(k.path); err != nil {
 		return err
 	}
-	if k.nft, err = openTables(k.host.ns, k.fabric.ns); err != nil {
+	if err = k.openFilter(); err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
 	k.links = &links{host: k.host, fabric: k.fabric, log: k.log}
@@ -103,7 +104,7 @@ func (k *Kernel) Close() error {
 		}
 	}
 	if k.nft != nil {
-		errs = append(errs, k.nft.close())
+		errs = append(errs, k.nft.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -201,13 +202,6 @@ func (k *Kernel) applyClass(ctx context.Context, objects []overlay.Object, delet
 		}
 	}
 	return errs
-}
-
-func (k *Kernel) filter(ctx context.Context, objects []overlay.Object, deleting bool) error {
-	if deleting {
-		return k.nft.delete(ctx, objects...)
-	}
-	return k.nft.put(ctx, objects...)
 }
 
 func (k *Kernel) putOne(o overlay.Object) error {

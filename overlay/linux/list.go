@@ -36,7 +36,7 @@ func (k *Kernel) List(ctx context.Context) ([]overlay.Object, error) {
 			return nil, fmt.Errorf("list %s: %w", read.what, err)
 		}
 	}
-	filters, err := k.nft.list(ctx)
+	filters, err := k.nft.List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list nftables: %w", err)
 	}

@@ -105,9 +105,6 @@ func (s *space) change(request func(*requests) error) error {
 	return request(s.raw)
 }
 
-// receiveTimeout bounds the wait for an answer about nftables, in seconds.
-const receiveTimeout = 15
-
 // dumpAttempts bounds the retries of a dump during which the table changed: the
 // kernel then marks it as possibly incomplete.
 const dumpAttempts = 30

@@ -1,4 +1,4 @@
-package linux
+package nft
 
 import (
 	"context"
@@ -18,7 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/overlay"
-	"github.com/weft-net/weft/overlay/linux/netns"
 )
 
 // trafficLab is a host with four networks and an uplink into a world of one
@@ -46,7 +45,7 @@ var labEndpoints = map[string]struct {
 
 func newTrafficLab(t testing.TB) *trafficLab {
 	t.Helper()
-	l := &trafficLab{nftLab: newNFTLab(t), world: newNamespace(t), sandbox: map[string]string{}}
+	l := &trafficLab{nftLab: newNFTLab(t), world: netns(t), sandbox: map[string]string{}}
 	l.state = overlay.State{VTEP: netip.MustParseAddr("192.0.2.1"), Port: 4799, Complete: true,
 		Members: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}}
 	sh(t, "ip -n %s link add eth0 type veth peer name eth0 netns %s", l.host, l.world)
@@ -89,7 +88,7 @@ func (l *trafficLab) addNetwork(t testing.TB, vni uint32) {
 
 func (l *trafficLab) addEndpoint(t testing.TB, name string, vni uint32, last byte) {
 	t.Helper()
-	ns := newNamespace(t)
+	ns := netns(t)
 	l.sandbox[name] = ns
 	id := fmt.Sprintf("%04x%02x%010x", vni, last, 0)
 	port := overlay.Port{Endpoint: id, MAC: labMAC(vni, last), Addrs: []netip.Addr{labAddr(vni, last), labAddr6(vni, last)}}
@@ -132,10 +131,7 @@ func (l *trafficLab) ns(name string) string {
 // enter runs f on a thread in a namespace: sockets that it opens stay there.
 func (l *trafficLab) enter(t testing.TB, name string, f func() error) {
 	t.Helper()
-	ns, err := netns.Open("/run/netns/" + l.ns(name))
-	must(t, err)
-	defer ns.Close()
-	must(t, netns.Within(ns, f))
+	must(t, inside(openNetns(t, l.ns(name)), f))
 }
 
 // echo answers datagrams and connections to an address, in a namespace, until
