@@ -35,8 +35,7 @@ var exceptions = []exception{
 	{"interface methods", "agent.Overlay", 10, "the composition's: endpoints, the loop and the tunnel each see one to four of them"},
 	{"interface methods", "agent.Directory", 9, "the composition's: endpoints, membership and the tunnel each see two or three of them"},
 
-	{"methods", "overlay/linux.Kernel", 66, "links, neighbours, rules and namespaces are one type"},
-	{"interface methods", "overlay.Kernel", 12, "a method for each kind of kernel object"},
+	{"interface methods", "overlay.Kernel", 12, "one boundary to one system: Overlay needs all of it, and one fake stands in for it"},
 }
 
 // TestRoomsAreSmall also prints the figures by which two versions of the code are

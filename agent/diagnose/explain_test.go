@@ -11,6 +11,7 @@ import (
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/ipam"
 	"github.com/weft-net/weft/discovery/pool"
+	"github.com/weft-net/weft/overlay"
 )
 
 func TestErrorsHaveAKindAndAHint(t *testing.T) {
@@ -23,6 +24,7 @@ func TestErrorsHaveAKindAndAHint(t *testing.T) {
 		{discovery.ErrFull, api.KindConflict},
 		{membership.ErrOtherMachine, api.KindConflict},
 		{ipam.ErrOutside, api.KindMisuse},
+		{overlay.ErrNoNFT, api.KindFailed},
 		{fs.ErrPermission, api.KindPermission},
 		{pool.ErrNotFound, api.KindNotFound},
 	} {

@@ -123,7 +123,7 @@ func BenchmarkPlug(b *testing.B) {
 	h := newHost(b)
 	h.set(b, h.blueOn(false))
 	ep := overlaytest.Endpoint(overlaytest.Blue(h.vtep), overlaytest.Port(9))
-	ep.Sandbox = "/run/netns/" + netns(b)
+	ep.Sandbox = "/run/netns/" + newNamespace(b)
 	for b.Loop() {
 		must(b, h.o.Attach(b.Context(), ep))
 		b.StopTimer()

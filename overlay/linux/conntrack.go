@@ -1,179 +1,66 @@
 package linux
 
 import (
-	"encoding/binary"
-	"errors"
-	"fmt"
 	"net/netip"
+	"os"
 
-	"github.com/mdlayher/netlink"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/overlay"
+	"github.com/weft-net/weft/overlay/linux/netns"
 )
 
 // forget deletes the tracked connections that a change of published ports made
 // wrong: translation is decided by a connection's first packet, and a client
 // that goes on sending UDP keeps the old decision alive for ever.
-func (s *nftSpace) forget(added, removed []overlay.NFElement) error {
+func forget(ns *os.File, added, removed []overlay.NFElement) error {
 	if len(added)+len(removed) == 0 {
 		return nil
 	}
-	c, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: int(s.ns.Fd())})
+	h, err := netns.Handle(ns, unix.NETLINK_NETFILTER)
 	if err != nil {
-		return fmt.Errorf("open the table of tracked connections: %w", err)
+		return err
 	}
-	defer c.Close()
-	all, err := c.Execute(conntrackMessage(ctGet, netlink.Request|netlink.Dump, nil))
-	if err != nil {
-		return fmt.Errorf("list tracked connections: %w", err)
-	}
-	var errs []error
-	for _, m := range all {
-		f, err := parseFlow(m.Data)
-		if err != nil || !f.outdated(added, removed) {
-			continue
-		}
-		_, err = c.Execute(conntrackMessage(ctDelete, netlink.Request|netlink.Acknowledge, f.key))
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			errs = append(errs, fmt.Errorf("delete a tracked connection to port %d: %w", f.port, err))
-		}
-	}
-	return errors.Join(errs...)
+	defer h.Close()
+	_, err = repeat(func() (uint, error) {
+		return h.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, outdated{added, removed})
+	})
+	return wrap(err, "delete tracked connections")
 }
 
-// publications are the elements that publish a port.
-func publications(elements []overlay.NFElement) (out []overlay.NFElement) {
-	for _, e := range elements {
-		if e.ToAddr.IsValid() {
-			out = append(out, e)
-		}
-	}
-	return out
+// outdated are the flows that were translated to a port that is not published
+// any more, or were not translated at all because they are older than the
+// publication of their port. That matters with UDP only: TCP ends with a reset.
+type outdated struct {
+	added, removed []overlay.NFElement
 }
 
-// flow is a tracked connection over IPv4.
-type flow struct {
-	proto  uint8
-	dst    netip.Addr // as its first packet had it
-	port   uint16
-	server netip.AddrPort // who answers
-	status uint32
-	key    []byte // the attributes by which the kernel finds it
-}
-
-// outdated reports whether a flow was translated to a port that is not published
-// any more, or was not translated at all because it is older than the
-// publication of its port. That matters with UDP only: TCP ends with a reset.
-func (f flow) outdated(added, removed []overlay.NFElement) bool {
-	const translated = 0x30 // IPS_SRC_NAT, IPS_DST_NAT (linux/netfilter/nf_conntrack_common.h)
-	for _, e := range removed {
-		if f.to(e) && f.server == netip.AddrPortFrom(e.ToAddr, e.ToPort) {
+// MatchConntrackFlow reports whether a flow is one of them.
+func (o outdated) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
+	server := netip.AddrPortFrom(toAddr(f.Reverse.SrcIP), f.Reverse.SrcPort)
+	for _, e := range o.removed {
+		if isTo(f, e) && server == netip.AddrPortFrom(e.ToAddr, e.ToPort) {
 			return true
 		}
 	}
-	for _, e := range added {
-		if f.to(e) && f.proto == unix.IPPROTO_UDP && f.status&translated == 0 {
+	for _, e := range o.added {
+		if isTo(f, e) && f.Forward.Protocol == unix.IPPROTO_UDP && !translated(f) {
 			return true
 		}
 	}
 	return false
 }
 
-// to reports whether a flow is one to the element's port of the host.
-func (f flow) to(e overlay.NFElement) bool {
-	return f.proto == e.Proto && f.port == e.Port && (!e.Addr.IsValid() || e.Addr.Addr() == f.dst)
+// isTo reports whether a flow is one to the element's port of the host.
+func isTo(f *netlink.ConntrackFlow, e overlay.NFElement) bool {
+	return f.Forward.Protocol == e.Proto && f.Forward.DstPort == e.Port && (!e.Addr.IsValid() || e.Addr.Addr() == toAddr(f.Forward.DstIP))
 }
 
-// Messages and attributes of the table of connections
-// (linux/netfilter/nfnetlink_conntrack.h).
-const (
-	ctGet, ctDelete = 1, 2
-
-	ctOrig, ctReply, ctStatus, ctID, ctZone = 1, 2, 3, 12, 18
-	ctTupleIP, ctTupleProto                 = 1, 2
-	ctSrc, ctDst                            = 1, 2
-	ctProto, ctSrcPort, ctDstPort           = 1, 2, 3
-)
-
-func conntrackMessage(typ uint16, flags netlink.HeaderFlags, attributes []byte) netlink.Message {
-	return netlink.Message{
-		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_CTNETLINK<<8 | typ), Flags: flags},
-		Data:   append([]byte{unix.AF_INET, unix.NFNETLINK_V0, 0, 0}, attributes...),
-	}
-}
-
-func parseFlow(data []byte) (f flow, err error) {
-	const family = 4 // struct nfgenmsg
-	if len(data) < family {
-		return f, unix.EINVAL
-	}
-	ad, err := netlink.NewAttributeDecoder(data[family:])
-	if err != nil {
-		return f, err
-	}
-	ad.ByteOrder = binary.BigEndian
-	var key []netlink.Attribute
-	for ad.Next() {
-		switch ad.Type() {
-		case ctOrig:
-			key = append(key, netlink.Attribute{Type: ctOrig | netlink.Nested, Data: ad.Bytes()})
-			ad.Nested(func(ad *netlink.AttributeDecoder) error {
-				return tuple(ad, func(_, dst netip.AddrPort, proto uint8) { f.dst, f.port, f.proto = dst.Addr(), dst.Port(), proto })
-			})
-		case ctReply:
-			ad.Nested(func(ad *netlink.AttributeDecoder) error {
-				return tuple(ad, func(src, _ netip.AddrPort, _ uint8) { f.server = src })
-			})
-		case ctStatus:
-			f.status = ad.Uint32()
-		case ctID, ctZone:
-			key = append(key, netlink.Attribute{Type: ad.Type(), Data: ad.Bytes()})
-		}
-	}
-	if err := ad.Err(); err != nil {
-		return f, err
-	}
-	f.key, err = netlink.MarshalAttributes(key)
-	return f, err
-}
-
-// tuple reads one direction of a flow.
-func tuple(ad *netlink.AttributeDecoder, take func(src, dst netip.AddrPort, proto uint8)) error {
-	var src, dst netip.Addr
-	var srcPort, dstPort uint16
-	var proto uint8
-	for ad.Next() {
-		switch ad.Type() {
-		case ctTupleIP:
-			ad.Nested(func(ad *netlink.AttributeDecoder) error {
-				for ad.Next() {
-					switch ad.Type() {
-					case ctSrc:
-						src, _ = netip.AddrFromSlice(ad.Bytes())
-					case ctDst:
-						dst, _ = netip.AddrFromSlice(ad.Bytes())
-					}
-				}
-				return nil
-			})
-		case ctTupleProto:
-			ad.Nested(func(ad *netlink.AttributeDecoder) error {
-				ad.ByteOrder = binary.BigEndian
-				for ad.Next() {
-					switch ad.Type() {
-					case ctProto:
-						proto = ad.Uint8()
-					case ctSrcPort:
-						srcPort = ad.Uint16()
-					case ctDstPort:
-						dstPort = ad.Uint16()
-					}
-				}
-				return nil
-			})
-		}
-	}
-	take(netip.AddrPortFrom(src, srcPort), netip.AddrPortFrom(dst, dstPort), proto)
-	return nil
+// translated reports whether answers come from or go to elsewhere than the
+// packets that they answer say. The library leaves out the status, in which the
+// kernel has a bit for it.
+func translated(f *netlink.ConntrackFlow) bool {
+	there, back := f.Forward, f.Reverse
+	return !there.SrcIP.Equal(back.DstIP) || !there.DstIP.Equal(back.SrcIP) || there.SrcPort != back.DstPort || there.DstPort != back.SrcPort
 }

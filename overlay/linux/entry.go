@@ -5,21 +5,24 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/overlay"
 )
 
-// ndaProtocol is NDA_PROTOCOL (Linux 5.2): who made a neighbour entry.
-const ndaProtocol = 12
-
 // batchSize is how many messages share a system call. The errors of a whole
 // batch must fit into the socket's buffer.
 const batchSize = 500
 
-// entries programs addresses, FDB and neighbour entries in batches and
-// returns an error for each object that failed.
-func (k *Kernel) entries(objects []overlay.Object, deleting bool) []error {
+// entries programs the FDB and neighbour entries of the fabric.
+type entries struct {
+	fabric *space
+}
+
+// apply programs entries in batches and returns an error for each object that
+// failed.
+func (k entries) apply(objects []overlay.Object, deleting bool) []error {
 	var failed []error
 	for len(objects) > 0 {
 		n := min(len(objects), batchSize)
@@ -29,17 +32,17 @@ func (k *Kernel) entries(objects []overlay.Object, deleting bool) []error {
 	return failed
 }
 
-// batch programs objects of one namespace with one system call. What cannot be
-// encoded, for want of its device, is left out.
-func (k *Kernel) batch(objects []overlay.Object, deleting bool) []error {
+// batch programs objects with one system call. What cannot be encoded, for want
+// of its device, is left out.
+func (k entries) batch(objects []overlay.Object, deleting bool) []error {
 	var failed []error
 	fail := func(o overlay.Object, err error) {
 		failed = append(failed, &overlay.ObjectError{Object: o, Deleting: deleting, Err: err})
 	}
-	e := encoder{b: make([]byte, 0, 96*len(objects))}
+	b := newBatch(len(objects))
 	sent := make([]overlay.Object, 0, len(objects))
 	for _, o := range objects {
-		if err := k.encode(&e, o, deleting); err == nil {
+		if err := k.encode(b, o, deleting); err == nil {
 			sent = append(sent, o)
 		} else if err := gone(err, deleting); err != nil {
 			fail(o, err)
@@ -48,7 +51,11 @@ func (k *Kernel) batch(objects []overlay.Object, deleting bool) []error {
 	if len(sent) == 0 {
 		return failed
 	}
-	errs, err := k.space(placeOf(sent[0])).do(&e)
+	var errs []error
+	err := k.fabric.change(func(r *requests) (err error) {
+		errs, err = r.send(b)
+		return err
+	})
 	for i, o := range sent {
 		switch {
 		case err != nil:
@@ -65,89 +72,49 @@ func gone(err error, deleting bool) error {
 	if !deleting {
 		return err
 	}
-	return absent(err, unix.ENOENT, unix.ENODEV, unix.ESRCH, unix.EADDRNOTAVAIL)
+	return absent(err, unix.ENOENT, unix.ENODEV, unix.ESRCH)
 }
 
-// placeOf is the namespace of an object that entries programs.
-func placeOf(o overlay.Object) overlay.Place {
-	switch o.(type) {
-	case overlay.Addr:
-		return overlay.Host
+// encode adds the message that puts or deletes an object.
+func (k entries) encode(b *batch, o overlay.Object, deleting bool) error {
+	// Replace, never exclusive: what the kernel has under the key does not matter.
+	typ, flags := uint16(unix.RTM_NEWNEIGH), uint16(unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
+	if deleting {
+		typ, flags = unix.RTM_DELNEIGH, 0
 	}
-	return overlay.Fabric
-}
-
-// encode appends the message that puts or deletes an object.
-func (k *Kernel) encode(e *encoder, o overlay.Object, deleting bool) error {
+	var n neighbour
+	var dev string
 	switch o := o.(type) {
 	case overlay.FDB:
-		return k.encodeFDB(e, o, deleting)
+		dev, n = o.Dev, neighbour{family: unix.AF_BRIDGE, state: unix.NUD_PERMANENT, flags: unix.NTF_SELF, mac: o.MAC, dst: o.VTEP}
+		if o.MAC.IsZero() && !deleting {
+			flags = unix.NLM_F_CREATE | unix.NLM_F_APPEND // one of several destinations
+		}
 	case overlay.BridgeFDB:
-		return k.encodeBridgeFDB(e, o, deleting)
+		// The kernel's "noarp" is bridge(8)'s "static": it does not age and is not
+		// the bridge's own address.
+		dev, n = o.Dev, neighbour{family: unix.AF_BRIDGE, state: unix.NUD_NOARP, flags: unix.NTF_MASTER, mac: o.MAC}
 	case overlay.Neigh:
-		return k.encodeNeigh(e, o, deleting)
-	case overlay.Addr:
-		return k.encodeAddr(e, o, deleting)
+		dev, n = o.Dev, neighbour{family: family(o.Addr), state: unix.NUD_PERMANENT, mac: o.MAC, dst: o.Addr, protocol: overlay.Protocol}
+	default:
+		return fmt.Errorf("no such kind of object: %T", o)
 	}
-	return fmt.Errorf("no such kind of object: %T", o)
-}
-
-// neighOp is RTM_NEWNEIGH or RTM_DELNEIGH with its flags. Replace, never
-// exclusive: what the kernel has under the key does not matter.
-func neighOp(deleting bool) (typ, flags uint16) {
-	if deleting {
-		return unix.RTM_DELNEIGH, 0
-	}
-	return unix.RTM_NEWNEIGH, unix.NLM_F_CREATE | unix.NLM_F_REPLACE
-}
-
-func (k *Kernel) encodeFDB(e *encoder, f overlay.FDB, deleting bool) error {
-	dev, err := k.fabric.number(f.Dev)
-	if err != nil {
+	var err error
+	if n.dev, err = k.fabric.number(dev); err != nil {
 		return err
 	}
-	typ, flags := neighOp(deleting)
-	if f.MAC.IsZero() && !deleting {
-		flags = unix.NLM_F_CREATE | unix.NLM_F_APPEND // one of several destinations
-	}
-	e.begin(typ, flags, ndMsg(unix.AF_BRIDGE, dev, unix.NUD_PERMANENT, unix.NTF_SELF))
-	e.attr(unix.NDA_LLADDR, f.MAC[:])
-	e.addr(unix.NDA_DST, f.VTEP)
-	e.end()
+	b.entry(typ, flags, &n)
 	return nil
 }
 
-func (k *Kernel) encodeBridgeFDB(e *encoder, f overlay.BridgeFDB, deleting bool) error {
-	dev, err := k.fabric.number(f.Dev)
-	if err != nil {
-		return err
+func family(a netip.Addr) uint8 {
+	if a.Is4() {
+		return unix.AF_INET
 	}
-	typ, flags := neighOp(deleting)
-	// The kernel's "noarp" is bridge(8)'s "static": it does not age and is not
-	// the bridge's own address.
-	e.begin(typ, flags, ndMsg(unix.AF_BRIDGE, dev, unix.NUD_NOARP, unix.NTF_MASTER))
-	e.attr(unix.NDA_LLADDR, f.MAC[:])
-	e.end()
-	return nil
+	return unix.AF_INET6
 }
 
-func (k *Kernel) encodeNeigh(e *encoder, n overlay.Neigh, deleting bool) error {
-	dev, err := k.fabric.number(n.Dev)
-	if err != nil {
-		return err
-	}
-	typ, flags := neighOp(deleting)
-	e.begin(typ, flags, ndMsg(family(n.Addr), dev, unix.NUD_PERMANENT, 0))
-	e.addr(unix.NDA_DST, n.Addr)
-	if !deleting {
-		e.attr(unix.NDA_LLADDR, n.MAC[:])
-		e.u8(ndaProtocol, overlay.Protocol)
-	}
-	e.end()
-	return nil
-}
-
-// neighbour is a parsed struct ndmsg.
+// neighbour is an FDB or neighbour entry as the kernel has it (struct ndmsg).
 type neighbour struct {
 	family   uint8
 	dev      int
@@ -157,7 +124,7 @@ type neighbour struct {
 	mac      overlay.MAC
 	protocol uint8
 	master   int
-	vlan     uint16
+	vlan     bool
 	extra    bool // a port, VNI, device or nexthop of its own: never ours
 }
 
@@ -165,47 +132,24 @@ func parseNeighbour(body []byte) (neighbour, bool) {
 	if len(body) < unix.SizeofNdMsg {
 		return neighbour{}, false
 	}
-	n := neighbour{
-		family: body[0],
-		dev:    int(binary.NativeEndian.Uint32(body[4:])),
-		state:  binary.NativeEndian.Uint16(body[8:]),
-		flags:  body[10],
-	}
-	for typ, data := range attributes(body[unix.SizeofNdMsg:]) {
+	n := neighbour{family: body[0], dev: int(asU32(body[4:])), state: binary.NativeEndian.Uint16(body[8:]), flags: body[10]}
+	for typ, data := range attributes(body, unix.SizeofNdMsg) {
 		switch typ {
-		case unix.NDA_DST:
-			n.dst = asAddr(data)
-		case unix.NDA_LLADDR:
+		case netlink.NDA_DST:
+			n.dst, _ = netip.AddrFromSlice(data)
+		case netlink.NDA_LLADDR:
 			copy(n.mac[:], data)
-		case ndaProtocol:
+		case netlink.NDA_PROTOCOL:
 			n.protocol = asU8(data)
-		case unix.NDA_MASTER:
+		case netlink.NDA_MASTER:
 			n.master = int(asU32(data))
-		case unix.NDA_VLAN:
-			n.vlan = asU16(data)
-		case unix.NDA_PORT, unix.NDA_VNI, unix.NDA_IFINDEX, ndaNexthop:
+		case netlink.NDA_VLAN:
+			n.vlan = true
+		case netlink.NDA_PORT, netlink.NDA_VNI, netlink.NDA_IFINDEX, netlink.NDA_NH_ID:
 			n.extra = true
 		}
 	}
 	return n, true
-}
-
-// ndaNexthop is NDA_NH_ID.
-const ndaNexthop = 13
-
-// neighbours dumps one family of a namespace, as objects; AF_BRIDGE are the
-// FDBs. There may be a hundred thousand, so none is kept twice.
-func (s *space) neighbours(family uint8, object func(*neighbour) (overlay.Object, bool)) ([]overlay.Object, error) {
-	var e encoder
-	e.begin(unix.RTM_GETNEIGH, 0, ndMsg(family, 0, 0, 0))
-	e.end()
-	return dump(s.conn, &e, func(body []byte) (overlay.Object, bool) {
-		n, ok := parseNeighbour(body)
-		if !ok {
-			return nil, false
-		}
-		return object(&n)
-	})
 }
 
 // neigh is a neighbour entry as an object, if it is one that the tunnel device
@@ -231,7 +175,7 @@ func (n *neighbour) fdb(dev, bridge string, tunnel bool) (overlay.Object, bool) 
 			o.Other = fmt.Sprintf("nud %#x", n.state)
 		}
 		return o, true
-	case n.master != 0 && n.state != unix.NUD_PERMANENT && n.vlan == 0 && n.flags&unix.NTF_SELF == 0:
+	case n.master != 0 && n.state != unix.NUD_PERMANENT && !n.vlan && n.flags&unix.NTF_SELF == 0:
 		o := overlay.BridgeFDB{Bridge: bridge, MAC: n.mac, Dev: dev}
 		if n.state != unix.NUD_NOARP {
 			o.Other = fmt.Sprintf("nud %#x", n.state)

@@ -10,9 +10,9 @@ import (
 	"strings"
 
 	"github.com/coreos/go-iptables/iptables"
-	"github.com/google/nftables"
 
 	"github.com/weft-net/weft/overlay"
+	"github.com/weft-net/weft/overlay/linux/netns"
 )
 
 // guardChains are the chains that can hold a rule of ours, the preferred first.
@@ -127,15 +127,15 @@ func (k *Kernel) eachFilter(do func(f *iptables.IPTables, v6 bool) error) error 
 // hasFilter looks for a filter without making one, as listing it with the
 // program would.
 func (k *Kernel) hasFilter(v6 bool) (bool, error) {
-	family, names := nftables.TableFamilyIPv4, "/proc/thread-self/net/ip_tables_names"
+	names := "/proc/thread-self/net/ip_tables_names"
 	if v6 {
-		family, names = nftables.TableFamilyIPv6, "/proc/thread-self/net/ip6_tables_names"
+		names = "/proc/thread-self/net/ip6_tables_names"
 	}
-	there, err := k.nft.host.has(nftables.Table{Name: "filter", Family: family})
+	there, err := k.nft.HasFilter(v6)
 	if err != nil || there {
 		return there, err
 	}
-	err = within(k.host.ns, func() error {
+	err = netns.Within(k.host.ns, func() error {
 		b, _ := os.ReadFile(names) // absent without the old iptables
 		there = slices.Contains(strings.Fields(string(b)), "filter")
 		return nil
@@ -149,7 +149,7 @@ func (k *Kernel) withFilter(v6 bool, do func(f *iptables.IPTables) error) error 
 	if v6 {
 		program, family = "ip6tables", iptables.ProtocolIPv6
 	}
-	return within(k.host.ns, func() error {
+	return netns.Within(k.host.ns, func() error {
 		f, err := iptables.New(iptables.IPFamily(family), iptables.Timeout(5))
 		if err == nil {
 			err = do(f)

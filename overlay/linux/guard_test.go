@@ -2,6 +2,7 @@ package linux
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/weft-net/weft/overlay"
 )
+
+var discard = slog.New(slog.DiscardHandler)
 
 // accepted are our rules in a chain of iptables(8), and whether they are its
 // first ones.

@@ -55,8 +55,8 @@ func try(t testing.TB, format string, args ...any) (string, error) {
 	return string(out), err
 }
 
-// netns makes a network namespace that is removed after the test.
-func netns(t testing.TB) string {
+// newNamespace makes a network namespace that is removed after the test.
+func newNamespace(t testing.TB) string {
 	t.Helper()
 	name := unique()
 	sh(t, "ip netns add %s", name)
@@ -68,7 +68,7 @@ func netns(t testing.TB) string {
 func newHost(t testing.TB) *host {
 	t.Helper()
 	needRoot(t)
-	h := &host{ns: netns(t), fabric: unique(), vtep: netip.MustParseAddr("192.0.2.1")}
+	h := &host{ns: newNamespace(t), fabric: unique(), vtep: netip.MustParseAddr("192.0.2.1")}
 	sh(t, "ip -n %s link add eth0 type veth peer name far0", h.ns)
 	sh(t, "ip -n %s link set far0 up; ip -n %s link set eth0 up; ip -n %s link set lo up", h.ns, h.ns, h.ns)
 	sh(t, "ip -n %s addr add 192.0.2.1/24 dev eth0; ip -n %s addr add 2001:db8::1/64 dev eth0 nodad", h.ns, h.ns)
@@ -112,8 +112,8 @@ func (h *host) set(t testing.TB, s overlay.State) {
 func pair(t testing.TB) (a, b *host) {
 	t.Helper()
 	needRoot(t)
-	a = &host{ns: netns(t), fabric: unique(), vtep: netip.MustParseAddr("192.0.2.1")}
-	b = &host{ns: netns(t), fabric: unique(), vtep: netip.MustParseAddr("192.0.2.2")}
+	a = &host{ns: newNamespace(t), fabric: unique(), vtep: netip.MustParseAddr("192.0.2.1")}
+	b = &host{ns: newNamespace(t), fabric: unique(), vtep: netip.MustParseAddr("192.0.2.2")}
 	sh(t, "ip -n %s link add eth0 type veth peer name eth0 netns %s", a.ns, b.ns)
 	for _, h := range []*host{a, b} {
 		sh(t, "ip -n %s link set lo up; ip -n %s link set eth0 up; ip -n %s addr add %s/24 dev eth0", h.ns, h.ns, h.ns, h.vtep)
@@ -137,7 +137,7 @@ func (h *host) state(t testing.TB, name string) overlay.State {
 // attach makes a sandbox with endpoint i of Blue.
 func (h *host) attach(t testing.TB, i byte) (sandbox string) {
 	t.Helper()
-	sandbox = netns(t)
+	sandbox = newNamespace(t)
 	ep := overlaytest.Endpoint(overlaytest.Blue(h.vtep), overlaytest.Port(i))
 	ep.Sandbox = "/run/netns/" + sandbox
 	must(t, h.o.Attach(t.Context(), ep))

@@ -1,7 +1,7 @@
 // Package linux is the running kernel of overlay: it lists, makes and removes
 // links, addresses, routes, entries and filters by netlink. It keeps no desired
-// state. It runs one program, iptables(8), and that only where another one has
-// made a filter with it.
+// state. It runs two programs: nft(8), which translates the rules of the packet
+// filter, and iptables(8), only where another one has made a filter with it.
 package linux
 
 import (
@@ -9,12 +9,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
+	"net/netip"
+	"path/filepath"
+	"sync"
 	"sync/atomic"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/overlay"
+	"github.com/weft-net/weft/overlay/linux/netns"
+	"github.com/weft-net/weft/overlay/linux/nft"
 )
 
 // Config says where the overlay lives.
@@ -34,47 +39,59 @@ type Config struct {
 
 // Kernel implements overlay.Kernel. Its methods are safe for concurrent use.
 type Kernel struct {
-	path    string
-	uplinks []string
-	log     *slog.Logger
-	host    *space
-	fabric  *space
-	nft     *nftTables
-	guards  atomic.Pointer[[]overlay.Guard] // that the last List found
+	path         string // of the fabric namespace
+	log          *slog.Logger
+	host, fabric *space
+	links        *links
+	entries      entries
+	settings     *settings
+	facts        *facts
+	nft          *nft.Tables
+	guards       atomic.Pointer[[]overlay.Guard] // that the last List found
 }
 
 var _ overlay.Kernel = (*Kernel)(nil)
 
+// report has the netlink library ask for the kernel's own sentence with an error,
+// and wait no longer for an answer than we do, on the sockets that it opens for
+// one request.
+var report = sync.OnceFunc(func() {
+	nl.EnableErrorMessageReporting = true
+	nl.SocketTimeoutTv = unix.NsecToTimeval(netns.Timeout.Nanoseconds())
+})
+
 // Open opens the fabric namespace, or makes it. The error is os.ErrPermission
 // without CAP_NET_ADMIN and CAP_SYS_ADMIN.
 func Open(cfg Config) (*Kernel, error) {
+	report()
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	k := &Kernel{path: FabricPath(cfg.Fabric), uplinks: cfg.Uplinks, log: cfg.Log}
+	k := &Kernel{path: FabricPath(cfg.Fabric), log: cfg.Log}
 	if err := MakeFabric(k.path); err != nil {
 		return nil, err
 	}
-	if cfg.Host == "" {
-		cfg.Host = "/proc/thread-self/ns/net"
-	}
-	if err := k.open(cfg.Host); err != nil {
+	if err := k.open(cfg); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the kernel: %w", err), k.Close())
 	}
-	k.raiseNeighbourLimits()
+	k.settings.raiseNeighbourLimits()
 	return k, nil
 }
 
-func (k *Kernel) open(host string) (err error) {
-	if k.host, err = openSpace(host); err != nil {
+func (k *Kernel) open(cfg Config) (err error) {
+	if k.host, err = openSpace(cfg.Host); err != nil {
 		return err
 	}
 	if k.fabric, err = openSpace(k.path); err != nil {
 		return err
 	}
-	if k.nft, err = openTables(k.host.ns, k.fabric.ns); err != nil {
+	if err = k.openFilter(); err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
+	k.links = &links{host: k.host, fabric: k.fabric, log: k.log}
+	k.entries = entries{fabric: k.fabric}
+	k.settings = &settings{host: k.host, fabric: k.fabric, log: k.log}
+	k.facts = &facts{host: k.host, uplinks: cfg.Uplinks}
 	return nil
 }
 
@@ -87,7 +104,7 @@ func (k *Kernel) Close() error {
 		}
 	}
 	if k.nft != nil {
-		errs = append(errs, k.nft.close())
+		errs = append(errs, k.nft.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -95,11 +112,25 @@ func (k *Kernel) Close() error {
 // FabricPath returns the file of the fabric namespace, for setns(2).
 func (k *Kernel) FabricPath() string { return k.path }
 
-func (k *Kernel) space(p overlay.Place) *space {
-	if p == overlay.Fabric {
-		return k.fabric
+// FabricPath returns the file of a fabric namespace given by name or path.
+func FabricPath(fabric string) string {
+	if fabric == "" {
+		fabric = "weft"
 	}
-	return k.host
+	if filepath.IsAbs(fabric) {
+		return fabric
+	}
+	return filepath.Join("/run/netns", fabric)
+}
+
+// MakeFabric makes the fabric namespace unless it is there. It may be called by
+// several processes at once.
+func MakeFabric(path string) error {
+	err := netns.Make(path)
+	if errors.Is(err, unix.EROFS) {
+		return fmt.Errorf("make fabric namespace %w here, so it has to be made outside: systemctl restart agentd does that", err)
+	}
+	return wrap(err, "make fabric namespace")
 }
 
 // Put makes each object so.
@@ -119,23 +150,17 @@ type class int
 const (
 	byNFT class = iota
 	byProc
-	byLink
-	byRoute
+	byOne
 	byBatch
-	byProgram
 )
 
 func classOf(o overlay.Object) class {
 	switch o.(type) {
 	case overlay.Sysctl:
 		return byProc
-	case overlay.Link, overlay.BridgePort:
-		return byLink
-	case overlay.Route:
-		return byRoute
-	case overlay.Accept:
-		return byProgram
-	case overlay.Addr, overlay.FDB, overlay.BridgeFDB, overlay.Neigh:
+	case overlay.Link, overlay.BridgePort, overlay.Addr, overlay.Route, overlay.Accept:
+		return byOne
+	case overlay.FDB, overlay.BridgeFDB, overlay.Neigh:
 		return byBatch
 	}
 	return byNFT
@@ -148,7 +173,7 @@ func (k *Kernel) apply(ctx context.Context, objects []overlay.Object, deleting b
 			return errors.Join(append(errs, err)...)
 		}
 		n := 1
-		for n < len(objects) && together(objects[0], objects[n]) {
+		for n < len(objects) && classOf(objects[0]) == classOf(objects[n]) {
 			n++
 		}
 		errs = append(errs, k.applyClass(ctx, objects[:n], deleting)...)
@@ -157,82 +182,91 @@ func (k *Kernel) apply(ctx context.Context, objects []overlay.Object, deleting b
 	return errors.Join(errs...)
 }
 
-func together(a, b overlay.Object) bool {
-	c := classOf(a)
-	return c == classOf(b) && (c != byBatch || placeOf(a) == placeOf(b))
-}
-
 func (k *Kernel) applyClass(ctx context.Context, objects []overlay.Object, deleting bool) []error {
 	switch classOf(objects[0]) {
 	case byBatch:
-		return k.entries(objects, deleting)
+		return k.entries.apply(objects, deleting)
 	case byProc:
-		return k.sysctls(objects, deleting)
+		return k.settings.apply(objects, deleting)
 	case byNFT:
 		return []error{k.filter(ctx, objects, deleting)}
 	}
 	var errs []error
+	one := k.putOne
+	if deleting {
+		one = k.deleteOne
+	}
 	for _, o := range objects {
-		if err := k.applyOne(o, deleting); err != nil {
+		if err := one(o); err != nil {
 			errs = append(errs, &overlay.ObjectError{Object: o, Deleting: deleting, Err: err})
 		}
 	}
 	return errs
 }
 
-func (k *Kernel) filter(ctx context.Context, objects []overlay.Object, deleting bool) error {
-	if deleting {
-		return k.nft.delete(ctx, objects...)
-	}
-	return k.nft.put(ctx, objects...)
-}
-
-func (k *Kernel) applyOne(o overlay.Object, deleting bool) error {
+func (k *Kernel) putOne(o overlay.Object) error {
 	switch o := o.(type) {
 	case overlay.Link:
-		if deleting {
-			return k.space(o.Place).deleteLink(o.Name)
-		}
-		return k.putLink(o)
+		return k.links.put(o)
 	case overlay.BridgePort:
-		if deleting {
-			return k.deletePort(o)
-		}
-		return k.putPort(o)
+		return k.links.putPort(o)
+	case overlay.Addr:
+		return k.host.putAddress(o)
 	case overlay.Route:
-		if deleting {
-			return k.deleteRoute(o)
-		}
-		return k.putRoute(o)
+		return k.host.putRoute(o)
 	case overlay.Accept:
-		if deleting {
-			return k.deleteAccept(o)
-		}
 		return k.putAccept(o)
 	}
 	return fmt.Errorf("no such kind of object: %T", o)
 }
 
-// Identify returns the cookie of the namespace at path (SO_NETNS_COOKIE,
-// socket(7)), os.ErrNotExist when there is none, errors.ErrUnsupported before
-// Linux 5.14.
-func (k *Kernel) Identify(_ context.Context, path string) (cookie uint64, err error) {
-	ns, err := openNetns(path)
+func (k *Kernel) deleteOne(o overlay.Object) error {
+	switch o := o.(type) {
+	case overlay.Link:
+		return k.links.space(o.Place).deleteLink(o.Name)
+	case overlay.BridgePort:
+		return k.links.deletePort(o)
+	case overlay.Addr:
+		return k.host.deleteAddress(o)
+	case overlay.Route:
+		return k.host.deleteRoute(o)
+	case overlay.Accept:
+		return k.deleteAccept(o)
+	}
+	return fmt.Errorf("no such kind of object: %T", o)
+}
+
+// Identify returns the cookie of the namespace at path, os.ErrNotExist when
+// there is none, errors.ErrUnsupported before Linux 5.14.
+func (k *Kernel) Identify(_ context.Context, path string) (uint64, error) {
+	ns, err := netns.Open(path)
 	if err != nil {
 		return 0, err
 	}
 	defer ns.Close()
-	err = within(ns, func() error {
-		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
-		if err != nil {
-			return os.NewSyscallError("socket", err)
-		}
-		defer unix.Close(fd)
-		cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
-		if errors.Is(err, unix.ENOPROTOOPT) {
-			return fmt.Errorf("SO_NETNS_COOKIE: %w", errors.ErrUnsupported)
-		}
-		return os.NewSyscallError("getsockopt", err)
-	})
-	return cookie, err
+	return netns.Cookie(ns)
+}
+
+// Underlay returns the device that holds addr and the largest packet that it
+// sends in bytes: the device's MTU, or that of a route over it if smaller. The
+// error is os.ErrNotExist when no device holds the address.
+func (k *Kernel) Underlay(addr netip.Addr) (mtu int, dev string, err error) {
+	return k.host.holder(addr)
+}
+
+// Uplinks returns the devices of the default routes and of the VTEP, sorted, or
+// those that were configured.
+func (k *Kernel) Uplinks(_ context.Context, vtep netip.Addr) (overlay.Uplinks, error) {
+	return k.facts.uplinksOf(vtep)
+}
+
+// Bridges returns the bridges all of whose ports are the near ends of veths or
+// devices of virtual machines: what is behind them is on this host. One without
+// ports is among them.
+func (k *Kernel) Bridges(context.Context) ([]string, error) {
+	all, err := k.host.links()
+	if err != nil {
+		return nil, err
+	}
+	return localBridges(all), nil
 }

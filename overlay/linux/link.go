@@ -1,238 +1,203 @@
 package linux
 
 import (
-	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
 	"net/netip"
-	"slices"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/overlay"
 )
 
-// link is a device as the kernel shows it (rtnetlink(7), struct ifinfomsg).
-type link struct {
-	index     int
-	name      string
-	alias     string
-	kind      string
-	slaveKind string
-	mac       overlay.MAC
-	mtu       int
-	group     uint32
-	up        bool
-	state     uint8 // RFC 2863 ifOperStatus, as IF_OPER_… numbers it
-	master    int
-	peer      int // index of the device below or at the other end
-	peerNS    int // its namespace as seen from this one; -1: this one
-	data      []byte
-	slaveData []byte
-	conf4     []byte // ipv4.conf as an array of numbers
-	conf6     []byte // ipv6.conf likewise; nil where IPv6 is off altogether
-	genMode   uint8
+// tunnelTTL is the outer hop limit; the inner one must not decide how far a
+// tunnel packet travels.
+const tunnelTTL = 64
+
+// links makes devices and changes them.
+type links struct {
+	host, fabric *space
+	log          *slog.Logger
 }
 
-// parseLink reads the answer to RTM_GETLINK. It keeps nothing of body.
-func parseLink(body []byte) (link, bool) {
-	if len(body) < unix.SizeofIfInfomsg {
-		return link{}, false
+func (k *links) space(p overlay.Place) *space {
+	if p == overlay.Fabric {
+		return k.fabric
 	}
-	l := link{
-		index:  int(binary.NativeEndian.Uint32(body[4:])),
-		up:     binary.NativeEndian.Uint32(body[8:])&unix.IFF_UP != 0,
-		peerNS: -1,
+	return k.host
+}
+
+// put makes a device or changes the one that is there.
+func (k *links) put(want overlay.Link) error {
+	s := k.space(want.Place)
+	have, err := s.link(want.Name)
+	if errors.Is(err, unix.ENODEV) {
+		return k.make(want)
 	}
-	for typ, data := range attributes(body[unix.SizeofIfInfomsg:]) {
-		switch typ {
-		case unix.IFLA_IFNAME:
-			l.name = asString(data)
-		case unix.IFLA_OPERSTATE:
-			l.state = asU8(data)
-		case unix.IFLA_IFALIAS:
-			l.alias = asString(data)
-		case unix.IFLA_ADDRESS:
-			copy(l.mac[:], data)
-		case unix.IFLA_MTU:
-			l.mtu = int(asU32(data))
-		case unix.IFLA_GROUP:
-			l.group = asU32(data)
-		case unix.IFLA_MASTER:
-			l.master = int(asU32(data))
-		case unix.IFLA_LINK:
-			l.peer = int(asU32(data))
-		case unix.IFLA_LINK_NETNSID:
-			l.peerNS = int(int32(asU32(data)))
-		case unix.IFLA_LINKINFO:
-			l.parseInfo(data)
-		case unix.IFLA_AF_SPEC:
-			l.parseConf(data)
+	if err != nil {
+		return err
+	}
+	if k.mustReplace(want, have) {
+		if err := s.deleteLink(want.Name); err != nil {
+			return err
+		}
+		return k.make(want)
+	}
+	return k.change(want, have)
+}
+
+// mustReplace reports whether the kernel cannot turn the device into ours.
+func (k *links) mustReplace(want overlay.Link, have netlink.Link) bool {
+	switch want.Kind {
+	case overlay.Bridge:
+		return have.Type() != "bridge"
+	case overlay.VXLAN:
+		v, ok := have.(*netlink.Vxlan)
+		return !ok || v.VxlanId != int(want.VNI) || v.Port != int(want.Port) || toAddr(v.SrcAddr).Is4() != want.Local.Is4() ||
+			vxlanOther(v) != ""
+	case overlay.Gateway:
+		peer, err := k.fabric.link(want.Peer)
+		return have.Type() != "veth" || err != nil || have.Attrs().ParentIndex != peer.Attrs().Index
+	}
+	return false
+}
+
+func (k *links) make(want overlay.Link) error {
+	var err error
+	switch want.Kind {
+	case overlay.Bridge:
+		err = k.fabric.do(func(h *netlink.Handle) error { return h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs(want)}) })
+	case overlay.VXLAN:
+		err = k.makeVXLAN(want)
+		if errors.Is(err, unix.EEXIST) {
+			err = k.makeLeaked(want, err)
+		}
+	case overlay.Gateway:
+		veth := netlink.NewVeth(attrs(want))
+		veth.PeerName, veth.PeerMTU, veth.PeerNamespace = want.Peer, uint32(want.MTU), netlink.NsFd(k.fabric.ns.Fd())
+		err = k.host.do(func(h *netlink.Handle) error { return h.LinkAdd(veth) })
+	default:
+		return unix.ENODEV // made together with its other end
+	}
+	if err != nil {
+		return err
+	}
+	have, err := k.space(want.Place).link(want.Name)
+	if err != nil {
+		return err
+	}
+	return k.change(want, have)
+}
+
+// makeVXLAN asks for the device on a socket of the host: it lives in the fabric
+// while its UDP socket, and with it every outer packet, stays in the host.
+func (k *links) makeVXLAN(want overlay.Link) error {
+	a := attrs(want)
+	a.Namespace = netlink.NsFd(k.fabric.ns.Fd())
+	v := &netlink.Vxlan{LinkAttrs: a, VxlanId: int(want.VNI), SrcAddr: want.Local.AsSlice(), Port: int(want.Port), TTL: tunnelTTL, Proxy: true}
+	return k.host.do(func(h *netlink.Handle) error { return h.LinkAdd(v) })
+}
+
+// attrs are the settings that every device has, but for its alias: that is set
+// last, since by it a whole device is known as ours.
+func attrs(want overlay.Link) netlink.LinkAttrs {
+	a := netlink.NewLinkAttrs()
+	a.Name, a.MTU, a.Group = want.Name, want.MTU, want.Group
+	if !want.MAC.IsZero() {
+		a.HardwareAddr = want.MAC[:]
+	}
+	return a
+}
+
+// change gives an existing device our settings and sets it up.
+func (k *links) change(want overlay.Link, have netlink.Link) error {
+	s, index := k.space(want.Place), have.Attrs().Index
+	if v, ok := have.(*netlink.Vxlan); ok && want.Kind == overlay.VXLAN && toAddr(v.SrcAddr) != want.Local {
+		if err := s.change(func(r *requests) error { return r.setLocal(index, want.Local) }); err != nil {
+			return err
 		}
 	}
-	return l, true
-}
-
-func (l *link) parseInfo(b []byte) {
-	for typ, data := range attributes(b) {
-		switch typ {
-		case unix.IFLA_INFO_KIND:
-			l.kind = asString(data)
-		case unix.IFLA_INFO_DATA:
-			l.data = slices.Clone(data)
-		case unix.IFLA_INFO_SLAVE_KIND:
-			l.slaveKind = asString(data)
-		case unix.IFLA_INFO_SLAVE_DATA:
-			l.slaveData = slices.Clone(data)
-		}
+	err := s.change(func(r *requests) error { return r.setLink(index, want) })
+	if want.Kind == overlay.VXLAN && errors.Is(err, unix.EADDRINUSE) {
+		// The socket is opened when the device goes up, not when it is made.
+		return fmt.Errorf("udp port %d: %w: %w", want.Port, overlay.ErrPortTaken, err)
 	}
-}
-
-func (l *link) parseConf(b []byte) {
-	for family, spec := range attributes(b) {
-		for typ, data := range attributes(spec) {
-			switch {
-			case family == unix.AF_INET && typ == unix.IFLA_INET_CONF:
-				l.conf4 = slices.Clone(data)
-			case family == unix.AF_INET6 && typ == unix.IFLA_INET6_CONF:
-				l.conf6 = slices.Clone(data)
-			case family == unix.AF_INET6 && typ == unix.IFLA_INET6_ADDR_GEN_MODE:
-				l.genMode = asU8(data)
-			}
-		}
+	if err == nil && want.Kind == overlay.EndpointPeer && have.Attrs().MTU != want.MTU {
+		return k.sandboxMTU(have.Attrs(), want.MTU)
 	}
+	return err
 }
 
-// conf reads one number of a conf array.
-func conf(array []byte, i int) uint32 {
-	if 4*i+4 > len(array) {
-		return 0
+// putPort enslaves a device to its bridge. The port's flags exist once it is a
+// port, so they are a second request.
+func (k *links) putPort(want overlay.BridgePort) error {
+	index, err := k.fabric.number(want.Dev)
+	if err != nil {
+		return err
 	}
-	return binary.NativeEndian.Uint32(array[4*i:])
+	bridge, err := k.fabric.number(want.Bridge)
+	if err != nil {
+		return fmt.Errorf("bridge %s: %w", want.Bridge, err)
+	}
+	err = k.fabric.do(func(h *netlink.Handle) error { return h.LinkSetMasterByIndex(at(index), bridge) })
+	if err != nil {
+		return err
+	}
+	if err := k.fabric.change(func(r *requests) error { return r.setPort(index, want) }); err != nil {
+		return err
+	}
+	// Asking for both ends makes the kernel work off their carrier now, see
+	// plug.carries: the first packet to the gateway waits for nothing.
+	port, err := k.fabric.link(want.Dev)
+	if err == nil && port.Type() == "veth" {
+		_, _ = k.host.linkAt(port.Attrs().ParentIndex)
+	}
+	return err
 }
 
-// skipStats leaves the counters out of an answer (RTEXT_FILTER_SKIP_STATS).
-const skipStats = 1 << 3
-
-// links dumps the devices of a namespace.
-func (s *space) links() ([]link, error) {
-	var e encoder
-	e.begin(unix.RTM_GETLINK, 0, ifInfo(0, 0, 0))
-	e.u32(unix.IFLA_EXT_MASK, skipStats)
-	e.end()
-	all, err := dump(s.conn, &e, parseLink)
+func (k *links) deletePort(p overlay.BridgePort) error {
+	index, err := k.fabric.number(p.Dev)
 	if err == nil {
-		s.index.reset(all)
+		err = k.fabric.do(func(h *netlink.Handle) error { return h.LinkSetNoMaster(at(index)) })
 	}
-	return all, err
+	return absent(err, unix.ENODEV)
 }
 
-// link finds one device by name; the error is ENODEV when there is none.
-func (s *space) link(name string) (link, error) {
-	var e encoder
-	e.begin(unix.RTM_GETLINK, 0, ifInfo(0, 0, 0))
-	e.u32(unix.IFLA_EXT_MASK, skipStats)
-	e.str(unix.IFLA_IFNAME, name)
-	e.end()
-	var l link
-	if err := s.get(&e, func(body []byte) { l, _ = parseLink(body) }); err != nil {
-		return link{}, err
+// makeLeaked makes a tunnel device whose VNI is still taken by one in a fabric
+// that lost its name but not its last user. The VNI is the host namespace's, so
+// nothing in the new fabric can free it. A gateway port of the old one still
+// knows that namespace by number, and by that number the device is removed.
+func (k *links) makeLeaked(want overlay.Link, taken error) error {
+	all, err := k.host.links()
+	if err != nil {
+		return errors.Join(taken, err)
 	}
-	s.index.set(l.name, l.index)
-	return l, nil
-}
-
-// number returns the index of a device.
-func (s *space) number(name string) (int, error) {
-	if i, ok := s.index.get(name); ok {
-		return i, nil
-	}
-	l, err := s.link(name)
-	return l.index, err
-}
-
-// deleteLink removes a device; an absent one is no error.
-func (s *space) deleteLink(name string) error {
-	var e encoder
-	e.begin(unix.RTM_DELLINK, 0, ifInfo(0, 0, 0))
-	e.str(unix.IFLA_IFNAME, name)
-	e.end()
-	s.index.drop(name)
-	return absent(s.one(&e), unix.ENODEV)
-}
-
-// vxlanData is what a tunnel device must show (ip-link(8), VXLAN type support).
-type vxlanData struct {
-	vni   uint32
-	local netip.Addr
-	port  uint16
-	other string
-}
-
-func parseVXLAN(b []byte) vxlanData {
-	var v vxlanData
-	var ttl, learning, proxy uint8
-	for typ, data := range attributes(b) {
-		switch typ {
-		case unix.IFLA_VXLAN_ID:
-			v.vni = asU32(data)
-		case unix.IFLA_VXLAN_LOCAL, unix.IFLA_VXLAN_LOCAL6:
-			v.local = asAddr(data)
-		case unix.IFLA_VXLAN_PORT:
-			v.port = asBE16(data)
-		case unix.IFLA_VXLAN_TTL:
-			ttl = asU8(data)
-		case unix.IFLA_VXLAN_LEARNING:
-			learning = asU8(data)
-		case unix.IFLA_VXLAN_PROXY:
-			proxy = asU8(data)
+	for _, l := range all {
+		number := peerNS(l.Attrs())
+		if !isGateway(l) || number < 0 {
+			continue
+		}
+		if k.host.change(func(r *requests) error { return r.deleteIn(number, want.Name) }) == nil {
+			k.log.Info("device of a lost fabric removed", "dev", want.Name)
+			return k.makeVXLAN(want)
 		}
 	}
-	v.other = deviation(setting{"ttl", uint32(ttl), tunnelTTL}, setting{"learning", uint32(learning), 0},
-		setting{"proxy", uint32(proxy), 1})
-	return v
+	return taken
 }
 
-// parseBridge returns what deviates from the bridge that we make.
-func parseBridge(b []byte) string {
-	var stp, delay, ageing, snooping, fwd uint32
-	for typ, data := range attributes(b) {
-		switch typ {
-		case unix.IFLA_BR_STP_STATE:
-			stp = asU32(data)
-		case unix.IFLA_BR_FORWARD_DELAY:
-			delay = asU32(data)
-		case unix.IFLA_BR_AGEING_TIME:
-			ageing = asU32(data)
-		case unix.IFLA_BR_MCAST_SNOOPING:
-			snooping = uint32(asU8(data))
-		case unix.IFLA_BR_GROUP_FWD_MASK:
-			fwd = uint32(asU16(data))
-		}
-	}
-	return deviation(setting{"stp_state", stp, 0}, setting{"forward_delay", delay, 0}, setting{"ageing_time", ageing, 0},
-		setting{"mcast_snooping", snooping, 0}, setting{"group_fwd_mask", fwd, 0})
+// at is the device with an index, for calls that look at no more of it.
+func at(index int) netlink.Link {
+	return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index}}
 }
 
-// parsePort reads a device's membership in a bridge.
-func parsePort(b []byte) overlay.BridgePort {
-	var p overlay.BridgePort
-	var learning, suppress, isolated, broadcast uint8
-	for typ, data := range attributes(b) {
-		switch typ {
-		case unix.IFLA_BRPORT_LEARNING:
-			learning = asU8(data)
-		case unix.IFLA_BRPORT_UNICAST_FLOOD:
-			p.Flood = asU8(data) != 0
-		case unix.IFLA_BRPORT_MCAST_FLOOD:
-			p.MulticastFlood = asU8(data) != 0
-		case unix.IFLA_BRPORT_BCAST_FLOOD:
-			broadcast = asU8(data)
-		case unix.IFLA_BRPORT_NEIGH_SUPPRESS:
-			suppress = asU8(data)
-		case unix.IFLA_BRPORT_ISOLATED:
-			isolated = asU8(data)
-		}
-	}
-	p.Other = deviation(setting{"learning", uint32(learning), 0}, setting{"bcast_flood", uint32(broadcast), 1},
-		setting{"neigh_suppress", uint32(suppress), 0}, setting{"isolated", uint32(isolated), 0})
-	return p
+// peerNS is the number of the namespace with the device's other end; -1: this
+// one. The library reads it without its sign.
+func peerNS(a *netlink.LinkAttrs) int { return int(int32(a.NetNsID)) }
+
+func toAddr(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a
 }

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
+	"net"
+	"os"
 	"strconv"
 	"strings"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/overlay"
+	"github.com/weft-net/weft/overlay/linux/netns"
 )
 
 // List reads everything that could be ours: seven dumps, whatever their size,
@@ -20,20 +23,20 @@ func (k *Kernel) List(ctx context.Context) ([]overlay.Object, error) {
 	var l listing
 	for _, read := range []struct {
 		what string
-		do   func(*listing) error
+		do   func(*Kernel) error
 	}{
-		{"links", k.listLinks},
-		{"addresses", k.listAddrs},
-		{"routes", k.listRoutes},
-		{"entries", k.listEntries},
-		{"settings", k.listSysctls},
-		{"iptables", k.listAccepts},
+		{"links", l.links},
+		{"addresses", l.addresses},
+		{"routes", l.routes},
+		{"entries", l.entries},
+		{"settings", l.settings},
+		{"iptables", func(k *Kernel) error { return k.listAccepts(&l) }},
 	} {
-		if err := read.do(&l); err != nil {
+		if err := read.do(k); err != nil {
 			return nil, fmt.Errorf("list %s: %w", read.what, err)
 		}
 	}
-	filters, err := k.nft.list(ctx)
+	filters, err := k.nft.List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list nftables: %w", err)
 	}
@@ -42,38 +45,38 @@ func (k *Kernel) List(ctx context.Context) ([]overlay.Object, error) {
 
 // listing is one reading of the kernel in progress.
 type listing struct {
-	host, fabric map[int]*link
+	host, fabric map[int]*device
 	objects      []overlay.Object
 }
 
 func (l *listing) add(o overlay.Object) { l.objects = append(l.objects, o) }
 
-func byIndex(all []link) map[int]*link {
-	m := make(map[int]*link, len(all))
+func byIndex(all []device) map[int]*device {
+	m := make(map[int]*device, len(all))
 	for i := range all {
-		m[all[i].index] = &all[i]
+		m[all[i].Attrs().Index] = &all[i]
 	}
 	return m
 }
 
-func (k *Kernel) listLinks(l *listing) error {
-	host, err := k.host.links()
+func (l *listing) links(k *Kernel) error {
+	host, err := k.host.devices()
 	if err != nil {
 		return err
 	}
-	fabric, err := k.fabric.links()
+	fabric, err := k.fabric.devices()
 	if err != nil {
 		return err
 	}
 	l.host, l.fabric = byIndex(host), byIndex(fabric)
 	for i := range host {
-		if isGateway(&host[i]) {
+		if isGateway(host[i]) {
 			l.add(l.object(overlay.Host, &host[i]))
 		}
 		l.conf4(&host[i])
 	}
 	for i := range fabric {
-		if ours(fabric[i].name) || overlay.OursByAlias(fabric[i].alias) && fabric[i].name != "lo" {
+		if a := fabric[i].Attrs(); ours(a.Name) || overlay.OursByAlias(a.Alias) && a.Name != "lo" {
 			l.add(l.object(overlay.Fabric, &fabric[i]))
 		}
 		l.port(&fabric[i])
@@ -83,8 +86,9 @@ func (k *Kernel) listLinks(l *listing) error {
 }
 
 // isGateway tells our gateway ports from the host's own devices.
-func isGateway(h *link) bool {
-	return h.kind == "veth" && (overlay.OursByAlias(h.alias) || ours(h.name) && h.name[0] == 'g')
+func isGateway(l netlink.Link) bool {
+	a := l.Attrs()
+	return l.Type() == "veth" && (overlay.OursByAlias(a.Alias) || ours(a.Name) && a.Name[0] == 'g')
 }
 
 // ours reports whether a name is one that we give: a letter, and the VNI or
@@ -104,43 +108,86 @@ func ours(name string) bool {
 }
 
 // object is a device as an object.
-func (l *listing) object(place overlay.Place, d *link) overlay.Link {
-	o := overlay.Link{Place: place, Name: d.name, MAC: d.mac, MTU: d.mtu, Group: d.group, Alias: d.alias}
-	switch d.kind {
-	case "bridge":
-		o.Kind, o.Other = overlay.Bridge, parseBridge(d.data)
-	case "vxlan":
-		v := parseVXLAN(d.data)
-		o.Kind, o.VNI, o.Local, o.Port, o.Other = overlay.VXLAN, v.vni, v.local, v.port, v.other
-	case "veth":
-		l.veth(&o, d)
+func (l *listing) object(place overlay.Place, d *device) overlay.Link {
+	a := d.Attrs()
+	o := overlay.Link{Place: place, Name: a.Name, MTU: a.MTU, Group: a.Group, Alias: a.Alias}
+	copy(o.MAC[:], a.HardwareAddr)
+	switch link := d.Link.(type) {
+	case *netlink.Bridge:
+		o.Kind, o.Other = overlay.Bridge, bridgeOther(link, d)
+	case *netlink.Vxlan:
+		o.Kind, o.VNI, o.Local, o.Port, o.Other = overlay.VXLAN, uint32(link.VxlanId), toAddr(link.SrcAddr), uint16(link.Port), vxlanOther(link)
+	case *netlink.Veth:
+		l.veth(&o, a)
 	}
-	if !d.up {
+	if a.Flags&net.FlagUp == 0 {
 		o.Other += " down"
 	}
 	return o
 }
 
-func (l *listing) veth(o *overlay.Link, d *link) {
+func (l *listing) veth(o *overlay.Link, a *netlink.LinkAttrs) {
 	peers := l.host
 	if o.Place == overlay.Host {
 		peers, o.Kind = l.fabric, overlay.Gateway
-	} else if o.Kind = overlay.GatewayPeer; d.name[0] == 'k' {
+	} else if o.Kind = overlay.GatewayPeer; a.Name[0] == 'k' {
 		o.Kind, o.MAC = overlay.EndpointPeer, overlay.MAC{}
 		return
 	}
-	if peer := peers[d.peer]; peer != nil && peer.peer == d.index && d.peerNS >= 0 {
-		o.Peer = peer.name
+	if peer := peers[a.ParentIndex]; peer != nil && peer.Attrs().ParentIndex == a.Index && peerNS(a) >= 0 {
+		o.Peer = peer.Attrs().Name
 	}
 }
 
-func (l *listing) port(d *link) {
-	bridge := l.fabric[d.master]
-	if bridge == nil || d.slaveKind != "bridge" {
+// setting is a number in the kernel beside the one that we set.
+type setting struct {
+	name      string
+	got, want uint32
+}
+
+// deviation names the settings that differ from ours.
+func deviation(settings ...setting) string {
+	var b strings.Builder
+	for _, s := range settings {
+		if s.got == s.want {
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		fmt.Fprintf(&b, "%s %d", s.name, s.got)
+	}
+	return b.String()
+}
+
+// vxlanOther is what deviates from the tunnel device that we make.
+func vxlanOther(v *netlink.Vxlan) string {
+	return deviation(setting{"ttl", uint32(v.TTL), tunnelTTL}, setting{"learning", number(v.Learning), 0}, setting{"proxy", number(v.Proxy), 1})
+}
+
+// bridgeOther is what deviates from the bridge that we make.
+func bridgeOther(b *netlink.Bridge, d *device) string {
+	var ageing, snooping, mask uint32
+	if b.AgeingTime != nil {
+		ageing = *b.AgeingTime
+	}
+	if b.MulticastSnooping != nil {
+		snooping = number(*b.MulticastSnooping)
+	}
+	if b.GroupFwdMask != nil {
+		mask = uint32(*b.GroupFwdMask)
+	}
+	return deviation(setting{"stp_state", d.stp, 0}, setting{"forward_delay", d.delay, 0}, setting{"ageing_time", ageing, 0},
+		setting{"mcast_snooping", snooping, 0}, setting{"group_fwd_mask", mask, 0})
+}
+
+func (l *listing) port(d *device) {
+	bridge := l.fabric[d.Attrs().MasterIndex]
+	if bridge == nil || !d.isPort {
 		return
 	}
-	p := parsePort(d.slaveData)
-	p.Dev, p.Bridge = d.name, bridge.name
+	p := d.port
+	p.Dev, p.Bridge = d.Attrs().Name, bridge.Attrs().Name
 	l.add(p)
 }
 
@@ -160,9 +207,9 @@ const (
 // conf4 reads the settings of a host device out of its link message, which
 // saves a file each. Of a device that is not ours only what an uplink
 // needs; a port of a bridge is none.
-func (l *listing) conf4(d *link) {
+func (l *listing) conf4(d *device) {
 	set := func(family, name string, value uint32) {
-		l.add(overlay.Sysctl{Place: overlay.Host, Name: overlay.Conf(family, d.name, name), Value: strconv.Itoa(int(value))})
+		l.add(overlay.Sysctl{Place: overlay.Host, Name: overlay.Conf(family, d.Attrs().Name, name), Value: strconv.Itoa(int(value))})
 	}
 	switch {
 	case isGateway(d):
@@ -174,43 +221,44 @@ func (l *listing) conf4(d *link) {
 		set("ipv4", "forwarding", conf(d.conf4, conf4Forwarding))
 		set("ipv6", "accept_ra", conf(d.conf6, conf6AcceptRA))
 		set("ipv6", "disable_ipv6", disabled(d))
-	case d.master == 0 && d.name != "lo":
+	case d.Attrs().MasterIndex == 0 && d.Attrs().Name != "lo":
 		set("ipv4", "forwarding", conf(d.conf4, conf4Forwarding))
 		set("ipv6", "accept_ra", conf(d.conf6, conf6AcceptRA))
 	}
 }
 
 // disabled is 1 also where the kernel has no IPv6 at all.
-func disabled(d *link) uint32 {
+func disabled(d *device) uint32 {
 	if d.conf6 == nil {
 		return 1
 	}
 	return conf(d.conf6, conf6Disable)
 }
 
-func (l *listing) tunnelConf(d *link) {
-	if d.kind != "vxlan" {
+func (l *listing) tunnelConf(d *device) {
+	if d.Type() != "vxlan" {
 		return
 	}
 	mode := d.genMode
 	if d.conf6 == nil {
 		mode = 1 // as good as none
 	}
-	l.add(overlay.Sysctl{Place: overlay.Fabric, Name: overlay.Conf("ipv6", d.name, "disable_ipv6"), Value: strconv.Itoa(int(disabled(d)))})
-	l.add(overlay.Sysctl{Place: overlay.Fabric, Name: overlay.Conf("ipv6", d.name, "addr_gen_mode"), Value: strconv.Itoa(int(mode))})
+	name := d.Attrs().Name
+	l.add(overlay.Sysctl{Place: overlay.Fabric, Name: overlay.Conf("ipv6", name, "disable_ipv6"), Value: strconv.Itoa(int(disabled(d)))})
+	l.add(overlay.Sysctl{Place: overlay.Fabric, Name: overlay.Conf("ipv6", name, "addr_gen_mode"), Value: strconv.Itoa(int(mode))})
 }
 
-func (k *Kernel) listAddrs(l *listing) error {
+func (l *listing) addresses(k *Kernel) error {
 	all, err := k.host.addresses()
 	if err != nil {
 		return err
 	}
 	for i := range all {
-		dev := l.host[all[i].dev]
-		if dev == nil || !isGateway(dev) && !isOwnLocal(dev, all[i].prefix) {
+		dev := l.host[all[i].LinkIndex]
+		if dev == nil || !isGateway(dev) && !isOwnLocal(dev.Attrs().Name, all[i]) {
 			continue
 		}
-		if o, ok := all[i].object(dev.name); ok {
+		if o, ok := addressObject(&all[i], dev.Attrs().Name); ok {
 			l.add(o)
 		}
 	}
@@ -219,31 +267,28 @@ func (k *Kernel) listAddrs(l *listing) error {
 
 // isOwnLocal tells the one address on lo that is ours: nobody else has business
 // with it.
-func isOwnLocal(dev *link, p netip.Prefix) bool {
-	return dev.name == "lo" && p.Addr() == overlay.DNSAddr
+func isOwnLocal(dev string, a netlink.Addr) bool {
+	return dev == "lo" && toPrefix(a.IPNet).Addr() == overlay.DNSAddr
 }
 
-func (k *Kernel) listRoutes(l *listing) error {
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+func (l *listing) routes(k *Kernel) error {
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		all, err := k.host.ownRoutes(family)
-		if errors.Is(err, unix.EOPNOTSUPP) {
-			continue // a kernel without IPv6
-		}
 		if err != nil {
 			return err
 		}
 		for i := range all {
-			if dev := l.host[all[i].dev]; dev != nil {
-				l.add(all[i].object(dev.name))
+			if dev := l.host[all[i].LinkIndex]; dev != nil {
+				l.add(routeObject(&all[i], dev.Attrs().Name))
 			}
 		}
 	}
 	return nil
 }
 
-func (k *Kernel) listEntries(l *listing) error {
+func (l *listing) entries(k *Kernel) error {
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6, unix.AF_BRIDGE} {
-		all, err := k.fabric.neighbours(family, l.entry)
+		all, err := dump(k.fabric, func(*netlink.Handle) ([]overlay.Object, error) { return k.fabric.raw.neighbours(family, l.entry) })
 		if errors.Is(err, unix.EOPNOTSUPP) {
 			continue // a kernel without IPv6
 		}
@@ -262,18 +307,18 @@ func (l *listing) entry(n *neighbour) (overlay.Object, bool) {
 	if dev == nil {
 		return nil, false // gone since the links were read
 	}
-	tunnel := dev.kind == "vxlan"
+	tunnel := dev.Type() == "vxlan"
 	if n.family != unix.AF_BRIDGE {
 		if !tunnel {
 			return nil, false
 		}
-		return n.neigh(dev.name)
+		return n.neigh(dev.Attrs().Name)
 	}
 	var bridge string
 	if b := l.fabric[n.master]; b != nil {
-		bridge = b.name
+		bridge = b.Attrs().Name
 	}
-	return n.fdb(dev.name, bridge, tunnel)
+	return n.fdb(dev.Attrs().Name, bridge, tunnel)
 }
 
 // absentValue is what a setting that does not exist amounts to: nobody filters
@@ -295,15 +340,15 @@ var (
 	hostSettings = []string{"net.ipv6.conf.all.forwarding"}
 )
 
-func (k *Kernel) listSysctls(l *listing) error {
-	if err := k.readSettings(l, overlay.Fabric, fabricSettings); err != nil {
+func (l *listing) settings(k *Kernel) error {
+	if err := l.read(overlay.Fabric, k.fabric.ns, fabricSettings); err != nil {
 		return err
 	}
-	return k.readSettings(l, overlay.Host, hostSettings)
+	return l.read(overlay.Host, k.host.ns, hostSettings)
 }
 
-func (k *Kernel) readSettings(l *listing, place overlay.Place, names []string) error {
-	return within(k.space(place).ns, func() error {
+func (l *listing) read(place overlay.Place, ns *os.File, names []string) error {
+	return netns.Within(ns, func() error {
 		for _, name := range names {
 			value, err := readSysctl(name)
 			if errors.Is(err, fs.ErrNotExist) {

@@ -2,7 +2,9 @@ package linux
 
 import (
 	"fmt"
+	"syscall"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -11,11 +13,12 @@ func readNow(fd int, buf []byte) (int, error) {
 	return n, err
 }
 
-func messageName(typ uint16, body []byte) string {
-	switch typ {
+func messageName(m syscall.NetlinkMessage) string {
+	switch m.Header.Type {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
-		l, _ := parseLink(body)
-		return fmt.Sprintf("link message %d for %s", typ, l.name)
+		if l, err := netlink.LinkDeserialize(nil, m.Data); err == nil {
+			return fmt.Sprintf("link message %d for %s", m.Header.Type, l.Attrs().Name)
+		}
 	}
-	return fmt.Sprintf("message %d", typ)
+	return fmt.Sprintf("message %d", m.Header.Type)
 }

@@ -45,7 +45,7 @@ func TestPlug(t *testing.T) {
 		}
 	})
 	t.Run("interface name taken", func(t *testing.T) {
-		sandbox := netns(t)
+		sandbox := newNamespace(t)
 		sh(t, "ip -n %s link add eth0 type veth peer name other", sandbox)
 		err := h.o.Attach(t.Context(), endpoint(11, sandbox))
 		if !errors.Is(err, overlay.ErrIfnameTaken) {
@@ -70,7 +70,7 @@ func TestPlug(t *testing.T) {
 	})
 	t.Run("moves to a sandbox made anew", func(t *testing.T) {
 		h.attach(t, 13)
-		second := netns(t)
+		second := newNamespace(t)
 		must(t, h.o.Attach(t.Context(), endpoint(13, second)))
 		contains(t, sh(t, "ip -n %s addr show eth0", second), "inet 10.64.0.13/24")
 	})
@@ -83,7 +83,7 @@ func TestPlug(t *testing.T) {
 		}
 	})
 	t.Run("undone when a step fails", func(t *testing.T) {
-		sandbox := netns(t)
+		sandbox := newNamespace(t)
 		ep := endpoint(15, sandbox)
 		ep.Gateways = append(ep.Gateways, overlaytest.Peer(h.vtep, 77)) // not on the link: unreachable
 		if err := h.o.Attach(t.Context(), ep); err == nil {
@@ -97,7 +97,7 @@ func TestPlug(t *testing.T) {
 		}
 	})
 	t.Run("sandbox that disables IPv6", func(t *testing.T) {
-		sandbox := netns(t)
+		sandbox := newNamespace(t)
 		sh(t, "ip netns exec %s sysctl -qw net.ipv6.conf.default.disable_ipv6=1", sandbox)
 		ep := endpoint(16, sandbox)
 		ep.Addrs = append(ep.Addrs, netipPrefix("2001:db8:64::16/64"))
@@ -147,7 +147,7 @@ func await(t testing.TB, changes <-chan struct{}, done func() bool) {
 
 func TestIdentify(t *testing.T) {
 	h := newHost(t)
-	name := netns(t)
+	name := newNamespace(t)
 	path := "/run/netns/" + name
 	first, err := h.o.Identify(t.Context(), path)
 	must(t, err)

@@ -5,10 +5,13 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weft-net/weft/overlay/linux/nft"
 )
 
-// Privileged returns nil when this process may program the kernel. The error
-// names the missing capability (capabilities(7)) and is os.ErrPermission.
+// Privileged returns nil when this process can program the kernel. The error
+// names the missing capability (capabilities(7)) and is os.ErrPermission, or it
+// is overlay.ErrNoNFT.
 func Privileged() error {
 	var data [2]unix.CapUserData
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
@@ -23,5 +26,5 @@ func Privileged() error {
 			return fmt.Errorf("%s is missing: %w", c.name, os.ErrPermission)
 		}
 	}
-	return nil
+	return nft.Installed()
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/overlay"
+	"github.com/weft-net/weft/overlay/linux/netns"
 )
 
 // probeType is the ethertype of probe frames: the first one for local
@@ -34,14 +35,14 @@ func (k *Kernel) OpenProbe(vni uint32) (*ProbeSocket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("probe device %s: %w", overlay.VXLANName(vni), err)
 	}
-	s := &ProbeSocket{index: dev.index}
-	err = within(k.fabric.ns, func() error {
+	s := &ProbeSocket{index: dev.Attrs().Index}
+	err = netns.Within(k.fabric.ns, func() error {
 		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, int(bigEndian(probeType)))
 		if err != nil {
 			return os.NewSyscallError("socket", err)
 		}
 		s.file = os.NewFile(uintptr(fd), "probe")
-		return os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: bigEndian(probeType), Ifindex: dev.index}))
+		return os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: bigEndian(probeType), Ifindex: dev.Attrs().Index}))
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.Close())

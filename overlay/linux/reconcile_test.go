@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -38,7 +39,11 @@ func (h *host) monitor(t *testing.T) (stop func() []string) {
 					if err != nil {
 						return true
 					}
-					messages(buf[:n], func(h header, body []byte) { seen = append(seen, messageName(h.typ, body)) })
+					messages, err := syscall.ParseNetlinkMessage(buf[:n])
+					must(t, err)
+					for _, m := range messages {
+						seen = append(seen, messageName(m))
+					}
 				}
 			}))
 			f.Close()

@@ -4,8 +4,10 @@ import (
 	"log/slog"
 	"reflect"
 	"slices"
+	"syscall"
 	"testing"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/overlay"
@@ -78,26 +80,24 @@ func TestBatchNamesTheFailedEntry(t *testing.T) {
 	}
 }
 
-// FuzzParse: whatever a datagram holds, reading it neither panics nor hangs.
+// FuzzParse: whatever a message holds, our reading of it neither panics nor
+// hangs.
 func FuzzParse(f *testing.F) {
-	var e encoder
-	e.begin(unix.RTM_NEWLINK, 0, ifInfo(1, 0, 0))
-	e.str(unix.IFLA_IFNAME, "eth0")
-	e.nest(unix.IFLA_LINKINFO, func() { bridgeInfo(&e) })
-	e.end()
-	f.Add(e.b)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		messages(b, func(h header, body []byte) {
-			if l, ok := parseLink(body); ok {
-				parseVXLAN(l.data)
-				parseBridge(l.data)
-				parsePort(l.slaveData)
-				conf(l.conf4, conf4ARPIgnore)
-			}
-			parseNeighbour(body)
-			parseAddress(body)
-			parseRoute(body)
-			_ = parseError(h, body)
-		})
+	req := linkRequest(unix.RTM_NEWLINK, 1, 0)
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated("eth0")))
+	req.AddData(portInfo(overlay.BridgePort{Flood: true}))
+	f.Add(req.Serialize()[unix.SizeofNlMsghdr:])
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var d device
+		d.read(body)
+		conf(d.conf4, conf4ARPIgnore)
+		parseNeighbour(body)
+		s := &space{index: &indexTable{}}
+		s.addressConcerns(body)
+		s.routeConcerns(body)
+		forwardingChanged(body)
+		for _, flags := range []uint16{0, unix.NLM_F_ACK_TLVS} {
+			_ = parseError(syscall.NetlinkMessage{Header: syscall.NlMsghdr{Flags: flags}, Data: body})
+		}
 	})
 }

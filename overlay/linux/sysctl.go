@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
-	"golang.org/x/sys/unix"
+	"github.com/vishvananda/netlink"
 
 	"github.com/weft-net/weft/overlay"
+	"github.com/weft-net/weft/overlay/linux/netns"
 )
 
 // procPath is the file of a setting, sysctl(8): dots and slashes change places.
@@ -42,9 +45,17 @@ func writeSysctl(name, value string) error {
 	return errors.Join(err, f.Close())
 }
 
-// sysctls writes settings, those of one namespace on one visit. Nothing takes a
+// settings are those of sysctl(8).
+type settings struct {
+	host, fabric *space
+	log          *slog.Logger
+
+	mu sync.Mutex // guards the list of what the host's settings were, in the alias of the fabric's lo
+}
+
+// apply writes settings, those of one namespace on one visit. Nothing takes a
 // setting of a device away but the device itself.
-func (k *Kernel) sysctls(objects []overlay.Object, deleting bool) []error {
+func (k *settings) apply(objects []overlay.Object, deleting bool) []error {
 	if deleting {
 		return nil
 	}
@@ -57,18 +68,22 @@ func (k *Kernel) sysctls(objects []overlay.Object, deleting bool) []error {
 			}
 		}
 		if len(here) > 0 {
-			errs = append(errs, k.sysctlsIn(place, here)...)
+			errs = append(errs, k.write(place, here)...)
 		}
 	}
 	return errs
 }
 
-func (k *Kernel) sysctlsIn(place overlay.Place, settings []overlay.Sysctl) (errs []error) {
+func (k *settings) write(place overlay.Place, settings []overlay.Sysctl) (errs []error) {
 	var old []overlay.Sysctl
 	fail := func(s overlay.Sysctl, err error) {
 		errs = append(errs, &overlay.ObjectError{Object: s, Err: err})
 	}
-	err := within(k.space(place).ns, func() error {
+	ns := k.host.ns
+	if place == overlay.Fabric {
+		ns = k.fabric.ns
+	}
+	err := netns.Within(ns, func() error {
 		for _, s := range settings {
 			before, err := readSysctl(s.Name)
 			if errors.Is(err, fs.ErrNotExist) && s.Value == absentValue(s.Name) {
@@ -101,7 +116,7 @@ func (k *Kernel) sysctlsIn(place overlay.Place, settings []overlay.Sysctl) (errs
 const undoPrefix = "weft v1 undo "
 
 // remember keeps the first value of each setting that outlives our devices.
-func (k *Kernel) remember(old []overlay.Sysctl) error {
+func (k *settings) remember(old []overlay.Sysctl) error {
 	var foreign []overlay.Sysctl
 	for _, s := range old {
 		if s.Place == overlay.Host && !ours(s.ConfDevice()) {
@@ -111,6 +126,8 @@ func (k *Kernel) remember(old []overlay.Sysctl) error {
 	if len(foreign) == 0 {
 		return nil
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	known, err := k.remembered()
 	if err != nil {
 		return err
@@ -133,13 +150,13 @@ func hasName(all []overlay.Sysctl, name string) bool {
 }
 
 // remembered returns what the host's own settings were before us.
-func (k *Kernel) remembered() ([]overlay.Sysctl, error) {
+func (k *settings) remembered() ([]overlay.Sysctl, error) {
 	lo, err := k.fabric.link("lo")
 	if err != nil {
 		return nil, err
 	}
 	var all []overlay.Sysctl
-	rest, _ := strings.CutPrefix(lo.alias, undoPrefix)
+	rest, _ := strings.CutPrefix(lo.Attrs().Alias, undoPrefix)
 	for field := range strings.FieldsSeq(rest) {
 		if name, value, ok := strings.Cut(field, "="); ok {
 			all = append(all, overlay.Sysctl{Place: overlay.Host, Name: name, Value: value})
@@ -148,29 +165,26 @@ func (k *Kernel) remembered() ([]overlay.Sysctl, error) {
 	return all, nil
 }
 
-func (k *Kernel) setUndo(all []overlay.Sysctl) error {
+func (k *settings) setUndo(all []overlay.Sysctl) error {
 	fields := make([]string, len(all))
 	for i, s := range all {
 		fields[i] = s.Name + "=" + s.Value
 	}
-	var e encoder
-	e.begin(unix.RTM_NEWLINK, 0, ifInfo(0, 0, 0))
-	e.str(unix.IFLA_IFNAME, "lo")
-	e.str(unix.IFLA_IFALIAS, undoPrefix+strings.Join(fields, " "))
-	e.end()
-	if err := k.fabric.one(&e); err != nil {
-		return fmt.Errorf("remember the host's settings: %w", err)
-	}
-	return nil
+	alias := undoPrefix + strings.Join(fields, " ")
+	err := k.fabric.do(func(h *netlink.Handle) error { return h.LinkSetAlias(at(loopback), alias) })
+	return wrap(err, "remember the host's settings")
 }
 
-// undoSysctls takes back what we set on the host.
-func (k *Kernel) undoSysctls() error {
+// loopback is the number of lo in every namespace (LOOPBACK_IFINDEX).
+const loopback = 1
+
+// undo takes back what we set on the host.
+func (k *settings) undo() error {
 	all, err := k.remembered()
 	if err != nil {
 		return err
 	}
-	return within(k.host.ns, func() error {
+	return netns.Within(k.host.ns, func() error {
 		everywhere, err := readSysctl("net.ipv4.ip_forward")
 		if err != nil {
 			return err
@@ -197,8 +211,8 @@ var neighbourLimits = [3]int{4096, 8192, 16384}
 
 // raiseNeighbourLimits does what it can: outside the first network namespace
 // the files are absent.
-func (k *Kernel) raiseNeighbourLimits() {
-	err := within(k.host.ns, func() error {
+func (k *settings) raiseNeighbourLimits() {
+	err := netns.Within(k.host.ns, func() error {
 		for _, family := range []string{"ipv4", "ipv6"} {
 			for i := len(neighbourLimits); i > 0; i-- {
 				name := fmt.Sprintf("net.%s.neigh.default.gc_thresh%d", family, i)

@@ -80,7 +80,7 @@ func (h *host) sent(t *testing.T) int {
 // attachDual is attach with an IPv6 address beside the IPv4 one.
 func (h *host) attachDual(t testing.TB, i byte) (sandbox string) {
 	t.Helper()
-	sandbox = netns(t)
+	sandbox = newNamespace(t)
 	ep := overlaytest.Endpoint(overlaytest.Blue(h.vtep), overlaytest.Port(i))
 	ep.Sandbox = "/run/netns/" + sandbox
 	ep.Addrs = append(ep.Addrs, netip.PrefixFrom(addr6(i), 64))
@@ -93,8 +93,8 @@ func (h *host) attachDual(t testing.TB, i byte) (sandbox string) {
 // somebody made it a router.
 func TestHostDoesNotRouteBetweenItsUplinks(t *testing.T) {
 	needRoot(t)
-	public, private := netns(t), netns(t)
-	h := &host{ns: netns(t), fabric: unique(), vtep: netip.MustParseAddr("198.18.0.1")}
+	public, private := newNamespace(t), newNamespace(t)
+	h := &host{ns: newNamespace(t), fabric: unique(), vtep: netip.MustParseAddr("198.18.0.1")}
 	for dev, far := range map[string]string{"eth0": public, "eth1": private} {
 		sh(t, "ip -n %s link add %s type veth peer name eth0 netns %s", h.ns, dev, far)
 		sh(t, "ip -n %s link set %s up; ip -n %s link set eth0 up; ip -n %s link set lo up", h.ns, dev, far, far)

@@ -2,10 +2,16 @@ package linux
 
 import (
 	"context"
+	"log/slog"
+	"net/netip"
 	"os"
+	"slices"
 	"sync"
+	"syscall"
 	"time"
 
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/overlay"
@@ -23,14 +29,16 @@ func (k *Kernel) Changes(ctx context.Context) <-chan struct{} {
 		}
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		k.watch(ctx, k.fabric, signal, func(header, []byte) bool { return true },
-			unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH)
-	})
-	wg.Go(func() {
-		k.watch(ctx, k.host, signal, k.hostChange, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
-			unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF)
-	})
+	for _, w := range []watcher{{
+		space: k.fabric, groups: []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH},
+		concerns: func(syscall.NetlinkMessage) bool { return true },
+	}, {
+		space: k.host, groups: []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
+			unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF},
+		concerns: k.host.hostChange,
+	}} {
+		wg.Go(func() { w.run(ctx, k.log, signal) })
+	}
 	wg.Go(func() { k.watchFilters(ctx, signal) })
 	go func() {
 		wg.Wait()
@@ -39,23 +47,58 @@ func (k *Kernel) Changes(ctx context.Context) <-chan struct{} {
 	return changes
 }
 
+// watcher reads the notifications of a namespace.
+type watcher struct {
+	space    *space
+	groups   []uint // RTNLGRP_…
+	concerns func(syscall.NetlinkMessage) bool
+}
+
 // hostChange reports whether a message of the host namespace concerns us.
-func (k *Kernel) hostChange(h header, body []byte) bool {
-	switch h.typ {
+func (s *space) hostChange(m syscall.NetlinkMessage) bool {
+	switch m.Header.Type {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
-		l, ok := parseLink(body)
-		return ok && (isGateway(&l) || l.kind == "bridge")
+		l, err := netlink.LinkDeserialize(nil, m.Data)
+		return err == nil && (isGateway(l) || l.Type() == "bridge")
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
-		a, ok := parseAddress(body)
-		return ok && (k.ourDevice(a.dev) || a.prefix.Addr() == overlay.DNSAddr)
+		return s.addressConcerns(m.Data)
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
-		r, ok := parseRoute(body)
-		// A default route may be by another uplink, and one that replaced one of ours
-		// tells of itself alone.
-		return ok && (r.protocol == overlay.Protocol || k.ourDevice(r.dev) || h.flags&unix.NLM_F_REPLACE != 0 ||
-			r.table == unix.RT_TABLE_MAIN && r.dst.Bits() == 0)
+		// One that replaced one of ours tells of itself alone.
+		return m.Header.Flags&unix.NLM_F_REPLACE != 0 || s.routeConcerns(m.Data)
 	case unix.RTM_NEWNETCONF:
-		return forwardingChanged(body)
+		return forwardingChanged(m.Data)
+	}
+	return false
+}
+
+func (s *space) addressConcerns(body []byte) bool {
+	if len(body) < unix.SizeofIfAddrmsg {
+		return false
+	}
+	if s.index.isOurs(int(nl.DeserializeIfAddrmsg(body).Index)) {
+		return true
+	}
+	for typ, data := range attributes(body, unix.SizeofIfAddrmsg) {
+		if a, _ := netip.AddrFromSlice(data); typ == unix.IFA_LOCAL && a == overlay.DNSAddr {
+			return true
+		}
+	}
+	return false
+}
+
+// routeConcerns: a route by another uplink may be the new default.
+func (s *space) routeConcerns(body []byte) bool {
+	if len(body) < unix.SizeofRtMsg {
+		return false
+	}
+	r := nl.DeserializeRtMsg(body)
+	if r.Protocol == overlay.Protocol || r.Dst_len == 0 && r.Table == unix.RT_TABLE_MAIN {
+		return true
+	}
+	for typ, data := range attributes(body, unix.SizeofRtMsg) {
+		if typ == unix.RTA_OIF && s.index.isOurs(int(asU32(data))) {
+			return true
+		}
 	}
 	return false
 }
@@ -71,41 +114,30 @@ func forwardingChanged(body []byte) bool {
 		all        = 1<<32 - 1
 	)
 	var ofAll, forwards bool
-	for typ, data := range attributes(body[min(family, len(body)):]) {
+	for typ, data := range attributes(body, family) {
 		ofAll = ofAll || typ == ifindex && asU32(data) == all
 		forwards = forwards || typ == forwarding
 	}
 	return ofAll && forwards
 }
 
-func (k *Kernel) ourDevice(index int) bool {
-	k.host.index.mu.Lock()
-	defer k.host.index.mu.Unlock()
-	for name, i := range k.host.index.index {
-		if i == index {
-			return ours(name)
-		}
-	}
-	return false
-}
-
 // reopenAfter keeps a subscription that cannot be opened from spinning.
 const reopenAfter = time.Second
 
-// watch reads notifications until ctx ends. When the kernel had to drop some
+// run reads notifications until ctx ends. When the kernel had to drop some
 // (ENOBUFS), or the socket failed, it subscribes anew and signals: anything may
 // have changed.
-func (k *Kernel) watch(ctx context.Context, s *space, signal func(), concerns func(header, []byte) bool, groups ...uint32) {
+func (w *watcher) run(ctx context.Context, log *slog.Logger, signal func()) {
 	for ctx.Err() == nil {
-		sub, err := s.subscribe(groups...)
+		sub, err := w.space.subscribe(w.groups...)
 		if err == nil {
 			signal()
-			err = follow(ctx, sub, signal, concerns)
+			err = follow(ctx, sub, signal, w.concerns)
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		k.log.Warn("kernel notifications lost", "err", err)
+		log.Warn("kernel notifications lost", "err", err)
 		signal()
 		if sub == nil {
 			pause(ctx, reopenAfter)
@@ -120,33 +152,20 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// subscribe opens a socket for notifications of groups in the namespace.
-func (s *space) subscribe(groups ...uint32) (*os.File, error) {
-	var fd int
-	err := within(s.ns, func() (err error) {
-		fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
-		return os.NewSyscallError("socket", err)
+func (s *space) subscribe(groups ...uint) (sub *os.File, err error) {
+	err = s.change(func(*requests) error {
+		sub, err = subscribe(s.ns, groups...)
+		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer)
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		unix.Close(fd)
-		return nil, os.NewSyscallError("bind", err)
-	}
-	for _, g := range groups {
-		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, int(g)); err != nil {
-			unix.Close(fd)
-			return nil, os.NewSyscallError("subscribe", err)
-		}
-	}
-	return os.NewFile(uintptr(fd), "netlink"), nil
+	return sub, err
 }
+
+// receiveBuffer holds the largest notification.
+const receiveBuffer = 64 << 10
 
 // follow signals for each datagram that concerns us, until the socket fails or
 // ctx ends.
-func follow(ctx context.Context, sub *os.File, signal func(), concerns func(header, []byte) bool) error {
+func follow(ctx context.Context, sub *os.File, signal func(), concerns func(syscall.NetlinkMessage) bool) error {
 	stop := context.AfterFunc(ctx, func() { sub.Close() })
 	defer func() {
 		if stop() {
@@ -159,9 +178,11 @@ func follow(ctx context.Context, sub *os.File, signal func(), concerns func(head
 		if err != nil {
 			return err
 		}
-		found := false
-		messages(buf[:n], func(h header, body []byte) { found = found || concerns(h, body) })
-		if found {
+		messages, err := syscall.ParseNetlinkMessage(buf[:n])
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(messages, concerns) {
 			signal()
 		}
 	}

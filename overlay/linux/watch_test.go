@@ -3,6 +3,7 @@ package linux
 import (
 	"context"
 	"errors"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,7 +27,7 @@ func TestOverrunSubscriptionFails(t *testing.T) {
 	}))
 	must(t, err)
 	must(t, h.k.Put(t.Context(), entries...))
-	all := func(header, []byte) bool { return true }
+	all := func(syscall.NetlinkMessage) bool { return true }
 	if err := follow(t.Context(), sub, func() {}, all); !errors.Is(err, unix.ENOBUFS) {
 		t.Errorf("error = %v, want ENOBUFS", err)
 	}

@@ -16,7 +16,13 @@ func TestFilesOfThePackage(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	root := filepath.Join(dir, "root")
-	mustRun(t, "dpkg-deb", "-x", build(t, dir, ""), root)
+	deb := build(t, dir, "")
+	mustRun(t, "dpkg-deb", "-x", deb, root)
+	t.Run("the agent's programs come with it", func(t *testing.T) {
+		if depends := mustRun(t, "dpkg-deb", "-f", deb, "Depends"); !strings.Contains(depends, "nftables") {
+			t.Errorf("depends on %s", depends)
+		}
+	})
 	t.Run("units are valid and hardened", func(t *testing.T) { unitsAreValid(t, root) })
 	t.Run("manual pages render without warnings", func(t *testing.T) { pagesRender(t, root) })
 	t.Run("completions load", func(t *testing.T) { completionsLoad(t, root) })

@@ -1,4 +1,4 @@
-package linux
+package nft
 
 import (
 	"context"
@@ -131,10 +131,7 @@ func (l *trafficLab) ns(name string) string {
 // enter runs f on a thread in a namespace: sockets that it opens stay there.
 func (l *trafficLab) enter(t testing.TB, name string, f func() error) {
 	t.Helper()
-	ns, err := openNetns("/run/netns/" + l.ns(name))
-	must(t, err)
-	defer ns.Close()
-	must(t, within(ns, f))
+	must(t, inside(openNetns(t, l.ns(name)), f))
 }
 
 // echo answers datagrams and connections to an address, in a namespace, until

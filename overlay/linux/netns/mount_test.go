@@ -1,4 +1,4 @@
-package linux
+package netns
 
 import (
 	"fmt"
@@ -9,8 +9,8 @@ import (
 )
 
 // The process is seen where it was before, whichever of its threads made a
-// fabric: the first one's namespace is what /proc shows of it.
-func TestMakeFabricLeavesTheProcessWhereItIs(t *testing.T) {
+// namespace: the first one's namespace is what /proc shows of it.
+func TestMakeLeavesTheProcessWhereItIs(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("making network namespaces needs root")
 	}
@@ -20,7 +20,7 @@ func TestMakeFabricLeavesTheProcessWhereItIs(t *testing.T) {
 	}
 	for i := range 64 {
 		path := fmt.Sprintf("/run/netns/wt%d-mf%d", os.Getpid(), i)
-		err := MakeFabric(path)
+		err := Make(path)
 		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
 			t.Error(err)
 		}

@@ -1,4 +1,4 @@
-package linux
+package nft
 
 import (
 	"net/netip"
@@ -28,11 +28,7 @@ func TestElementsRoundTrip(t *testing.T) {
 			want.Proto, want.Port = rapid.SampledFrom([]uint8{6, 17}).Draw(t, "proto"), rapid.Uint16Min(1).Draw(t, "port")
 			want.ToAddr, want.ToPort = netip.AddrFrom4([4]byte{10, 0, 0, 9}), rapid.Uint16Min(1).Draw(t, "to")
 		}
-		key, err := keyType(typeOf(want))
-		if err != nil {
-			t.Fatal(err)
-		}
-		set := &nftables.Set{Name: "a", KeyType: key, IsMap: want.ToAddr.IsValid()}
+		set := &nftables.Set{Name: "a", KeyType: nftables.SetDatatype{Name: typeOf(want)}, IsMap: want.ToAddr.IsValid()}
 		got, odd := decodeElements(overlay.Host, set, encodeElement(want, false))
 		if odd != 0 || len(got) != 1 || got[0] != want {
 			t.Fatalf("got %v and %d odd ones, want %s", got, odd, want)

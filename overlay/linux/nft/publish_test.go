@@ -1,11 +1,11 @@
-package linux
+package nft
 
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/weft-net/weft/overlay"
 )
@@ -117,62 +117,31 @@ func TestPublishedAtLoopbackAlone(t *testing.T) {
 	}
 }
 
-// A client that never stops sending UDP reaches whoever has the port now: the
-// first packet of its flow does not decide for ever.
-func TestFlowFollowsItsPort(t *testing.T) {
-	l := newTrafficLab(t)
+// Whoever follows the ports learns of each that comes and goes, also of one that
+// another takes the place of.
+func TestPortsThatMove(t *testing.T) {
+	l := newNFTLab(t)
+	var came, gone []overlay.NFElement
+	l.nft.host.moved = func(c, g []overlay.NFElement) error {
+		came, gone = append(came, c...), append(gone, g...)
+		return nil
+	}
 	published := func(last byte) overlay.NFElement {
 		return overlay.NFElement{Place: overlay.Host, Set: "pub4", Proto: 17, Port: 8080, ToAddr: labAddr(blue, last), ToPort: 80}
 	}
-	answers := func(name, text string) {
-		l.enter(t, name, func() error {
-			c, err := net.ListenPacket("udp", ":80")
-			if err != nil {
-				return err
-			}
-			t.Cleanup(func() { c.Close() })
-			go func() {
-				buf := make([]byte, 64)
-				for {
-					_, from, err := c.ReadFrom(buf)
-					if err != nil {
-						return
-					}
-					_, _ = c.WriteTo([]byte(text), from)
-				}
-			}()
-			return nil
-		})
-	}
-	answers("blue1", "the first")
-	answers("blue2", "the second")
-	client, err := l.dial(t, "world", "udp", "", "192.0.2.1:8080")
-	must(t, err)
-	defer client.Close()
-	ask := func(wait time.Duration) string {
-		_, _ = client.Write([]byte("hello")) // refused: the answer to an earlier one
-		must(t, client.SetReadDeadline(time.Now().Add(wait)))
-		buf := make([]byte, 64)
-		n, _ := client.Read(buf)
-		return string(buf[:n])
-	}
+	l.put(t, filterOf(t, stateNamed(t, "member of no network"))...)
 	for step, row := range []struct {
-		change func()
-		want   string
+		change     func()
+		came, gone []overlay.NFElement
 	}{
-		{func() {}, ""},
-		{func() { l.put(t, published(7)) }, "the first"},
-		{func() { l.put(t, published(8)) }, "the second"},
-		{func() { must(t, l.nft.delete(t.Context(), published(8))) }, ""},
-		{func() { l.put(t, published(7)) }, "the first"},
+		{func() { l.put(t, published(7)) }, []overlay.NFElement{published(7)}, nil},
+		{func() { l.put(t, published(8)) }, []overlay.NFElement{published(8)}, []overlay.NFElement{published(7)}},
+		{func() { must(t, l.nft.Delete(t.Context(), published(8))) }, nil, []overlay.NFElement{published(8)}},
 	} {
+		came, gone = nil, nil
 		row.change()
-		wait := 5 * time.Second
-		if row.want == "" {
-			wait = 200 * time.Millisecond
-		}
-		if got := ask(wait); got != row.want {
-			t.Fatalf("step %d: answered by %q, want %q\n%s", step, got, row.want, shown(t, l.host))
+		if !slices.Equal(came, row.came) || !slices.Equal(gone, row.gone) {
+			t.Errorf("step %d: came %v, gone %v; want %v and %v", step, came, gone, row.came, row.gone)
 		}
 	}
 }

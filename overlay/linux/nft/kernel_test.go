@@ -1,4 +1,4 @@
-package linux
+package nft
 
 import (
 	"cmp"
@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net/netip"
-	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -22,14 +20,12 @@ import (
 	"github.com/weft-net/weft/overlay/overlaytest"
 )
 
-var discard = slog.New(slog.DiscardHandler)
-
 var underlays = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
 
 // nftLab is two fresh namespaces with our tables opened in them.
 type nftLab struct {
 	host, fabric string
-	nft          *nftTables
+	nft          *Tables
 }
 
 func newNFTLab(t testing.TB) *nftLab {
@@ -43,29 +39,22 @@ func newNFTLab(t testing.TB) *nftLab {
 	return l
 }
 
-func openLabTables(t testing.TB, host, fabric string) *nftTables {
+func openLabTables(t testing.TB, host, fabric string) *Tables {
 	t.Helper()
-	var files []*os.File
-	for _, name := range []string{host, fabric} {
-		f, err := openNetns("/run/netns/" + name)
-		must(t, err)
-		t.Cleanup(func() { f.Close() })
-		files = append(files, f)
-	}
-	n, err := openTables(files[0], files[1])
+	n, err := New(Config{Host: openNetns(t, host), Fabric: openNetns(t, fabric)})
 	must(t, err)
-	t.Cleanup(func() { must(t, n.close()) })
+	t.Cleanup(func() { must(t, n.Close()) })
 	return n
 }
 
 func (l *nftLab) put(t testing.TB, objects ...overlay.Object) {
 	t.Helper()
-	must(t, l.nft.put(t.Context(), objects...))
+	must(t, l.nft.Put(t.Context(), objects...))
 }
 
 func (l *nftLab) list(t testing.TB) []overlay.Object {
 	t.Helper()
-	objects, err := l.nft.list(t.Context())
+	objects, err := l.nft.List(t.Context())
 	must(t, err)
 	return objects
 }
@@ -106,8 +95,8 @@ func TestFilterRoundTrip(t *testing.T) {
 				same(t, want, l.list(t))
 				l.put(t, want...)
 				same(t, want, l.list(t))
-				must(t, l.nft.delete(t.Context(), want...))
-				must(t, l.nft.delete(t.Context(), want...))
+				must(t, l.nft.Delete(t.Context(), want...))
+				must(t, l.nft.Delete(t.Context(), want...))
 				same(t, nil, l.list(t))
 			})
 		}
@@ -117,7 +106,8 @@ func TestFilterRoundTrip(t *testing.T) {
 // taddr was learned by nft(8) after 1.0.6.
 var taddr = regexp.MustCompile(`(?m)^.*icmpv6 taddr.*\n`)
 
-// nft(8) and we make the same of one text, and it shows ours as its own.
+// nft(8) and we make the same of one text: a table that it has loaded is adopted
+// as it is, and it shows ours as its own.
 func TestNFTReadsTheSameText(t *testing.T) {
 	for _, s := range overlaytest.States(underlays[0]) {
 		t.Run(s.Name, func(t *testing.T) {
@@ -150,6 +140,11 @@ func TestNFTReadsTheSameText(t *testing.T) {
 				}
 				sh(t, "ip netns exec %s nft -f - <<'EOF'\n%s\nEOF", ns, &script)
 			}
+			before := handles(t, theirs.host) + handles(t, theirs.fabric)
+			theirs.put(t, want...)
+			if diff := gocmp.Diff(before, handles(t, theirs.host)+handles(t, theirs.fabric)); diff != "" {
+				t.Errorf("not adopted as it was (-before +after):\n%s", diff)
+			}
 			same(t, want, theirs.list(t))
 			for _, pair := range [][2]string{{theirs.host, ours.host}, {theirs.fabric, ours.fabric}} {
 				if diff := gocmp.Diff(shown(t, pair[0]), shown(t, pair[1])); diff != "" {
@@ -158,6 +153,11 @@ func TestNFTReadsTheSameText(t *testing.T) {
 			}
 		})
 	}
+}
+
+// handles are the rules with the numbers that they got when they were made.
+func handles(t testing.TB, ns string) string {
+	return sh(t, "ip netns exec %s nft -a list ruleset", ns)
 }
 
 func shown(t testing.TB, ns string) string {
@@ -174,11 +174,13 @@ func TestForeignEdits(t *testing.T) {
 		"rules of a chain gone":   "flush chain inet weft tunnel",
 		"all rules gone":          "flush table inet weft",
 		"unknown rule":            "add rule inet weft forward limit rate 1/second accept",
+		"rule with a socket":      "add rule inet weft dns_in socket wildcard 0 accept",
 		"chain added":             "add chain inet weft mine { type filter hook input priority 0; policy drop; }",
 		"policy changed":          "add chain inet weft forward { policy drop; }",
 		"set added":               "add set inet weft mine { type ipv4_addr; }",
 		"map added":               "add map inet weft mine { type ipv4_addr : verdict; }",
 		"table asleep":            "add table inet weft { flags dormant; }",
+		"policy of another chain": "add chain inet weft input { policy drop; }",
 		"range added":             "add element inet weft nets4 { 203.0.113.5-203.0.113.9 }",
 		"table gone":              "delete table inet weft",
 		"everything gone":         "flush ruleset",
@@ -226,12 +228,7 @@ func (l *nftLab) repair(t testing.TB, want, got []overlay.Object) error {
 			extra = append(extra, o)
 		}
 	}
-	return errors.Join(l.nft.put(t.Context(), tables...), l.nft.put(t.Context(), elements...), l.nft.delete(t.Context(), extra...))
-}
-
-func stateNamed(t testing.TB, name string) overlay.State {
-	t.Helper()
-	return (&host{vtep: underlays[0]}).state(t, name)
+	return errors.Join(l.nft.Put(t.Context(), tables...), l.nft.Put(t.Context(), elements...), l.nft.Delete(t.Context(), extra...))
 }
 
 func TestTableIsReplacedWithItsElements(t *testing.T) {
@@ -273,7 +270,7 @@ func TestFailedElementIsNamedAndAlone(t *testing.T) {
 	misplaced := overlay.NFElement{Set: "vteps", Addr: netip.MustParsePrefix("2001:db8::2/128")}
 	lost := overlay.NFElement{Set: "nowhere", Dev: "g000001"}
 	objects = slices.Insert(objects, 700, overlay.Object(misplaced), overlay.Object(lost))
-	err := l.nft.put(t.Context(), objects...)
+	err := l.nft.Put(t.Context(), objects...)
 	for _, o := range []overlay.Object{misplaced, lost} {
 		if err == nil || !strings.Contains(err.Error(), o.String()) {
 			t.Errorf("error %v does not name %s", err, o)
@@ -300,7 +297,7 @@ func TestRejectedElementIsFoundInItsBatch(t *testing.T) {
 	for i := range byte(5) {
 		objects = append(objects, vtepElement(netip.AddrFrom4([4]byte{198, 51, 100, i})))
 	}
-	err := l.nft.put(t.Context(), objects...)
+	err := l.nft.Put(t.Context(), objects...)
 	var failed *overlay.ObjectError
 	if !errors.As(err, &failed) || failed.Deleting {
 		t.Fatalf("got error %v, want an ObjectError", err)
@@ -313,14 +310,14 @@ func TestRejectedElementIsFoundInItsBatch(t *testing.T) {
 	}
 }
 
-func TestTableThatCannotBeCompiledIsNotInstalled(t *testing.T) {
+func TestTableThatCannotBeReadIsNotInstalled(t *testing.T) {
 	l := newNFTLab(t)
 	want := filterOf(t, stateNamed(t, "member of no network"))
 	l.put(t, want...)
 	tables := tablesOf(want)
 	broken := tables[slices.IndexFunc(tables, func(t overlay.NFTable) bool { return t.Place == overlay.Host })]
 	broken.Rules = strings.Replace(broken.Rules, "\tchain forward {\n", "\tchain forward {\n\t\tmake haste\n", 1)
-	err := l.nft.put(t.Context(), broken)
+	err := l.nft.Put(t.Context(), broken)
 	if err == nil || !strings.Contains(err.Error(), "make haste") {
 		t.Errorf("got error %v, want one about the rule", err)
 	}
@@ -339,7 +336,7 @@ func TestSubnetThatGrows(t *testing.T) {
 	l.put(t, before...)
 	l.put(t, subnet("10.1.0.0/16"))
 	same(t, append(slices.Clone(table), subnet("10.1.0.0/16"), subnet("10.9.0.0/24")), l.list(t))
-	must(t, l.nft.delete(t.Context(), subnet("10.1.0.0/24"), subnet("10.1.2.0/24")))
+	must(t, l.nft.Delete(t.Context(), subnet("10.1.0.0/24"), subnet("10.1.2.0/24")))
 	l.put(t, subnet("10.1.7.0/24"))
 	same(t, append(slices.Clone(table), subnet("10.1.7.0/24"), subnet("10.9.0.0/24")), l.list(t))
 }
@@ -373,17 +370,17 @@ func TestThousandsOfElements(t *testing.T) {
 		must(t, f())
 		t.Logf("%s: %v", what, time.Since(start).Round(time.Millisecond))
 	}
-	timed("put 5000 elements", func() error { return l.nft.put(t.Context(), elements...) })
-	timed("put them again", func() error { return l.nft.put(t.Context(), elements...) })
+	timed("put 5000 elements", func() error { return l.nft.Put(t.Context(), elements...) })
+	timed("put them again", func() error { return l.nft.Put(t.Context(), elements...) })
 	all := append(slices.Clone(table), elements...)
 	var got []overlay.Object
-	timed("list them", func() (err error) { got, err = l.nft.list(t.Context()); return err })
+	timed("list them", func() (err error) { got, err = l.nft.List(t.Context()); return err })
 	same(t, all, got)
-	timed("replace the tables with them", func() error { return l.nft.put(t.Context(), table...) })
+	timed("replace the tables with them", func() error { return l.nft.Put(t.Context(), table...) })
 	same(t, all, l.list(t))
-	timed("delete them", func() error { return l.nft.delete(t.Context(), elements...) })
+	timed("delete them", func() error { return l.nft.Delete(t.Context(), elements...) })
 	same(t, table, l.list(t))
-	timed("put tables and elements in one", func() error { return l.nft.put(t.Context(), all...) })
+	timed("put tables and elements in one", func() error { return l.nft.Put(t.Context(), all...) })
 	same(t, all, l.list(t))
 }
 
@@ -393,66 +390,8 @@ func TestCancelledPutStops(t *testing.T) {
 	l.put(t, table...)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := l.nft.put(ctx, vtepElement(netip.MustParseAddr("198.51.100.1"))); !errors.Is(err, context.Canceled) {
+	if err := l.nft.Put(ctx, vtepElement(netip.MustParseAddr("198.51.100.1"))); !errors.Is(err, context.Canceled) {
 		t.Errorf("got error %v, want context.Canceled", err)
 	}
 	same(t, table, l.list(t))
-}
-
-// Somebody else's change is signalled, ours is not: else each repair would
-// cause the next look.
-func TestWatchSeesOthersOnly(t *testing.T) {
-	l := newNFTLab(t)
-	want := filterOf(t, stateNamed(t, "one network with a local endpoint"))
-	l.put(t, want...)
-	ctx, cancel := context.WithCancel(t.Context())
-	signals := make(chan struct{}, 1000)
-	done := make(chan error, 1)
-	go func() { done <- l.nft.watch(ctx, func() { signals <- struct{}{} }) }()
-	signalled := func(within time.Duration, ns, command string) bool {
-		t.Helper()
-		sh(t, "ip netns exec %s nft '%s'", ns, command)
-		select {
-		case <-signals:
-			drain(signals)
-			return true
-		case <-time.After(within):
-			return false
-		}
-	}
-	for _, table := range [][2]string{{l.host, "inet weft"}, {l.fabric, "bridge weft"}} {
-		for !signalled(50*time.Millisecond, table[0], fmt.Sprintf("add chain %s tmp; delete chain %[1]s tmp", table[1])) {
-			continue // until the subscription stands
-		}
-	}
-
-	l.put(t, want...)
-	must(t, l.nft.delete(t.Context(), want...))
-	l.put(t, want...)
-	if signalled(100*time.Millisecond, l.host, "add table inet other") {
-		t.Error("a signal of our own change, or of another table")
-	}
-	for _, c := range [][2]string{
-		{l.host, "add rule inet weft forward accept"},
-		{l.fabric, "flush chain bridge weft guard"},
-		{l.host, "delete element inet weft vteps { 192.0.2.2 }"},
-		{l.host, "flush ruleset"},
-	} {
-		if !signalled(10*time.Second, c[0], c[1]) {
-			t.Errorf("no signal of: nft %s", c[1])
-		}
-	}
-	cancel()
-	must(t, <-done)
-}
-
-// drain takes signals until there are no more.
-func drain(c <-chan struct{}) {
-	for {
-		select {
-		case <-c:
-		case <-time.After(100 * time.Millisecond):
-			return
-		}
-	}
 }

@@ -1,4 +1,4 @@
-package linux
+package nft
 
 import (
 	"bytes"
@@ -96,7 +96,7 @@ func decodeElements(place overlay.Place, set *nftables.Set, elements []nftables.
 	if set.Interval {
 		return decodeIntervals(place, set.Name, elements)
 	}
-	types := strings.Split(set.KeyType.Name, " . ")
+	types := nftables.ConcatSetTypeElements(set.KeyType)
 	for _, element := range elements {
 		e, ok := decodeKey(types, element.Key)
 		if set.IsMap && ok {
@@ -122,13 +122,13 @@ func decodeValue(e *overlay.NFElement, value []byte) bool {
 	return true
 }
 
-func decodeKey(types []string, key []byte) (e overlay.NFElement, ok bool) {
+func decodeKey(types []nftables.SetDatatype, key []byte) (e overlay.NFElement, ok bool) {
 	for _, typ := range types {
-		size := int(keyTypes[typ].Bytes)
+		size := int(typ.Bytes)
 		if size == 0 || len(key) < size {
 			return overlay.NFElement{}, false
 		}
-		switch part := key[:size]; typ {
+		switch part := key[:size]; typ.Name {
 		case "ifname":
 			e.Dev = deviceName(part)
 		case "ether_addr":
@@ -137,13 +137,26 @@ func decodeKey(types []string, key []byte) (e overlay.NFElement, ok bool) {
 			e.Proto = part[0]
 		case "inet_service":
 			e.Port = binary.BigEndian.Uint16(part)
-		default:
+		case "ipv4_addr", "ipv6_addr":
 			a, _ := netip.AddrFromSlice(part)
 			e.Addr = netip.PrefixFrom(a, a.BitLen())
+		default:
+			return overlay.NFElement{}, false
 		}
-		key = key[min(4*words(size), len(key)):]
+		key = key[min((size+3)/4*4, len(key)):]
 	}
 	return e, true
+}
+
+const ifnameSize = 16 // IFNAMSIZ (linux/if.h)
+
+func deviceKey(name string) []byte {
+	return append([]byte(name), make([]byte, ifnameSize-len(name))...)
+}
+
+func deviceName(b []byte) string {
+	name, _, _ := bytes.Cut(b, []byte{0})
+	return string(name)
 }
 
 // decodeIntervals joins the first address of each interval with the next end.

@@ -1,4 +1,4 @@
-package linux
+package nft
 
 import (
 	"context"
@@ -15,34 +15,22 @@ import (
 	"github.com/weft-net/weft/overlay"
 )
 
-// watchFilters signals changes of our tables until ctx ends. When it cannot
-// listen it says so, signals and tries again.
-func (k *Kernel) watchFilters(ctx context.Context, signal func()) {
-	for ctx.Err() == nil {
-		if err := k.nft.watch(ctx, signal); err != nil {
-			k.log.Warn("kernel notifications lost", "err", err)
-			signal()
-			pause(ctx, reopenAfter)
-		}
-	}
-}
-
-// watch calls notify after each change of our tables that somebody else has
+// Watch calls notify after each change of our tables that somebody else has
 // made, until ctx ends: nil. Changes that came in one go count once.
-func (t *nftTables) watch(ctx context.Context, notify func()) error {
+func (t *Tables) Watch(ctx context.Context, notify func()) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, s := range []*nftSpace{t.host, t.fabric} {
-		g.Go(func() error { return s.watch(ctx, notify) })
+	for _, one := range t.both() {
+		g.Go(func() error { return one.watch(ctx, notify) })
 	}
 	return g.Wait()
 }
 
-func (s *nftSpace) watch(ctx context.Context, notify func()) error {
+func (t *table) watch(ctx context.Context, notify func()) error {
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{
-		NetNS: int(s.ns.Fd()), Groups: 1 << (unix.NFNLGRP_NFTABLES - 1),
+		NetNS: int(t.ns.Fd()), Groups: 1 << (unix.NFNLGRP_NFTABLES - 1),
 	})
 	if err != nil {
-		return fmt.Errorf("watch nftables in the %s namespace: %w", s.place, err)
+		return fmt.Errorf("watch nftables in the %s namespace: %w", t.place, err)
 	}
 	defer c.Close()
 	_ = c.SetReadBuffer(socketBuffer) // with a small one more changes count as one
@@ -57,17 +45,17 @@ func (s *nftSpace) watch(ctx context.Context, notify func()) error {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return nil
 		case err != nil:
-			return fmt.Errorf("watch nftables in the %s namespace: %w", s.place, err)
-		case s.concerned(changes):
+			return fmt.Errorf("watch nftables in the %s namespace: %w", t.place, err)
+		case t.concerned(changes):
 			notify()
 		}
 	}
 }
 
 // concerned reports whether a change is one of our table, and not by us.
-func (s *nftSpace) concerned(changes []netlink.Message) bool {
+func (t *table) concerned(changes []netlink.Message) bool {
 	for _, m := range changes {
-		if m.Header.PID != s.port.Load() && s.named(m) || s.place == overlay.Host && guard(m) {
+		if m.Header.PID != t.port.Load() && t.named(m) || t.place == overlay.Host && t.guard(m) {
 			return true
 		}
 	}
@@ -76,17 +64,16 @@ func (s *nftSpace) concerned(changes []netlink.Message) bool {
 
 // named reports whether a notification is about our table: whatever it tells
 // of, the first attribute is the name of its table (linux/netfilter/nf_tables.h).
-func (s *nftSpace) named(m netlink.Message) bool {
+func (t *table) named(m netlink.Message) bool {
 	const generation = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
-	if m.Header.Type == generation || len(m.Data) < nfHeader || m.Data[0] != byte(s.table.Family) {
+	if m.Header.Type == generation || len(m.Data) < nfHeader || m.Data[0] != byte(t.def.Family) {
 		return false
 	}
-	return attribute(m, unix.NFTA_TABLE_NAME) == s.table.Name
+	return attribute(m, unix.NFTA_TABLE_NAME) == t.def.Name
 }
 
-// guard reports whether a notification is about a chain that drops forwarded
-// packets, or about a rule in it.
-func guard(m netlink.Message) bool {
+// guard reports whether a notification is about a guard, or about a rule in it.
+func (t *table) guard(m netlink.Message) bool {
 	name := uint16(unix.NFTA_RULE_CHAIN)
 	switch m.Header.Type &^ (unix.NFNL_SUBSYS_NFTABLES << 8) {
 	case unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_DELCHAIN:
@@ -98,10 +85,8 @@ func guard(m netlink.Message) bool {
 	if len(m.Data) < nfHeader || m.Data[0] != unix.NFPROTO_IPV4 && m.Data[0] != unix.NFPROTO_IPV6 {
 		return false
 	}
-	return slices.Contains(guardChains, attribute(m, name)) && attribute(m, unix.NFTA_TABLE_NAME) == "filter"
+	return slices.Contains(t.guards, attribute(m, name)) && attribute(m, unix.NFTA_TABLE_NAME) == "filter"
 }
-
-const nfHeader = 4 // struct nfgenmsg
 
 // attribute is a text in a notification, "" when it has none.
 func attribute(m netlink.Message, typ uint16) string {
