@@ -174,13 +174,6 @@ type HeaderNetwork struct {
 	Blocks []netip.Prefix // held by this host, sorted
 }
 
-// SRV is one service that an endpoint offers under its name (RFC 2782).
-type SRV struct {
-	Service  string // with its underscore: "_http"
-	Protocol string // "_tcp" or "_udp"
-	Port     uint16
-}
-
 // Health is what an endpoint's runtime says of it. The zero value, unknown,
 // counts as healthy.
 type Health uint8
@@ -202,7 +195,6 @@ type Endpoint struct {
 	Seq     uint64   // of the address claim: the higher one wins an address that two owners announce
 	Name    string   // lower case; "" is not served by DNS
 	Aliases []string // sorted
-	SRV     []SRV    // DNS serves them; no runtime announces any
 	Runtime string   // "netns", "docker", "podman", "cni", "host", …
 	Health  Health
 	Unknown []byte // fields of newer formats, kept as they came
@@ -224,7 +216,7 @@ func (e Endpoint) Equal(o Endpoint) bool {
 	return e.ID == o.ID && e.Network == o.Network && e.IPv4 == o.IPv4 && e.IPv6 == o.IPv6 &&
 		e.MAC == o.MAC && e.Seq == o.Seq && e.Name == o.Name && e.Runtime == o.Runtime &&
 		e.Health == o.Health && slices.Equal(e.Aliases, o.Aliases) &&
-		slices.Equal(e.SRV, o.SRV) && slices.Equal(e.Unknown, o.Unknown)
+		slices.Equal(e.Unknown, o.Unknown)
 }
 
 // EndpointStatus is the third column of a record: what may be done with it.

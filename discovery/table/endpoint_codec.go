@@ -2,7 +2,6 @@ package table
 
 import (
 	"bytes"
-	"encoding/binary"
 	"math"
 	"net/netip"
 	"slices"
@@ -20,7 +19,7 @@ const (
 	tagSeq
 	tagName
 	tagAlias
-	tagSRV
+	_              // 8 was a service, which no runtime announced
 	tagRuntime     // code of a well known runtime
 	tagRuntimeName // any other
 	tagHealth
@@ -44,10 +43,6 @@ func appendEndpoint(b []byte, e discovery.Endpoint) []byte {
 	b = appendBytes(b, tagName, e.Name)
 	for _, a := range e.Aliases {
 		b = appendBytes(b, tagAlias, a)
-	}
-	for _, s := range e.SRV {
-		v := appendBlob(appendBlob(nil, s.Service), s.Protocol)
-		b = appendBytes(b, tagSRV, binary.BigEndian.AppendUint16(v, s.Port))
 	}
 	if code := slices.Index(runtimes, e.Runtime); code >= 0 {
 		b = appendUint(b, tagRuntime, uint64(code))
@@ -79,10 +74,6 @@ func parseEndpoint(id discovery.EndpointID, b []byte) (discovery.Endpoint, error
 			e.Name = string(f.bytes)
 		case tagAlias:
 			e.Aliases = append(e.Aliases, string(f.bytes))
-		case tagSRV:
-			var s discovery.SRV
-			s, err = parseSRV(f.bytes)
-			e.SRV = append(e.SRV, s)
 		case tagRuntime:
 			if n, err = f.upTo(math.MaxUint64); err == nil && n < uint64(len(runtimes)) {
 				e.Runtime = runtimes[n]
@@ -102,22 +93,12 @@ func parseEndpoint(id discovery.EndpointID, b []byte) (discovery.Endpoint, error
 	return e, err
 }
 
-func parseSRV(b []byte) (discovery.SRV, error) {
-	r := reader{b: b}
-	s := discovery.SRV{Service: string(r.blob("srv service")), Protocol: string(r.blob("srv protocol"))}
-	if p := r.take(2, "srv port"); p != nil {
-		s.Port = binary.BigEndian.Uint16(p)
-	}
-	return s, r.err
-}
-
 // normal returns the endpoint as it comes back from the wire: addresses of one
 // form, aliases sorted, empty lists nil, nothing shared with the caller.
 func normalEndpoint(e discovery.Endpoint) discovery.Endpoint {
 	e.IPv4, e.IPv6 = unmap(e.IPv4), e.IPv6.WithZone("")
 	e.Aliases = cloneOrNil(e.Aliases)
 	slices.Sort(e.Aliases)
-	e.SRV = cloneOrNil(e.SRV)
 	e.Unknown = bytes.Clone(e.Unknown)
 	return e
 }

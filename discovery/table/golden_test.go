@@ -45,7 +45,6 @@ func wireBytes(t *testing.T) []byte {
 	h.Flags = discovery.FlagGone | discovery.FlagBackSoon
 	h.Unknown = []byte{0xc8, 0x01, 7}
 	full := fullEndpoint
-	full.SRV = nil
 	full.Unknown = []byte{0xc9, 0x01, 3, 'n', 'e', 'w'}
 	bare := discovery.Endpoint{ID: discovery.EndpointID{9}, Network: discovery.NetworkID{2}, Runtime: "docker",
 		IPv4: netip.MustParseAddr("::ffff:192.0.2.9"), Health: discovery.HealthStarting}

@@ -27,7 +27,7 @@ var fullHeader = discovery.Header{
 var fullEndpoint = discovery.Endpoint{
 	ID: discovery.EndpointID{1, 2, 3}, Network: discovery.NetworkID{1}, IPv4: netip.MustParseAddr("10.42.0.2"),
 	IPv6: netip.MustParseAddr("2001:db8::2"), MAC: discovery.MAC{2, 0, 0, 0, 0, 1}, Seq: 7, Name: "web",
-	Aliases: []string{"a", "b"}, SRV: []discovery.SRV{{Service: "_http", Protocol: "_tcp", Port: 80}},
+	Aliases: []string{"a", "b"},
 	Runtime: "systemd-nspawn", Health: discovery.HealthUnhealthy,
 }
 
