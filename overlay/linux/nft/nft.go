@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/google/nftables"
@@ -81,6 +82,9 @@ func (t *Tables) List(ctx context.Context) (all []overlay.Object, err error) {
 // transaction with the elements that it had and those among objects. What fails
 // stops nothing else; the error holds an *overlay.ObjectError for each.
 func (t *Tables) Put(ctx context.Context, objects ...overlay.Object) error {
+	if !slices.ContainsFunc(objects, isTable) { // an attachment's: no thread is woken for them
+		return errors.Join(t.host.put(ctx, objects), t.fabric.put(ctx, objects))
+	}
 	var errs [2]error
 	var wg sync.WaitGroup
 	for i, one := range t.both() {
@@ -88,6 +92,11 @@ func (t *Tables) Put(ctx context.Context, objects ...overlay.Object) error {
 	}
 	wg.Wait()
 	return errors.Join(errs[:]...)
+}
+
+func isTable(o overlay.Object) bool {
+	_, ok := o.(overlay.NFTable)
+	return ok
 }
 
 // Delete removes elements and tables. An absent one is no error; otherwise as
