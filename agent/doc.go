@@ -1,5 +1,5 @@
-// Package agent assembles one member of the overlay from its parts and carries
-// each request through them: lease, attach, announce. It is the only place
-// where the vocabularies of discovery, overlay and dns meet (plan.go); it does
-// not speak netlink, gossip, Consul or DNS itself.
+// Package agent assembles one member of the overlay from its parts, takes each
+// request through them, and hands the cluster's state to this host's kernel and
+// DNS server, pass by pass (loop.go). What each part does is in its own package:
+// this one does not speak netlink, gossip, Consul or DNS.
 package agent
