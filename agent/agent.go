@@ -251,8 +251,9 @@ func (a *Agent) member() *member {
 	return a.now
 }
 
-// settled is member for what is torn down: nobody repeats such a call, so it waits
-// while the membership is begun under another address.
+// settled is member for a call that tears something down: Docker does not repeat
+// such a call, so settled waits while the membership is begun under another
+// address.
 func (a *Agent) settled() *member {
 	a.move.RLock()
 	defer a.move.RUnlock()

@@ -68,7 +68,7 @@ func (m *member) giveBack(ctx context.Context, r api.LeaveRequest, progress func
 		return nil
 	}
 	progress("giving back what this host holds")
-	// What was attached while nobody looked, and the host's own addresses.
+	// What was attached since the first look, and the host's own addresses.
 	if err := errors.Join(m.vacate(ctx, api.LeaveRequest{Purge: r.Purge}, progress), m.endpoints.DetachAll(ctx)); err != nil {
 		return err
 	}

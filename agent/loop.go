@@ -15,8 +15,8 @@ import (
 	"github.com/weft-net/weft/overlay"
 )
 
-// loop carries the cluster into this host, newest state first: whatever
-// happened, one pass takes all of it.
+// loop brings the cluster's state into this host's kernel and DNS server. Whatever
+// has changed, one pass takes the newest state whole.
 type loop struct {
 	from  sources
 	wake  pace.Signal
@@ -116,8 +116,9 @@ func (l *loop) takeWaiters() []chan error {
 // Poke asks for a pass; several at once are one.
 func (l *loop) Poke() { l.wake.Set() }
 
-// Active reports whether a pass has made the network's devices. That the network
-// is to be carried is not enough: two first endpoints may come at once.
+// Active reports whether a pass has made the network's devices. It does not suffice
+// that they are wanted: of two first endpoints that come at once, both must wait
+// for the pass.
 func (l *loop) Active(id discovery.NetworkID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -155,8 +156,8 @@ func (l *loop) whole(v discovery.View, read bool) bool {
 	return true
 }
 
-// announce tells the members which networks this host carries and which blocks it
-// holds.
+// announce tells the members which networks are active on this host and which
+// blocks it holds.
 func (l *loop) announce(own plan.Own) {
 	blocks := l.from.blocks()
 	all, _ := l.from.networks()

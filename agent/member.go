@@ -109,7 +109,8 @@ func (m *member) close() {
 	}
 }
 
-// abandon takes back what a membership did that comes to nothing, and closes it.
+// abandon undoes what a membership did that was not completed, as after an init or
+// join that failed, and closes it.
 func (m *member) abandon() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

@@ -45,7 +45,7 @@ func (a *Agent) Status(context.Context) (api.Status, error) {
 	return st, nil
 }
 
-// facts are what the checks judge.
+// facts are what the checks are made of.
 func (m *member) facts() diagnose.Facts {
 	zone, err := m.last()
 	held, lost := m.endpoints.Ports.Problems()

@@ -10,7 +10,7 @@ type Guard struct {
 }
 
 // Accept is a rule at the top of a guard's chain: what leaves an ordinary
-// network, or enters one, is judged by our own table alone.
+// network, or enters one, is decided by our own table alone.
 type Accept struct {
 	Guard
 	In bool // into the network; else out of it

@@ -1,6 +1,6 @@
-// Package datadir is the files that survive a restart of the agent, and the token
-// that lets a host in. It reads and writes them whole; what they mean is not its
-// business.
+// Package datadir reads and writes the files that survive a restart of the agent:
+// host.json says who this host is, cluster.json which cluster it is a member of. It
+// also knows the token that lets a host in. It does not decide what the files say.
 package datadir
 
 import (
@@ -57,6 +57,7 @@ func Open(path string) (*Dir, error) {
 	return &Dir{path: path, lock: f}, nil
 }
 
+// Close gives up the lock.
 func (d *Dir) Close() error { return d.lock.Close() }
 
 // Path is where the directory is.
@@ -88,7 +89,7 @@ func (d *Dir) Read(name string, into any) error {
 }
 
 // Write replaces a file of the directory: after a crash it holds either the old
-// content or the new one, and the new one is on the disk when write returns.
+// content or the new one, and the new one is on the disk when Write returns.
 func (d *Dir) Write(name string, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -97,6 +98,7 @@ func (d *Dir) Write(name string, v any) error {
 	return ReplaceFile(d.File(name), append(b, '\n'), 0o600)
 }
 
+// Remove removes files of the directory. One that is absent is no error.
 func (d *Dir) Remove(names ...string) error {
 	var errs []error
 	for _, n := range names {

@@ -47,16 +47,16 @@ type Pending struct {
 	Host    Host    `json:"host"`
 }
 
-// unfreed is unfreed.json: the hosts that this one fenced to take their name,
-// until what they held is free. It is written before the fence, so that a join
-// which is killed in between loses nothing for ever.
+// unfreed is unfreed.json: the hosts that this one fenced to take their name, until
+// what they held is free. It is written before the fence, so that nothing is lost
+// for ever when a join is killed in between.
 type unfreed struct {
 	Schema int                `json:"schema"`
 	Hosts  []discovery.HostID `json:"hosts"`
 }
 
 // Unfreed reads the hosts that this one fenced to take their name and whose blocks
-// are still to be freed; none is the usual case.
+// are still to be freed. Mostly there are none.
 func (d *Dir) Unfreed() ([]discovery.HostID, error) {
 	var f unfreed
 	if err := d.Read(UnfreedFile, &f); err != nil && !errors.Is(err, os.ErrNotExist) {

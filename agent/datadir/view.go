@@ -8,8 +8,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// View is view.db: the last networks, peers and endpoint table, from which a
-// restarted agent programs the kernel before anybody answers.
+// View is view.db: the last networks, peers and endpoint table. From it a restarted
+// agent programs the kernel before a member or the store answers.
 type View struct{ DB *bbolt.DB }
 
 // The keys of view.db.
@@ -20,7 +20,7 @@ var (
 
 var viewBucket = []byte("view")
 
-// Load returns what was saved under a key; nil: nothing.
+// Load returns what was saved under a key; nil when nothing was.
 func (v View) Load(key []byte) (out []byte) {
 	_ = v.DB.View(func(tx *bbolt.Tx) error {
 		if b := tx.Bucket(viewBucket); b != nil {
@@ -31,7 +31,7 @@ func (v View) Load(key []byte) (out []byte) {
 	return out
 }
 
-// Save is on the disk when it returns nil.
+// Save replaces the value of a key. It is on the disk when Save returns nil.
 func (v View) Save(key, value []byte) error {
 	return v.DB.Update(func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists(viewBucket)

@@ -32,7 +32,7 @@ type Facts struct {
 	PortsLost []string
 }
 
-// Checks judges the facts, one line a subject.
+// Checks makes the lines of status, one for each subject.
 func Checks(f Facts) []api.Check {
 	return []api.Check{members(f), store(f), table(f), kernel(f), names(f), ports(f)}
 }

@@ -9,8 +9,9 @@ import (
 	"github.com/weft-net/weft/agent/docker/setup"
 )
 
-// Engine are the engine's lines of status, checks, if there are any. One that is
-// away, while endpoints here are its containers, is missed.
+// Engine returns the engine's lines of status, which are checks. When there are
+// none although endpoints here are containers of an engine, it warns that no engine
+// answers.
 func Engine(checks []api.Check, endpoints int) []api.Check {
 	if len(checks) > 0 || endpoints == 0 {
 		return checks
@@ -34,8 +35,8 @@ func Stranded(cfg config.Docker) api.Check {
 		Hint:   SetupCommand(cfg, "--undo") + " # then systemctl restart docker\nagentctl join ADDRESS --token-file FILE"}
 }
 
-// DockerNames judges whether names of other hosts resolve in Docker's containers. Where no container is on one of our networks yet
-// it only warns.
+// DockerNames says whether names of other hosts resolve in Docker's containers. It
+// only warns while no container is on a network of weft.
 func DockerNames(f setup.Facts, cfg config.Config, used bool) api.Check {
 	c := api.Check{Name: dockerNames, State: api.CheckOK}
 	var ok bool

@@ -17,9 +17,10 @@ import (
 	"github.com/weft-net/weft/overlay"
 )
 
-// Attach makes the endpoint that a checked request wants: lease, plug, announce;
-// undone in reverse when a step fails. When it returns the name is answered on this
-// host. A request that was served before has the same answer.
+// Attach makes the endpoint that a checked request wants: it leases an address,
+// plugs the interface and announces the endpoint. When a step fails, it undoes
+// those before in reverse. When it returns, this host's DNS server answers the
+// name. A request that is repeated gets the same answer.
 func (m *Manager) Attach(ctx context.Context, w Wanted) (api.Attachment, error) {
 	m.clearStale(ctx, w)
 	m.detachEarlier(ctx, w)
@@ -71,8 +72,8 @@ func (p *parts) served(w Wanted) (journal.Local, bool) {
 }
 
 // attachFree attaches under the interface's name that the user chose, else under
-// the first ethN that is free: one that somebody else's interface has in the
-// sandbox is passed over.
+// the first free ethN. It passes over a name that another program's interface has
+// in the sandbox.
 func (m *Manager) attachFree(ctx context.Context, w Wanted) (journal.Local, error) {
 	if w.ifname != "" {
 		return m.attach(ctx, w)
@@ -86,8 +87,8 @@ func (m *Manager) attachFree(ctx context.Context, w Wanted) (journal.Local, erro
 	}
 }
 
-// freeIfname is the first ethN that no endpoint of the sandbox has, and that is
-// not taken otherwise.
+// freeIfname is the first ethN that no endpoint of the sandbox has, and that is not
+// in taken.
 func (p *parts) freeIfname(cookie uint64, taken map[string]bool) string {
 	taken = maps.Clone(taken)
 	for _, o := range p.Journal.All() {
@@ -115,7 +116,8 @@ func (m *Manager) attach(ctx context.Context, w Wanted) (l journal.Local, err er
 			f()
 		}
 	}()
-	// The request may be cancelled half-way; what it did is undone all the same.
+	// The caller may cancel the request half-way: what it did is undone all the
+	// same.
 	clean := context.WithoutCancel(ctx)
 	defer m.busy.mark(id)()
 
@@ -148,10 +150,11 @@ func (m *Manager) attach(ctx context.Context, w Wanted) (l journal.Local, err er
 	return l, nil
 }
 
-// plug makes the endpoint's interface and writes the endpoint down, once its network
-// has devices here and its address no other port. The disk and the kernel work side
-// by side: an agent that dies in between leaves an interface that the sweep removes,
-// or an endpoint that it mends.
+// plug makes the endpoint's interface and writes the endpoint into the journal.
+// First it waits until the network has devices here, and until no other port has
+// the address. The disk and the kernel work side by side. When the agent dies in
+// between, the next one's sweep removes an interface without an endpoint, and mends
+// an endpoint without an interface.
 func (p *parts) plug(ctx context.Context, n discovery.Network, l journal.Local) error {
 	p.used.note(n.ID)
 	if !p.Cluster.Active(n.ID) {
@@ -168,7 +171,7 @@ func (p *parts) plug(ctx context.Context, n discovery.Network, l journal.Local) 
 	return errors.Join(err, <-written)
 }
 
-// describe is the endpoint that a lease makes possible.
+// describe makes the journal's entry of a request and its lease.
 func (p *parts) describe(w Wanted, id discovery.EndpointID, addr netip.Prefix, seq uint64) journal.Local {
 	l := journal.Local{
 		Endpoint: discovery.Endpoint{

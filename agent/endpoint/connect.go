@@ -11,9 +11,9 @@ import (
 	"github.com/weft-net/weft/discovery"
 )
 
-// Connector connects the containers of a runtime that makes their interfaces
-// itself, and so has to be asked. One that it does not know is
-// api.KindNotFound.
+// Connector asks a runtime to connect its containers, since that runtime makes
+// their interfaces itself. For a container that the runtime does not know the error
+// is api.KindNotFound.
 type Connector interface {
 	Connect(ctx context.Context, r api.ConnectRequest) (api.Attachment, error)
 	Disconnect(ctx context.Context, r api.DisconnectRequest) error
@@ -21,7 +21,7 @@ type Connector interface {
 	Found() bool
 }
 
-// askedRuntimes are those runtimes.
+// askedRuntimes are the runtimes that make their containers' interfaces themselves.
 var askedRuntimes = []string{discovery.RuntimeDocker}
 
 // Connect gives a container's sandbox one more interface, under the name that it has
@@ -123,8 +123,8 @@ func notHere(name string) *api.Error {
 		WithHint("agentctl ps\nagentctl network connect --help # says what a CONTAINER may be")
 }
 
-// unknownToRuntime gives the not-found of a runtime the words of everybody's,
-// unless the runtime has a hint: then it knows the container.
+// unknownToRuntime replaces a runtime's error that it does not know a container by
+// weft's own. An error with a hint stays: then the runtime knows the container.
 func unknownToRuntime(name string, err error) error {
 	if e, ok := errors.AsType[*api.Error](err); ok && e.Kind == api.KindNotFound && e.Hint == "" {
 		return notHere(name)

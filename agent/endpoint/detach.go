@@ -45,9 +45,9 @@ func (m *Manager) DetachAll(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// detachEarlier frees what an earlier run of the container holds, whose
-// namespace is another: its fixed address is wanted again now, and not when
-// the sweep has noticed. A failure shows in the lease.
+// detachEarlier detaches what an earlier run of the container left, in another
+// namespace. The container may want its fixed address again before the sweep has
+// noticed that the earlier run is over. A failure shows when the address is leased.
 func (m *Manager) detachEarlier(ctx context.Context, w Wanted) {
 	if w.container == "" {
 		return
@@ -72,15 +72,15 @@ func (m *Manager) detachByID(ctx context.Context, id discovery.EndpointID, unplu
 	return m.detach(ctx, l, unplugged, why)
 }
 
-// detachFor bounds the rest of a detach once it cannot be taken back, whoever
-// has given up waiting for it.
+// detachFor bounds the rest of a detach that can no longer be taken back. It goes
+// on when its caller has given up.
 const detachFor = 10 * time.Second
 
-// detach withdraws, gives back and unplugs an endpoint whose lock the caller holds.
-// When it returns nobody is told of the endpoint any more and its address is free.
-// With unplugged the interface is gone too; else it goes in the background, since
-// removing one takes the kernel longer than all the rest, and whoever wants the
-// sandbox or the address again waits for that.
+// detach withdraws an endpoint, frees its address and unplugs it. The caller holds
+// the endpoint's lock. When detach returns, the endpoint is not announced any more
+// and its address is free. With unplugged the interface is gone too. Otherwise it
+// is removed in the background, since that takes the kernel longer than all the
+// rest; the next request for the sandbox or the address waits for it.
 func (m *Manager) detach(ctx context.Context, l journal.Local, unplugged bool, why string) error {
 	id := l.Endpoint.ID
 	defer m.busy.mark(id)()
@@ -119,7 +119,8 @@ func (m *Manager) detach(ctx context.Context, l journal.Local, unplugged bool, w
 	return err
 }
 
-// forgetResolvers takes back what a container of Docker's said of how it asks.
+// forgetResolvers removes what Docker said of how the endpoint's container asks for
+// names.
 func (p *parts) forgetResolvers(l journal.Local) {
 	if l.Docker != nil {
 		p.Host.Resolvers.Set(l.Docker.EndpointID, nil)
@@ -127,11 +128,12 @@ func (p *parts) forgetResolvers(l journal.Local) {
 	}
 }
 
-// ErrEnded: this host left the cluster, or the agent stops, under a request.
+// ErrEnded is the error of a request during which this host left the cluster, or
+// the agent stopped.
 var ErrEnded = errors.New("the agent stops or has left the cluster")
 
-// ignoreKernel: a kernel that is not as wanted is reported by status and
-// retried; the endpoint is gone, or there, all the same.
+// ignoreKernel passes over what the kernel refused in a pass: status reports it,
+// and the agent tries it again. The endpoint is made, or removed, all the same.
 func ignoreKernel(err error) error {
 	for _, end := range []error{context.Canceled, context.DeadlineExceeded, ErrEnded} {
 		if errors.Is(err, end) {

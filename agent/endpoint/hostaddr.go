@@ -11,9 +11,10 @@ import (
 	"github.com/weft-net/weft/discovery"
 )
 
-// HostAddresses leases one address for this host on each of the networks that it
-// carries and may reach in full, and gives it back when it carries it no more:
-// a reply to the anycast gateway address would end at another host.
+// HostAddresses leases an address for this host itself on each active network that
+// the host may reach in full, and frees it when the network is not active any more.
+// The gateway's address does not do: every host has it, so a reply to it could end
+// at another host.
 func (m *Manager) HostAddresses(ctx context.Context, networks []discovery.Network) {
 	if m.Cluster.Usable() != nil {
 		return

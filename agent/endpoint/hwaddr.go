@@ -26,8 +26,8 @@ type stations struct {
 	making map[station]bool
 }
 
-// stationWait is long for the word of another host that its endpoint is gone: a
-// container that moves keeps its hardware address.
+// stationWait is how long hold waits for another host to withdraw its endpoint: a
+// container that moves to this host keeps its hardware address.
 const stationWait = time.Second
 
 // hold keeps a hardware address for an endpoint that is being made, until it
@@ -65,7 +65,8 @@ func (s *stations) hold(ctx context.Context, n discovery.Network, mac discovery.
 	}
 }
 
-// take reports whether nobody else on this host has just done so.
+// take takes a hardware address; false: another request on this host has just done
+// so.
 func (s *stations) take(of station) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,7 +1,8 @@
-// Package endpoint is the whole life of an endpoint of this host: it is checked,
-// leased an address, plugged, written down, announced, published, and taken off
-// again, whichever runtime asks. It knows no foreign protocol; which hosts and
-// networks there are, others tell it.
+// Package endpoint makes and removes the endpoints of this host, whichever runtime
+// asks. It checks a request, leases the address, makes the interface, writes the
+// journal, announces the endpoint and publishes its ports, and it undoes all that.
+// It speaks no runtime's protocol. Which hosts and networks there are it asks of
+// its Cluster and Directory.
 package endpoint
 
 import (
@@ -23,7 +24,8 @@ import (
 
 // Kernel makes and removes the interfaces of sandboxes.
 type Kernel interface {
-	// Attach makes a sandbox's interface; again for an equal endpoint is nil.
+	// Attach makes a sandbox's interface. Repeated for an equal endpoint it returns
+	// nil.
 	Attach(ctx context.Context, ep overlay.Endpoint) error
 	// Detach removes it; nil when there is none.
 	Detach(ctx context.Context, id string) error
@@ -47,9 +49,10 @@ type Directory interface {
 	View() discovery.View
 }
 
-// Cluster is the rest of this member.
+// Cluster is what endpoints need of the rest of this member: its loop, its networks
+// and its membership.
 type Cluster interface {
-	// Usable is nil, or says why nothing may be attached here.
+	// Usable returns nil, or an error that says why nothing may be attached here.
 	Usable() error
 	// Network returns a network that this host knows.
 	Network(id discovery.NetworkID) (discovery.Network, bool)
@@ -101,7 +104,8 @@ type Manager struct {
 	stations *stations
 }
 
-// parts are what every step in an endpoint's life needs. They lock for themselves.
+// parts are what every step in an endpoint's life needs. Each has a lock of its
+// own.
 type parts struct {
 	Config
 	leases    Leases
@@ -110,7 +114,7 @@ type parts struct {
 	unplugs   unplugs    // interfaces that are being removed
 	busy      busy       // endpoints that requests work on
 	used      lately     // networks that had endpoints here a moment ago
-	// background is of what goes on after its request; stop ends it.
+	// background is the context of what goes on after its request; stop ends it.
 	background context.Context
 	stop       context.CancelFunc
 }
@@ -123,11 +127,13 @@ func New(cfg Config) *Manager {
 	return &Manager{parts: p, ports: &publisher{p}, stations: &stations{parts: p}}
 }
 
-// Use gives the Manager the parts that are opened with what the journal holds.
+// Use gives the Manager the leases and the gossip, which are opened after the
+// journal was read.
 func (m *Manager) Use(l Leases, d Directory) { m.leases, m.directory = l, d }
 
-// Close waits for requests under way, whose waiting for a pass ends with the
-// member's tasks, and for interfaces that are being removed; for neither for long.
+// Close waits 5 s at most for requests under way, and 5 s at most for interfaces
+// that are being removed. The member's tasks have ended before, so no request waits
+// for a pass.
 func (m *Manager) Close() {
 	m.stop()
 	if !m.locks.waitIdle(requestsFor) {
@@ -144,7 +150,7 @@ const (
 	unplugFor   = 5 * time.Second // for the interfaces that are being removed then
 )
 
-// Planned are the endpoints as the plan wants them.
+// Planned returns the endpoints in the form that package plan takes.
 func (m *Manager) Planned() []plan.Local {
 	all := m.Journal.All()
 	out := make([]plan.Local, len(all))
@@ -154,8 +160,8 @@ func (m *Manager) Planned() []plan.Local {
 	return out
 }
 
-// Active are the networks that need devices here: those that endpoints are on, and
-// those that had one a moment ago.
+// Active returns the networks that need devices here: those that endpoints are on,
+// and those that had one a moment ago (linger).
 func (m *Manager) Active() map[discovery.NetworkID]bool {
 	out := m.used.since(linger)
 	for _, l := range m.Journal.All() {
@@ -207,7 +213,7 @@ func (p *parts) mtu(n discovery.Network) int {
 	return plan.MTU(n, v.Self, v.Members, p.Host.VTEP)
 }
 
-// Answer is what attach says of an endpoint.
+// Answer makes the answer to an attach request.
 func (p *parts) Answer(n discovery.Network, l journal.Local) api.Attachment {
 	out := api.Attachment{
 		ID: l.Endpoint.ID.String(), Name: l.Endpoint.Name, Network: n.Name,

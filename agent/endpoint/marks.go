@@ -7,9 +7,9 @@ import (
 	"github.com/weft-net/weft/discovery"
 )
 
-// busy are endpoints that requests work on: their interface may be there while the
-// journal does not name it, and the other way round, so the sweep leaves them
-// alone. The zero value is ready.
+// busy holds the endpoints that requests work on. Such an endpoint may have an
+// interface and no entry in the journal, or the other way round, so the sweep
+// leaves it alone. The zero value is ready.
 type busy struct {
 	mu  sync.Mutex
 	ids map[discovery.EndpointID]int // to the number of requests
@@ -41,7 +41,7 @@ func (b *busy) has(id discovery.EndpointID) bool {
 // went away, so that a container that is replaced does not rebuild them.
 const linger = 15 * time.Second
 
-// lately are the networks that had endpoints here, and when. The zero value is
+// lately holds the networks that had endpoints here, and when. The zero value is
 // ready.
 type lately struct {
 	mu sync.Mutex

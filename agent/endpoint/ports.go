@@ -118,8 +118,8 @@ func (p *publisher) successor(l journal.Local) []journal.Local {
 	return nil
 }
 
-// explain names the endpoint that has a port which owner wants, and what shows
-// the program.
+// explain makes the error about a port that owner wants and does not get. It names
+// the endpoint that has the port, or the command that shows which program has it.
 func (p *publisher) explain(owner discovery.EndpointID, e *hostport.TakenError) error {
 	if e.Endpoint == owner {
 		return api.Errorf(api.KindMisuse, "%s is asked for twice", e.Port).WithHint("agentctl attach --help # each -p a port of this host of its own")

@@ -7,15 +7,15 @@ import (
 	"github.com/weft-net/weft/discovery"
 )
 
-// Steps are those of an endpoint whose runtime names it, plugs it and takes it off
-// in calls of its own, as Docker does. Unless a step says otherwise, its caller holds
-// the endpoint's lock.
+// Steps are the single steps in an endpoint's life, for a runtime that makes and
+// removes an endpoint in several calls, as Docker does. Unless a step says
+// otherwise, its caller holds the endpoint's lock.
 type Steps struct {
 	*parts
 	stations *stations
 }
 
-// Steps are for runtimes that make their endpoints in several calls.
+// Steps returns the single steps of this Manager.
 func (m *Manager) Steps() *Steps { return &Steps{m.parts, m.stations} }
 
 // Lock makes requests for a sandbox wait for each other (journal.Local.LockKey).
@@ -69,10 +69,10 @@ func (s *Steps) announce(l journal.Local) {
 	s.Cluster.Poke()
 }
 
-// Withdraw makes the others forget an endpoint, which stays in the journal. With
-// plugged its interface goes in the background, at once: what Docker does not find
-// in the container it does not move out of it, which takes the kernel as long as
-// removing it.
+// Withdraw withdraws an endpoint, which stays in the journal. With plugged its
+// interface is removed in the background, and that begins at once: Docker moves out
+// of the container only what it finds there, and moving takes the kernel as long as
+// removing.
 func (s *Steps) Withdraw(ctx context.Context, l journal.Local, plugged bool) {
 	s.directory.Announce(nil, []discovery.EndpointID{l.Endpoint.ID})
 	s.Cluster.Poke()
@@ -81,9 +81,8 @@ func (s *Steps) Withdraw(ctx context.Context, l journal.Local, plugged bool) {
 	}
 }
 
-// Forget returns when nobody is told of the endpoint any more and the journal does
-// not name it; its lease stays, and its interface goes in the background, unless it
-// does already.
+// Forget removes an endpoint from the journal and withdraws it. Its lease stays.
+// Its interface is removed in the background, unless that has begun before.
 func (s *Steps) Forget(ctx context.Context, l journal.Local) error {
 	var leaving *unplug
 	if !s.unplugs.removing(l.Endpoint.ID) {

@@ -45,9 +45,10 @@ func (m *Manager) Resume(ctx context.Context) (pruned []discovery.EndpointID, er
 	return pruned, nil
 }
 
-// FreeOrphans frees leases whose endpoint ended while no agent ran, or never
-// reached the journal: the agent died between the two. keep names those of the
-// latter that a runtime may just have asked for.
+// FreeOrphans frees leases whose endpoint is not in the journal: it ended while no
+// agent ran, or the agent died between the lease and the journal. It leaves alone
+// those for which keep returns true: a runtime may just have asked for such a
+// lease.
 func (m *Manager) FreeOrphans(ctx context.Context, keep func(n discovery.NetworkID, owner discovery.EndpointID) bool) {
 	for _, o := range m.leases.Leases() {
 		if _, there := m.Journal.Get(o.Owner); there || keep(o.Network, o.Owner) {
@@ -59,10 +60,10 @@ func (m *Manager) FreeOrphans(ctx context.Context, keep func(n discovery.Network
 	}
 }
 
-// Run sweeps every second until ctx ends: it removes endpoints whose sandbox is
-// gone, gives those their interface back that lost it while the sandbox lives, and
-// removes interfaces that no endpoint has: an agent died in between, or Docker has
-// let go of it. Docker's endpoints end when Docker says so.
+// Run sweeps every second until ctx ends. It removes endpoints whose sandbox is
+// gone. It makes an interface again that was lost in a sandbox that lives. It
+// removes interfaces without an endpoint, which an agent that died, or Docker, left
+// behind. Docker's endpoints end when Docker says so.
 func (m *Manager) Run(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -140,8 +141,8 @@ func (m *Manager) mend(ctx context.Context, id discovery.EndpointID) {
 	m.Cluster.Poke()
 }
 
-// vanished reports whether an endpoint's sandbox is no more: nothing is at its
-// path, another namespace is, or the machine was started again since.
+// vanished reports whether an endpoint's sandbox is gone: its path leads nowhere or
+// to another namespace, or the machine was started again since.
 func (p *parts) vanished(ctx context.Context, l journal.Local) (bool, error) {
 	if l.Boot != "" && l.Boot != p.Host.Boot() {
 		return true, nil
@@ -154,8 +155,8 @@ func (p *parts) vanished(ctx context.Context, l journal.Local) (bool, error) {
 }
 
 // clearStale removes endpoints of this host that are in the way of a request and
-// whose sandbox is no more: a namespace that is made again at once is attached
-// before the sweep has seen that the first one went.
+// whose sandbox is gone: a namespace may be made again, and attached, before the
+// sweep has noticed that the first one went.
 func (m *Manager) clearStale(ctx context.Context, w Wanted) {
 	for _, l := range m.Journal.All() {
 		again := l.Sandbox == w.sandbox && l.Cookie != w.cookie

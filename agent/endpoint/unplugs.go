@@ -12,15 +12,15 @@ import (
 	"github.com/weft-net/weft/discovery/pace"
 )
 
-// unplugs are the interfaces that are being removed while their addresses are
-// free already: an address has one port, or frames to it would go to the dying
-// one. The zero value is ready.
+// unplugs holds the interfaces that are being removed although their addresses are
+// free already. An address gets its next port only when the last one is gone: else
+// frames would go to the dying one. The zero value is ready.
 type unplugs struct {
 	mu      sync.Mutex
 	pending map[*unplug]struct{}
 }
 
-// unplug is one of them.
+// unplug is one interface that is being removed.
 type unplug struct {
 	all      *unplugs
 	endpoint discovery.Endpoint
@@ -98,8 +98,8 @@ func closed(c chan struct{}) bool {
 	}
 }
 
-// waitAll returns when no interface is being removed, or after limit: left of
-// them are then still there.
+// waitAll returns when no interface is being removed, or after limit; left is how
+// many are still there.
 func (u *unplugs) waitAll(limit time.Duration) (left int) {
 	late := time.After(limit)
 	for {
@@ -134,12 +134,12 @@ func (u *unplugs) removing(id discovery.EndpointID) bool {
 	return u.find(func(o *unplug) bool { return o.endpoint.ID == id }) != nil
 }
 
-// unplugAgain is between two tries to remove an interface.
+// unplugAgain is the pause between two tries to remove an interface.
 const unplugAgain = time.Second
 
 // unplug removes an endpoint's interface in the background; until it is gone its
-// address has a port. When the membership ends before that, the next agent's sweep
-// removes it.
+// address has a port. When the membership ends before that, the sweep of the next
+// agent removes the interface.
 func (p *parts) unplug(ctx context.Context, one *unplug) {
 	ctx = context.WithoutCancel(ctx)
 	id := one.endpoint.ID

@@ -1,5 +1,5 @@
-// Package journal is this host's own endpoints: in memory for every reader, on the
-// disk for the next start. It writes down what happened and decides nothing.
+// Package journal keeps this host's own endpoints: in memory for its readers, on
+// the disk for the next start of the agent. It decides nothing.
 package journal
 
 import (
@@ -49,7 +49,7 @@ func Open(disk *ipam.Disk) (*Journal, error) {
 	return j, nil
 }
 
-// Put writes one endpoint; it is on the disk when put returns nil.
+// Put writes one endpoint; it is on the disk when Put returns nil.
 func (j *Journal) Put(l Local) error { return j.Change([]Local{l}) }
 
 // Remove forgets one endpoint; an unknown one is no error.

@@ -32,8 +32,8 @@ type Local struct {
 	Ports     []overlay.Publish  `json:"ports,omitempty"` // of this host, that lead to the endpoint
 }
 
-// DockerEndpoint is what Docker calls an endpoint. Its sandbox may not be visible
-// to the agent, and whether it lives is Docker's to say.
+// DockerEndpoint is what Docker calls an endpoint. The agent may not see its
+// sandbox, so Docker alone says whether it lives.
 type DockerEndpoint struct {
 	EndpointID string `json:"endpoint_id"`           // 64 hex digits
 	NetworkID  string `json:"network_id"`            // of the Docker network, 64 hex digits
@@ -55,7 +55,8 @@ func (l Local) SandboxKey() string {
 	return l.Docker.SandboxKey
 }
 
-// LockKey is what requests for the endpoint wait for each other by.
+// LockKey is the key of the lock by which requests for the endpoint wait for each
+// other.
 func (l Local) LockKey() uint64 {
 	if l.Docker != nil {
 		return DockerLock(l.Docker.EndpointID)
@@ -72,7 +73,7 @@ func DockerLock(endpointID string) uint64 {
 	return binary.BigEndian.Uint64(b)
 }
 
-// Planned is what the kernel and the DNS server have to know of the endpoint.
+// Planned returns the endpoint in the form that package plan takes.
 func (l Local) Planned() plan.Local {
 	return plan.Local{Endpoint: l.Endpoint, Sandbox: l.SandboxKey(), Ports: l.Ports, NoDefault: l.NoDefault}
 }

@@ -87,8 +87,8 @@ func readCA(path string) ([]byte, error) {
 	return b, nil
 }
 
-// TokenCluster is the cluster that a token lets this host into, as far as the token
-// says: TakeMeta puts in what the cluster has.
+// TokenCluster is the cluster that a token lets this host into, with what the token
+// says. TakeMeta adds what the pool says.
 func TokenCluster(t datadir.Token, r api.JoinRequest, peers []netip.AddrPort, cfg config.Config) datadir.Cluster {
 	return datadir.Cluster{
 		Schema: datadir.Schema, ID: t.Cluster, Keys: [][]byte{t.Key}, GossipPort: t.GossipPort, Peers: peers,
@@ -113,8 +113,8 @@ func Peers(in []string, port uint16) ([]netip.AddrPort, error) {
 	return out, nil
 }
 
-// WriteToken leaves the token of the cluster on this host, so that whichever
-// members are left others can join.
+// WriteToken writes the cluster's token to this host's disk and returns the file's
+// path. Every member does so: a host can join whichever members are left.
 func (m *Membership) WriteToken() (path string, err error) {
 	c := m.Cluster()
 	t := datadir.Token{
@@ -144,8 +144,8 @@ func CheckMachine(c datadir.Cluster, cfg config.Config) error {
 	return nil
 }
 
-// Overrule is a configuration with what all hosts share in the place of this host's;
-// differ is called for each key where the two are not equal.
+// Overrule returns the configuration with the values that all hosts of the cluster
+// share. It calls differ for each key for which this host had another value.
 func Overrule(cfg config.Config, c datadir.Cluster, differ func(key string, cluster, host any)) config.Config {
 	for _, of := range []struct {
 		key           string

@@ -18,8 +18,8 @@ type Addresses interface {
 }
 
 // Follow looks at the host's address until ctx ends. Once no device has the current
-// one and the default route has another, it calls move with that; an error of move
-// ends it.
+// address and the default route has another one, it calls move with that. An error
+// of move ends it.
 func Follow(ctx context.Context, on Addresses, current func() netip.Addr, move func(next netip.Addr) error) error {
 	for pace.Sleep(ctx, 250*time.Millisecond) {
 		next, changed := otherAddr(on, current())

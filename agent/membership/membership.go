@@ -1,6 +1,7 @@
-// Package membership is who this host is and which cluster it is of: what init,
-// join, leave and a replacement write down here and in the pool. It attaches
-// nothing and programs nothing.
+// Package membership keeps who this host is and which cluster it is a member of: on
+// the disk, in the pool and for its callers. It takes dead hosts out of the
+// cluster. The steps of init, join and leave are in package agent, one after the
+// other.
 package membership
 
 import (
@@ -51,7 +52,7 @@ type Config struct {
 	Log       *slog.Logger
 }
 
-// Membership is this host's in one cluster.
+// Membership is the membership of this host in one cluster.
 type Membership struct {
 	cfg       Config
 	records   Records
@@ -70,8 +71,8 @@ type Membership struct {
 	unfreed []discovery.HostID // hosts whose name this one took, whose blocks are still to be freed
 }
 
-// New reads what earlier starts left beside cfg. Use comes before all that asks the
-// pool or the members.
+// New makes a Membership of cfg and of the list of hosts that earlier starts left
+// to be freed. What asks the pool or the members may be called only after Use.
 func New(cfg Config) (*Membership, error) {
 	m := &Membership{cfg: cfg, cluster: cfg.Cluster, started: time.Now()}
 	var err error
@@ -79,13 +80,14 @@ func New(cfg Config) (*Membership, error) {
 	return m, err
 }
 
-// Use gives the Membership the parts that are opened with what it says.
+// Use gives the Membership the pool and the gossip, which are opened with its Host
+// and Cluster.
 func (m *Membership) Use(r Records, d Directory) { m.records, m.directory = r, d }
 
 // Host is who this host is.
 func (m *Membership) Host() datadir.Host { return m.cfg.Host }
 
-// Cluster is the cluster that this host is of.
+// Cluster is the cluster that this host is a member of.
 func (m *Membership) Cluster() datadir.Cluster {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -132,8 +134,8 @@ func (m *Membership) change(do func(*datadir.Cluster)) error {
 	return m.cfg.Dir.Write(datadir.ClusterFile, now)
 }
 
-// Forget marks this host as taken out of the cluster: what works here goes on,
-// nothing new is announced or allocated.
+// Forget marks this host as taken out of the cluster. What works here goes on; this
+// host announces and leases nothing new.
 func (m *Membership) Forget(why string) {
 	first := m.ForgottenBy() == ""
 	err := m.change(func(c *datadir.Cluster) { c.Forgotten = why })
@@ -160,7 +162,8 @@ func (m *Membership) Conflict(other netip.AddrPort) {
 	m.Forget("the agent at " + other.String() + " has the same host id")
 }
 
-// Gone takes the hosts that were taken out, as the pool lists them.
+// Gone tells gossip which hosts were taken out, as the pool lists them. This host
+// may be one.
 func (m *Membership) Gone(all map[discovery.HostID]pool.GoneBy) {
 	ids := make([]discovery.HostID, 0, len(all))
 	for id, by := range all {
@@ -182,14 +185,15 @@ func (m *Membership) Leaving() bool {
 	return m.leaving
 }
 
-// SetLeaving says so, or takes it back when the leaving failed.
+// SetLeaving notes that this host leaves, or that it stays because the leave
+// failed.
 func (m *Membership) SetLeaving(leaving bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.leaving = leaving
 }
 
-// Usable is nil, or says why nothing may be attached here.
+// Usable returns nil, or an error that says why nothing may be attached here.
 func (m *Membership) Usable() error {
 	if why := m.ForgottenBy(); why != "" {
 		return api.Errorf(api.KindConflict, "this host was taken out of the cluster: %s", why).
@@ -214,7 +218,7 @@ func (m *Membership) Seeds(ctx context.Context) ([]netip.AddrPort, error) {
 	return out, err
 }
 
-// Meta is the cluster's record in the pool.
+// Meta makes the cluster's record for the pool.
 func (m *Membership) Meta() pool.Meta {
 	c := m.Cluster()
 	return pool.Meta{
@@ -224,12 +228,13 @@ func (m *Membership) Meta() pool.Meta {
 	}
 }
 
-// TakeMeta lets the cluster's record win.
+// TakeMeta replaces this host's settings of the cluster by those of the cluster's
+// record in the pool.
 func (m *Membership) TakeMeta(meta pool.Meta) error {
 	return m.change(func(c *datadir.Cluster) { *c = WithMeta(*c, meta) })
 }
 
-// WithMeta is a cluster with what its record says.
+// WithMeta returns c with the settings of the cluster's record.
 func WithMeta(c datadir.Cluster, m pool.Meta) datadir.Cluster {
 	c.ID, c.Domain, c.Pool, c.Profile = m.ClusterID, m.Domain, m.Pool, m.Profile
 	c.TunnelPort, c.WireGuardPort = m.TunnelPort, m.WGPort
@@ -241,7 +246,7 @@ func (m *Membership) SetStore(id string) error {
 	return m.change(func(c *datadir.Cluster) { c.Store = id })
 }
 
-// Record is this host's in the pool.
+// Record makes this host's record for the pool.
 func (m *Membership) Record() pool.Host {
 	h := m.cfg.Host
 	return pool.Host{
@@ -256,8 +261,8 @@ func (m *Membership) Unregister(ctx context.Context) error {
 	return m.records.Unregister(ctx, m.cfg.Host.ID, m.cfg.Host.Name)
 }
 
-// machineID helps a person to tell two hosts of one name apart; nothing is
-// decided by it.
+// machineID helps a person to tell two hosts of one name apart. The agent decides
+// nothing by it.
 func machineID() string {
 	b, err := os.ReadFile("/etc/machine-id")
 	if err != nil {

@@ -11,13 +11,14 @@ import (
 	"github.com/weft-net/weft/discovery/pool"
 )
 
-// Begin writes down what init is about to put into the pool.
+// Begin writes pending.json: what init is about to put into the pool.
 func (m *Membership) Begin() error {
 	return m.cfg.Dir.Write(datadir.PendingFile, datadir.Pending{Schema: datadir.Schema, Cluster: m.Cluster(), Host: m.cfg.Host})
 }
 
-// NotBegun forgets it after a failure, unless the store may have taken it all the
-// same: then the next init or start looks.
+// NotBegun removes pending.json after init failed with err. It keeps the file when
+// the store may have done the write without an answer: then the next init or start
+// asks the store.
 func (m *Membership) NotBegun(err error) {
 	for _, inDoubt := range []error{pool.ErrUnavailable, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, inDoubt) {
@@ -29,10 +30,10 @@ func (m *Membership) NotBegun(err error) {
 	}
 }
 
-// Resume ends an init that was killed before it reached the disk: what the
-// pool has of it becomes this host's membership, what it has not is forgotten.
-// done: cluster.json is there now. After an error nothing is known, and it can be
-// called again. open opens the store of the cluster, whichever it holds, until close.
+// Resume finishes an init that was killed before it wrote cluster.json. If the pool
+// has this host, Resume writes cluster.json, and done is true. If not, it removes
+// pending.json. After an error it can be called again. open opens the store of a
+// cluster, whichever cluster it holds; close ends that.
 func Resume(ctx context.Context, d *datadir.Dir, open func(context.Context, datadir.Cluster) (r Records, close func() error, err error)) (done bool, err error) {
 	var p datadir.Pending
 	if err := d.Read(datadir.PendingFile, &p); err != nil {

@@ -9,13 +9,13 @@ import (
 	"github.com/weft-net/weft/discovery/pool"
 )
 
-// patience is how long a registered host that nobody has heard of keeps this
-// one from sweeping.
+// patience is how long this host does not sweep because it has not heard of a
+// registered host.
 const patience = time.Minute
 
-// AllHeard reports whether the state of every registered host is known, be it
-// from the disk. Without it a host whose view.db was lost would take itself for
-// alone and sweep the others' entries before it hears of them.
+// AllHeard reports whether this host knows the state of every registered host, from
+// gossip or from the disk. Without it a host that lost view.db would take itself
+// for alone, and would sweep the others' entries before it hears of them.
 func (m *Membership) AllHeard(v discovery.View) bool {
 	m.mu.Lock()
 	registered := m.registered
@@ -38,10 +38,10 @@ func (m *Membership) AllHeard(v discovery.View) bool {
 	return true
 }
 
-// Run keeps the list of registered hosts, and this host's own record, until ctx
-// ends. It calls changed for each list, and lost when this host has no record: the
-// store was wiped, and somebody else was the first to write the cluster back, so
-// that the rest of what is this host's is missing too.
+// Run reads the list of registered hosts and corrects this host's own record, every
+// 30 s until ctx ends. It calls changed after each reading. It calls lost when the
+// pool has no record of this host: then the store was wiped, another host wrote the
+// cluster's record back, and whatever this host holds is missing too.
 func (m *Membership) Run(ctx context.Context, changed, lost func()) error {
 	for {
 		wait := 30 * time.Second

@@ -11,10 +11,11 @@ import (
 	"github.com/weft-net/weft/discovery/pace"
 )
 
-// Remove takes a dead host out: first the fence, so that it cannot come back
-// with what is given away; then, when every member knows, what it held. It is
-// safe to repeat. A host is given by name, or by its id, since a dead one may
-// share its name with a living one.
+// Remove takes a dead host out of the cluster. First it writes the fence: the host
+// cannot come back and use what others are given. Once every member knows of the
+// fence, Remove frees what the host held. It is safe to repeat. The host is given
+// by its name, or by its id, since a dead host may share its name with a living
+// one.
 func (m *Membership) Remove(ctx context.Context, nameOrID string, progress func(string)) error {
 	name := strings.ToLower(nameOrID)
 	dead, err := deadMembers(m.directory.View(), name)
@@ -59,9 +60,9 @@ func deadMembers(v discovery.View, nameOrID string) (dead []discovery.Member, er
 	return dead, err
 }
 
-// fence removes those that gossip calls dead from the pool, by id: their record
-// may have been lost with a wiped store, and their name be another's by now. A
-// host that gossip does not know is found by its name there.
+// fence removes from the pool the hosts that gossip calls dead. It does so by id: a
+// wiped store may have lost their record, and another host may have their name by
+// now. A host that gossip does not know is found in the pool by its name.
 func (m *Membership) fence(ctx context.Context, name string, dead []discovery.Member) (ids []discovery.HostID, err error) {
 	for _, o := range dead {
 		if err := m.records.FenceLost(ctx, o.ID, o.Name, m.cfg.Host.Name); err != nil {

@@ -23,7 +23,8 @@ type Users interface {
 	EvictAll(ctx context.Context, n discovery.NetworkID) bool
 	// Networks are those that endpoints of this host are on, its own address included.
 	Networks() []discovery.NetworkID
-	// Abandon stops carrying a network without endpoints, now and not after a while.
+	// Abandon makes a network without endpoints inactive at once, and not after a
+	// while.
 	Abandon(n discovery.NetworkID)
 }
 
@@ -97,8 +98,8 @@ func (d *Deletions) await(ctx context.Context, n discovery.Network) error {
 	}
 }
 
-// Finish does this host's part for every network that is being deleted, and the
-// last step if this host is the one that sees it empty.
+// Finish does this host's part for every network that is being deleted. It also
+// does the last step for one of which no host holds anything.
 func (d *Deletions) Finish(ctx context.Context) {
 	for _, n := range d.Registry.ByName() {
 		if n.State != discovery.NetworkDeleting || !d.emptied(ctx, n) {
@@ -145,12 +146,11 @@ func (d *Deletions) drop(id discovery.NetworkID) {
 	}
 }
 
-// freeAbsent gives back what hosts hold of a network that is being deleted when
-// they cannot do it themselves: everybody but the members whose agents run, hosts
-// that nobody knows any more among them. The addresses are nobody's again, and
-// that harms no one: they go with the network, whose VNI is not given out again.
-// An agent that is down leaves a kernel that still carries the network; it sees
-// the tombstone when it is back and removes it (Follow).
+// freeAbsent frees what hosts hold of a network that is being deleted, where their
+// agents do not run: members whose agent is down or dead, and hosts that no member
+// knows any more. That harms no one: the addresses go with the network, and its VNI
+// is not given out again. The kernel of such a host keeps the network's devices
+// until its agent is back and sees the tombstone (Follow).
 func (d *Deletions) freeAbsent(ctx context.Context, n discovery.Network) error {
 	holding, err := d.holding(ctx, n)
 	if err != nil {

@@ -1,6 +1,7 @@
-// Package networks is the networks as this host knows them: what the pool said
-// last, what was made here a moment ago, what was deleted, and what is to be
-// written back to a store that lost it. It gives and takes no address.
+// Package networks keeps the networks that this host knows: those that the pool
+// listed last, and those that this host made a moment ago. It removes a network
+// that the pool says was deleted, and writes back what a store lost. It leases no
+// address.
 package networks
 
 import (
@@ -76,8 +77,8 @@ func New(cfg Config) *Registry {
 	return r
 }
 
-// Run follows the pool until ctx ends. It hands over the hosts that were taken out
-// before it takes the networks.
+// Run follows the pool until ctx ends. For each answer it first calls gone with the
+// hosts that were taken out, and then takes the networks.
 func (r *Registry) Run(ctx context.Context, gone func(map[discovery.HostID]pool.GoneBy)) error {
 	return r.cfg.Store.Watch(ctx, func(c pool.Contents) {
 		gone(c.Gone)
@@ -234,7 +235,8 @@ func (r *Registry) Lost() bool {
 	return lost || errors.Is(r.cfg.Store.Healthy(), pool.ErrNoCluster)
 }
 
-// Holdings are what this host has of the pool, as the pool is to know it.
+// Holdings are what this host holds of the pool, in the form in which the pool
+// records it.
 type Holdings struct {
 	Blocks []discovery.Block
 	Addrs  []discovery.ReservedAddr

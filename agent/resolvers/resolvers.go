@@ -1,7 +1,7 @@
-// Package resolvers is how containers here ask for names: the servers that they
-// ask instead of a gateway, the host's search domains, whether 169.254.53.53 is an
-// address of this host, and the resolv.conf files of named namespaces. It answers
-// no question.
+// Package resolvers keeps how the containers of this host ask for names: the
+// servers that they ask instead of a gateway, the host's search domains, whether
+// 169.254.53.53 is an address of this host, and the resolv.conf files of named
+// namespaces. It answers no question: package dns does.
 package resolvers
 
 import (
@@ -24,7 +24,7 @@ type Config struct {
 	Changed func() // called, with nothing locked, when State is another
 }
 
-// Resolvers is what this host knows of it now.
+// Resolvers is what this host knows now of how its containers ask.
 type Resolvers struct {
 	cfg Config
 
@@ -52,7 +52,7 @@ func New(cfg Config) *Resolvers {
 	return r
 }
 
-// State is what the plan needs of it.
+// State returns what the plan needs.
 func (r *Resolvers) State() plan.ResolverState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -65,15 +65,15 @@ func (r *Resolvers) State() plan.ResolverState {
 	return st
 }
 
-// Set says which servers a source's containers ask: what they ask them is
-// answered here. None takes back what the source said before.
+// Set notes which servers the containers of a source ask, so that this host answers
+// in their place. An empty list removes what the source said before.
 func (r *Resolvers) Set(source string, addrs []netip.Addr) {
 	addrs = slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return !a.IsValid() || a.IsLoopback() || a.IsUnspecified() })
 	r.change(func() bool { return replace(r.bySource, source, addrs) })
 }
 
-// SetOtherAddrs says which addresses an endpoint's sandbox has on networks that
-// are not ours; none takes it back.
+// SetOtherAddrs notes which addresses an endpoint's sandbox has on networks that
+// are not weft's. An empty list removes them.
 func (r *Resolvers) SetOtherAddrs(id discovery.EndpointID, addrs []netip.Addr) {
 	r.change(func() bool { return replace(r.otherAddrs, id, slices.Clone(addrs)) })
 }
@@ -102,8 +102,8 @@ func (r *Resolvers) change(do func() bool) {
 	}
 }
 
-// Remember takes over what containers said to another membership of this host:
-// an engine says it of a container once.
+// Remember copies what an earlier membership of this host was told of containers:
+// an engine tells it once for each container.
 func (r *Resolvers) Remember(old *Resolvers) {
 	old.mu.Lock()
 	servers, others := maps.Clone(old.bySource), maps.Clone(old.otherAddrs)

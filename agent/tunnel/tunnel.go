@@ -33,7 +33,8 @@ const probeQuestion = 0x70
 
 type probeNumber [8]byte
 
-// again is between two tries of what the kernel may take after its next pass.
+// again is the pause between two tries: what the kernel refuses now it may accept
+// after the next pass.
 const again = 50 * time.Millisecond
 
 // Socket is one in the probe network of this host (plan.ProbeVNI).
@@ -175,7 +176,7 @@ func (t *Tunnel) reach(ctx context.Context, id discovery.HostID) (probeNumber, e
 		socket := t.socket
 		t.mu.Unlock()
 		if socket != nil {
-			// What the kernel refuses now it may take after the next pass.
+			// What the kernel refuses now it may accept after the next pass.
 			_ = socket.Send(plan.ProbeMAC(id), t.frame(probeRequest, number))
 		}
 		select {
@@ -188,9 +189,9 @@ func (t *Tunnel) reach(ctx context.Context, id discovery.HostID) (probeNumber, e
 	}
 }
 
-// Check finds out whether encapsulated packets pass between this host and
-// the other members, both ways. It fails when they pass with none of them; a
-// single member that cannot be reached is only told.
+// Check finds out whether encapsulated packets pass between this host and the other
+// members, both ways. It fails when they pass with none of them, and so does join.
+// A single member that cannot be reached is a warning, in progress and in the log.
 func (t *Tunnel) Check(ctx context.Context, d Directory, progress func(string)) error {
 	progress(fmt.Sprintf("probing the tunnel, port %d/udp", t.cfg.Port))
 	var members []discovery.Member

@@ -13,8 +13,8 @@ import (
 // ErrNoMember means that a host is not a member that can be sent to.
 var ErrNoMember = errors.New("no such member")
 
-// Call asks another member and returns its answer. It fails with ErrNoMember,
-// with what connecting to it failed with, or when ctx ends.
+// Call asks another member and returns its answer. It fails with ErrNoMember, with
+// the error of the connection, or when ctx ends.
 func (g *Gossip) Call(ctx context.Context, to discovery.HostID, body []byte) ([]byte, error) {
 	return g.caller.call(ctx, to, body)
 }

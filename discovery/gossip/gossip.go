@@ -128,8 +128,8 @@ func first(keys [][]byte) []byte {
 	return keys[0]
 }
 
-// openTable makes the table. A saved one that cannot be read is worth less
-// than a running agent: it is said and left behind.
+// openTable makes the table. When the saved one cannot be read, the agent logs that
+// and begins without it: it must run.
 func openTable(cfg Config) (*table.Table, error) {
 	h := cfg.Header
 	h.Name, h.Version, h.Nonce = cfg.Name, cfg.Version, cfg.Nonce

@@ -134,8 +134,8 @@ func (g *Gossip) tellGone(id discovery.HostID, n memberlist.Node) {
 	g.replica.step(func(now time.Time) { g.replica.x.TellGone(now, id) })
 }
 
-// sayGoodbye pushes the last version, until every member confirmed it or a
-// moment is over: their names for us then stay for a minute.
+// sayGoodbye pushes the last version, until every member confirmed it or a moment
+// is over. The members then keep this host's names for a minute.
 func (g *Gossip) sayGoodbye(ctx context.Context) {
 	if g.left.Load() {
 		return

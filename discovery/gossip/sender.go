@@ -19,9 +19,9 @@ const (
 	pacePause = 10 * time.Millisecond
 )
 
-// sender knows where members are and sends messages to them. It never lets its
-// caller wait: what finds no room is dropped and counted, and repaired like any
-// other loss.
+// sender knows where members are and sends messages to them. Its caller never
+// waits: a message that finds no room is dropped and counted, and the exchange
+// repairs it like any other loss.
 type sender struct {
 	ml      *memberlist.Memberlist
 	udp     chan []table.Packet

@@ -12,9 +12,10 @@ import (
 	"github.com/weft-net/weft/discovery"
 )
 
-// claim adds a block to those in hand, unless those are no longer the have that
-// did not suffice. All who need one at a time share one claim, so a burst of
-// leases does not grab blocks that it will not fill.
+// claim adds a block to those in hand. have is the number of blocks that did not
+// suffice; when there is another number by now, claim does nothing. Callers at the
+// same time share one claim, so a burst of leases does not take blocks that it will
+// not fill.
 func (k *keeper) claim(ctx context.Context, nw *network, have int) error {
 	var mine atomic.Bool
 	done := nw.claims.DoChan("", func() (any, error) {

@@ -120,9 +120,8 @@ func New(cfg Config) (*Manager, error) {
 // an address of ours is in quarantine, until that has ended.
 //
 // Errors: *TakenError, *FullError, *AwayError, and wrapped ErrStoreAway,
-// ErrOutside, ErrReserved, ErrOther and ErrDeleting; else what the disk said,
-// and then no address is in use. Whoever asks knows in which network: none repeats
-// it.
+// ErrOutside, ErrReserved, ErrOther and ErrDeleting; else what the disk said, and
+// then no address is in use. No error names the network, which the caller knows.
 func (m *Manager) Lease(ctx context.Context, n discovery.Network, owner discovery.EndpointID, want netip.Addr) (Lease, error) {
 	return m.lessor.lease(ctx, n, owner, want)
 }

@@ -139,7 +139,8 @@ func (t *Table) applyWhole(o *owner, s section) outcome {
 	return applied
 }
 
-// confirm notes that the state which is held is no memory from the disk any more.
+// confirm notes that the held state is the owner's own word, and not only a memory
+// from the disk.
 func (t *Table) confirm(o *owner) {
 	if !o.pulled {
 		o.pulled = true

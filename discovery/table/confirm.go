@@ -23,11 +23,11 @@ type confirmer struct {
 
 // confirmFrom notes that a member showed the state of an owner that is held. Only
 // the owner's word counts, or that of a member whose own view is complete: two
-// hosts that were started again may remember the same old state of a third, and
-// would sweep each other into deleting the entries of what came after it.
+// hosts that were started again may remember the same old state of a third. Each
+// would believe the other, and sweep the entries of what the third announced later.
 //
-// After a minute everybody's word counts: who is alive and heard of by others alone
-// may never be reached.
+// After a minute any member's word counts: this host may never reach an owner that
+// other members hear.
 func (c *confirmer) confirmFrom(now time.Time, o *owner, from discovery.HostID, complete bool) {
 	trusted := complete || now.Sub(c.t.started) > patience
 	if from == o.id || trusted && !c.pulls.wantsNewer(o) {

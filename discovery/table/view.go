@@ -86,7 +86,7 @@ func (t *Table) recordStatus(o *owner, e entry, alone bool) discovery.EndpointSt
 	case o == t.own && e.ver > t.state.shown && !alone:
 		return discovery.EndpointPending
 	case o.status == discovery.StatusDead || o.status == discovery.StatusLeft:
-		return discovery.EndpointSuspended // with its agent down alone a host goes on to carry it
+		return discovery.EndpointSuspended // while only its agent is down, a host still carries it
 	}
 	return discovery.EndpointLive
 }

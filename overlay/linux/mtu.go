@@ -7,10 +7,10 @@ import (
 )
 
 // sandboxMTU sets the MTU of the sandbox's end of an endpoint's veth. After a
-// restart nobody knows the sandbox's path any more, only the number by which
-// the fabric knows its namespace, so the namespaces of the machine are searched
-// for that number. Changes of MTU are rare. A sandbox that is not found keeps
-// its MTU: the tunnel device tells it about packets that are too big.
+// restart the agent does not know the sandbox's path any more. It knows the number
+// that the fabric has for the sandbox's namespace, and searches the namespaces of
+// the machine for that number. Changes of MTU are rare. A sandbox that is not found
+// keeps its MTU: the tunnel device tells it about packets that are too big.
 func (k *links) sandboxMTU(outer *netlink.LinkAttrs, mtu int) error {
 	for path := range netns.All() {
 		ns, err := netns.Open(path)

@@ -1,7 +1,7 @@
 // Package book answers a Docker engine for this host: it knows which network each
 // Docker network stands for, which addresses Docker asked for and did not take up
-// yet, and which endpoints it no longer lists. What becomes of an endpoint is
-// package endpoint's.
+// yet, and which endpoints it no longer lists. Package endpoint makes and removes
+// the endpoints.
 package book
 
 import (
@@ -34,9 +34,9 @@ type Config struct {
 }
 
 // Book is what Docker has of one membership of this host. Which network each Docker
-// network stands for is in leases.db: Docker says it once, when the network is made.
-// The rest is for things that Docker leaves half done, and is begun anew at each
-// start.
+// network stands for is in leases.db: Docker says it once, when the network is
+// made. The rest is in memory only: it is about things that Docker leaves half
+// done.
 type Book struct {
 	Config
 	steps    *endpoint.Steps

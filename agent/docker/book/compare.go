@@ -16,8 +16,9 @@ const (
 	missingFor = time.Second
 )
 
-// compare finds what Docker tore down while no agent ran: it repeats no call that
-// failed. An endpoint is forgotten when two lists in a row are without it.
+// compare finds what Docker tore down while no agent ran: Docker does not repeat a
+// call that failed. An endpoint is forgotten when two lists in a row are without
+// it.
 func (b *Book) compare(ctx context.Context, at time.Time, endpoints map[string]bool) (unknown []string, missing bool) {
 	ours := map[string]bool{}
 	for _, l := range b.Journal.All() {

@@ -8,8 +8,8 @@ import (
 	"github.com/weft-net/weft/agent/endpoint"
 )
 
-// Engine connects containers: it makes their interfaces, and comes back to us for
-// each.
+// Engine connects containers: it makes their interfaces, and calls this host's
+// driver for each.
 type Engine interface {
 	Connect(ctx context.Context, r docker.Connection) (docker.Connected, error)
 	Disconnect(ctx context.Context, network, container string, force bool) error
@@ -22,7 +22,7 @@ func (b *Book) Connect(ctx context.Context, e Engine, r api.ConnectRequest) (api
 	if !ok {
 		return api.Attachment{}, api.NoNetwork(r.Network)
 	}
-	// Docker takes anything, and would say otherwise than we what is wrong with it.
+	// Docker would accept anything here and fail later, with words of its own.
 	ip, mac, err := endpoint.CheckAddresses(n, r.IP, r.MAC)
 	if err != nil {
 		return api.Attachment{}, err

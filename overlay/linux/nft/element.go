@@ -90,8 +90,8 @@ func behind(p netip.Prefix) netip.Addr {
 	return a.Next()
 }
 
-// decodeElements is the inverse of encodeElement for all elements of a set. What
-// none of ours could be is counted as odd.
+// decodeElements is the inverse of encodeElement for all elements of a set. An
+// element that weft could not have made is counted as unsupported.
 func decodeElements(place overlay.Place, set *nftables.Set, elements []nftables.SetElement) (all []overlay.NFElement, odd int) {
 	if set.Interval {
 		return decodeIntervals(place, set.Name, elements)

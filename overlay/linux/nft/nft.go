@@ -1,9 +1,9 @@
-// Package nft keeps the packet filter of overlay/linux: one nftables table in
-// the host's namespace and one in the fabric's. The rules are a text in the
-// language of nft(8), which translates it; the kernel is asked what that made,
-// and what it said is what is installed and what a table is compared with. The
-// elements of sets and maps go to the kernel directly: no attachment waits for a
-// program. What the text says, and who is an element, is overlay's business.
+// Package nft keeps the packet filter of overlay/linux: one nftables table in the
+// host's namespace and one in the fabric's. overlay writes the rules as a text.
+// nft(8) loads the text into an empty namespace, and the kernel tells this package
+// what that made: just this is installed, and compared with the tables. The
+// elements of sets and maps, which overlay chooses, go to the kernel directly: no
+// attachment waits for a program.
 package nft
 
 import (
@@ -28,8 +28,8 @@ type Config struct {
 	// Guards are chains of the filter of iptables(8) whose changes are signalled
 	// like those of our tables.
 	Guards []string
-	// Moved is told which published ports came and went, after it has happened.
-	// Nil means that nobody wants to know.
+	// Moved is told which published ports came and went, after it has happened. May
+	// be nil.
 	Moved func(came, gone []overlay.NFElement) error
 	Log   *slog.Logger // nil: discarded
 }

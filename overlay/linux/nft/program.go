@@ -16,8 +16,8 @@ import (
 	"github.com/weft-net/weft/overlay"
 )
 
-// programs are where nft(8) may be: who became root without root's path has none
-// to it.
+// programs are the places where nft(8) may be: a user who became root may have a
+// PATH without them.
 var programs = []string{"nft", "/usr/sbin/nft", "/sbin/nft"}
 
 // Installed returns nil if there is nft(8), without which no table can be put:
@@ -40,8 +40,9 @@ func program() (path string, err error) {
 // that is very busy.
 const programTimeout = 5 * time.Second
 
-// run runs nft(8) in the namespace of the calling thread. Should that end, so
-// does the program. It gets its input and output, and nothing else of ours.
+// run runs nft(8) in the namespace of the calling thread. The program is killed
+// when that thread ends. It gets its input and output, and no other descriptor of
+// the agent.
 func run(ctx context.Context, timeout time.Duration, input string, args ...string) (string, error) {
 	path, err := program()
 	if err != nil {
