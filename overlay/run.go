@@ -8,7 +8,7 @@ import (
 
 const (
 	resync     = 60 * time.Second       // how long a silent difference may last
-	settle     = 200 * time.Millisecond // changes seldom come alone
+	gather     = 200 * time.Millisecond // changes seldom come alone
 	spacing    = time.Second            // between passes that changes ask for
 	maxBackoff = resync
 )
@@ -67,7 +67,7 @@ type timing struct {
 
 func (t *timing) changed(now time.Time) {
 	if t.backoff == 0 {
-		t.notLater(latest(now.Add(settle), t.last.Add(spacing)))
+		t.notLater(latest(now.Add(gather), t.last.Add(spacing)))
 	}
 }
 

@@ -44,7 +44,7 @@ than --timeout (default 1m).`,
 				if err != nil {
 					return err
 				}
-				return verdict(st)
+				return stateError(st)
 			})
 		},
 	}
@@ -68,7 +68,7 @@ func (a *app) waitStatus(agent api.Service, ctx context.Context) (api.Status, er
 		case err == nil && (st.State == "ok" || st.State == "forgotten"):
 			return st, nil
 		case err == nil:
-			last, away = st, verdict(st).Error()
+			last, away = st, stateError(st).Error()
 		case kind != api.KindUnreachable && kind != api.KindTimeout:
 			return last, err
 		}
@@ -101,9 +101,9 @@ func showStatus(w io.Writer, s api.Status) {
 	}
 }
 
-// verdict is what the exit code says about a state: nil for ok. Its hints are
+// stateError is what the exit code says about a state: nil for ok. Its hints are
 // those of the checks.
-func verdict(s api.Status) error {
+func stateError(s api.Status) error {
 	if s.State == "ok" {
 		return nil
 	}

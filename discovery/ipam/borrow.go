@@ -84,19 +84,19 @@ func (l *lender) askLoan(ctx context.Context, nw *network, g *pendingReturn, a n
 	if err != nil {
 		return netip.Addr{}, l.awayError(nw, w.Lender, a, err)
 	}
-	switch got.verdict {
-	case verdictYes:
+	switch got.outcome {
+	case outcomeYes:
 		if s, ok := nw.spec().Covering(got.addr); !ok || !s.Assignable(got.addr) || a.IsValid() && a != got.addr {
 			return netip.Addr{}, fmt.Errorf("host %s lent %s: %w", w.Lender, got.addr, discovery.ErrMalformed)
 		}
 		return got.addr, nil
-	case verdictTaken:
+	case outcomeTaken:
 		taken := l.takenError(l.cfg.View(), w.Network, a, got.host)
 		taken.Endpoint = got.endpoint
 		return netip.Addr{}, taken
-	case verdictNotMine:
+	case outcomeNotMine:
 		return netip.Addr{}, &retryError{fmt.Errorf("host %s has no block of %s", w.Lender, a)}
-	case verdictNone:
+	case outcomeNone:
 		return netip.Addr{}, fmt.Errorf("host %s: %w", w.Lender, ErrFull)
 	}
 	return netip.Addr{}, l.awayError(nw, w.Lender, a, errors.New("it refused"))

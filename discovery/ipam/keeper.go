@@ -44,7 +44,7 @@ func (k *keeper) pass(ctx context.Context) error {
 	if time.Now().Before(k.quiet) {
 		return nil
 	}
-	err := k.settle(ctx)
+	err := k.reconcile(ctx)
 	if err == nil {
 		k.backoff.Worked()
 		return nil
@@ -53,9 +53,9 @@ func (k *keeper) pass(ctx context.Context) error {
 	return err
 }
 
-// settle brings hand and pool into agreement. It stops at the first failure: the
+// reconcile brings hand and pool into agreement. It stops at the first failure: the
 // rest would only wait for the same pool.
-func (k *keeper) settle(ctx context.Context) error {
+func (k *keeper) reconcile(ctx context.Context) error {
 	for _, do := range []func(context.Context, *network) error{k.tidy, k.reread} {
 		if err := k.visitAll(ctx, do); err != nil {
 			return err

@@ -15,11 +15,11 @@ func (l *lender) serve(from discovery.HostID, body []byte) answer {
 	r, err := decodeRequest(body)
 	if err != nil {
 		l.cfg.Log.Warn("loan request not understood", "member", from, "err", err)
-		return answer{verdict: verdictRefused}
+		return answer{outcome: outcomeRefused}
 	}
 	_, nw, leave, ok := l.nets.find(context.Background(), r.network)
 	if !ok {
-		return answer{verdict: verdictNotMine}
+		return answer{outcome: outcomeNotMine}
 	}
 	defer leave()
 	switch r.kind {
@@ -30,7 +30,7 @@ func (l *lender) serve(from discovery.HostID, body []byte) answer {
 	case kindCheck:
 		return l.serveCheck(nw, r)
 	}
-	return answer{verdict: verdictRefused}
+	return answer{outcome: outcomeRefused}
 }
 
 func (l *lender) serveLend(nw *network, from discovery.HostID, r request) answer {
@@ -49,11 +49,11 @@ func (l *lender) serveLend(nw *network, from discovery.HostID, r request) answer
 		} else {
 			nw.release(h, false)
 		}
-		return answer{verdict: verdictRefused}
+		return answer{outcome: outcomeRefused}
 	}
 	nw.rereadBy(time.Now().Add(loanCheck))
 	l.wake.Set()
-	return answer{verdict: verdictYes, host: l.cfg.Self, addr: h.addr}
+	return answer{outcome: outcomeYes, host: l.cfg.Self, addr: h.addr}
 }
 
 // pickLoan marks the address to be lent and returns it, to be written down,
@@ -68,7 +68,7 @@ func (l *lender) pickLoan(nw *network, from discovery.HostID, r request) (h, bef
 	}
 	b := nw.blockOf(r.addr)
 	if b == nil || b.lost || !b.subnet.Assignable(r.addr) {
-		return nil, nil, answer{verdict: verdictNotMine, host: l.cfg.Self}
+		return nil, nil, answer{outcome: outcomeNotMine, host: l.cfg.Self}
 	}
 	before = nw.held[r.addr]
 	switch {
@@ -77,10 +77,10 @@ func (l *lender) pickLoan(nw *network, from discovery.HostID, r request) (h, bef
 	case before.state != stateLent || before.host != from:
 		return nil, nil, l.usedAnswer(before)
 	case before.busy:
-		return nil, nil, answer{verdict: verdictNotMine, host: l.cfg.Self} // ask again
+		return nil, nil, answer{outcome: outcomeNotMine, host: l.cfg.Self} // ask again
 	case before.loan == r.loan:
 		before.gen = nw.gen
-		return nil, nil, answer{verdict: verdictYes, host: l.cfg.Self, addr: r.addr}
+		return nil, nil, answer{outcome: outcomeYes, host: l.cfg.Self, addr: r.addr}
 	}
 	return nw.lend(from, r.addr, r.loan, b.Seq, nw.gen), before, answer{}
 }
@@ -95,13 +95,13 @@ func (l *lender) pickAnyLoan(nw *network, from discovery.HostID, r request) (*ho
 			return nw.lend(from, a, r.loan, b.Seq, nw.gen), answer{}
 		}
 	}
-	return nil, answer{verdict: verdictNone, host: l.cfg.Self}
+	return nil, answer{outcome: outcomeNone, host: l.cfg.Self}
 }
 
 // usedAnswer says who uses the address.
 func (l *lender) usedAnswer(h *holding) answer {
 	host, endpoint := l.userOf(h)
-	return answer{verdict: verdictTaken, host: host, endpoint: endpoint}
+	return answer{outcome: outcomeTaken, host: host, endpoint: endpoint}
 }
 
 // serveReturn ends a loan. One that is unknown has ended already; one of
@@ -112,18 +112,18 @@ func (l *lender) serveReturn(nw *network, from discovery.HostID, r request) answ
 	switch {
 	case h == nil:
 		nw.mu.Unlock()
-		return answer{verdict: verdictYes, host: l.cfg.Self}
+		return answer{outcome: outcomeYes, host: l.cfg.Self}
 	case h.loan != r.loan || h.busy:
 		nw.mu.Unlock()
 		l.rereadSoon(nw, 0)
-		return answer{verdict: verdictYes, host: l.cfg.Self}
+		return answer{outcome: outcomeYes, host: l.cfg.Self}
 	}
 	h.busy = true
 	nw.mu.Unlock()
 	if err := l.endLoan(nw, h); err != nil {
-		return answer{verdict: verdictRefused}
+		return answer{outcome: outcomeRefused}
 	}
-	return answer{verdict: verdictYes, host: l.cfg.Self}
+	return answer{outcome: outcomeYes, host: l.cfg.Self}
 }
 
 // endLoan takes a lent address back. h is busy.
@@ -157,7 +157,7 @@ func (l *lender) serveCheck(nw *network, r request) answer {
 		}
 	}
 	l.wake.Set()
-	return answer{verdict: verdictNotMine, host: l.cfg.Self}
+	return answer{outcome: outcomeNotMine, host: l.cfg.Self}
 }
 
 // tellLender says once that the loan is over. A lender that misses it finds

@@ -13,7 +13,7 @@ import (
 // reservation in the receiver's name is still needed.
 //
 //	request: version, kind, network id (16), loan (8, big endian), family (4 or 6), address (0, 4 or 16)
-//	answer:  version, verdict, host (16), endpoint (8), address (0, 4 or 16)
+//	answer:  version, outcome, host (16), endpoint (8), address (0, 4 or 16)
 //
 // A LEND without an address asks for any of the family; a RETURN without one
 // names the loan alone. The loan is the borrower's number for one attempt: a
@@ -36,18 +36,18 @@ type request struct {
 	addr    netip.Addr // zero: any, or not known
 }
 
-type verdict byte
+type outcome byte
 
 const (
-	verdictYes     verdict = 1 // it is lent, or it was returned
-	verdictTaken   verdict = 2 // host and endpoint say by whom
-	verdictNotMine verdict = 3 // neither the block nor the address is held here
-	verdictNone    verdict = 4 // no address to spare
-	verdictRefused verdict = 5 // not understood, or it could not be written down
+	outcomeYes     outcome = 1 // it is lent, or it was returned
+	outcomeTaken   outcome = 2 // host and endpoint say by whom
+	outcomeNotMine outcome = 3 // neither the block nor the address is held here
+	outcomeNone    outcome = 4 // no address to spare
+	outcomeRefused outcome = 5 // not understood, or it could not be written down
 )
 
 type answer struct {
-	verdict  verdict
+	outcome  outcome
 	host     discovery.HostID
 	endpoint discovery.EndpointID
 	addr     netip.Addr
@@ -81,7 +81,7 @@ func decodeRequest(b []byte) (request, error) {
 }
 
 func (a answer) encode() []byte {
-	out := append([]byte{messageVersion, byte(a.verdict)}, a.host[:]...)
+	out := append([]byte{messageVersion, byte(a.outcome)}, a.host[:]...)
 	out = append(out, a.endpoint[:]...)
 	return append(out, a.addr.AsSlice()...)
 }
@@ -91,7 +91,7 @@ func decodeAnswer(b []byte) (answer, error) {
 	if len(b) < fixed || b[0] != messageVersion {
 		return answer{}, fmt.Errorf("loan answer of %d bytes: %w", len(b), discovery.ErrMalformed)
 	}
-	a := answer{verdict: verdict(b[1]), host: discovery.HostID(b[2:18]), endpoint: discovery.EndpointID(b[18:26])}
+	a := answer{outcome: outcome(b[1]), host: discovery.HostID(b[2:18]), endpoint: discovery.EndpointID(b[18:26])}
 	var ok bool
 	if a.addr, ok = decodeAddr(b[fixed:]); !ok {
 		return answer{}, fmt.Errorf("loan answer: address: %w", discovery.ErrMalformed)

@@ -106,7 +106,7 @@ func (l *lender) reservedBy(ctx context.Context, nw *network, a netip.Addr, host
 	switch {
 	case err != nil:
 		return taken
-	case got.verdict == verdictNotMine:
+	case got.outcome == outcomeNotMine:
 		return &retryError{taken}
 	}
 	taken.Endpoint = got.endpoint

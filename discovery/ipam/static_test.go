@@ -202,7 +202,7 @@ func TestLoanThatNobodyTookUpEnds(t *testing.T) {
 		mustLease(t, a, n, owner(1), "")
 		want := inBlock(a, 3)
 		r := request{kind: kindLend, network: n.ID, loan: 77, addr: want}
-		if got, err := decodeAnswer(a.m.Serve(b.id, r.encode())); err != nil || got.verdict != verdictYes {
+		if got, err := decodeAnswer(a.m.Serve(b.id, r.encode())); err != nil || got.outcome != outcomeYes {
 			t.Fatalf("got %+v, %v", got, err)
 		}
 		time.Sleep(loanCheck - time.Second)
@@ -474,7 +474,7 @@ func TestMessagesThatCannotBe(t *testing.T) {
 func FuzzMessages(f *testing.F) {
 	f.Add(request{kind: kindLend, network: discovery.NetworkID{1}, loan: 3, addr: netip.MustParseAddr("192.0.2.7")}.encode())
 	f.Add(request{kind: kindReturn, v6: true, addr: netip.MustParseAddr("2001:db8::1")}.encode())
-	f.Add(answer{verdict: verdictTaken, host: discovery.HostID{1}, endpoint: discovery.EndpointID{2}}.encode())
+	f.Add(answer{outcome: outcomeTaken, host: discovery.HostID{1}, endpoint: discovery.EndpointID{2}}.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if r, err := decodeRequest(b); err == nil && string(r.encode()) != string(b) {
 			t.Errorf("request %x became %x", b, r.encode())

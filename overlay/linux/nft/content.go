@@ -17,8 +17,8 @@ type content struct {
 }
 
 type set struct {
-	def nftables.Set
-	odd int // elements that are none of ours
+	def         nftables.Set
+	unsupported int // elements that are none of ours
 }
 
 type chain struct {
@@ -80,8 +80,8 @@ func (c content) differences(have content, lines map[string][]string) (all []dif
 			other("set %s: missing", want.def.Name)
 		case s.head() != want.head():
 			other("set %s: of another kind", want.def.Name)
-		case s.odd != 0:
-			other("set %s: %d other elements", want.def.Name, s.odd)
+		case s.unsupported != 0:
+			other("set %s: %d other elements", want.def.Name, s.unsupported)
 		}
 		delete(sets, want.def.Name)
 	}

@@ -92,7 +92,7 @@ func behind(p netip.Prefix) netip.Addr {
 
 // decodeElements is the inverse of encodeElement for all elements of a set. An
 // element that weft could not have made is counted as unsupported.
-func decodeElements(place overlay.Place, set *nftables.Set, elements []nftables.SetElement) (all []overlay.NFElement, odd int) {
+func decodeElements(place overlay.Place, set *nftables.Set, elements []nftables.SetElement) (all []overlay.NFElement, unsupported int) {
 	if set.Interval {
 		return decodeIntervals(place, set.Name, elements)
 	}
@@ -103,13 +103,13 @@ func decodeElements(place overlay.Place, set *nftables.Set, elements []nftables.
 			ok = decodeValue(&e, element.Val)
 		}
 		if !ok {
-			odd++
+			unsupported++
 			continue
 		}
 		e.Place, e.Set = place, set.Name
 		all = append(all, e)
 	}
-	return all, odd
+	return all, unsupported
 }
 
 // decodeValue reads what a map holds.
@@ -160,7 +160,7 @@ func deviceName(b []byte) string {
 }
 
 // decodeIntervals joins the first address of each interval with the next end.
-func decodeIntervals(place overlay.Place, set string, elements []nftables.SetElement) (all []overlay.NFElement, odd int) {
+func decodeIntervals(place overlay.Place, set string, elements []nftables.SetElement) (all []overlay.NFElement, unsupported int) {
 	slices.SortFunc(elements, func(a, b nftables.SetElement) int {
 		return cmp.Or(bytes.Compare(a.Key, b.Key), endFirst(a)-endFirst(b))
 	})
@@ -175,12 +175,12 @@ func decodeIntervals(place overlay.Place, set string, elements []nftables.SetEle
 		}
 		p, ok := prefixOf(from, end)
 		if !ok {
-			odd++
+			unsupported++
 			continue
 		}
 		all = append(all, overlay.NFElement{Place: place, Set: set, Addr: p})
 	}
-	return all, odd
+	return all, unsupported
 }
 
 func endFirst(e nftables.SetElement) int {

@@ -29,9 +29,9 @@ func TestElementsRoundTrip(t *testing.T) {
 			want.ToAddr, want.ToPort = netip.AddrFrom4([4]byte{10, 0, 0, 9}), rapid.Uint16Min(1).Draw(t, "to")
 		}
 		set := &nftables.Set{Name: "a", KeyType: nftables.SetDatatype{Name: typeOf(want)}, IsMap: want.ToAddr.IsValid()}
-		got, odd := decodeElements(overlay.Host, set, encodeElement(want, false))
-		if odd != 0 || len(got) != 1 || got[0] != want {
-			t.Fatalf("got %v and %d odd ones, want %s", got, odd, want)
+		got, unsupported := decodeElements(overlay.Host, set, encodeElement(want, false))
+		if unsupported != 0 || len(got) != 1 || got[0] != want {
+			t.Fatalf("got %v and %d unsupported ones, want %s", got, unsupported, want)
 		}
 	})
 }
@@ -47,19 +47,19 @@ func TestIntervalsRoundTrip(t *testing.T) {
 		if next := behind(p); next.IsValid() { // a neighbour begins where the first ends
 			want = append(want, overlay.NFElement{Set: "a", Addr: netip.PrefixFrom(next, next.BitLen())})
 		}
-		got, odd := decodeIntervals(overlay.Host, "a", encodeAll(want, true))
-		if odd != 0 || len(got) != len(want) || got[0] != want[0] || got[len(got)-1] != want[len(want)-1] {
-			t.Fatalf("got %v and %d odd ones, want %v", got, odd, want)
+		got, unsupported := decodeIntervals(overlay.Host, "a", encodeAll(want, true))
+		if unsupported != 0 || len(got) != len(want) || got[0] != want[0] || got[len(got)-1] != want[len(want)-1] {
+			t.Fatalf("got %v and %d unsupported ones, want %v", got, unsupported, want)
 		}
 	})
 }
 
 func TestIntervalThatIsNoPrefixIsOdd(t *testing.T) {
-	got, odd := decodeIntervals(overlay.Host, "a", []nftables.SetElement{
+	got, unsupported := decodeIntervals(overlay.Host, "a", []nftables.SetElement{
 		{Key: []byte{192, 0, 2, 5}}, {Key: []byte{192, 0, 2, 9}, IntervalEnd: true},
 	})
-	if len(got) != 0 || odd != 1 {
-		t.Errorf("got %v and %d odd ones, want one odd one", got, odd)
+	if len(got) != 0 || unsupported != 1 {
+		t.Errorf("got %v and %d unsupported ones, want one unsupported one", got, unsupported)
 	}
 }
 

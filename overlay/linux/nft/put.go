@@ -33,7 +33,7 @@ func (t *table) put(ctx context.Context, objects []overlay.Object) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	added := publications(elements)
-	t.supplanted = nil
+	t.replaced = nil
 	for i, o := range tables {
 		if plans[i] == nil {
 			continue
@@ -50,7 +50,7 @@ func (t *table) put(ctx context.Context, objects []overlay.Object) error {
 		elements = rest
 	}
 	errs = append(errs, t.change(ctx, elements, adding))
-	return errors.Join(append(errs, t.tell(added, publications(t.supplanted)))...)
+	return errors.Join(append(errs, t.tell(added, publications(t.replaced)))...)
 }
 
 // plan is what the kernel makes of a table's rules, known from before or asked.
@@ -272,7 +272,7 @@ func (t *table) changeBatch(set *nftables.Set, batch []overlay.NFElement, d dire
 	case d == deleting && errors.Is(err, fs.ErrNotExist):
 		return nil
 	case d == adding && (set.Interval || set.IsMap):
-		err = t.supplant(set, batch[0])
+		err = t.replaceConflicting(set, batch[0])
 	}
 	if err == nil {
 		return nil
@@ -291,10 +291,10 @@ func (t *table) send(set *nftables.Set, elements []nftables.SetElement, d direct
 	return t.flush()
 }
 
-// supplant adds an interval, or what a map holds under a key, and deletes what
-// is in its way, which nobody wants any more: a network that grew or shrank, or
-// a port that leads elsewhere, would otherwise wait for its own past.
-func (t *table) supplant(set *nftables.Set, e overlay.NFElement) error {
+// replaceConflicting adds an interval, or what a map holds under a key, and deletes
+// the elements that are in its way. Without it a network that grew or shrank, or a
+// port that leads elsewhere, would wait for its own past.
+func (t *table) replaceConflicting(set *nftables.Set, e overlay.NFElement) error {
 	raw, err := t.conn.GetSetElements(set)
 	if err != nil {
 		return errors.Join(err, t.redial())
@@ -309,7 +309,7 @@ func (t *table) supplant(set *nftables.Set, e overlay.NFElement) error {
 	if err := t.conn.SetDeleteElements(set, encodeAll(have, set.Interval)); err != nil {
 		return errors.Join(err, t.redial())
 	}
-	t.supplanted = append(t.supplanted, have...)
+	t.replaced = append(t.replaced, have...)
 	return t.send(set, encodeElement(e, set.Interval), adding)
 }
 

@@ -27,11 +27,11 @@ type table struct {
 	moved  func(came, gone []overlay.NFElement) error
 	log    *slog.Logger
 
-	mu         sync.Mutex // guards what follows: one transaction or list at a time
-	conn       *nftables.Conn
-	sock       *netlink.Conn // below conn
-	made       *plan         // what put last made of the table, nil before
-	supplanted []overlay.NFElement
+	mu       sync.Mutex // guards what follows: one transaction or list at a time
+	conn     *nftables.Conn
+	sock     *netlink.Conn // below conn
+	made     *plan         // what put last made of the table, nil before
+	replaced []overlay.NFElement
 }
 
 func open(cfg Config, ns *os.File, place overlay.Place, def nftables.Table) (*table, error) {
@@ -85,7 +85,7 @@ func netlinkPort(c *netlink.Conn) (port uint32, err error) {
 // flush sends the transaction. After a failure replies may be left in the
 // socket that would be taken for those to the next one: a new one is opened.
 func (t *table) flush() error {
-	t.hurry()
+	t.setReadDeadline()
 	err := t.conn.Flush()
 	if err == nil {
 		return nil
@@ -93,9 +93,9 @@ func (t *table) flush() error {
 	return errors.Join(err, t.redial())
 }
 
-// hurry bounds the wait for replies: short of memory, the kernel answers to a
+// setReadDeadline bounds the wait for replies: short of memory, the kernel answers to a
 // transaction once and not to each of its parts.
-func (t *table) hurry() { _ = t.sock.SetReadDeadline(time.Now().Add(replyTimeout)) }
+func (t *table) setReadDeadline() { _ = t.sock.SetReadDeadline(time.Now().Add(replyTimeout)) }
 
 // redial drops what was not sent or not read.
 func (t *table) redial() error { return errors.Join(t.conn.CloseLasting(), t.dial()) }
@@ -152,14 +152,14 @@ func (t *table) dump() (d dumped, err error) {
 func (t *table) has(other nftables.Table) (bool, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.hurry()
+	t.setReadDeadline()
 	tables, err := t.conn.ListTablesOfFamily(other.Family)
 	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == other.Name }), err
 }
 
 // find looks for the table.
 func (t *table) find() (found bool, flags uint32, err error) {
-	t.hurry()
+	t.setReadDeadline()
 	tables, err := t.conn.ListTablesOfFamily(t.def.Family)
 	for _, other := range tables {
 		if other.Name == t.def.Name && other.Family == t.def.Family {
@@ -196,9 +196,9 @@ func (t *table) dumpSets(d *dumped) error {
 		if err != nil {
 			return err
 		}
-		elements, odd := decodeElements(t.place, s, raw)
+		elements, unsupported := decodeElements(t.place, s, raw)
 		d.elements = append(d.elements, elements...)
-		d.content.sets = append(d.content.sets, set{def: *s, odd: odd})
+		d.content.sets = append(d.content.sets, set{def: *s, unsupported: unsupported})
 	}
 	return nil
 }
