@@ -81,8 +81,12 @@ func TestExamplesWork(t *testing.T) {
 
 // A hint is a command as it is typed, each line one; what # begins is for people.
 func TestHintsAreCommands(t *testing.T) {
-	programs := []string{"agentctl", "agentd", "docker", "editor", "ip", "journalctl", "nft", "ss", "ssh", "sudo", "systemctl"}
-	for _, hint := range hintsOf(t, "../../agent", "../../agent/api", ".") {
+	programs := []string{"agentctl", "agentd", "apt", "docker", "editor", "ip", "journalctl", "nft", "ss", "ssh", "sudo", "systemctl"}
+	dirs := []string{".", "../../agent"}
+	for _, part := range []string{"api", "conflist", "datadir", "diagnose", "docker/book", "endpoint", "hostport", "membership", "networks", "resolvers", "rows", "tunnel"} {
+		dirs = append(dirs, filepath.Join("../../agent", part))
+	}
+	for _, hint := range hintsOf(t, dirs...) {
 		for l := range strings.Lines(hint) {
 			l, _, _ = strings.Cut(strings.TrimSpace(l), " #")
 			words := strings.Fields(l)
