@@ -83,10 +83,10 @@ func (s Subnet) pool() netip.Prefix {
 	return s.CIDR.Masked()
 }
 
-// BlockLen is the prefix length of the subnet's blocks. A range smaller than a
+// blockLen is the prefix length of the subnet's blocks. A range smaller than a
 // block makes the blocks as small as the range, so that no block ever reaches
 // out of it.
-func (s Subnet) BlockLen() int {
+func (s Subnet) blockLen() int {
 	return max(s.CIDR.Addr().BitLen()-s.Bits, s.pool().Bits())
 }
 
@@ -97,20 +97,20 @@ func (s Subnet) BlockOf(a netip.Addr) netip.Prefix {
 	if !s.CIDR.Contains(a) {
 		return netip.Prefix{}
 	}
-	return netip.PrefixFrom(a, s.BlockLen()).Masked()
+	return netip.PrefixFrom(a, s.blockLen()).Masked()
 }
 
 // Claimable reports whether hosts may hold the block b: it is on the grid,
 // inside the range, and has an address to give.
 func (s Subnet) Claimable(b netip.Prefix) bool {
-	return b.Bits() == s.BlockLen() && b == b.Masked() && s.pool().Contains(b.Addr()) && s.UsableCount(b) > 0
+	return b.Bits() == s.blockLen() && b == b.Masked() && s.pool().Contains(b.Addr()) && s.UsableCount(b) > 0
 }
 
 // Blocks is the number of places of the grid inside the range, at most 1<<63.
 // Some may not be Claimable: in a grid of single addresses the gateway's is
 // one of them.
 func (s Subnet) Blocks() uint64 {
-	return 1 << min(s.BlockLen()-s.pool().Bits(), 63)
+	return 1 << min(s.blockLen()-s.pool().Bits(), 63)
 }
 
 // Block returns the i-th place of the grid inside the range, counted from 0.
@@ -119,7 +119,7 @@ func (s Subnet) Block(i uint64) netip.Prefix {
 	if i >= s.Blocks() {
 		return netip.Prefix{}
 	}
-	return netip.PrefixFrom(addrPlus(s.pool().Addr(), i, s.CIDR.Addr().BitLen()-s.BlockLen()), s.BlockLen())
+	return netip.PrefixFrom(addrPlus(s.pool().Addr(), i, s.CIDR.Addr().BitLen()-s.blockLen()), s.blockLen())
 }
 
 // Assignable reports whether an endpoint may have a: it is in the subnet and

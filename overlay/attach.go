@@ -7,13 +7,6 @@ import (
 	"slices"
 )
 
-// ErrNoNetwork is that of an endpoint whose network no State has named.
-var ErrNoNetwork = errors.New("network is not on this host")
-
-// ErrNoNFT is the error of a kernel without nft(8), which translates the packet
-// filter.
-var ErrNoNFT = errors.New("nft(8) is missing, which is in the package nftables")
-
 // Attach makes the endpoint's link and lets its packets through: when it
 // returns, the endpoint reaches and is reached. It is idempotent for an equal
 // Endpoint and leaves nothing behind when it fails. The network must be part

@@ -42,12 +42,12 @@ const (
 	Fabric              // the namespace of bridges and VXLAN devices
 )
 
-// Groups of our links (ip-link(8), group), by which rules and sweeps know them.
+// Marks of what is ours in the kernel: groups of links (ip-link(8), group), by
+// which rules and sweeps know them, and the protocol of routes and neighbour
+// entries (ip-route(8), protocol).
 const (
 	Group         = 0x4f56    // links of ordinary networks
 	GroupInternal = Group + 1 // links of internal networks
 	GroupDoomed   = Group + 2 // links that are being deleted
+	Protocol      = 0x4f
 )
-
-// Protocol marks our routes and neighbour entries (ip-route(8), protocol).
-const Protocol = 0x4f

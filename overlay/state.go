@@ -128,4 +128,8 @@ var (
 	ErrPortTaken = errors.New("tunnel port is taken")
 	// ErrTooManyPorts: a Linux bridge has at most 1023 ports.
 	ErrTooManyPorts = errors.New("too many endpoints of one network on one host")
+	// ErrNoNetwork: no State has named the endpoint's network.
+	ErrNoNetwork = errors.New("network is not on this host")
+	// ErrNoNFT: the host lacks nft(8), which translates the packet filter.
+	ErrNoNFT = errors.New("nft(8) is missing, which is in the package nftables")
 )

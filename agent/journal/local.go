@@ -44,8 +44,8 @@ type DockerEndpoint struct {
 // runs on it.
 func (l Local) OfHost() bool { return l.Endpoint.Runtime == discovery.RuntimeHost }
 
-// SandboxKey is the same for all endpoints of one sandbox and for no others.
-func (l Local) SandboxKey() string {
+// sandboxKey is the same for all endpoints of one sandbox and for no others.
+func (l Local) sandboxKey() string {
 	switch {
 	case l.Docker == nil:
 		return strconv.FormatUint(l.Cookie, 16)
@@ -75,7 +75,7 @@ func DockerLock(endpointID string) uint64 {
 
 // Planned returns the endpoint in the form that package plan takes.
 func (l Local) Planned() plan.Local {
-	return plan.Local{Endpoint: l.Endpoint, Sandbox: l.SandboxKey(), Ports: l.Ports, NoDefault: l.NoDefault}
+	return plan.Local{Endpoint: l.Endpoint, Sandbox: l.sandboxKey(), Ports: l.Ports, NoDefault: l.NoDefault}
 }
 
 // OwnSockets reports whether the endpoint's runtime has a socket on each port that

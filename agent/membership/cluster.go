@@ -88,7 +88,7 @@ func readCA(path string) ([]byte, error) {
 }
 
 // TokenCluster is the cluster that a token lets this host into, with what the token
-// says. TakeMeta adds what the pool says.
+// says. Enter adds what the pool says.
 func TokenCluster(t datadir.Token, r api.JoinRequest, peers []netip.AddrPort, cfg config.Config) datadir.Cluster {
 	return datadir.Cluster{
 		Schema: datadir.Schema, ID: t.Cluster, Keys: [][]byte{t.Key}, GossipPort: t.GossipPort, Peers: peers,
@@ -97,8 +97,8 @@ func TokenCluster(t datadir.Token, r api.JoinRequest, peers []netip.AddrPort, cf
 	}
 }
 
-// Peers reads the addresses of members that join is given.
-func Peers(in []string, port uint16) ([]netip.AddrPort, error) {
+// readPeers reads the addresses of members that join is given.
+func readPeers(in []string, port uint16) ([]netip.AddrPort, error) {
 	var out []netip.AddrPort
 	for _, s := range in {
 		p, err := config.AddrPort(s, port)

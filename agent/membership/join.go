@@ -16,7 +16,7 @@ func CheckJoin(r api.JoinRequest) (datadir.Token, []netip.AddrPort, error) {
 		return t, nil, api.Errorf(api.KindMisuse, "join: %v", err).
 			WithHint("agentctl join ADDRESS --token-file FILE # the whole file that agentctl init named")
 	}
-	peers, err := Peers(r.Addresses, t.GossipPort)
+	peers, err := readPeers(r.Addresses, t.GossipPort)
 	if err != nil {
 		return t, nil, err
 	}

@@ -178,8 +178,8 @@ func (m *Membership) Gone(all map[discovery.HostID]pool.GoneBy) {
 // ForgottenBy says who took this host out of the cluster; empty: nobody.
 func (m *Membership) ForgottenBy() string { return m.Cluster().Forgotten }
 
-// Leaving reports whether this host gives back what it holds.
-func (m *Membership) Leaving() bool {
+// isLeaving reports whether this host gives back what it holds.
+func (m *Membership) isLeaving() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.leaving
@@ -199,7 +199,7 @@ func (m *Membership) Usable() error {
 		return api.Errorf(api.KindConflict, "this host was taken out of the cluster: %s", why).
 			WithHint("agentctl join ADDRESS --token-file FILE --replace")
 	}
-	if m.Leaving() {
+	if m.isLeaving() {
 		return api.Errorf(api.KindConflict, "this host is leaving the cluster").WithHint("agentctl join ADDRESS --token-file FILE # once it has left")
 	}
 	return nil
@@ -228,9 +228,9 @@ func (m *Membership) Meta() pool.Meta {
 	}
 }
 
-// TakeMeta replaces this host's settings of the cluster by those of the cluster's
+// takeMeta replaces this host's settings of the cluster by those of the cluster's
 // record in the pool.
-func (m *Membership) TakeMeta(meta pool.Meta) error {
+func (m *Membership) takeMeta(meta pool.Meta) error {
 	return m.change(func(c *datadir.Cluster) { *c = WithMeta(*c, meta) })
 }
 

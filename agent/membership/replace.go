@@ -24,7 +24,7 @@ func (m *Membership) Enter(ctx context.Context, replace bool, peers []netip.Addr
 	if own := m.Cluster().ID; meta.ClusterID != own {
 		return api.Errorf(api.KindConflict, "the token is of cluster %s, the store holds cluster %s", own, meta.ClusterID)
 	}
-	if err := m.TakeMeta(meta); err != nil {
+	if err := m.takeMeta(meta); err != nil {
 		return err
 	}
 	if replace {

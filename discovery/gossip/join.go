@@ -23,8 +23,8 @@ var (
 	// ErrOtherCluster means that what answers at the address does not speak
 	// for this cluster.
 	ErrOtherCluster = errors.New("the host belongs to another cluster, or is no member of any")
-	// ErrFormat means that the member speaks no wire format of ours.
-	ErrFormat = errors.New("no common wire format")
+	// errFormat means that the member speaks no wire format of ours.
+	errFormat = errors.New("no common wire format")
 	// ErrUnreachable is what every UnreachableError wraps.
 	ErrUnreachable = errors.New("unreachable")
 )
@@ -139,7 +139,7 @@ func (j *joiner) memberAt(ctx context.Context, at netip.AddrPort) (discovery.Hos
 		id, n, ok := j.sender.nodeWhere(func(n memberlist.Node) bool { return addrPort(n) == at })
 		if ok {
 			if m, err := parseMeta(n.Meta); err == nil && !m.speaks() {
-				return id, fmt.Errorf("%w: this host %d to %d, the member %d to %d", ErrFormat,
+				return id, fmt.Errorf("%w: this host %d to %d, the member %d to %d", errFormat,
 					table.FormatMin, table.FormatMax, m.formatMin, m.formatMax)
 			}
 			return id, nil

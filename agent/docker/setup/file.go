@@ -11,8 +11,8 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// Backup is where Apply keeps the file as it was.
-func Backup(path string) string { return path + ".before-weft" }
+// backupPath is where Apply keeps the file as it was.
+func backupPath(path string) string { return path + ".before-weft" }
 
 // Apply makes the engine whose configuration is at path ask Address, from its
 // next start on. It reports whether that changed the file.
@@ -21,7 +21,7 @@ func Apply(path string, upstreams []string) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	next, err := Insert(old, upstreams)
+	next, err := insert(old, upstreams)
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", path, err)
 	}
@@ -29,7 +29,7 @@ func Apply(path string, upstreams []string) (changed bool, err error) {
 		return false, nil
 	}
 	if old != nil {
-		if err := write(Backup(path), old, mode); err != nil {
+		if err := write(backupPath(path), old, mode); err != nil {
 			return false, err
 		}
 	} else if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -52,11 +52,11 @@ func Revert(path string) (changed bool, err error) {
 	if len(servers) == 0 || servers[0] != Address {
 		return false, nil
 	}
-	before, _, err := read(Backup(path))
+	before, _, err := read(backupPath(path))
 	if err != nil {
 		return false, err
 	}
-	next, err := Remove(now, before)
+	next, err := remove(now, before)
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", path, err)
 	}
@@ -66,7 +66,7 @@ func Revert(path string) (changed bool, err error) {
 	if err := write(path, next, mode); err != nil {
 		return false, err
 	}
-	if err := os.Remove(Backup(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(backupPath(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return true, err
 	}
 	return true, nil

@@ -23,7 +23,7 @@ type Facts struct {
 // caller knows. The error says what is wrong with daemon.json; an absent file is
 // none.
 func Look(file, resolvConf string) (Facts, error) {
-	f := Facts{Resolv: Nameservers(resolvConf)}
+	f := Facts{Resolv: nameservers(resolvConf)}
 	text, _, err := read(file)
 	if err == nil {
 		f.Servers, err = Servers(text)
@@ -78,7 +78,7 @@ const stubServers = "/run/systemd/resolve/resolv.conf"
 // Upstreams are the servers of a resolv.conf that a container can ask by itself,
 // or those behind a stub resolver.
 func Upstreams(resolvConf string) []string {
-	reachable := func(path string) []string { return slices.DeleteFunc(Nameservers(path), unreachable) }
+	reachable := func(path string) []string { return slices.DeleteFunc(nameservers(path), unreachable) }
 	if servers := reachable(resolvConf); len(servers) > 0 {
 		return servers
 	}
@@ -90,8 +90,8 @@ func unreachable(s string) bool {
 	return err != nil || a.IsLoopback() || a.Zone() != "" || s == Address
 }
 
-// Nameservers are those of a resolv.conf(5), none if it cannot be read.
-func Nameservers(path string) (servers []string) {
+// nameservers are those of a resolv.conf(5), none if it cannot be read.
+func nameservers(path string) (servers []string) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil

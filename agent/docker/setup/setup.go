@@ -12,11 +12,11 @@ import (
 // maxServers is how many servers a resolver asks, resolv.conf(5).
 const maxServers = 3
 
-// Insert returns a daemon.json in which containers ask Address first and then
+// insert returns a daemon.json in which containers ask Address first and then
 // the servers that they asked before: those of the file or, if it names none,
 // up to two of upstreams. Nothing else in the text changes, and nothing at all
 // when it is so already. The error names the line.
-func Insert(text []byte, upstreams []string) ([]byte, error) {
+func insert(text []byte, upstreams []string) ([]byte, error) {
 	o, err := parse(text)
 	if err != nil {
 		return nil, err
@@ -36,10 +36,10 @@ func Insert(text []byte, upstreams []string) ([]byte, error) {
 	return o.root.Pack(), nil
 }
 
-// Remove returns a daemon.json with the servers that before has, which is the
-// file as it was before Insert; nil: there was none. What was changed in the
+// remove returns a daemon.json with the servers that before has, which is the
+// file as it was before insert; nil: there was none. What was changed in the
 // file since stays. It returns nil when nothing is left of the file.
-func Remove(text, before []byte) ([]byte, error) {
+func remove(text, before []byte) ([]byte, error) {
 	now, err := parse(text)
 	if err != nil {
 		return nil, err

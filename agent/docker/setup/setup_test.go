@@ -24,7 +24,7 @@ func TestInsert(t *testing.T) {
 		{"done already", `{ "dns":["169.254.53.53"] }`, `{ "dns":["169.254.53.53"] }`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := Insert([]byte(tt.before), upstreams)
+			got, err := insert([]byte(tt.before), upstreams)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -45,7 +45,7 @@ func TestMalformedFilesAreRefusedWithTheLine(t *testing.T) {
 		"{\"a\": 1,\n\"a\": 2}":                   `line 2: a key is given twice: "a"`,
 		"{\n\"dns\": \"192.0.2.1\"}":              `line 2: "dns" is no list of addresses`,
 	} {
-		if _, err := Insert([]byte(text), nil); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := insert([]byte(text), nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", text, err, want)
 		}
 	}
@@ -66,7 +66,7 @@ func TestRemoveUndoesInsert(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		after, err := Insert(before, upstreams)
+		after, err := insert(before, upstreams)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +84,7 @@ func TestRemoveUndoesInsert(t *testing.T) {
 		if diff := cmp.Diff(rest, got); diff != "" {
 			t.Fatalf("other keys (-before +after):\n%s", diff)
 		}
-		undone, err := Remove(after, before)
+		undone, err := remove(after, before)
 		if err != nil || string(undone) != string(before) {
 			t.Fatalf("undone: %v\n%s\nwant\n%s", err, undone, before)
 		}
@@ -94,15 +94,15 @@ func TestRemoveUndoesInsert(t *testing.T) {
 func TestRemoveKeepsLaterChanges(t *testing.T) {
 	before := "{\n  \"mtu\": 1400\n}\n"
 	changed := "{\n  \"dns\": [\"169.254.53.53\"],\n  \"mtu\": 1500,\n  \"ipv6\": true\n}\n"
-	got, err := Remove([]byte(changed), []byte(before))
+	got, err := remove([]byte(changed), []byte(before))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want := "{\n  \"mtu\": 1500,\n  \"ipv6\": true\n}\n"; string(got) != want {
 		t.Errorf("got %s", got)
 	}
-	if got, err := Remove([]byte("{\n  \"dns\": [\"169.254.53.53\"]\n}\n"), nil); got != nil || err != nil {
-		t.Errorf("a file that was made by Insert leaves %q, %v", got, err)
+	if got, err := remove([]byte("{\n  \"dns\": [\"169.254.53.53\"]\n}\n"), nil); got != nil || err != nil {
+		t.Errorf("a file that was made by insert leaves %q, %v", got, err)
 	}
 }
 
@@ -128,7 +128,7 @@ func TestApplyAndRevert(t *testing.T) {
 		t.Fatal(err)
 	}
 	apply(true)
-	if kept, err := os.ReadFile(Backup(path)); err != nil || string(kept) != mine {
+	if kept, err := os.ReadFile(backupPath(path)); err != nil || string(kept) != mine {
 		t.Errorf("backup: %q, %v", kept, err)
 	}
 	apply(false)
