@@ -41,9 +41,10 @@ func find(at place) (bool, error) {
 	return shared, err
 }
 
-// sharesNetwork reports whether a process is in our network namespace. Single
-// threads of an engine, and of ours, visit others for a while or for good, the
-// first one too: so it is ours that this thread says, and theirs that any does.
+// sharesNetwork reports whether a process is in our network namespace. A thread of
+// an engine or of this agent may visit another namespace for a while or for good,
+// the first thread too. So this thread's namespace counts as ours, and one thread
+// of the engine that is in it suffices.
 func sharesNetwork(pid int32) (bool, error) {
 	ours, err := os.Stat("/proc/thread-self/ns/net")
 	if err != nil {
