@@ -81,7 +81,6 @@ func command(stderr io.Writer) *cobra.Command {
 			"It runs until it gets SIGTERM; what it programmed stays in the kernel.\n" +
 			"SIGHUP applies a changed log level.",
 		Example:           "  agentd --config /etc/weft/agentd.yaml\n  agentd --name host1 --advertise 192.0.2.1",
-		Version:           api.Release(),
 		Args:              noArgs,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
@@ -91,7 +90,9 @@ func command(stderr io.Writer) *cobra.Command {
 	for _, k := range config.Keys() {
 		flags[k.Flag] = keyFlag(root.PersistentFlags(), k)
 	}
-	root.SetVersionTemplate("{{.Version}}\n")
+	// Of our own: cobra's needs text/template, with which the linker keeps every
+	// exported method of every library, a third of the program.
+	version := root.Flags().BoolP("version", "v", false, "version for agentd")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misuse{err} })
 	load := func() (config.Config, error) {
 		given := map[string]string{}
@@ -106,7 +107,13 @@ func command(stderr io.Writer) *cobra.Command {
 		}
 		return cfg, nil
 	}
-	root.RunE = func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), load, stderr) }
+	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *version {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), api.Release())
+			return err
+		}
+		return serve(cmd.Context(), load, stderr)
+	}
 	root.AddCommand(fabricCommand(load), cleanupCommand(load, stderr), configCommand(), versionCommand(), manCommand())
 	return root
 }
