@@ -10,6 +10,8 @@ import (
 	"github.com/weft-net/weft/agent/agenttest"
 )
 
+// A network of the cluster is one of every engine's, as it was made, and Docker's
+// commands do to it what they may.
 func TestDockerNetworksAreThoseOfTheCluster(t *testing.T) {
 	t.Parallel()
 	l, docker := agenttest.DockerHosts(t, 2)
@@ -20,6 +22,19 @@ func TestDockerNetworksAreThoseOfTheCluster(t *testing.T) {
 		e.AwaitNetwork("shop")
 		e.Container("shop", "on-"+e.Host.Name)
 	}
+	assertInspectionsAgree(t, docker)
+	if out := docker[0].Must("run", "--rm", "--network", "shop", agenttest.Image, "cat", "/sys/class/net/eth0/mtu"); out != "1400" {
+		t.Errorf("MTU in the container: %s", out)
+	}
+	assertNetworksRefused(t, docker[0])
+	useUnderOtherNames(t, ctl, docker[0], docker[1])
+	removeOnOneHost(ctl, docker[0], docker[1])
+	takeANameOfDockersOwn(t, ctl, docker[0], docker[1])
+	removeFromTheCluster(t, ctl, docker)
+}
+
+// assertInspectionsAgree checks that Docker says of shop what the agents say.
+func assertInspectionsAgree(t *testing.T, docker []*agenttest.Engine) {
 	for _, e := range docker {
 		agenttest.Eventually(t, agenttest.Follows, "the two inspections agree", func() error {
 			got, want := e.Inspect("shop"), e.Host.Inspect("shop")
@@ -36,10 +51,10 @@ func TestDockerNetworksAreThoseOfTheCluster(t *testing.T) {
 			return nil
 		})
 	}
-	if out := docker[0].Must("run", "--rm", "--network", "shop", agenttest.Image, "cat", "/sys/class/net/eth0/mtu"); out != "1400" {
-		t.Errorf("MTU in the container: %s", out)
-	}
+}
 
+// assertNetworksRefused asks Docker for networks that cannot be, or are not as asked.
+func assertNetworksRefused(t *testing.T, e *agenttest.Engine) {
 	for _, c := range []struct{ what, line, want string }{
 		{"removed with containers on it", "network rm shop", "has active endpoints"},
 		{"unknown network", "network create -d weft --ipam-driver weft --ipam-opt network=none x1", "agentctl network create none"},
@@ -55,53 +70,63 @@ func TestDockerNetworksAreThoseOfTheCluster(t *testing.T) {
 		{"IPv6", "network create -d weft --ipam-driver weft --ipam-opt network=shop --internal --subnet 10.90.0.0/24 --ipv6 --subnet fd00::/64 x10", "IPv4"},
 		{"an address that is kept", "network create -d weft --ipam-driver weft --ipam-opt network=shop --internal --subnet 10.90.0.0/24 --aux-address tv=10.90.0.10 x11", "does not keep it"},
 	} {
-		r := docker[0].Docker(strings.Fields(c.line)...)
+		r := e.Docker(strings.Fields(c.line)...)
 		if r.Code == 0 || !strings.Contains(r.Stderr, c.want) {
 			t.Errorf("%s: want an error with %q:\n%s", c.what, c.want, r)
 		}
 	}
+}
 
-	// By hand, under another name; the network is the same.
-	docker[0].Must("network", "create", "-d", "weft", "--ipam-driver", "weft", "--ipam-opt", "network=shop", "--internal", "--subnet", "10.90.0.0/24", "mine")
-	docker[0].Container("mine", "adopted")
+// useUnderOtherNames gives shop a second network of Docker's by hand, under another
+// name and by its subnet alone: it is the same one.
+func useUnderOtherNames(t *testing.T, ctl *agenttest.Host, here, there *agenttest.Engine) {
+	here.Must("network", "create", "-d", "weft", "--ipam-driver", "weft", "--ipam-opt", "network=shop", "--internal", "--subnet", "10.90.0.0/24", "mine")
+	here.Container("mine", "adopted")
 	agenttest.Eventually(t, agenttest.Follows, "a container on the adopted network", func() error {
 		if got := ctl.Inspect("shop").Endpoints("h1"); !strings.Contains(got, "adopted ") {
 			return fmt.Errorf("on shop: %s", got)
 		}
 		return nil
 	})
-	// By its subnet alone.
-	docker[1].Must("network", "create", "-d", "weft", "--ipam-driver", "weft", "--internal", "--subnet", "10.90.0.0/24", "bysubnet")
-	docker[1].Must("network", "rm", "bysubnet")
+	there.Must("network", "create", "-d", "weft", "--ipam-driver", "weft", "--internal", "--subnet", "10.90.0.0/24", "bysubnet")
+	there.Must("network", "rm", "bysubnet")
+}
 
-	// Removed on one host only: it comes back, since the cluster has it.
+// removeOnOneHost takes a network from one engine: it comes back, since the cluster
+// has it.
+func removeOnOneHost(ctl *agenttest.Host, here, there *agenttest.Engine) {
 	ctl.MustCtl("network", "create", "spare")
-	for _, e := range docker {
-		e.AwaitNetwork("spare")
-	}
-	docker[0].Must("network", "rm", "spare")
-	docker[0].AwaitNetwork("spare")
-	docker[0].Must("network", "prune", "-f")
-	docker[0].AwaitNetwork("spare")
-	docker[1].Must("run", "--rm", "--network", "spare", agenttest.Image, "true")
+	here.AwaitNetwork("spare")
+	there.AwaitNetwork("spare")
+	here.Must("network", "rm", "spare")
+	here.AwaitNetwork("spare")
+	here.Must("network", "prune", "-f")
+	here.AwaitNetwork("spare")
+	there.Must("run", "--rm", "--network", "spare", agenttest.Image, "true")
+}
 
-	// A network of Docker's own that has a name of ours is left alone.
-	own := docker[0].Must("network", "create", "clash")
+// takeANameOfDockersOwn makes a network whose name one of Docker's own has on one
+// host: that one is left alone.
+func takeANameOfDockersOwn(t *testing.T, ctl *agenttest.Host, here, there *agenttest.Engine) {
+	own := here.Must("network", "create", "clash")
 	ctl.MustCtl("network", "create", "clash")
-	docker[1].AwaitNetwork("clash")
+	there.AwaitNetwork("clash")
 	agenttest.Eventually(t, 2*time.Second, "status names it", func() error {
-		if r := l.Host(1).Ctl("status"); !strings.Contains(r.Stdout, "clash") {
+		if r := here.Host.Ctl("status"); !strings.Contains(r.Stdout, "clash") {
 			return fmt.Errorf("%s", r)
 		}
 		return nil
 	})
-	if got := docker[0].Must("network", "inspect", "-f", "{{.Id}} {{.Driver}}", "clash"); got != own+" bridge" {
+	if got := here.Must("network", "inspect", "-f", "{{.Id}} {{.Driver}}", "clash"); got != own+" bridge" {
 		t.Errorf("the network of Docker's own is now %s", got)
 	}
-	docker[0].Must("network", "rm", "clash")
-	docker[0].AwaitNetwork("clash")
+	here.Must("network", "rm", "clash")
+	here.AwaitNetwork("clash")
+}
 
-	// Removed from the cluster: from every engine, with what runs on it by force.
+// removeFromTheCluster removes the networks from every engine, with what runs on
+// them by force.
+func removeFromTheCluster(t *testing.T, ctl *agenttest.Host, docker []*agenttest.Engine) {
 	if r := ctl.Ctl("network", "rm", "shop"); r.Code != 5 || !strings.Contains(r.Stderr, "on-h1") {
 		t.Errorf("network rm with containers on it: %s", r)
 	}
