@@ -141,16 +141,7 @@ func TestDockerRandomOperationsLeaveNothing(t *testing.T) {
 	for _, n := range []string{"blue", "green"} {
 		l.DockerNetwork(docker, n)
 	}
-	var wg sync.WaitGroup
-	for i, e := range docker {
-		wg.Go(func() {
-			r := rand.New(rand.NewPCG(1, uint64(i)))
-			for range operations / len(docker) {
-				anything(e, r)
-			}
-		})
-	}
-	wg.Wait()
+	doAnything(docker, 1, operations/len(docker))
 	for _, n := range []string{"blue", "green"} {
 		agenttest.Eventually(t, 15*time.Second, "the endpoints on "+n+" are Docker's", func() error {
 			all := l.Host(1).Inspect(n)
@@ -163,6 +154,21 @@ func TestDockerRandomOperationsLeaveNothing(t *testing.T) {
 		})
 	}
 	assertNothingLeft(t, l, docker)
+}
+
+// doAnything does so many things on each engine, on all at once; a seed gives the
+// same ones again.
+func doAnything(docker []*agenttest.Engine, seed uint64, each int) {
+	var wg sync.WaitGroup
+	for i, e := range docker {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(seed, uint64(i)))
+			for range each {
+				anything(e, r)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // anything does one thing to one of a few containers. Most of it makes sense

@@ -2,10 +2,8 @@ package engines_test
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -33,14 +31,7 @@ func TestDockerNewestEngineBesideDebians(t *testing.T) {
 	web := old.Container("blue", "web", "--network-alias", "www")
 	newest.Container("blue", "app", "--network-alias", "api.v2", "--mac-address", "02:42:0a:40:00:61", "-p", "8080:80", "--restart", "always")
 
-	r := newest.Host.Ctl("docker", "status")
-	if !strings.Contains(r.Stdout, "29-moby") || !strings.Contains(r.Stderr, "asks for its containers from the host") {
-		t.Errorf("before the set-up: %s", r)
-	}
-	agenttest.WantError(t, r, 1)
-	if r := newest.Docker("exec", "app", "ping", "-c", "1", "-W", "1", "web"); r.Code == 0 {
-		t.Errorf("the newest engine needs no set-up any more: %s", r)
-	}
+	assertSetUpIsMissed(t, newest)
 	newest.Host.MustCtl("docker", "setup", "--file", newest.Dir+"/etc/daemon.json")
 	newest.Stop()
 	newest.Start()
@@ -51,21 +42,36 @@ func TestDockerNewestEngineBesideDebians(t *testing.T) {
 		return nil
 	})
 	app := newest.Addr("blue", "app")
+	assertReachedAsOthers(t, newest, old, app, web)
+	connectByTheAgent(t, newest, old)
+	newest.Must("rename", "app", "desk")
+	reach(t, old, "web", app, "desk", "api.v2.blue")
+	newest.Must("restart", "-t", "0", "desk")
+	reach(t, old, "web", newest.Addr("blue", "desk"), "desk")
+	newest.Must("network", "disconnect", "green", "desk")
+	doAnything(all, 2, 30)
+	newest.Host.MustCtl("docker", "setup", "--undo", "--file", newest.Dir+"/etc/daemon.json")
+	assertNothingLeft(t, l, all)
+}
 
-	reach := func(from *agenttest.Engine, container string, to netip.Addr, names ...string) {
-		t.Helper()
-		for _, name := range names {
-			agenttest.Eventually(t, 2*agenttest.Follows, container+" reaches "+name, func() error {
-				r := from.Docker("exec", container, "ping", "-c", "1", "-W", "1", name)
-				if r.Code != 0 || !strings.Contains(r.Stdout, "("+to.String()+")") {
-					return fmt.Errorf("%s", r)
-				}
-				return nil
-			})
-		}
+// assertSetUpIsMissed checks that without docker setup the newest engine's container
+// finds no name, and that it is said why.
+func assertSetUpIsMissed(t *testing.T, newest *agenttest.Engine) {
+	r := newest.Host.Ctl("docker", "status")
+	if !strings.Contains(r.Stdout, "29-moby") || !strings.Contains(r.Stderr, "asks for its containers from the host") {
+		t.Errorf("before the set-up: %s", r)
 	}
-	reach(newest, "app", web, "web", "www", "web.blue", "web.blue.weft.internal")
-	reach(old, "web", app, "app", "api.v2.blue", "app.blue", "app.blue.weft.internal")
+	agenttest.WantError(t, r, 1)
+	if r := newest.Docker("exec", "app", "ping", "-c", "1", "-W", "1", "web"); r.Code == 0 {
+		t.Errorf("the newest engine needs no set-up any more: %s", r)
+	}
+}
+
+// assertReachedAsOthers checks names both ways, the world's, and what docker run was
+// told: a hardware address and a port.
+func assertReachedAsOthers(t *testing.T, newest, old *agenttest.Engine, app, web netip.Addr) {
+	reach(t, newest, "app", web, "web", "www", "web.blue", "web.blue.weft.internal")
+	reach(t, old, "web", app, "app", "api.v2.blue", "app.blue", "app.blue.weft.internal")
 	if out := newest.Must("exec", "app", "nslookup", "outside.test"); !strings.Contains(out, agenttest.ByNamed.String()) {
 		t.Errorf("the world: %s", out)
 	}
@@ -73,33 +79,32 @@ func TestDockerNewestEngineBesideDebians(t *testing.T) {
 		t.Errorf("--mac-address gave %s", mac)
 	}
 	newest.Sandbox("app").NS.Mirror(t)
-	if from, err := l.Host(1).NS.Seen("tcp", netip.AddrPortFrom(newest.Host.Addr, 8080)); err != nil || from != l.Host(1).Addr.String() {
+	if from, err := old.Host.NS.Seen("tcp", netip.AddrPortFrom(newest.Host.Addr, 8080)); err != nil || from != old.Host.Addr.String() {
 		t.Errorf("the published port: seen as %q, %v", from, err)
 	}
+}
 
-	// By the agent, on one more network, with what only newer engines take there.
+// connectByTheAgent puts app on one more network, with what only newer engines take
+// there.
+func connectByTheAgent(t *testing.T, newest, old *agenttest.Engine) {
 	newest.Host.MustCtl("network", "connect", "green", "app", "--alias", "shop", "--mac", "02:42:0a:40:00:62")
 	if mac := newest.Must("exec", "app", "cat", "/sys/class/net/eth1/address"); mac != "02:42:0a:40:00:62" {
 		t.Errorf("--mac gave %s", mac)
 	}
 	old.Container("green", "till")
-	reach(old, "till", newest.Addr("green", "app"), "app", "shop")
-	newest.Must("rename", "app", "desk")
-	reach(old, "web", app, "desk", "api.v2.blue")
-	newest.Must("restart", "-t", "0", "desk")
-	reach(old, "web", newest.Addr("blue", "desk"), "desk")
-	newest.Must("network", "disconnect", "green", "desk")
+	reach(t, old, "till", newest.Addr("green", "app"), "app", "shop")
+}
 
-	var wg sync.WaitGroup
-	for i, e := range all {
-		wg.Go(func() {
-			r := rand.New(rand.NewPCG(2, uint64(i)))
-			for range 30 {
-				anything(e, r)
+// reach waits until a container reaches another by all of its names.
+func reach(t *testing.T, from *agenttest.Engine, container string, to netip.Addr, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		agenttest.Eventually(t, 2*agenttest.Follows, container+" reaches "+name, func() error {
+			r := from.Docker("exec", container, "ping", "-c", "1", "-W", "1", name)
+			if r.Code != 0 || !strings.Contains(r.Stdout, "("+to.String()+")") {
+				return fmt.Errorf("%s", r)
 			}
+			return nil
 		})
 	}
-	wg.Wait()
-	newest.Host.MustCtl("docker", "setup", "--undo", "--file", newest.Dir+"/etc/daemon.json")
-	assertNothingLeft(t, l, all)
 }
