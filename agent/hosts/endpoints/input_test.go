@@ -16,6 +16,7 @@ import (
 	"github.com/weft-net/weft/agent/agenttest"
 )
 
+// What cannot be is refused in words, and changes nothing.
 func TestBadInputIsRefusedInWordsAndLeavesNoTrace(t *testing.T) {
 	t.Parallel()
 	l := agenttest.NewCluster(t, agenttest.Config{Hosts: 2})
@@ -28,11 +29,44 @@ func TestBadInputIsRefusedInWordsAndLeavesNoTrace(t *testing.T) {
 	netns := string(free.NS)
 	before := l.Entries(t)
 
-	for _, row := range []struct {
-		name  string
-		codes []int
-		args  []string
-	}{
+	for _, row := range badInput(l, held, a, netns) {
+		t.Run(row.name, func(t *testing.T) {
+			r := h.Ctl(row.args...)
+			if r.Code == 0 && slices.Contains(row.codes, 0) {
+				return // idempotent commands may say so
+			}
+			agenttest.WantError(t, r, row.codes...)
+		})
+	}
+
+	if r := h.Ctl("detach", "blue", "nobody"); r.Code != 0 {
+		t.Errorf("detach of what is gone already: %s", r)
+	}
+	for i, host := range l.Hosts {
+		if diff := agenttest.Diff(before[i], host.Entries(t)); diff != "" {
+			t.Errorf("%s: the failed commands left:\n%s", host.Name, diff)
+		}
+	}
+	if links := strings.TrimSpace(free.NS.Must(t, "ip", "-o", "link")); strings.Count(links, "\n") > 0 {
+		t.Errorf("the failed commands left in the sandbox: %s", links)
+	}
+	if _, err := os.Stat("/etc/netns/" + netns); err == nil {
+		t.Errorf("the failed commands left a resolv.conf for %s", netns)
+	}
+	free.Attach("blue", "web") // and the sandbox can still be attached
+}
+
+// refusal is a command that fails with one of the codes.
+type refusal struct {
+	name  string
+	codes []int
+	args  []string
+}
+
+// badInput is commands that cannot be obeyed where held is attached to blue as a,
+// tiny is full, and netns is free.
+func badInput(l *agenttest.Lab, held *agenttest.Sandbox, a agenttest.Attachment, netns string) []refusal {
+	return []refusal{
 		{"overlapping subnet", []int{5}, []string{"network", "create", "x", "--subnet", "10.77.0.128/25"}},
 		{"subnet around another", []int{5}, []string{"network", "create", "x", "--subnet", "10.76.0.0/14"}},
 		{"subnet of the underlay", []int{5}, []string{"network", "create", "x", "--subnet", "192.0.2.0/25"}},
@@ -71,35 +105,11 @@ func TestBadInputIsRefusedInWordsAndLeavesNoTrace(t *testing.T) {
 		{"name too long", []int{2}, []string{"attach", "blue", "--netns", netns, "--name", strings.Repeat("x", 64)}},
 		{"alias that is no label", []int{2}, []string{"attach", "blue", "--netns", netns, "--name", "web", "--alias", "a..b"}},
 		{"second init", []int{5}, []string{"init"}},
-		{"join as a member", []int{5, 0}, []string{"join", l.Host(2).Addr.String(), "--token-file", h.TokenFile()}},
+		{"join as a member", []int{5, 0}, []string{"join", l.Host(2).Addr.String(), "--token-file", l.Host(1).TokenFile()}},
 		{"unknown command", []int{2}, []string{"conect"}},
 		{"unknown flag", []int{2}, []string{"network", "create", "x", "--sbunet", "10.80.0.0/24"}},
 		{"leave with endpoints", []int{5}, []string{"leave"}},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			r := h.Ctl(row.args...)
-			if r.Code == 0 && slices.Contains(row.codes, 0) {
-				return // idempotent commands may say so
-			}
-			agenttest.WantError(t, r, row.codes...)
-		})
 	}
-
-	if r := h.Ctl("detach", "blue", "nobody"); r.Code != 0 {
-		t.Errorf("detach of what is gone already: %s", r)
-	}
-	for i, host := range l.Hosts {
-		if diff := agenttest.Diff(before[i], host.Entries(t)); diff != "" {
-			t.Errorf("%s: the failed commands left:\n%s", host.Name, diff)
-		}
-	}
-	if links := strings.TrimSpace(free.NS.Must(t, "ip", "-o", "link")); strings.Count(links, "\n") > 0 {
-		t.Errorf("the failed commands left in the sandbox: %s", links)
-	}
-	if _, err := os.Stat("/etc/netns/" + netns); err == nil {
-		t.Errorf("the failed commands left a resolv.conf for %s", netns)
-	}
-	free.Attach("blue", "web") // and the sandbox can still be attached
 }
 
 func TestCommandWithoutAnAgentSaysSo(t *testing.T) {

@@ -209,13 +209,25 @@ func TestCNIPluginFromAddToGC(t *testing.T) {
 	call.must(t, "CHECK", checked)
 	call.must(t, "STATUS", conf)
 
-	// CHECK sees what the kernel lost.
+	assertCheckSeesWhatIsLost(t, call, s, checked)
+	collectStale(t, call, conf)
+	deleteTwice(t, call, s, conf, checked)
+	deleteAfterTheNetwork(t, call)
+	plugin{host: h, container: "c1", netns: "/run/netns/nowhere"}.fails(t, "ADD", conf, 8, "no network namespace /run/netns/nowhere")
+	callWithoutAnAgent(t, call, s, conf)
+}
+
+// assertCheckSeesWhatIsLost takes from the interface what CHECK looks for.
+func assertCheckSeesWhatIsLost(t *testing.T, call plugin, s *agenttest.Sandbox, checked cniConf) {
 	s.NS.Must(t, "ip", "route", "delete", "default")
 	call.fails(t, "CHECK", checked, 999, "the kernel has no default route")
 	s.NS.Must(t, "ip", "link", "set", "eth0", "down")
 	call.fails(t, "CHECK", checked, 999, "the interface down")
+}
 
-	// GC keeps what is listed and what is not a CNI runtime's.
+// collectStale checks that GC keeps what is listed and what is not a CNI runtime's.
+func collectStale(t *testing.T, call plugin, conf cniConf) {
+	h := call.host
 	stale := h.Sandbox("stale")
 	plugin{host: h, container: "stale", netns: stale.NS.Path()}.must(t, "ADD", conf)
 	h.Sandbox("hand").Attach("blue", "hand")
@@ -223,9 +235,12 @@ func TestCNIPluginFromAddToGC(t *testing.T) {
 	if rows := h.Endpoints(); len(rows) != 2 || rows["c1"].Name == "" || rows["hand"].Name == "" {
 		t.Errorf("after GC: %v", rows)
 	}
+}
 
-	// DEL needs no namespace, can be repeated, and knows what CHECK would say.
-	blind := plugin{host: h, container: "c1"}
+// deleteTwice checks that DEL needs no namespace, can be repeated, and knows what
+// CHECK would say.
+func deleteTwice(t *testing.T, call plugin, s *agenttest.Sandbox, conf, checked cniConf) {
+	blind := plugin{host: call.host, container: "c1"}
 	blind.must(t, "DEL", conf)
 	blind.must(t, "DEL", conf)
 	call.fails(t, "CHECK", checked, 3, "container c1 has no eth0")
@@ -235,8 +250,11 @@ func TestCNIPluginFromAddToGC(t *testing.T) {
 		}
 		return nil
 	})
+}
 
-	// The network goes first.
+// deleteAfterTheNetwork removes the network before its endpoint.
+func deleteAfterTheNetwork(t *testing.T, call plugin) {
+	h := call.host
 	red := cniConf{"cniVersion": "1.1.0", "name": "red", "type": "weft", "socket": h.Socket()}
 	call.must(t, "ADD", red)
 	h.MustCtl("network", "rm", "-f", "red")
@@ -249,9 +267,12 @@ func TestCNIPluginFromAddToGC(t *testing.T) {
 		}
 		return nil
 	})
-	plugin{host: h, container: "c1", netns: "/run/netns/nowhere"}.fails(t, "ADD", conf, 8, "no network namespace /run/netns/nowhere")
+}
 
-	// Without an agent; and what it was not told is noticed by the next one.
+// callWithoutAnAgent calls while no agent runs; what that one was not told is noticed
+// by the next.
+func callWithoutAnAgent(t *testing.T, call plugin, s *agenttest.Sandbox, conf cniConf) {
+	h := call.host
 	call.must(t, "ADD", conf)
 	h.Kill()
 	call.fails(t, "STATUS", conf, 50, "is not running")
