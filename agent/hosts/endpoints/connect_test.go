@@ -51,75 +51,102 @@ func TestConnectedContainerIsOnBothNetworks(t *testing.T) {
 	db, onDB := two.Endpoint("back", "db")
 	// Somebody else's interface has the next name.
 	web.NS.Must(t, "ip", "link", "add", "eth1", "type", "bridge")
+	c := &connected{one: one, web: web, client: client, db: db, onFront: onFront, onClient: onClient, onDB: onDB}
 
-	var onBack agenttest.Attachment
-	one.CtlJSON(&onBack, "network", "connect", "back", "web", "--alias", "store", "-o", "json")
-	if onBack.Name != "web" || onBack.Interface != "eth2" || onBack.Gateway.IsValid() {
-		t.Errorf("connect answers %+v, want web at eth2 without a gateway", onBack)
+	c.connectBack(t)
+	c.assertBothSeen(t)
+	one.MustCtl("network", "connect", "inner", onFront.ID[:6])
+	c.disconnectFront(t)
+	c.disconnectTheRest(t)
+}
+
+// connected is web, which is on front and then on back too, a client on front and
+// a database on back.
+type connected struct {
+	one                             *agenttest.Host // of web
+	web, client, db                 *agenttest.Sandbox
+	onFront, onBack, onClient, onDB agenttest.Attachment // of web, web, client and db
+}
+
+// connectBack puts web on back, which leaves its default route alone.
+func (c *connected) connectBack(t *testing.T) {
+	c.one.CtlJSON(&c.onBack, "network", "connect", "back", "web", "--alias", "store", "-o", "json")
+	if c.onBack.Name != "web" || c.onBack.Interface != "eth2" || c.onBack.Gateway.IsValid() {
+		t.Errorf("connect answers %+v, want web at eth2 without a gateway", c.onBack)
 	}
-	if dev := defaultRoute(t, web); dev != "eth0" {
+	if dev := defaultRoute(t, c.web); dev != "eth0" {
 		t.Errorf("the default route is at %q, want eth0, that of the first network", dev)
 	}
-	resolves(t, web, "client", onClient.Addr())
-	resolves(t, web, "db", onDB.Addr())
-	resolves(t, web, "db.back", onDB.Addr())
-	resolves(t, client, "web", onFront.Addr())
-	resolves(t, db, "web", onBack.Addr())
-	resolves(t, db, "store", onBack.Addr())
-	if _, err := client.Getent(agenttest.FQDN("store", "back")); err == nil {
+}
+
+// assertBothSeen checks names and packets on both networks, and what is listed.
+func (c *connected) assertBothSeen(t *testing.T) {
+	resolves(t, c.web, "client", c.onClient.Addr())
+	resolves(t, c.web, "db", c.onDB.Addr())
+	resolves(t, c.web, "db.back", c.onDB.Addr())
+	resolves(t, c.client, "web", c.onFront.Addr())
+	resolves(t, c.db, "web", c.onBack.Addr())
+	resolves(t, c.db, "store", c.onBack.Addr())
+	if _, err := c.client.Getent(agenttest.FQDN("store", "back")); err == nil {
 		t.Error("a name of back is answered on front")
 	}
-	for _, to := range []netip.Addr{onClient.Addr(), onDB.Addr()} {
-		if err := web.PingOnce(to); err != nil {
+	for _, to := range []netip.Addr{c.onClient.Addr(), c.onDB.Addr()} {
+		if err := c.web.PingOnce(to); err != nil {
 			t.Error(err)
 		}
 	}
-	if ps := one.MustCtl("ps"); !strings.Contains(ps, fmt.Sprintf("back=%s,front=%s", onBack.Addr(), onFront.Addr())) {
+	if ps := c.one.MustCtl("ps"); !strings.Contains(ps, fmt.Sprintf("back=%s,front=%s", c.onBack.Addr(), c.onFront.Addr())) {
 		t.Errorf("ps: %s", ps)
 	}
-	if ids := one.MustCtl("endpoint", "ls", "--filter", "label=team=shop", "--format", "{{.Network}}"); ids != "back\nfront\n" {
+	if ids := c.one.MustCtl("endpoint", "ls", "--filter", "label=team=shop", "--format", "{{.Network}}"); ids != "back\nfront\n" {
 		t.Errorf("endpoints with the label: %q", ids)
 	}
-	one.MustCtl("network", "connect", "inner", onFront.ID[:6])
+}
 
-	pings := db.StartPing(onBack.Addr())
+// disconnectFront takes web off the network of its default route, which moves; nothing
+// on the other is lost, and a restart keeps it so.
+func (c *connected) disconnectFront(t *testing.T) {
+	pings := c.db.StartPing(c.onBack.Addr())
 	pings.AwaitReplies(5)
-	one.MustCtl("network", "disconnect", "front", "web")
+	c.one.MustCtl("network", "disconnect", "front", "web")
 	agenttest.Eventually(t, time.Second, "the default route has moved", func() error {
-		if dev := defaultRoute(t, web); dev != "eth2" {
+		if dev := defaultRoute(t, c.web); dev != "eth2" {
 			return fmt.Errorf("it is at %q", dev)
 		}
 		return nil
 	})
-	if err := web.PingOnce(agenttest.InternetAddr); err != nil {
+	if err := c.web.PingOnce(agenttest.InternetAddr); err != nil {
 		t.Errorf("out through the other network: %v", err)
 	}
 	if _, lost := pings.Stop(); len(lost) > 0 {
 		t.Errorf("packets on the network that stayed were lost: %v", lost)
 	}
-	resolves(t, web, "db", onDB.Addr())
+	resolves(t, c.web, "db", c.onDB.Addr())
 	agenttest.Eventually(t, time.Second, "front forgets web", func() error {
-		if got, err := client.Getent(agenttest.FQDN("web", "front")); err == nil {
+		if got, err := c.client.Getent(agenttest.FQDN("web", "front")); err == nil {
 			return fmt.Errorf("still %v", got)
 		}
 		return nil
 	})
-	one.Kill()
-	one.Start()
-	resolves(t, web, "db", onDB.Addr())
-	if dev := defaultRoute(t, web); dev != "eth2" {
+	c.one.Kill()
+	c.one.Start()
+	resolves(t, c.web, "db", c.onDB.Addr())
+	if dev := defaultRoute(t, c.web); dev != "eth2" {
 		t.Errorf("after a restart the default route is at %q", dev)
 	}
+}
 
-	one.MustCtl("network", "disconnect", "back", "web")
-	if dev := defaultRoute(t, web); dev != "" {
+// disconnectTheRest takes web off all of its networks.
+func (c *connected) disconnectTheRest(t *testing.T) {
+	c.one.MustCtl("network", "disconnect", "back", "web")
+	if dev := defaultRoute(t, c.web); dev != "" {
 		t.Errorf("an internal network has got the default route: %q", dev)
 	}
-	one.MustCtl("network", "disconnect", "inner", "web")
-	if r := one.Ctl("network", "disconnect", "inner", "web"); r.Code != 4 {
+	c.one.MustCtl("network", "disconnect", "inner", "web")
+	if r := c.one.Ctl("network", "disconnect", "inner", "web"); r.Code != 4 {
 		t.Errorf("a container that is on no network: %s", r)
 	}
-	one.MustCtl("network", "disconnect", "-f", "inner", "web")
+	c.one.MustCtl("network", "disconnect", "-f", "inner", "web")
 }
 
 // Prune removes what nobody is on, and nothing else: the endpoints of a dead
