@@ -9,6 +9,7 @@ import (
 	"github.com/weft-net/weft/agent/agenttest"
 )
 
+// Docker's containers are put on a network and taken off by agentctl, too.
 func TestDockerContainersAreConnectedByAgentctl(t *testing.T) {
 	t.Parallel()
 	l, docker := agenttest.DockerHosts(t, 1)
@@ -24,6 +25,30 @@ func TestDockerContainersAreConnectedByAgentctl(t *testing.T) {
 	if r.Code != 0 || strings.TrimSpace(r.Stdout) != "web" {
 		t.Fatalf("want the container's name: %s", r)
 	}
+	assertConnectRefused(t, e, ip)
+	e.Host.MustCtl("network", "connect", "red", "plain")
+	if got := e.Addr("red", "web").String(); got != ip {
+		t.Errorf("web has %s on red, want %s", got, ip)
+	}
+	agenttest.Eventually(t, agenttest.Follows, "the alias", dns.Wants(agenttest.FQDN("shop", "red"), e.Addr("red", "web")))
+	agenttest.Eventually(t, agenttest.Follows, "an alias with a dot", dns.Wants(agenttest.FQDN("shop.prod", "red"), e.Addr("red", "web")))
+	agenttest.Eventually(t, agenttest.Follows, "a container of the bridge", dns.Wants(agenttest.FQDN("plain", "red"), e.Addr("red", "plain")))
+
+	e.Host.MustCtl("network", "disconnect", "red", "web")
+	agenttest.Eventually(t, agenttest.Follows, "disconnected", dns.Wants(agenttest.FQDN("shop", "red")))
+	if r := e.Host.Ctl("network", "disconnect", "red", "web"); r.Code != 4 || !strings.Contains(r.Stderr, "web is not on that network") {
+		t.Errorf("disconnected twice: %s", r)
+	}
+	e.Host.MustCtl("network", "disconnect", "-f", "red", "web")
+
+	l.DockerNetwork(docker, "same", "--subnet", "10.94.0.0/24")
+	connectToTheSecond(t, e)
+	connectWhatCannotBe(t, e)
+}
+
+// assertConnectRefused asks for what cannot be where web is on red, at ip, and plain
+// is not.
+func assertConnectRefused(t *testing.T, e *agenttest.Engine, ip string) {
 	for _, row := range []struct {
 		line  string
 		code  int
@@ -43,23 +68,11 @@ func TestDockerContainersAreConnectedByAgentctl(t *testing.T) {
 			t.Errorf("network connect %s: want %q:\n%s", row.line, row.wants, r)
 		}
 	}
-	e.Host.MustCtl("network", "connect", "red", "plain")
-	if got := e.Addr("red", "web").String(); got != ip {
-		t.Errorf("web has %s on red, want %s", got, ip)
-	}
-	agenttest.Eventually(t, agenttest.Follows, "the alias", dns.Wants(agenttest.FQDN("shop", "red"), e.Addr("red", "web")))
-	agenttest.Eventually(t, agenttest.Follows, "an alias with a dot", dns.Wants(agenttest.FQDN("shop.prod", "red"), e.Addr("red", "web")))
-	agenttest.Eventually(t, agenttest.Follows, "a container of the bridge", dns.Wants(agenttest.FQDN("plain", "red"), e.Addr("red", "plain")))
+}
 
-	e.Host.MustCtl("network", "disconnect", "red", "web")
-	agenttest.Eventually(t, agenttest.Follows, "disconnected", dns.Wants(agenttest.FQDN("shop", "red")))
-	if r := e.Host.Ctl("network", "disconnect", "red", "web"); r.Code != 4 || !strings.Contains(r.Stderr, "web is not on that network") {
-		t.Errorf("disconnected twice: %s", r)
-	}
-	e.Host.MustCtl("network", "disconnect", "-f", "red", "web")
-
-	// A second Docker network for the same one is as good as the first.
-	l.DockerNetwork(docker, "same", "--subnet", "10.94.0.0/24")
+// connectToTheSecond makes a second Docker network for same: it is as good as the
+// first.
+func connectToTheSecond(t *testing.T, e *agenttest.Engine) {
 	e.Must("network", "create", "-d", "weft", "--ipam-driver", "weft", "--ipam-opt", "network=same", "--subnet", "10.94.0.0/24", "mine")
 	agenttest.Eventually(t, 5*time.Second, "both are known", func() error {
 		if r := e.Host.Ctl("network", "connect", "same", "web"); r.Code != 0 {
@@ -72,14 +85,18 @@ func TestDockerContainersAreConnectedByAgentctl(t *testing.T) {
 	}
 	e.Host.MustCtl("network", "disconnect", "same", "web")
 	e.Must("network", "connect", "mine", "web")
-	r = e.Host.Ctl("network", "connect", "same", "web")
+	r := e.Host.Ctl("network", "connect", "same", "web")
 	agenttest.WantError(t, r, 5)
 	e.Host.MustCtl("network", "disconnect", "same", "web")
 	if out := e.Must("network", "inspect", "-f", "{{len .Containers}}", "mine"); out != "0" {
 		t.Errorf("disconnected: %s containers are left", out)
 	}
+}
+
+// connectWhatCannotBe names a container without a network, and one that nobody knows.
+func connectWhatCannotBe(t *testing.T, e *agenttest.Engine) {
 	e.Must("run", "-d", "--name", "job", "--network", "none", agenttest.Image, "sleep", "1000")
-	r = e.Host.Ctl("network", "connect", "red", "job")
+	r := e.Host.Ctl("network", "connect", "red", "job")
 	agenttest.WantError(t, r, 5)
 	if !strings.Contains(r.Stderr, "attach NETWORK --pid $(docker inspect") {
 		t.Errorf("a container without a network: %s", r)

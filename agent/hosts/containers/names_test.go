@@ -17,77 +17,98 @@ func TestDockerNamesAndAddressesFollow(t *testing.T) {
 	here, there := docker[0], l.Host(2)
 	l.DockerNetwork(docker, "blue")
 	l.DockerNetwork(docker, "green")
-	_, a := there.Endpoint("blue", "watcher")
-	watcher := agenttest.Sandbox{NS: agenttest.Netns(string(there.NS) + "-watcher"), Host: there}
-	dns := watcher.Resolver(a.Gateway)
-	wants := func(what, name string, addrs ...netip.Addr) {
-		t.Helper()
-		agenttest.Eventually(t, agenttest.Follows, what+": "+name, dns.Wants(agenttest.FQDN(name, "blue"), addrs...))
-	}
-	reached := func(what string, a netip.Addr, yes bool) {
-		t.Helper()
-		agenttest.Eventually(t, agenttest.Follows, what, func() error {
-			if err := watcher.PingOnce(a); (err == nil) != yes {
-				return fmt.Errorf("%s reached: %v", a, err == nil)
-			}
-			return nil
-		})
-	}
+	s, a := there.Endpoint("blue", "watcher")
+	from := watcher{s, s.Resolver(a.Gateway)}
+	followLife(t, here, from)
+	followConnect(t, here, from)
+	followHealth(t, here, from)
+}
 
+// watcher is an endpoint on blue, on the other host.
+type watcher struct {
+	*agenttest.Sandbox
+	dns *agenttest.Resolver
+}
+
+// wants waits until a name has exactly these addresses.
+func (w watcher) wants(t *testing.T, what, name string, addrs ...netip.Addr) {
+	t.Helper()
+	agenttest.Eventually(t, agenttest.Follows, what+": "+name, w.dns.Wants(agenttest.FQDN(name, "blue"), addrs...))
+}
+
+// reached waits until an address is reached, or is not.
+func (w watcher) reached(t *testing.T, what string, a netip.Addr, yes bool) {
+	t.Helper()
+	agenttest.Eventually(t, agenttest.Follows, what, func() error {
+		if err := w.PingOnce(a); (err == nil) != yes {
+			return fmt.Errorf("%s reached: %v", a, err == nil)
+		}
+		return nil
+	})
+}
+
+// followLife takes a container from docker run to docker rm -f.
+func followLife(t *testing.T, here *agenttest.Engine, from watcher) {
 	web := here.Container("blue", "web", "--hostname", "www-1", "--network-alias", "www", "--network-alias", "site")
 	id := here.Must("inspect", "-f", "{{.Id}}", "web")
 	for _, name := range []string{"web", "www", "site", "www-1", id[:12]} {
-		wants("run", name, web)
+		from.wants(t, "run", name, web)
 	}
-	reached("run", web, true)
+	from.reached(t, "run", web, true)
 
 	here.Must("rename", "web", "shop")
-	wants("rename", "shop", web)
-	wants("rename", "web")
-	wants("rename", "www", web)
+	from.wants(t, "rename", "shop", web)
+	from.wants(t, "rename", "web")
+	from.wants(t, "rename", "www", web)
 
 	here.Must("restart", "-t", "0", "shop")
 	again := here.Addr("blue", "shop")
-	wants("restart", "shop", again)
-	wants("restart", "site", again)
-	reached("restart", again, true)
+	from.wants(t, "restart", "shop", again)
+	from.wants(t, "restart", "site", again)
+	from.reached(t, "restart", again, true)
 
 	here.Must("kill", "shop")
-	wants("kill", "shop")
-	wants("kill", "www")
-	reached("kill", again, false)
+	from.wants(t, "kill", "shop")
+	from.wants(t, "kill", "www")
+	from.reached(t, "kill", again, false)
 
 	here.Must("start", "shop")
-	wants("start", "www", here.Addr("blue", "shop"))
+	from.wants(t, "start", "www", here.Addr("blue", "shop"))
 	here.Must("stop", "-t", "0", "shop")
-	wants("stop", "www")
+	from.wants(t, "stop", "www")
 	here.Must("start", "shop")
 	last := here.Addr("blue", "shop")
-	wants("start", "shop", last)
+	from.wants(t, "start", "shop", last)
 	here.Must("rm", "-f", "shop")
-	wants("rm -f", "shop")
-	reached("rm -f", last, false)
+	from.wants(t, "rm -f", "shop")
+	from.reached(t, "rm -f", last, false)
+}
 
-	// A container that is not on the network when it starts, and one on two.
+// followConnect puts a running container on the network, beside another one, and
+// takes it off again.
+func followConnect(t *testing.T, here *agenttest.Engine, from watcher) {
 	green := here.Container("green", "cache")
 	here.Must("network", "connect", "--alias", "memory", "blue", "cache")
 	blue := here.Addr("blue", "cache")
-	wants("connect", "cache", blue)
-	wants("connect", "memory", blue)
-	reached("connect", blue, true)
+	from.wants(t, "connect", "cache", blue)
+	from.wants(t, "connect", "memory", blue)
+	from.reached(t, "connect", blue, true)
 	if got := here.Addr("green", "cache"); got != green {
 		t.Errorf("connect to another network: the address on green was %s and is %s", green, got)
 	}
 	here.Must("network", "disconnect", "blue", "cache")
-	wants("disconnect", "cache")
-	reached("disconnect", blue, false)
+	from.wants(t, "disconnect", "cache")
+	from.reached(t, "disconnect", blue, false)
+}
 
-	// What a runtime calls unhealthy is not answered while another is well.
+// followHealth has two containers of one alias: what a runtime calls unhealthy is not
+// answered while another is well.
+func followHealth(t *testing.T, here *agenttest.Engine, from watcher) {
 	here.Container("blue", "api1", "--network-alias", "api", "--health-cmd", "test -e /tmp/ok", "--health-interval", "200ms", "--health-retries", "1")
 	well := here.Container("blue", "api2", "--network-alias", "api")
-	agenttest.Eventually(t, 3*time.Second, "an unhealthy one", dns.Wants(agenttest.FQDN("api", "blue"), well))
+	agenttest.Eventually(t, 3*time.Second, "an unhealthy one", from.dns.Wants(agenttest.FQDN("api", "blue"), well))
 	here.Must("exec", "api1", "touch", "/tmp/ok")
-	agenttest.Eventually(t, 3*time.Second, "both healthy", dns.Wants(agenttest.FQDN("api", "blue"), here.Addr("blue", "api1"), well))
+	agenttest.Eventually(t, 3*time.Second, "both healthy", from.dns.Wants(agenttest.FQDN("api", "blue"), here.Addr("blue", "api1"), well))
 }
 
 // A container sees the names of all networks that it is on, whichever of them
