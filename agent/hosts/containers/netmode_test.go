@@ -20,8 +20,8 @@ func TestDockerContainersWithoutANetworkOfTheirOwn(t *testing.T) {
 	h := e.Host
 	l.DockerNetwork([]*agenttest.Engine{e}, "blue")
 	web := e.Container("blue", "web")
-	watcher, a := l.Host(2).Endpoint("blue", "watcher")
-	dns := watcher.Resolver(a.Gateway)
+	s, a := l.Host(2).Endpoint("blue", "watcher")
+	from := watcher{s, s.Resolver(a.Gateway)}
 	blue := l.Host(1).Network("blue")
 	before := len(h.Endpoints())
 
@@ -34,7 +34,6 @@ func TestDockerContainersWithoutANetworkOfTheirOwn(t *testing.T) {
 			t.Errorf("%d endpoints, %d before", got, before)
 		}
 	})
-
 	t.Run("container", func(t *testing.T) {
 		e.Detached("side", "--net=container:web")
 		if out := e.Must("exec", "side", "ip", "-4", "-o", "address", "show", "dev", "eth0"); !strings.Contains(out, web.String()+"/") {
@@ -45,44 +44,47 @@ func TestDockerContainersWithoutANetworkOfTheirOwn(t *testing.T) {
 			t.Errorf("%d endpoints, %d before", got, before)
 		}
 		e.Must("rm", "-f", "side")
-		if err := dns.Wants(agenttest.FQDN("web", "blue"), web)(); err != nil {
+		if err := from.dns.Wants(agenttest.FQDN("web", "blue"), web)(); err != nil {
 			t.Errorf("web, when side is gone: %v", err)
 		}
-		if err := watcher.PingOnce(web); err != nil {
+		if err := from.PingOnce(web); err != nil {
 			t.Error(err)
 		}
 	})
+	t.Run("none", func(t *testing.T) { attachAProcess(t, e, from) })
+}
 
-	t.Run("none", func(t *testing.T) {
-		e.Detached("job", "--net=none")
-		var made agenttest.Attachment
-		h.CtlJSON(&made, "attach", "blue", "--pid", e.Must("inspect", "-f", "{{.State.Pid}}", "job"), "--name", "job", "--alias", "task", "-o", "json")
-		for _, name := range []string{"job", "task"} {
-			agenttest.Eventually(t, agenttest.Follows, name, dns.Wants(agenttest.FQDN(name, "blue"), made.Addr()))
+// attachAProcess attaches a container without a network by its process: it gets names
+// and an address, which go with it and leave nothing.
+func attachAProcess(t *testing.T, e *agenttest.Engine, from watcher) {
+	e.Detached("job", "--net=none")
+	var made agenttest.Attachment
+	e.Host.CtlJSON(&made, "attach", "blue", "--pid", e.Must("inspect", "-f", "{{.State.Pid}}", "job"), "--name", "job", "--alias", "task", "-o", "json")
+	for _, name := range []string{"job", "task"} {
+		agenttest.Eventually(t, agenttest.Follows, name, from.dns.Wants(agenttest.FQDN(name, "blue"), made.Addr()))
+	}
+	if err := from.PingOnce(made.Addr()); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"watcher", "watcher.blue", "web"} {
+		e.Must("exec", "job", "ping", "-c", "1", "-W", "2", name)
+	}
+	e.Must("rm", "-f", "job")
+	took := agenttest.Eventually(t, 2*time.Second, "gone with its container", from.dns.Wants(agenttest.FQDN("job", "blue")))
+	t.Logf("the endpoint is gone %v after its container", took)
+	agenttest.Eventually(t, 2*time.Second, "its address is free", func() error {
+		if _, there := e.Host.Endpoints()["job"]; there {
+			return fmt.Errorf("job is still there")
 		}
-		if err := watcher.PingOnce(made.Addr()); err != nil {
-			t.Error(err)
-		}
-		for _, name := range []string{"watcher", "watcher.blue", "web"} {
-			e.Must("exec", "job", "ping", "-c", "1", "-W", "2", name)
-		}
-		e.Must("rm", "-f", "job")
-		took := agenttest.Eventually(t, 2*time.Second, "gone with its container", dns.Wants(agenttest.FQDN("job", "blue")))
-		t.Logf("the endpoint is gone %v after its container", took)
-		agenttest.Eventually(t, 2*time.Second, "its address is free", func() error {
-			if _, there := h.Endpoints()["job"]; there {
-				return fmt.Errorf("job is still there")
-			}
-			return nil
-		})
-		// Nothing is left of it: the next one may have everything.
-		e.Detached("job", "--net=none")
-		again := strings.TrimSpace(e.Must("inspect", "-f", "{{.State.Pid}}", "job"))
-		h.MustCtl("attach", "blue", "--pid", again, "--name", "job", "--ip", made.Addr().String())
-		h.MustCtl("detach", "blue", "job")
-		if out := e.Must("exec", "job", "ip", "-o", "link"); strings.Contains(out, "eth0") {
-			t.Errorf("detached: %s", out)
-		}
-		e.Must("rm", "-f", "job")
+		return nil
 	})
+	// Nothing is left of it: the next one may have everything.
+	e.Detached("job", "--net=none")
+	again := strings.TrimSpace(e.Must("inspect", "-f", "{{.State.Pid}}", "job"))
+	e.Host.MustCtl("attach", "blue", "--pid", again, "--name", "job", "--ip", made.Addr().String())
+	e.Host.MustCtl("detach", "blue", "job")
+	if out := e.Must("exec", "job", "ip", "-o", "link"); strings.Contains(out, "eth0") {
+		t.Errorf("detached: %s", out)
+	}
+	e.Must("rm", "-f", "job")
 }
