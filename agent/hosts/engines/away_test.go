@@ -14,13 +14,30 @@ import (
 func TestDockerEngineGoesAwayAndComesBack(t *testing.T) {
 	t.Parallel()
 	l, docker := agenttest.DockerHosts(t, 2, "--live-restore")
-	e, h := docker[0], l.Host(1)
+	e := docker[0]
 	l.DockerNetwork(docker, "blue")
 	web := e.Container("blue", "web")
 	watcher, a := l.Host(2).Endpoint("blue", "watcher")
 	dns := watcher.Resolver(a.Gateway)
-	entries := h.Entries(t)
+	known := dns.Wants(agenttest.FQDN("web", "blue"), web)
 
+	stopEngine(t, e, known)
+	l.Host(2).MustCtl("network", "create", "meanwhile")
+	startEngineAgain(t, e)
+	hangEngine(t, e, known)
+
+	e.Must("rename", "web", "shop")
+	agenttest.Eventually(t, 2*agenttest.Follows, "renamed", dns.Wants(agenttest.FQDN("shop", "blue"), web))
+	if err := watcher.PingOnce(web); err != nil {
+		t.Error(err)
+	}
+}
+
+// stopEngine ends the engine: it is said, what needs it is refused, and what it knew
+// stays.
+func stopEngine(t *testing.T, e *agenttest.Engine, known func() error) {
+	h := e.Host
+	entries := h.Entries(t)
 	e.Stop()
 	agenttest.Eventually(t, 3*time.Second, "status without an engine", func() error {
 		if r := h.Ctl("status"); r.Code != 0 || !strings.Contains(r.Stdout, "no engine answers: its 1 endpoints here are as last seen") {
@@ -38,14 +55,18 @@ func TestDockerEngineGoesAwayAndComesBack(t *testing.T) {
 	if diff := agenttest.Diff(entries, h.Entries(t)); diff != "" {
 		t.Errorf("the engine is away:\n%s", diff)
 	}
-	if err := dns.Wants(agenttest.FQDN("web", "blue"), web)(); err != nil {
+	if err := known(); err != nil {
 		t.Errorf("the engine is away: %v", err)
 	}
-	l.Host(2).MustCtl("network", "create", "meanwhile")
+}
+
+// startEngineAgain starts the engine: it is followed again, with the network that was
+// made meanwhile.
+func startEngineAgain(t *testing.T, e *agenttest.Engine) {
 	back := time.Now()
 	e.Start("--live-restore")
 	agenttest.Eventually(t, 5*time.Second, "status with the engine", func() error {
-		if r := h.Ctl("status"); r.Code != 0 || !strings.Contains(r.Stdout, "engine 20.10") {
+		if r := e.Host.Ctl("status"); r.Code != 0 || !strings.Contains(r.Stdout, "engine 20.10") {
 			return fmt.Errorf("%s", r)
 		}
 		return nil
@@ -53,8 +74,11 @@ func TestDockerEngineGoesAwayAndComesBack(t *testing.T) {
 	e.AwaitNetwork("meanwhile")
 	t.Logf("followed again %v after the engine was started", time.Since(back))
 	e.Must("run", "--rm", "--network", "meanwhile", agenttest.Image, "true")
+}
 
-	// One that hangs keeps its connections.
+// hangEngine stops the engine's process, which keeps its connections, for a while.
+func hangEngine(t *testing.T, e *agenttest.Engine, known func() error) {
+	h := e.Host
 	pid := strings.TrimSpace(e.File("pid"))
 	h.NS.Must(t, "kill", "-STOP", pid)
 	resume := func() { h.NS.Run("kill", "-CONT", pid) }
@@ -66,7 +90,7 @@ func TestDockerEngineGoesAwayAndComesBack(t *testing.T) {
 		return nil
 	})
 	agenttest.WantError(t, h.Ctl("network", "connect", "meanwhile", "web"), 1)
-	if err := dns.Wants(agenttest.FQDN("web", "blue"), web)(); err != nil {
+	if err := known(); err != nil {
 		t.Errorf("the engine hangs: %v", err)
 	}
 	resume()
@@ -76,10 +100,4 @@ func TestDockerEngineGoesAwayAndComesBack(t *testing.T) {
 		}
 		return nil
 	})
-
-	e.Must("rename", "web", "shop")
-	agenttest.Eventually(t, 2*agenttest.Follows, "renamed", dns.Wants(agenttest.FQDN("shop", "blue"), web))
-	if err := watcher.PingOnce(web); err != nil {
-		t.Error(err)
-	}
 }
