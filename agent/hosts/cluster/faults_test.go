@@ -58,25 +58,11 @@ func TestWipedConsulGetsEverythingBack(t *testing.T) {
 	}
 	fixed[3] = 5
 	attach("blue", l.Host(2), "fixed", "--ip", netip.AddrFrom4(fixed).String())
-	kept := func() []string {
-		return slices.DeleteFunc(keys(t, l), func(k string) bool {
-			return !strings.Contains(k, "/blocks/") && !strings.Contains(k, "/ips/") && !strings.Contains(k, "/nets/") &&
-				!strings.Contains(k, "/hosts/") && !strings.Contains(k, "/names/") && !strings.Contains(k, "/vnis/") && !strings.HasSuffix(k, "/meta")
-		})
-	}
-	before := kept()
+	before := lasting(t, l)
 	for _, how := range []string{"while it runs", "while it is away"} {
-		if how == "while it is away" {
-			l.StopConsul()
-			if err := os.RemoveAll(filepath.Join(l.Dir, "consul")); err != nil {
-				t.Fatal(err)
-			}
-			l.StartConsul()
-		} else if r := l.Internet.Run("curl", "-sf", "-m", "5", "-X", "DELETE", l.ConsulURL()+"/v1/kv/weft/v1/?recurse"); r.Code != 0 {
-			t.Fatalf("wipe: %s", r)
-		}
+		wipe(t, l, how == "while it is away")
 		took := agenttest.Eventually(t, 60*time.Second, "wiped "+how+": everything is back", func() error {
-			if diff := agenttest.Diff(before, kept()); diff != "" {
+			if diff := agenttest.Diff(before, lasting(t, l)); diff != "" {
 				return fmt.Errorf("keys:\n%s", diff)
 			}
 			return nil
@@ -89,12 +75,36 @@ func TestWipedConsulGetsEverythingBack(t *testing.T) {
 			}
 		}
 		l.Host(3).CreateNetwork(strings.ReplaceAll(how, " ", "-"))
-		before = kept()
+		before = lasting(t, l)
 	}
 	for _, h := range l.Hosts {
 		if out := h.MustCtl("status"); strings.Contains(out, "claimed twice") {
 			t.Errorf("%s: %s", h.Name, out)
 		}
+	}
+}
+
+// lasting are the keys that a wiped Consul gets back.
+func lasting(t *testing.T, l *agenttest.Lab) []string {
+	t.Helper()
+	return slices.DeleteFunc(keys(t, l), func(k string) bool {
+		return !strings.Contains(k, "/blocks/") && !strings.Contains(k, "/ips/") && !strings.Contains(k, "/nets/") &&
+			!strings.Contains(k, "/hosts/") && !strings.Contains(k, "/names/") && !strings.Contains(k, "/vnis/") && !strings.HasSuffix(k, "/meta")
+	})
+}
+
+// wipe takes everything from the lab's Consul, by a request or from its disk while
+// it is away.
+func wipe(t *testing.T, l *agenttest.Lab, away bool) {
+	t.Helper()
+	if away {
+		l.StopConsul()
+		if err := os.RemoveAll(filepath.Join(l.Dir, "consul")); err != nil {
+			t.Fatal(err)
+		}
+		l.StartConsul()
+	} else if r := l.Internet.Run("curl", "-sf", "-m", "5", "-X", "DELETE", l.ConsulURL()+"/v1/kv/weft/v1/?recurse"); r.Code != 0 {
+		t.Fatalf("wipe: %s", r)
 	}
 }
 

@@ -35,27 +35,7 @@ func TestDockerBadInputIsRefusedInWordsAndLeavesNoTrace(t *testing.T) {
 	}
 	before := state()
 
-	for _, row := range []struct {
-		what  string
-		line  string
-		wants []string
-	}{
-		{"an address of another host's container", "run --rm --network blue --ip 10.93.0.77 busybox true", []string{"10.93.0.77", "held on h2", "hint"}},
-		{"an address of this host's container", "run --rm --network blue --ip 10.93.0.78 busybox true", []string{"10.93.0.78", "near on h1", "hint"}},
-		{"an address outside the subnet", "run --rm --network blue --ip 10.99.0.9 busybox true", []string{"10.99.0.9"}},
-		{"no address", "run --rm --network blue --ip 10.93.0.999 busybox true", []string{"10.93.0.999"}},
-		{"a port of the host twice", "run --rm --network blue -p 8092:80 -p 8092:81 busybox true", []string{"8092/tcp is asked for twice"}},
-		{"a full subnet", "run --rm --network tiny busybox true", []string{"tiny", "hint"}},
-		{"a hardware address of a group", "run --rm --network blue --mac-address 01:00:5e:00:00:01 busybox true", []string{"01:00:5e:00:00:01"}},
-		{"a hardware address that a container has", "run --rm --network blue --mac-address 02:42:0a:5d:00:4e busybox true", []string{"02:42:0a:5d:00:4e", "near on h1", "hint"}},
-		{"a name that exists, from Docker", "network create blue", []string{"blue already exists"}},
-		{"a name that exists, of ours", "network create -d weft --ipam-driver weft --ipam-opt network=blue -o network=blue --subnet 10.93.0.0/24 blue", []string{"blue already exists"}},
-		{"an option that nobody knows", "network create -d weft --ipam-driver weft --ipam-opt network=blue --subnet 10.93.0.0/24 -o colour=red x", []string{"colour", "no such setting"}},
-		{"a network without its subnet, which the host has a route to", "network create -d weft --ipam-driver weft --ipam-opt network=blue x", []string{"--subnet 10.93.0.0/24 NAME"}},
-		{"an IPAM option that nobody knows", "network create -d weft --ipam-driver weft --ipam-opt colour=red x", []string{"colour", "unknown option"}},
-		{"a subnet that nobody has", "network create -d weft --ipam-driver weft --subnet 10.99.0.0/24 x", []string{"10.99.0.0/24", "agentctl network create"}},
-		{"a network that nobody has", "run --rm --network nowhere busybox true", []string{"nowhere"}},
-	} {
+	for _, row := range badInput {
 		r := e.Docker(strings.Fields(row.line)...)
 		for _, want := range row.wants {
 			if r.Code == 0 || !strings.Contains(r.Stderr, want) {
@@ -78,6 +58,30 @@ func TestDockerBadInputIsRefusedInWordsAndLeavesNoTrace(t *testing.T) {
 		return nil
 	})
 	docker[0].Must("exec", "near", "ping", "-c", "1", "-W", "2", "10.93.0.77")
+}
+
+// badInput is what cannot be where held has 10.93.0.77 on the other host and near
+// has 10.93.0.78 on this one, both on blue, and tiny is full.
+var badInput = []struct {
+	what  string
+	line  string
+	wants []string
+}{
+	{"an address of another host's container", "run --rm --network blue --ip 10.93.0.77 busybox true", []string{"10.93.0.77", "held on h2", "hint"}},
+	{"an address of this host's container", "run --rm --network blue --ip 10.93.0.78 busybox true", []string{"10.93.0.78", "near on h1", "hint"}},
+	{"an address outside the subnet", "run --rm --network blue --ip 10.99.0.9 busybox true", []string{"10.99.0.9"}},
+	{"no address", "run --rm --network blue --ip 10.93.0.999 busybox true", []string{"10.93.0.999"}},
+	{"a port of the host twice", "run --rm --network blue -p 8092:80 -p 8092:81 busybox true", []string{"8092/tcp is asked for twice"}},
+	{"a full subnet", "run --rm --network tiny busybox true", []string{"tiny", "hint"}},
+	{"a hardware address of a group", "run --rm --network blue --mac-address 01:00:5e:00:00:01 busybox true", []string{"01:00:5e:00:00:01"}},
+	{"a hardware address that a container has", "run --rm --network blue --mac-address 02:42:0a:5d:00:4e busybox true", []string{"02:42:0a:5d:00:4e", "near on h1", "hint"}},
+	{"a name that exists, from Docker", "network create blue", []string{"blue already exists"}},
+	{"a name that exists, of ours", "network create -d weft --ipam-driver weft --ipam-opt network=blue -o network=blue --subnet 10.93.0.0/24 blue", []string{"blue already exists"}},
+	{"an option that nobody knows", "network create -d weft --ipam-driver weft --ipam-opt network=blue --subnet 10.93.0.0/24 -o colour=red x", []string{"colour", "no such setting"}},
+	{"a network without its subnet, which the host has a route to", "network create -d weft --ipam-driver weft --ipam-opt network=blue x", []string{"--subnet 10.93.0.0/24 NAME"}},
+	{"an IPAM option that nobody knows", "network create -d weft --ipam-driver weft --ipam-opt colour=red x", []string{"colour", "unknown option"}},
+	{"a subnet that nobody has", "network create -d weft --ipam-driver weft --subnet 10.99.0.0/24 x", []string{"10.99.0.0/24", "agentctl network create"}},
+	{"a network that nobody has", "run --rm --network nowhere busybox true", []string{"nowhere"}},
 }
 
 // A network of another driver may take our addresses, since Docker asks for those

@@ -57,10 +57,21 @@ func TestDockerPublishesPorts(t *testing.T) {
 		t.Errorf("endpoint ls:\n%s", out)
 	}
 
+	portFollows(t, one, l.Host(2).NS, host)
+	one.Container("blue", "third", "-p", "8080-8081:80", "-p", "80")
+	out := one.Host.MustCtl("endpoint", "ls")
+	if strings.Count(out, "->80/tcp") != 2 || !strings.Contains(out, "0.0.0.0:8080->80/tcp") {
+		t.Errorf("a range and any port:\n%s", out)
+	}
+}
+
+// portFollows restarts web and removes it: its port is reached from elsewhere again,
+// and then it is free.
+func portFollows(t *testing.T, one *agenttest.Engine, from agenttest.Netns, port netip.AddrPort) {
 	one.Must("restart", "-t", "1", "web")
 	one.Sandbox("web").NS.Mirror(t)
 	agenttest.Eventually(t, agenttest.Follows, "the port after docker restart", func() error {
-		_, err := l.Host(2).NS.Seen("tcp", host)
+		_, err := from.Seen("tcp", port)
 		return err
 	})
 	one.Must("rm", "-f", "web")
@@ -71,9 +82,4 @@ func TestDockerPublishesPorts(t *testing.T) {
 		}
 		return c.Close()
 	})
-	one.Container("blue", "third", "-p", "8080-8081:80", "-p", "80")
-	out := one.Host.MustCtl("endpoint", "ls")
-	if strings.Count(out, "->80/tcp") != 2 || !strings.Contains(out, "0.0.0.0:8080->80/tcp") {
-		t.Errorf("a range and any port:\n%s", out)
-	}
 }

@@ -18,20 +18,7 @@ func TestDockerHostsAreAsBeforeOnceTheyLeft(t *testing.T) {
 	t.Parallel()
 	agenttest.Need(t, "iptables-save")
 	l := agenttest.NewLab(t, agenttest.Config{Hosts: 2})
-	var docker []*agenttest.Engine
-	for _, h := range l.Hosts {
-		e := h.NewEngine()
-		e.Start()
-		// What the first container of an engine's life makes is Docker's.
-		e.Must("run", "--rm", "-p", "18080:80", agenttest.Image, "true")
-		agenttest.Eventually(t, 5*time.Second, h.Name+": docker0 is idle", func() error {
-			if out := h.NS.Must(t, "ip", "-o", "link", "show", "dev", "docker0"); !strings.Contains(out, "state DOWN") {
-				return fmt.Errorf("%s", out)
-			}
-			return nil
-		})
-		docker = append(docker, e)
-	}
+	docker := dockerAlone(t, l)
 	var before [][]string
 	for _, e := range docker {
 		before = append(before, machine(t, e))
@@ -77,6 +64,25 @@ func TestDockerHostsAreAsBeforeOnceTheyLeft(t *testing.T) {
 		}
 		t.Logf("%s: %d lines of state compared", e.Host.Name, len(before[i]))
 	}
+}
+
+// dockerAlone starts an engine on every host, without an agent, and waits until it is
+// at rest.
+func dockerAlone(t *testing.T, l *agenttest.Lab) (docker []*agenttest.Engine) {
+	for _, h := range l.Hosts {
+		e := h.NewEngine()
+		e.Start()
+		// What the first container of an engine's life makes is Docker's.
+		e.Must("run", "--rm", "-p", "18080:80", agenttest.Image, "true")
+		agenttest.Eventually(t, 5*time.Second, h.Name+": docker0 is idle", func() error {
+			if out := h.NS.Must(t, "ip", "-o", "link", "show", "dev", "docker0"); !strings.Contains(out, "state DOWN") {
+				return fmt.Errorf("%s", out)
+			}
+			return nil
+		})
+		docker = append(docker, e)
+	}
+	return docker
 }
 
 // machine is all that a program on the host may have changed, one thing a line.

@@ -155,9 +155,12 @@ func TestDockerEngineThatTakesItsContainersAlong(t *testing.T) {
 		}
 		return dns.Wants(agenttest.FQDN("always", "blue"), always)()
 	})
+	endWithoutAnAgent(t, e, dns)
+}
 
-	// A container that ends while no agent runs is found by comparing: at once, but
-	// for one that was so young that Docker might not have listed it yet.
+// endWithoutAnAgent ends containers while no agent runs. That is found by comparing: at
+// once, but for one that was so young that Docker might not have listed it yet.
+func endWithoutAnAgent(t *testing.T, e *agenttest.Engine, dns *agenttest.Resolver) {
 	e.Must("start", "once")
 	once := e.Addr("blue", "once")
 	const young = 10 * time.Second
@@ -170,7 +173,7 @@ func TestDockerEngineThatTakesItsContainersAlong(t *testing.T) {
 	agenttest.Eventually(t, 4*time.Second, "ended while no agent ran", dns.Wants(agenttest.FQDN("once", "blue")))
 	agenttest.Eventually(t, young+4*time.Second, "a young one that ended", dns.Wants(agenttest.FQDN("young", "blue")))
 	agenttest.Eventually(t, 5*time.Second, "its address is free", func() error {
-		_, r := l.Host(1).Sandbox("heir").TryAttach("blue", "heir", "--ip", once.String())
+		_, r := e.Host.Sandbox("heir").TryAttach("blue", "heir", "--ip", once.String())
 		if r.Code != 0 {
 			return fmt.Errorf("%s", r)
 		}

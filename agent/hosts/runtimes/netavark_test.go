@@ -18,14 +18,6 @@ func TestNetavarkPluginFromCreateToTeardown(t *testing.T) {
 	agenttest.Need(t, "ip")
 	l := agenttest.NewCluster(t, agenttest.Config{Hosts: 2})
 	one, two := l.Host(1), l.Host(2)
-	call := func(h *agenttest.Host, stdin any, args ...string) agenttest.Result {
-		t.Helper()
-		b, err := json.Marshal(stdin)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return agenttest.Run(string(b), h.NS.Enter(append([]string{filepath.Join(agenttest.Programs(t), "weft-netavark")}, args...)...)...)
-	}
 	network := func(h *agenttest.Host) map[string]any {
 		return map[string]any{"name": "shop", "id": "2f259bab93aa", "driver": "weft", "internal": false, "ipv6_enabled": false, "dns_enabled": true,
 			"subnets": []any{}, "ipam_options": map[string]any{"driver": "host-local"}, "options": map[string]any{"socket": h.Socket()}}
@@ -34,7 +26,7 @@ func TestNetavarkPluginFromCreateToTeardown(t *testing.T) {
 	networks := map[*agenttest.Host]any{}
 	for _, h := range l.Hosts {
 		agenttest.Eventually(t, 2*time.Second, h.Name+": create", func() error {
-			r := call(h, network(h), "create")
+			r := callNetavark(t, h, network(h), "create")
 			var made struct {
 				Subnets []struct{ Subnet, Gateway string }
 				IPAM    map[string]string `json:"ipam_options"`
@@ -50,7 +42,7 @@ func TestNetavarkPluginFromCreateToTeardown(t *testing.T) {
 		t.Helper()
 		in := map[string]any{"container_id": "id-of-" + name, "container_name": name, "port_mappings": nil, "network": networks[h],
 			"network_options": map[string]any{"aliases": []string{name + "-too"}, "interface_name": "eth0", "static_ips": nil, "static_mac": nil}}
-		if r := call(h, in, "setup", s.NS.Path()); r.Code != 0 {
+		if r := callNetavark(t, h, in, "setup", s.NS.Path()); r.Code != 0 {
 			t.Fatalf("%s", r)
 		}
 		return in
@@ -72,9 +64,19 @@ func TestNetavarkPluginFromCreateToTeardown(t *testing.T) {
 		t.Error(err)
 	}
 	for range 2 { // a second time there is nothing left to do
-		if r := call(two, in, "teardown", b.NS.Path()); r.Code != 0 || r.Stdout != "" {
+		if r := callNetavark(t, two, in, "teardown", b.NS.Path()); r.Code != 0 || r.Stdout != "" {
 			t.Errorf("%s", r)
 		}
 	}
 	agenttest.Eventually(t, time.Second, "beta is gone", dns.Wants(agenttest.FQDN("beta", "shop")))
+}
+
+// callNetavark calls the plugin on a host as netavark does.
+func callNetavark(t *testing.T, h *agenttest.Host, stdin any, args ...string) agenttest.Result {
+	t.Helper()
+	b, err := json.Marshal(stdin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return agenttest.Run(string(b), h.NS.Enter(append([]string{filepath.Join(agenttest.Programs(t), "weft-netavark")}, args...)...)...)
 }
