@@ -67,6 +67,12 @@ func TestPublishedPortsReachTheEndpointFromEverywhere(t *testing.T) {
 	if seen, err := h1.NS.Seen("tcp", netip.AddrPortFrom(netip.IPv6Loopback(), 8080)); err != nil || seen != gateway {
 		t.Errorf("the host by ::1: seen as %q, %v, want %s", seen, err, gateway)
 	}
+	assertNotReached(t, h1, h2, near, other, a)
+}
+
+// assertNotReached tries the port of h1's 127.0.0.1, and the endpoint's own address
+// from another host that has a route to it.
+func assertNotReached(t *testing.T, h1, h2 *agenttest.Host, near, other *agenttest.Sandbox, a agenttest.Attachment) {
 	for name, by := range map[string]agenttest.Netns{"another host": h2.NS, "an endpoint of the network": near.NS, "an endpoint of another network": other.NS} {
 		if seen, err := by.Seen("tcp", netip.AddrPortFrom(h1.Addr, 8081)); err == nil {
 			t.Errorf("%s reached a port of 127.0.0.1, seen as %s", name, seen)
