@@ -37,11 +37,11 @@ check:
 bench:
 	.ci/install bench
 	go test ./overlay/linux -run '^$$' -bench 10k -benchtime 20x
-	go test ./agent/hosts -run '^$$' -bench . -benchtime 1x -timeout 30m
+	go test ./agent/hosts/bench -run '^$$' -bench . -benchtime 1x -timeout 30m
 
 soak:
 	.ci/install test
-	go test ./agent/hosts -run '$(RUN)' -count $(COUNT) -timeout 4h
+	go test -p 1 ./agent/hosts/... -run '$(RUN)' -count $(COUNT) -timeout 4h
 
 clean:
 	rm -rf $(BIN)

@@ -246,6 +246,13 @@ type Network struct {
 // Gateway is the address at which the network's gateway and DNS server answer.
 func (n Network) Gateway() netip.Addr { return netip.MustParseAddr(n.IPAM.Config[0].Gateway) }
 
+// Number is the address of that number in the subnet: 77 is 10.1.2.77.
+func (n Network) Number(number byte) netip.Addr {
+	a := n.Gateway().As4()
+	a[3] = number
+	return netip.AddrFrom4(a)
+}
+
 // CreateNetwork creates a network and waits until every running agent knows it.
 func (h *Host) CreateNetwork(name string, args ...string) Network {
 	t := h.lab.t

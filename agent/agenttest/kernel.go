@@ -31,6 +31,16 @@ func (h *Host) Entries(t testing.TB) []string {
 	return all
 }
 
+// Entries is Host.Entries of every host, in their order.
+func (l *Lab) Entries(t testing.TB) [][]string {
+	t.Helper()
+	var all [][]string
+	for _, h := range l.Hosts {
+		all = append(all, h.Entries(t))
+	}
+	return all
+}
+
 // normal drops from a line what differs between two dumps of one state.
 func normal(line string) string {
 	// A route to the loopback of a dump, and neighbours that the kernel learned

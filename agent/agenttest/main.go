@@ -1,12 +1,15 @@
 package agenttest
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Main is the body of the TestMain of a package whose tests use labs: the
@@ -38,7 +41,7 @@ func Programs(t testing.TB) string {
 		// The directory is claimed as a lab's is, so that it is swept after a
 		// killed run.
 		id, dir, release := claim(t)
-		programs.dir, programs.err = dir, build(dir)
+		programs.dir, programs.err = dir, build(t, dir)
 		programs.remove = func() {
 			remove(id)
 			release()
@@ -50,12 +53,30 @@ func Programs(t testing.TB) string {
 	return programs.dir
 }
 
-func build(dir string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+string(filepath.Separator), "github.com/weft-net/weft/cmd/...")
+// build copies the programs to dir out of a directory that the checkout keeps for
+// them: there the go command links only what changed, and the packages of a run
+// ask one after the other for the same programs.
+func build(t testing.TB, dir string) error {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return err
+	}
+	checkout := sha256.Sum256([]byte(must(t, "go", "env", "GOMOD")))
+	kept := filepath.Join(cache, "weft", fmt.Sprintf("programs-%x", checkout[:6]))
+	if err := os.MkdirAll(kept, 0o755); err != nil {
+		return err
+	}
+	lock, err := flock(kept+".lock", unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", kept+string(filepath.Separator), "github.com/weft-net/weft/cmd/...")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, out)
 	}
+	must(t, "cp", "-r", kept+"/.", dir)
 	return nil
 }
 

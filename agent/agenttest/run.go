@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -89,5 +91,28 @@ func Await(within time.Duration, check func() error) (time.Duration, error) {
 		// Between two looks: short against every bound of the tests, long
 		// against the cost of a look.
 		time.Sleep(3 * time.Millisecond)
+	}
+}
+
+// WantError checks that a command failed as the contract says: the exit code,
+// what and why on one line, and the next command to type on another.
+func WantError(t testing.TB, r Result, codes ...int) {
+	t.Helper()
+	if !slices.Contains(codes, r.Code) {
+		t.Errorf("want exit code %v: %s", codes, r)
+	}
+	program := filepath.Base(r.Args[slices.IndexFunc(r.Args, func(a string) bool {
+		return strings.HasPrefix(filepath.Base(a), "agent")
+	})])
+	message, hint := false, false
+	for line := range strings.Lines(r.Stderr) {
+		message = message || strings.HasPrefix(line, program+": ")
+		hint = hint || strings.HasPrefix(line, "hint: ")
+	}
+	if !message || !hint {
+		t.Errorf("want a line %q and a line %q: %s", program+": …", "hint: …", r)
+	}
+	if strings.Contains(r.Stderr, "goroutine ") {
+		t.Errorf("a crash: %s", r)
 	}
 }

@@ -131,3 +131,21 @@ func (s *Sandbox) Background(args ...string) *Background {
 
 // Kill ends the program; nothing happens when it has ended.
 func (b *Background) Kill() { b.p.signal(syscall.SIGKILL) }
+
+// Endpoints is `endpoint ls` of a host, by name.
+func (h *Host) Endpoints() map[string]EndpointRow {
+	h.lab.t.Helper()
+	var rows []EndpointRow
+	h.CtlJSON(&rows, "endpoint", "ls", "-o", "json")
+	byName := map[string]EndpointRow{}
+	for _, r := range rows {
+		byName[r.Name] = r
+	}
+	return byName
+}
+
+// EndpointRow is one row of `agentctl endpoint ls -o json`.
+type EndpointRow struct {
+	Name, Address, MAC, Host, Runtime, Container string
+	Aliases                                      []string
+}

@@ -1,0 +1,9 @@
+package endpoints_test
+
+import (
+	"testing"
+
+	"github.com/weft-net/weft/agent/agenttest"
+)
+
+func TestMain(m *testing.M) { agenttest.Main(m) }
