@@ -51,6 +51,24 @@ func Within(ns *os.File, fn func() error) error {
 	})
 }
 
+// Unnamed makes a namespace without a name, calls fn on a thread in it, and returns
+// it unless fn fails. Whoever closes the file gives the namespace up.
+func Unnamed(fn func() error) (ns *os.File, err error) {
+	err = onThread(func() (err error) {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("make network namespace: %w", err)
+		}
+		if ns, err = os.Open(own); err != nil {
+			return err
+		}
+		if err := fn(); err != nil {
+			return errors.Join(err, ns.Close())
+		}
+		return nil
+	})
+	return ns, err
+}
+
 // onThread runs fn, which may change the thread's namespace, on a thread of its
 // own, and brings the thread back. The way back matters although the thread
 // could end: the first thread of a process does not, and would show another

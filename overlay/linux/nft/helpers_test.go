@@ -46,8 +46,8 @@ func try(t testing.TB, format string, args ...any) (string, error) {
 	return string(out), err
 }
 
-// netns makes a network namespace that is removed after the test.
-func netns(t testing.TB) string {
+// newNamespace makes a network namespace that is removed after the test.
+func newNamespace(t testing.TB) string {
 	t.Helper()
 	name := fmt.Sprintf("weft-n-%d-%d", os.Getpid(), serial.Add(1))
 	sh(t, "ip netns add %s", name)

@@ -34,7 +34,7 @@ func newNFTLab(t testing.TB) *nftLab {
 	if _, err := exec.LookPath("nft"); err != nil {
 		t.Skip("needs nft(8)")
 	}
-	l := &nftLab{host: netns(t), fabric: netns(t)}
+	l := &nftLab{host: newNamespace(t), fabric: newNamespace(t)}
 	l.nft = openLabTables(t, l.host, l.fabric)
 	return l
 }

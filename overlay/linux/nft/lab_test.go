@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/overlay"
+	"github.com/weft-net/weft/overlay/linux/netns"
 )
 
 // trafficLab is a host with four networks and an uplink into a world of one
@@ -45,7 +46,7 @@ var labEndpoints = map[string]struct {
 
 func newTrafficLab(t testing.TB) *trafficLab {
 	t.Helper()
-	l := &trafficLab{nftLab: newNFTLab(t), world: netns(t), sandbox: map[string]string{}}
+	l := &trafficLab{nftLab: newNFTLab(t), world: newNamespace(t), sandbox: map[string]string{}}
 	l.state = overlay.State{VTEP: netip.MustParseAddr("192.0.2.1"), Port: 4799, Complete: true,
 		Members: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}}
 	sh(t, "ip -n %s link add eth0 type veth peer name eth0 netns %s", l.host, l.world)
@@ -88,7 +89,7 @@ func (l *trafficLab) addNetwork(t testing.TB, vni uint32) {
 
 func (l *trafficLab) addEndpoint(t testing.TB, name string, vni uint32, last byte) {
 	t.Helper()
-	ns := netns(t)
+	ns := newNamespace(t)
 	l.sandbox[name] = ns
 	id := fmt.Sprintf("%04x%02x%010x", vni, last, 0)
 	port := overlay.Port{Endpoint: id, MAC: labMAC(vni, last), Addrs: []netip.Addr{labAddr(vni, last), labAddr6(vni, last)}}
@@ -131,7 +132,7 @@ func (l *trafficLab) ns(name string) string {
 // enter runs f on a thread in a namespace: sockets that it opens stay there.
 func (l *trafficLab) enter(t testing.TB, name string, f func() error) {
 	t.Helper()
-	must(t, inside(openNetns(t, l.ns(name)), f))
+	must(t, netns.Within(openNetns(t, l.ns(name)), f))
 }
 
 // echo answers datagrams and connections to an address, in a namespace, until

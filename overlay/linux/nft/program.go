@@ -2,11 +2,8 @@ package nft
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -63,56 +60,4 @@ func run(ctx context.Context, timeout time.Duration, input string, args ...strin
 		return "", fmt.Errorf("nft %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
 	}
 	return string(out), nil
-}
-
-// scratch makes a network namespace without a name, calls fn in it, and returns
-// it unless fn fails. Whoever closes the file gives the namespace up.
-func scratch(fn func() error) (ns *os.File, err error) {
-	err = apart(func() (err error) {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("make network namespace: %w", err)
-		}
-		if ns, err = os.Open(threadNS); err != nil {
-			return err
-		}
-		if err := fn(); err != nil {
-			return errors.Join(err, ns.Close())
-		}
-		return nil
-	})
-	return ns, err
-}
-
-// inside calls fn in a namespace.
-func inside(ns *os.File, fn func() error) error {
-	return apart(func() error {
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("enter network namespace %s: %w", ns.Name(), err)
-		}
-		return fn()
-	})
-}
-
-const threadNS = "/proc/thread-self/ns/net"
-
-// apart calls fn on a thread of its own, which fn may take to another namespace.
-// Should it not find back it is never given to another goroutine but ends.
-func apart(fn func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		home, err := os.Open(threadNS)
-		if err != nil {
-			runtime.UnlockOSThread()
-			done <- err
-			return
-		}
-		defer home.Close()
-		err = fn()
-		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
-			runtime.UnlockOSThread()
-		}
-		done <- err
-	}()
-	return <-done
 }

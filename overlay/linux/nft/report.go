@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/weft-net/weft/overlay/linux/netns"
 )
 
 // A repair waits this long for nft(8) to say what is repaired, and names so many
@@ -42,7 +44,7 @@ func (t *table) report(ctx context.Context, made *plan) {
 // it fails there are none.
 func (t *table) listed(ctx context.Context) map[uint64]string {
 	var out string
-	_ = inside(t.ns, func() (err error) {
+	_ = netns.Within(t.ns, func() (err error) {
 		out, err = run(ctx, reportTimeout, "", "--handle", "--stateless", "--terse", "list", "table", t.family(), t.def.Name)
 		return err
 	})

@@ -157,7 +157,7 @@ func without(a, b []overlay.Object) []overlay.Object {
 // behind a bridge of this host's own; nobody else.
 func TestAddressForNames(t *testing.T) {
 	l := newTrafficLab(t)
-	behind := netns(t)
+	behind := newNamespace(t)
 	l.sandbox["docker"] = behind
 	sh(t, "ip -n %s link add docker0 type bridge; ip -n %[1]s addr add 172.17.0.1/16 dev docker0; ip -n %[1]s link set docker0 up", l.host)
 	sh(t, "ip -n %s link add d0 type veth peer name eth0 netns %s; ip -n %[1]s link set d0 master docker0 up", l.host, behind)

@@ -13,6 +13,7 @@ import (
 	"github.com/google/nftables/expr"
 
 	"github.com/weft-net/weft/overlay"
+	"github.com/weft-net/weft/overlay/linux/netns"
 )
 
 // translate has nft(8) load a table into an empty namespace, and asks the kernel
@@ -58,7 +59,7 @@ func translate(ctx context.Context, of overlay.NFTable, def nftables.Table) (*pl
 
 // loaded is a new namespace in which nft(8) has loaded a text.
 func loaded(ctx context.Context, text string) (*os.File, error) {
-	return scratch(func() error {
+	return netns.Unnamed(func() error {
 		_, err := run(ctx, programTimeout, strings.ReplaceAll(text, target, standIn), "-f", "-")
 		return err
 	})
