@@ -172,8 +172,9 @@ func endWithoutAnAgent(t *testing.T, e *agenttest.Engine, dns *agenttest.Resolve
 	e.Host.Start()
 	agenttest.Eventually(t, 4*time.Second, "ended while no agent ran", dns.Wants(agenttest.FQDN("once", "blue")))
 	agenttest.Eventually(t, young+4*time.Second, "a young one that ended", dns.Wants(agenttest.FQDN("young", "blue")))
+	heir := e.Host.Sandbox("heir")
 	agenttest.Eventually(t, 5*time.Second, "its address is free", func() error {
-		_, r := e.Host.Sandbox("heir").TryAttach("blue", "heir", "--ip", once.String())
+		_, r := heir.TryAttach("blue", "heir", "--ip", once.String())
 		if r.Code != 0 {
 			return fmt.Errorf("%s", r)
 		}
