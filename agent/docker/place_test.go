@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"strconv"
 	"testing"
 	"time"
@@ -19,6 +20,26 @@ func eventually(t *testing.T, file string) {
 		}
 		if time.Now().After(until) {
 			t.Fatalf("no %s", file)
+		}
+	}
+}
+
+// listens waits until somebody listens at a socket: its file is there before that.
+func listens(t *testing.T, socket string) {
+	t.Helper()
+	const accepting = "00010000" // __SO_ACCEPTCON, the fourth field of proc_net_unix(5)
+	for until := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		text, err := os.ReadFile("/proc/net/unix")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if f := strings.Fields(line); len(f) == 8 && f[3] == accepting && f[7] == socket {
+				return
+			}
+		}
+		if time.Now().After(until) {
+			t.Fatalf("nobody listens at %s", socket)
 		}
 	}
 }
@@ -48,8 +69,9 @@ func TestLookingForAnEngineDoesNotStartIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := place{filepath.Join(run, "docker.sock"), filepath.Join(run, "docker.pid"), 0}
-	p.manager = began(t, exec.Command(activate, "-l", filepath.Join(dir, "var-run", "docker.sock"), "touch", started))
-	eventually(t, p.socket)
+	bound := filepath.Join(dir, "var-run", "docker.sock")
+	p.manager = began(t, exec.Command(activate, "-l", bound, "touch", started))
+	listens(t, bound)
 	// As one that was killed leaves it.
 	dead := exec.Command("true")
 	if err := dead.Run(); err != nil {
