@@ -75,6 +75,7 @@ func (o *opening) undo() {
 		return
 	}
 	o.cancel()
+	_ = o.tasks.wait() // the store's, if it runs: it has ended with its file closed
 	o.close()
 }
 

@@ -121,14 +121,14 @@ func (m *Membership) Kept() bool {
 
 // change changes what is known of the cluster, here and, once it is kept, on the
 // disk.
-func (m *Membership) change(do func(*datadir.Cluster)) error {
+func (m *Membership) change(do func(*datadir.Cluster) (changed bool)) error {
 	m.writing.Lock()
 	defer m.writing.Unlock()
 	m.mu.Lock()
-	do(&m.cluster)
+	changed := do(&m.cluster)
 	now, kept := m.cluster, m.kept
 	m.mu.Unlock()
-	if !kept {
+	if !changed || !kept {
 		return nil
 	}
 	return m.cfg.Dir.Write(datadir.ClusterFile, now)
@@ -137,8 +137,13 @@ func (m *Membership) change(do func(*datadir.Cluster)) error {
 // Forget marks this host as taken out of the cluster. What works here goes on; this
 // host announces and leases nothing new.
 func (m *Membership) Forget(why string) {
-	first := m.ForgottenBy() == ""
-	err := m.change(func(c *datadir.Cluster) { c.Forgotten = why })
+	first := false // the pool and the members say it again and again
+	err := m.change(func(c *datadir.Cluster) bool {
+		if first = c.Forgotten == ""; first {
+			c.Forgotten = why
+		}
+		return first
+	})
 	if !first {
 		return
 	}
@@ -156,7 +161,7 @@ func (m *Membership) Forget(why string) {
 // Conflict says that another agent runs under this host's id, at an address.
 func (m *Membership) Conflict(other netip.AddrPort) {
 	m.cfg.Log.Error("another agent runs under this host's id: a copied data directory?", "addr", other)
-	if err := m.change(func(c *datadir.Cluster) { c.Cloned = true }); err != nil {
+	if err := m.change(func(c *datadir.Cluster) bool { c.Cloned = true; return true }); err != nil {
 		m.cfg.Log.Error("cannot remember that this host is a copy of another", "err", err)
 	}
 	m.Forget("the agent at " + other.String() + " has the same host id")
@@ -231,7 +236,7 @@ func (m *Membership) Meta() pool.Meta {
 // takeMeta replaces this host's settings of the cluster by those of the cluster's
 // record in the pool.
 func (m *Membership) takeMeta(meta pool.Meta) error {
-	return m.change(func(c *datadir.Cluster) { *c = WithMeta(*c, meta) })
+	return m.change(func(c *datadir.Cluster) bool { *c = WithMeta(*c, meta); return true })
 }
 
 // WithMeta returns c with the settings of the cluster's record.
@@ -243,7 +248,7 @@ func WithMeta(c datadir.Cluster, m pool.Meta) datadir.Cluster {
 
 // SetStore notes the id of the embedded store.
 func (m *Membership) SetStore(id string) error {
-	return m.change(func(c *datadir.Cluster) { c.Store = id })
+	return m.change(func(c *datadir.Cluster) bool { c.Store = id; return true })
 }
 
 // Record makes this host's record for the pool.
