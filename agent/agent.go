@@ -18,6 +18,7 @@ import (
 	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/docker/book"
 	"github.com/weft-net/weft/agent/membership"
+	"github.com/weft-net/weft/discovery/strict"
 )
 
 // Agent is one member of the overlay, or a host that may become one.
@@ -26,6 +27,8 @@ type Agent struct {
 	log   *slog.Logger
 	parts Parts
 	nonce uint64 // of this start
+
+	refused *strict.Ledger // at the borders, whether a member or not
 
 	docker Docker        // nil: none
 	move   sync.RWMutex  // held while the membership is begun under another address
@@ -42,7 +45,7 @@ type Agent struct {
 func Assemble(cfg config.Config, p Parts, log *slog.Logger) *Agent {
 	var b [8]byte
 	_, _ = rand.Read(b[:])
-	a := &Agent{cfg: cfg, log: log, parts: p, nonce: binary.BigEndian.Uint64(b[:]),
+	a := &Agent{cfg: cfg, log: log, parts: p, refused: strict.NewLedger(log), nonce: binary.BigEndian.Uint64(b[:]),
 		change: make(chan struct{}, 1), broken: make(chan error, 1), ready: make(chan struct{})}
 	if p.OpenDocker != nil {
 		a.docker = p.OpenDocker(a.driver().Agent())

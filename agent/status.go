@@ -21,6 +21,7 @@ func (a *Agent) Status(context.Context) (api.Status, error) {
 	if m == nil {
 		st.Checks = append(st.Checks, api.Check{Name: "membership", State: api.CheckFail, Detail: "this host is not a member of a cluster",
 			Hint: api.NotMember})
+		st.Checks = append(st.Checks, diagnose.Refused(a.refused.All()))
 		docker, checks := a.strandedDNS()
 		st.Docker, st.Checks = docker, append(st.Checks, checks...)
 		if a.docker != nil {
@@ -29,7 +30,8 @@ func (a *Agent) Status(context.Context) (api.Status, error) {
 		return st, nil
 	}
 	st.Cluster = m.host.Cluster().ID
-	st.Checks = append(diagnose.Checks(m.facts()), m.conflists.Check()...)
+	st.Checks = append(diagnose.Checks(m.facts()), diagnose.Refused(a.refused.All()))
+	st.Checks = append(st.Checks, m.conflists.Check()...)
 	docker, checks := m.checkDockerNames(a.docker)
 	st.Docker, st.Checks = docker, append(st.Checks, checks...)
 	if a.docker != nil {
