@@ -153,6 +153,9 @@ type flowNode struct {
 	save func([]byte) error
 }
 
+// Losses implements Directory: the wires of these tests lose nothing.
+func (flowNode) Losses() []gossip.Loss { return nil }
+
 func (n flowNode) Run(ctx context.Context) error {
 	err := n.Node.Run(ctx)
 	return errors.Join(err, n.save(n.Stop()))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
+	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/docker"
 	"github.com/weft-net/weft/agent/endpoint"
 	"github.com/weft-net/weft/agent/membership"
@@ -51,6 +52,7 @@ type Names interface {
 // endpoint table.
 type Directory interface {
 	endpoint.Directory
+	diagnose.Datagrams
 	Run(ctx context.Context) error
 	Join(ctx context.Context, addrs []netip.AddrPort, progress func(string)) ([]discovery.Member, error)
 	SetHeader(change func(*discovery.Header))

@@ -53,6 +53,7 @@ func (m *member) facts() diagnose.Facts {
 	held, lost := m.endpoints.Ports.Problems()
 	return diagnose.Facts{
 		Forgotten: m.host.ForgottenBy(), Homeless: m.addressGone(), View: m.directory.View(), Complete: m.snapshot().Complete,
+		GossipPort: m.cfg.Ports.Gossip, Losses: m.directory.Losses(),
 		Store: strings.TrimSpace(m.cfg.Store.String()), StoreErr: m.pool.Networks.Healthy(),
 		Endpoints: len(m.endpoints.Planned()), Active: len(m.endpoints.Active()), KernelErr: err,
 		Zone: zone, Listeners: m.names.Problems(), PortsHeld: held, PortsLost: lost,

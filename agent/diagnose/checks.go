@@ -9,6 +9,7 @@ import (
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/endpoint"
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/dns"
 )
 
@@ -18,6 +19,9 @@ type Facts struct {
 	Homeless  string // that no device has this host's address; empty: one has
 	View      discovery.View
 	Complete  bool // every member was read
+
+	GossipPort uint16
+	Losses     []gossip.Loss // of datagrams, between this host and members
 
 	Store    string // where it is, in words
 	StoreErr error  // of the last call
@@ -34,7 +38,7 @@ type Facts struct {
 
 // Checks makes the lines of status, one for each subject.
 func Checks(f Facts) []api.Check {
-	return []api.Check{members(f), store(f), table(f), kernel(f), names(f), ports(f)}
+	return []api.Check{members(f), datagrams(f), store(f), table(f), kernel(f), names(f), ports(f)}
 }
 
 func members(f Facts) api.Check {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,6 +60,7 @@ type Gossip struct {
 	rejoiner *rejoiner
 	saver    *saver
 	inbox    *inbox
+	paths    *paths
 	work     *sync.WaitGroup // goroutines that Run waits for
 	count    *counters
 	left     atomic.Bool
@@ -118,6 +120,11 @@ func assemble(cfg Config, r *replica, trans *transport) *Gossip {
 		given: map[netip.AddrPort]struct{}{}, pauses: map[netip.AddrPort]pause{}}
 	g.saver = newSaver(cfg.Save, r, g.count)
 	g.inbox = newInbox(g.count)
+	g.paths = newPaths(profileOf(cfg.Profile).config().ProbeInterval)
+	g.paths.ask, trans.arrived = g.contacts.answers, g.paths.arrived
+	g.paths.members = func() []discovery.Member {
+		return slices.DeleteFunc(slices.Clone(r.view().Members), func(m discovery.Member) bool { return m.ID == cfg.Self })
+	}
 	return g
 }
 

@@ -53,6 +53,9 @@ func (e *UnreachableError) Unwrap() []error { return []error{ErrUnreachable, e.E
 
 var errNotJoined = errors.New("no member took this host in")
 
+// probedWithin is how long a small cluster may take to probe a new member.
+const probedWithin = 5 * time.Second
+
 // joinWait is how long a member has to take a new host in.
 const joinWait = 10 * time.Second
 
@@ -64,7 +67,7 @@ func (g *Gossip) Join(ctx context.Context, addrs []netip.AddrPort, progress func
 	if progress == nil {
 		progress = func(string) {}
 	}
-	j := joiner{self: g.Addr(), replica: g.replica, sender: g.sender, contacts: g.contacts, progress: progress}
+	j := joiner{self: g.Addr(), replica: g.replica, sender: g.sender, contacts: g.contacts, heard: g.paths.heardOf, progress: progress}
 	g.setJoining(true)
 	defer g.setJoining(false)
 	errs := []error{errNotJoined}
@@ -89,6 +92,7 @@ type joiner struct {
 	replica  *replica
 	sender   *sender
 	contacts *contacts
+	heard    func(netip.Addr) bool // a datagram came from there
 	progress func(string)
 }
 
@@ -108,7 +112,7 @@ func (j *joiner) joinAt(ctx context.Context, at netip.AddrPort) error {
 	}
 	j.progress(fmt.Sprintf("probing %s over udp", at))
 	if !j.answersOneOf(ctx, peer, at, 4) {
-		return &UnreachableError{Addr: at, Protocol: "udp"}
+		return j.lost(ctx, at)
 	}
 	j.progress("waiting for the member to take this host in")
 	return j.takenIn(ctx, peer, at)
@@ -160,6 +164,19 @@ func (j *joiner) answersOneOf(ctx context.Context, id discovery.HostID, at netip
 		}
 	}
 	return false
+}
+
+// lost says on which way datagrams are lost. The member has this host in its list by
+// now and probes it: when that arrives, what this host sends does not.
+func (j *joiner) lost(ctx context.Context, at netip.AddrPort) error {
+	ctx, cancel := context.WithTimeout(ctx, probedWithin)
+	defer cancel()
+	for !j.heard(at.Addr()) {
+		if !pace.Sleep(ctx, 20*time.Millisecond) {
+			return &UnreachableError{Addr: j.self, Protocol: "udp", From: at.Addr().String()}
+		}
+	}
+	return &UnreachableError{Addr: at, Protocol: "udp", From: j.self.Addr().String()}
 }
 
 // takenIn asks for the member's digest until it holds our state.

@@ -28,6 +28,7 @@ func (g *Gossip) Run(ctx context.Context) error {
 	g.work.Go(func() { g.rejoiner.find(ctx) })
 	g.work.Go(func() { g.rejoiner.rejoin(ctx) })
 	g.work.Go(func() { g.liveness.run(ctx) })
+	g.work.Go(func() { g.paths.run(ctx) })
 	g.loop(ctx)
 	g.sayGoodbye(inner)
 	err := g.contacts.ml.Shutdown()
@@ -121,6 +122,7 @@ func (g *Gossip) handleEvents() {
 }
 
 func (g *Gossip) probeAnswered(id discovery.HostID, e event) {
+	g.paths.passed(id, time.Now())
 	g.replica.step(func(now time.Time) {
 		g.replica.table.SetRTT(id, e.rtt)
 		if err := g.replica.x.Acked(now, id, e.bytes); err != nil {

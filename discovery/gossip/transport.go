@@ -32,6 +32,8 @@ type transport struct {
 	stop    context.CancelFunc
 	wg      sync.WaitGroup
 
+	arrived func(from netip.Addr, at time.Time) // is told of each datagram
+
 	// cut drops what is exchanged with a peer, for tests; nil otherwise.
 	cut func(network string, peer netip.Addr) bool
 }
@@ -101,6 +103,7 @@ func (t *transport) read() {
 		if n == 0 || t.isCut("udp", from) {
 			continue
 		}
+		t.arrived(from.Addr().Unmap(), now)
 		p := &memberlist.Packet{Buf: append([]byte(nil), buf[:n]...), From: net.UDPAddrFromAddrPort(from), Timestamp: now}
 		select {
 		case t.packets <- p:
