@@ -37,6 +37,8 @@ type Overlay interface {
 	Close() error
 	// Run repairs drift until ctx ends.
 	Run(ctx context.Context) error
+	// Troubles are what the kernel refuses now.
+	Troubles() []overlay.Trouble
 }
 
 // Names is the DNS server of this host.

@@ -49,13 +49,13 @@ func (a *Agent) Status(context.Context) (api.Status, error) {
 
 // facts are what the checks are made of.
 func (m *member) facts() diagnose.Facts {
-	zone, err := m.last()
+	zone, _ := m.last()
 	held, lost := m.endpoints.Ports.Problems()
 	return diagnose.Facts{
 		Forgotten: m.host.ForgottenBy(), Homeless: m.addressGone(), View: m.directory.View(), Complete: m.snapshot().Complete,
 		GossipPort: m.cfg.Ports.Gossip, Losses: m.directory.Losses(),
 		Store: strings.TrimSpace(m.cfg.Store.String()), StoreErr: m.pool.Networks.Healthy(),
-		Endpoints: len(m.endpoints.Planned()), Active: len(m.endpoints.Active()), KernelErr: err,
+		Endpoints: len(m.endpoints.Planned()), Active: len(m.endpoints.Active()), Troubles: m.overlay.Troubles(),
 		Zone: zone, Listeners: m.names.Problems(), PortsHeld: held, PortsLost: lost,
 	}
 }

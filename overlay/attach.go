@@ -191,7 +191,7 @@ func (o *Overlay) deleteNow(ctx context.Context, objects []Object) error {
 
 // finish distrusts what we know of the kernel after a failure.
 func (p *program) finish() error {
-	if len(p.failures) > 0 {
+	if p.stale {
 		p.retry()
 		p.Overlay.view = nil
 	}

@@ -15,7 +15,7 @@ type Overlay struct {
 	kernel Kernel
 	log    *slog.Logger
 	fabric string        // in the commands that are logged
-	failed chan struct{} // capacity 1: a Set left something undone
+	failed chan struct{} // capacity 1: something was left undone
 
 	mu       sync.Mutex
 	state    State
@@ -23,6 +23,8 @@ type Overlay struct {
 	attached map[string]Endpoint
 	view     *view // nil: to be dumped
 	facts    facts
+	troubles troubles
+	warned   string // what Run logged last of them
 }
 
 // facts are what the kernel has that is not ours and that we need to know.
@@ -35,12 +37,14 @@ type facts struct {
 // New returns an Overlay that has not touched the kernel yet. fabric is what the
 // fabric namespace is called in the commands that are logged and in errors.
 func New(k Kernel, fabric string, log *slog.Logger) *Overlay {
-	return &Overlay{kernel: k, log: log, fabric: fabric, failed: make(chan struct{}, 1), attached: map[string]Endpoint{}}
+	return &Overlay{kernel: k, log: log, fabric: fabric, failed: make(chan struct{}, 1), attached: map[string]Endpoint{}, troubles: troubles{}}
 }
 
 // Set makes the kernel carry s and returns when the difference is programmed.
-// It is idempotent. The error joins one *ObjectError for each object that
-// failed; Run tries those again. The caller must not change s afterwards.
+// It is idempotent. The error joins one *ObjectError for each object that the kernel
+// refuses, be it now or since a moment ago: each has a back-off of its own, from a
+// second to a minute, and Run tries it again when that is over. The caller must not
+// change s afterwards.
 func (o *Overlay) Set(ctx context.Context, s State) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -92,6 +96,7 @@ func (o *Overlay) Clean(ctx context.Context) error {
 	defer o.mu.Unlock()
 	o.state, o.set, o.view = State{}, false, nil
 	clear(o.attached)
+	clear(o.troubles)
 	if err := o.kernel.Clean(ctx); err != nil {
 		return fmt.Errorf("clean: %w", err)
 	}
@@ -119,22 +124,24 @@ func (o *Overlay) reconcile(ctx context.Context) (changed int, err error) {
 			return changed, err
 		}
 		put, extra := o.view.diff(o.wanted())
-		p := program{Overlay: o, ctx: ctx}
+		o.troubles.keep(put, extra)
+		p := program{Overlay: o, ctx: ctx, patient: true}
 		p.run(put, extra)
 		changed += p.changed
-		if err = p.failures.err(); err != nil {
+		if p.again || p.stale {
 			o.view = nil
-			break
+		}
+		if ctx.Err() != nil {
+			return changed, p.failures.err()
 		}
 		if !p.again {
 			break
 		}
-		o.view = nil
 	}
 	if changed > 0 {
 		o.log.Debug("kernel programmed", "objects", changed, "took", time.Since(start))
 	}
-	return changed, err
+	return changed, o.troubles.err()
 }
 
 // dump reads the kernel unless we know what it has.
@@ -142,6 +149,17 @@ func (o *Overlay) dump(ctx context.Context) error {
 	if o.view != nil {
 		return nil
 	}
+	err := o.read(ctx)
+	switch {
+	case err == nil:
+		delete(o.troubles, unread{})
+	case ctx.Err() == nil:
+		o.troubles.failed(unread{}, err, time.Now())
+	}
+	return err
+}
+
+func (o *Overlay) read(ctx context.Context) error {
 	have, err := o.kernel.List(ctx)
 	if err != nil {
 		return fmt.Errorf("read the kernel's state: %w", err)

@@ -114,32 +114,40 @@ func TestFailingObjectIsNamedAndRetriedAlone(t *testing.T) {
 			continue // what stands on a link fails with it, see below
 		}
 		t.Run(victim.String(), func(t *testing.T) {
-			k, o := newOverlay()
-			k.Fail = func(o overlay.Object, _ bool) error {
-				if o == victim {
-					return syscall.EPERM
+			synctest.Test(t, func(t *testing.T) {
+				k, o := newOverlay()
+				k.Fail = failing(victim)
+				err := o.Set(t.Context(), s)
+				if want := victim.String() + ": operation not permitted"; err == nil || err.Error() != want {
+					t.Fatalf("error = %v, want %s", err, want)
 				}
-				return nil
-			}
-			err := o.Set(t.Context(), s)
-			if want := victim.String() + ": operation not permitted"; err == nil || err.Error() != want {
-				t.Fatalf("error = %v, want %s", err, want)
-			}
-			if !errors.Is(err, os.ErrPermission) {
-				t.Errorf("error %v is not os.ErrPermission", err)
-			}
-			k.Fail = nil
-			k.Commands()
-			if err := o.Set(t.Context(), s); err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff([]string{victim.String()}, k.Commands()); diff != "" {
-				t.Errorf("commands of the second try (-want +got):\n%s", diff)
-			}
-			if diff := cmp.Diff(k0.String(), k.String()); diff != "" {
-				t.Errorf("kernel (-want +got):\n%s", diff)
-			}
+				if !errors.Is(err, os.ErrPermission) {
+					t.Errorf("error %v is not os.ErrPermission", err)
+				}
+				k.Fail = nil
+				k.Commands()
+				time.Sleep(time.Second) // its back-off
+				if err := o.Set(t.Context(), s); err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff([]string{victim.String()}, k.Commands()); diff != "" {
+					t.Errorf("commands of the second try (-want +got):\n%s", diff)
+				}
+				if diff := cmp.Diff(k0.String(), k.String()); diff != "" {
+					t.Errorf("kernel (-want +got):\n%s", diff)
+				}
+			})
 		})
+	}
+}
+
+// failing is a kernel that refuses one object.
+func failing(victim overlay.Object) func(overlay.Object, bool) error {
+	return func(o overlay.Object, _ bool) error {
+		if o == victim {
+			return syscall.EPERM
+		}
+		return nil
 	}
 }
 
@@ -393,33 +401,6 @@ func TestRunEndsItsOwnEcho(t *testing.T) {
 		synctest.Wait()
 		if n := k.Lists(); n > 3 {
 			t.Errorf("the kernel was read %d times in ten quiet seconds", n)
-		}
-		cancel()
-		must(t, <-done)
-	})
-}
-
-func TestRunBacksOff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k, o := newOverlay()
-		var tries int
-		k.Fail = func(o overlay.Object, _ bool) error {
-			if _, ok := o.(overlay.Route); ok {
-				tries++
-				return syscall.EEXIST
-			}
-			return nil
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- o.Run(ctx) }()
-		if err := o.Set(ctx, state(t, "one network")); err == nil {
-			t.Fatal("no error")
-		}
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		if tries < 4 || tries > 8 {
-			t.Errorf("%d tries in a minute, want them to become rarer", tries)
 		}
 		cancel()
 		must(t, <-done)

@@ -5,16 +5,19 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"time"
 )
 
 // program is one round of changes to the kernel.
 type program struct {
 	*Overlay
 	ctx      context.Context
+	patient  bool // leaves alone what failed a moment ago
 	failures failures
 	broken   map[LinkKey]bool // devices that could not be made
 	changed  int
-	again    bool // what we know of the kernel no longer holds
+	again    bool // another round has something to do
+	stale    bool // what we know of the kernel no longer holds
 }
 
 // run makes the changes. Entries that speak for an address which is local now
@@ -31,15 +34,15 @@ func (p *program) run(put, extra []Object) {
 }
 
 // put makes the objects rank by rank. What stands on a device that failed is
-// left for the next pass: one error says it all.
+// left for the next round: one error says it all.
 func (p *program) put(objects []Object) {
 	for _, group := range byRank(objects) {
-		group = slices.DeleteFunc(group, p.stranded)
+		group = slices.DeleteFunc(group, func(o Object) bool { return p.stranded(o) || p.waits(o, false) })
 		if len(group) == 0 {
 			continue
 		}
 		p.trace(group, false)
-		failed := p.collect(p.kernel.Put(p.ctx, group...))
+		failed := p.collect(group, false, p.kernel.Put(p.ctx, group...))
 		for _, o := range group {
 			if failed[o.Key()] != nil {
 				p.breakDevice(o)
@@ -56,13 +59,27 @@ func (p *program) stranded(o Object) bool {
 	return ok && p.broken[dev]
 }
 
-func (p *program) breakDevice(o Object) {
-	if l, ok := o.(Link); ok {
-		if p.broken == nil {
-			p.broken = map[LinkKey]bool{}
-		}
-		p.broken[l.device()] = true
+// waits reports whether a change has failed and is not due. A device that has to
+// wait and is not there has everything on it wait.
+func (p *program) waits(o Object, deleting bool) bool {
+	if !p.patient || !p.troubles.wait(o, deleting, time.Now()) {
+		return false
 	}
+	if _, link := o.(Link); link && !deleting && p.view.get(o.Key()) == nil {
+		p.breakDevice(o)
+	}
+	return true
+}
+
+func (p *program) breakDevice(o Object) {
+	l, ok := o.(Link)
+	if !ok {
+		return
+	}
+	if p.broken == nil {
+		p.broken = map[LinkKey]bool{}
+	}
+	p.broken[l.device()] = true
 }
 
 // note records a success. A link that was changed may have lost what stood on
@@ -71,6 +88,7 @@ func (p *program) note(o Object) {
 	if _, link := o.(Link); link && p.view.get(o.Key()) != nil {
 		p.again = true
 	}
+	p.again = p.troubles.over(o.Key()) || p.again
 	p.view.set(o)
 }
 
@@ -80,13 +98,15 @@ func (p *program) delete(objects []Object) {
 	groups := byRank(objects)
 	slices.Reverse(groups)
 	for _, group := range groups {
+		group = slices.DeleteFunc(group, func(o Object) bool { return p.waits(o, true) })
 		p.trace(group, true)
-		failed := p.collect(p.kernel.Delete(p.ctx, group...))
+		failed := p.collect(group, true, p.kernel.Delete(p.ctx, group...))
 		for _, o := range group {
 			if failed[o.Key()] != nil {
 				continue
 			}
 			p.changed++
+			p.again = p.troubles.over(o.Key()) || p.again
 			p.view.drop(o)
 			switch o.(type) {
 			case Link, Addr:
@@ -96,19 +116,31 @@ func (p *program) delete(objects []Object) {
 	}
 }
 
-func (p *program) collect(err error) map[Key]*ObjectError {
+// collect notes what of a group failed. An error that names no object may be about
+// any of them. What we know of the kernel no longer holds; a device that failed may
+// be there all the same, and then the next round puts what stands on it.
+func (p *program) collect(group []Object, deleting bool, err error) map[Key]*ObjectError {
 	if err == nil {
 		return nil
 	}
 	failed, rest := objectErrors(err)
-	for _, e := range failed {
+	for _, o := range group {
+		if rest != nil && failed[o.Key()] == nil {
+			failed[o.Key()] = &ObjectError{Object: o, Deleting: deleting, Err: rest}
+		}
+	}
+	now := time.Now()
+	for key, e := range failed {
 		e.Fabric = p.fabric
 		p.failures = append(p.failures, e)
+		if p.ctx.Err() == nil {
+			p.troubles.failed(key, e, now)
+		}
+		_, link := e.Object.(Link)
+		p.again = p.again || link
 	}
 	slices.SortFunc(p.failures, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
-	if rest != nil {
-		p.failures = append(p.failures, rest)
-	}
+	p.stale = true
 	return failed
 }
 

@@ -7,14 +7,13 @@ import (
 )
 
 const (
-	resync     = 60 * time.Second       // how long a silent difference may last
-	gather     = 200 * time.Millisecond // changes seldom come alone
-	spacing    = time.Second            // between passes that changes ask for
-	maxBackoff = resync
+	resync  = 60 * time.Second       // how long a silent difference may last
+	gather  = 200 * time.Millisecond // changes seldom come alone
+	spacing = time.Second            // between two passes
 )
 
 // Run repairs drift: when the kernel says that something changed, every 60
-// seconds, and what a Set could not do. It returns nil when ctx ends.
+// seconds, and what failed when it is due again. It returns nil when ctx ends.
 func (o *Overlay) Run(ctx context.Context) error {
 	changes := o.kernel.Changes(ctx)
 	t := timing{due: time.Now().Add(jitter(resync))}
@@ -28,78 +27,66 @@ func (o *Overlay) Run(ctx context.Context) error {
 			if !open {
 				changes = nil
 			}
-			t.changed(time.Now())
+			t.want(time.Now().Add(gather))
 		case <-o.failed:
-			t.failed(time.Now())
+			t.want(o.nextTry())
 		case <-timer.C:
-			t.passed(time.Now(), o.repair(ctx))
+			o.repair(ctx)
+			t = timing{last: time.Now(), due: time.Now().Add(jitter(resync))}
+			t.want(o.nextTry())
 		}
 		timer.Reset(time.Until(t.due))
 	}
 }
 
+// nextTry is when the first of the troubles is due; zero when there is none.
+func (o *Overlay) nextTry() time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.troubles.next()
+}
+
 // repair is one pass with a fresh dump.
-func (o *Overlay) repair(ctx context.Context) error {
+func (o *Overlay) repair(ctx context.Context) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.set {
-		return nil
+		return
 	}
 	o.view = nil
 	repaired, err := o.reconcile(ctx)
 	if repaired > 0 {
 		o.log.Info("kernel repaired", "objects", repaired)
 	}
-	if err != nil && ctx.Err() == nil {
-		o.log.Warn("kernel not as wanted", "err", err)
-	}
-	return err
-}
-
-// timing decides when the next pass is due. Our own programming comes back as
-// a change notification; a pass that finds nothing to do ends that echo, and
-// while passes fail only the backoff counts, so that neither loops.
-type timing struct {
-	due     time.Time
-	last    time.Time // the last pass
-	backoff time.Duration
-}
-
-func (t *timing) changed(now time.Time) {
-	if t.backoff == 0 {
-		t.notLater(latest(now.Add(gather), t.last.Add(spacing)))
-	}
-}
-
-func (t *timing) failed(now time.Time) {
-	if t.backoff == 0 {
-		t.backoff = spacing
-		t.notLater(now.Add(t.backoff))
-	}
-}
-
-func (t *timing) passed(now time.Time, err error) {
-	t.last = now
-	if err == nil {
-		t.backoff = 0
-		t.due = now.Add(jitter(resync))
+	if err == nil || ctx.Err() != nil {
+		o.warned = ""
 		return
 	}
-	t.backoff = min(max(2*t.backoff, spacing), maxBackoff)
-	t.due = now.Add(t.backoff)
+	if text := err.Error(); text != o.warned {
+		o.warned = text
+		o.log.Warn("kernel not as wanted", "err", err)
+	}
 }
 
-func (t *timing) notLater(at time.Time) {
+// timing decides when the next pass is due. Our own programming comes back as a
+// change notification; a pass that finds nothing to do ends that echo, and what
+// failed is left alone until it is due, so that neither loops.
+type timing struct {
+	due  time.Time
+	last time.Time // the last pass
+}
+
+// want asks for a pass at a time, zero: for none.
+func (t *timing) want(at time.Time) {
+	if at.IsZero() {
+		return
+	}
+	if soonest := t.last.Add(spacing); at.Before(soonest) {
+		at = soonest
+	}
 	if at.Before(t.due) {
 		t.due = at
 	}
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 // jitter spreads the passes of a cluster that was started at once.

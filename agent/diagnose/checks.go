@@ -11,6 +11,7 @@ import (
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/dns"
+	"github.com/weft-net/weft/overlay"
 )
 
 // Facts are what a member knows of itself and of the others.
@@ -26,8 +27,8 @@ type Facts struct {
 	Store    string // where it is, in words
 	StoreErr error  // of the last call
 
-	Endpoints, Active int   // endpoints here, networks with devices here
-	KernelErr         error // of the last pass
+	Endpoints, Active int               // endpoints here, networks with devices here
+	Troubles          []overlay.Trouble // what the kernel refuses
 
 	Zone      dns.Zone // of the last pass
 	Listeners []error  // that the DNS server could not bind
@@ -107,15 +108,6 @@ func table(f Facts) api.Check {
 		c.Hint = "agentctl endpoint ls # detach one of each"
 	case !f.Complete:
 		c.State, c.Detail = api.CheckWarn, c.Detail+", not every member was read yet"
-	}
-	return c
-}
-
-func kernel(f Facts) api.Check {
-	c := api.Check{Name: "kernel", State: api.CheckOK, Detail: fmt.Sprintf("%d endpoints here, %d networks carried", f.Endpoints, f.Active)}
-	if f.KernelErr != nil {
-		c.State, c.Detail = api.CheckFail, f.KernelErr.Error()
-		c.Hint = "agentctl status --wait # retried at the next change and every minute; the log has the first of each kind"
 	}
 	return c
 }
