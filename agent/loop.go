@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -24,12 +25,16 @@ type loop struct {
 	log   *slog.Logger
 
 	mu       sync.Mutex
-	waiters  []chan error // of Settle
-	err      error        // of the last pass
-	zone     dns.Zone     // of the last pass
-	active   map[discovery.NetworkID]bool
-	complete bool // everything was read once
+	waiters  []chan error                // of Settle
+	err      error                       // of the last pass
+	zone     dns.Zone                    // of the last pass
+	held     map[discovery.NetworkID]int // by requests, that need devices now
+	made     networkSet                  // with devices since the last pass
+	planned  networkSet                  // by the pass under way; nil: it has not planned yet
+	complete bool                        // everything was read once
 }
+
+type networkSet map[discovery.NetworkID]bool
 
 // sources are what a pass reads, and where it puts what it planned.
 type sources struct {
@@ -47,7 +52,7 @@ type sources struct {
 }
 
 func newLoop(ended <-chan struct{}, log *slog.Logger) *loop {
-	return &loop{wake: pace.NewSignal(), ended: ended, log: log}
+	return &loop{wake: pace.NewSignal(), ended: ended, log: log, held: map[discovery.NetworkID]int{}}
 }
 
 func (l *loop) run(ctx context.Context) error {
@@ -69,15 +74,16 @@ func (l *loop) run(ctx context.Context) error {
 // pass plans the newest snapshot and applies it. The kernel comes before the
 // names: a name that is answered has its FDB entry already.
 func (l *loop) pass(ctx context.Context) {
-	waiters := l.takeWaiters()
-	own := l.from.own()
+	waiters, own := l.begin()
+	snap := l.snapshot()
+	l.plans(snap, own)
 	l.announce(own)
-	state, zone := plan.New(l.from.settings, l.snapshot(), own)
+	state, zone := plan.New(l.from.settings, snap, own)
 	err := l.from.set(ctx, state)
 	l.from.names(zone)
 	l.mu.Lock()
 	before := l.err
-	l.err, l.zone, l.active = err, zone, own.Active
+	l.err, l.zone, l.made = err, zone, l.planned
 	l.mu.Unlock()
 	if err != nil && ctx.Err() == nil && (before == nil || before.Error() != err.Error()) {
 		l.log.Warn("kernel not as wanted, will be retried", "err", err)
@@ -85,6 +91,57 @@ func (l *loop) pass(ctx context.Context) {
 	for _, w := range waiters {
 		w <- err
 	}
+}
+
+// begin takes what the pass is for. What was held before is taken with what is
+// journaled: a request writes the journal before it lets go, so the pass knows the
+// network by one of the two.
+func (l *loop) begin() ([]chan error, plan.Own) {
+	l.mu.Lock()
+	waiters := l.waiters
+	held := slices.Collect(maps.Keys(l.held))
+	l.waiters, l.planned = nil, nil
+	l.mu.Unlock()
+	own := l.from.own()
+	for _, id := range held {
+		own.Active[id] = true
+	}
+	return waiters, own
+}
+
+// plans says which networks have devices when this pass ends. Without a record of
+// the network there is nothing to make them of.
+func (l *loop) plans(snap discovery.Snapshot, own plan.Own) {
+	next := networkSet{}
+	for _, n := range snap.Networks {
+		if own.Active[n.ID] {
+			next[n.ID] = true
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.planned = next
+}
+
+// Hold implements endpoint.Cluster: it keeps the network's devices from now until
+// release, and returns when they are there. The need is noted first. So a pass that
+// begins later keeps the network, and one under way says whether it does: when it
+// does not, or cannot say yet, the next pass is waited for.
+func (l *loop) Hold(ctx context.Context, id discovery.NetworkID) (release func(), err error) {
+	l.mu.Lock()
+	l.held[id]++
+	there := l.made[id] && l.planned[id]
+	l.mu.Unlock()
+	if !there {
+		err = l.Settle(ctx)
+	}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.held[id]--; l.held[id] == 0 {
+			delete(l.held, id)
+		}
+	}, err
 }
 
 // Settle waits for a pass that began after this call: what was changed before
@@ -105,25 +162,8 @@ func (l *loop) Settle(ctx context.Context) error {
 	}
 }
 
-func (l *loop) takeWaiters() []chan error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	w := l.waiters
-	l.waiters = nil
-	return w
-}
-
 // Poke asks for a pass; several at once are one.
 func (l *loop) Poke() { l.wake.Set() }
-
-// Active reports whether a pass has made the network's devices. It does not suffice
-// that they are wanted: of two first endpoints that come at once, both must wait
-// for the pass.
-func (l *loop) Active(id discovery.NetworkID) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.active[id]
-}
 
 // last is the outcome of the last pass.
 func (l *loop) last() (dns.Zone, error) {

@@ -150,25 +150,37 @@ func (m *Manager) attach(ctx context.Context, w Wanted) (l journal.Local, err er
 	return l, nil
 }
 
-// plug makes the endpoint's interface and writes the endpoint into the journal.
-// First it waits until the network has devices here, and until no other port has
-// the address. The disk and the kernel work side by side. When the agent dies in
-// between, the next one's sweep removes an interface without an endpoint, and mends
-// an endpoint without an interface.
+// plug makes the endpoint's interface and writes the endpoint into the journal. It
+// holds the network until the journal does. The disk and the kernel work side by
+// side. When the agent dies in between, the next one's sweep removes an interface
+// without an endpoint, and mends an endpoint without an interface.
 func (p *parts) plug(ctx context.Context, n discovery.Network, l journal.Local) error {
-	p.used.note(n.ID)
-	if !p.Cluster.Active(n.ID) {
-		if err := p.Cluster.Settle(ctx); err != nil {
-			p.Log.Warn("network not whole in the kernel", "network", n.Name, "err", err)
+	return p.holding(ctx, n, func() error {
+		if err := p.unplugs.wait(ctx, l.Addrs[0].Addr()); err != nil {
+			return err
 		}
+		written := make(chan error, 1)
+		go func() { written <- p.Journal.Put(l) }()
+		err := p.Kernel.Attach(ctx, p.link(n, l))
+		return errors.Join(err, <-written)
+	})
+}
+
+// holding does what needs the network's devices, and keeps them while it is done.
+func (p *parts) holding(ctx context.Context, n discovery.Network, do func() error) error {
+	release, err := p.Cluster.Hold(ctx, n.ID)
+	defer release()
+	if end := ignoreKernel(err); end != nil {
+		return end
 	}
-	if err := p.unplugs.wait(ctx, l.Addrs[0].Addr()); err != nil {
-		return err
+	if err != nil {
+		p.Log.Warn("network not whole in the kernel", "network", n.Name, "err", err)
 	}
-	written := make(chan error, 1)
-	go func() { written <- p.Journal.Put(l) }()
-	err := p.Kernel.Attach(ctx, p.link(n, l))
-	return errors.Join(err, <-written)
+	err = do()
+	if _, known := p.Cluster.Network(n.ID); !known && errors.Is(err, overlay.ErrNoNetwork) {
+		return api.NoNetwork(n.Name) // it was deleted meanwhile
+	}
+	return err
 }
 
 // describe makes the journal's entry of a request and its lease.

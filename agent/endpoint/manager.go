@@ -59,8 +59,10 @@ type Cluster interface {
 	// FindNetwork finds one by name or id, and asks the store for one that this host
 	// does not know.
 	FindNetwork(ctx context.Context, nameOrID string) (discovery.Network, error)
-	// Active reports whether the network's devices were made.
-	Active(id discovery.NetworkID) bool
+	// Hold keeps a network's devices until release is called, and returns when they
+	// are there. release is never nil. The error is that of Settle: it says that a
+	// pass could not do all, not that these devices are missing.
+	Hold(ctx context.Context, id discovery.NetworkID) (release func(), err error)
 	// Settle waits for a pass that began after the call: what was changed before is
 	// in the kernel and in the DNS server when it returns. Poke does not wait.
 	Settle(ctx context.Context) error

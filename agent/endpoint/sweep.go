@@ -132,7 +132,7 @@ func (m *Manager) mend(ctx context.Context, id discovery.EndpointID) {
 	if err != nil || !known {
 		return
 	}
-	if err := m.Kernel.Attach(ctx, m.link(n, l)); err != nil {
+	if err := m.holding(ctx, n, func() error { return m.Kernel.Attach(ctx, m.link(n, l)) }); err != nil {
 		m.Log.Warn("endpoint lost its interface and cannot get it back", "endpoint", id, "err", err)
 		return
 	}
