@@ -17,7 +17,8 @@ type question struct {
 // slices belong to the view.
 type answer struct {
 	rcode   int
-	forward bool // not ours: ask upstream, and nothing below is set
+	forward bool // not ours: ask upstream, and nothing below is set but doubt
+	doubt   bool // it may yet turn out to be ours: no denial from upstream is believed
 	hit     hit
 	names   []string // PTR targets, without the domain
 	zone    string   // owner of the SOA record, "" where none is given
@@ -104,50 +105,52 @@ func hostAddrsOn(n Network, name string) (addrs []netip.Addr) {
 	return addrs
 }
 
-// bare finds a name that was asked for without the domain.
+// bare finds a name that was asked for without the domain. Only what holds
+// addresses is found: the tail of a dotted name, or of a host's, is somebody else's
+// until the domain stands behind it.
 func (v *view) bare(name string, s *scope) (hit, bool) {
 	first, _ := cutLast(name)
 	if first == "" || strings.HasPrefix(name, allPrefix) {
-		if h, ok := s.find(name); ok {
-			return h, ok
+		if h, ok := s.find(name); ok && !h.empty() {
+			return h, true
 		}
 	}
 	if first == "" {
 		return hit{}, false
 	}
-	return v.qualified(name, s)
+	h, ok := v.qualified(name, s)
+	return h, ok && !h.empty()
 }
 
-// foreign answers for names that are not ours. What ends with the name of one
-// of our networks is: nobody else is told which endpoints are looked for, and
-// no resolver elsewhere can answer in their place.
+// foreign answers for names that are not ours. One that ends with the name of a
+// network is among them: a network may be called as a top level domain is, and must
+// hide nothing of it. Who is on internal networks only has no other world: for them
+// what their network does not know does not exist.
 func (v *view) foreign(name string, s *scope) answer {
 	first, last := cutLast(name)
 	if first == "" && name != "" && !v.forward {
 		return v.missing("")
 	}
-	if first != "" && v.byName[last] != nil {
+	below := first != "" && s.sees(v.byName[last])
+	switch {
+	case s.confined && below:
 		return v.missing(last)
-	}
-	if s.confined {
+	case s.confined:
 		return answer{rcode: miekg.RcodeRefused, ede: miekg.ExtendedErrorCodeNotAuthoritative, reason: "internal network"}
 	}
-	return answer{forward: true}
+	return answer{forward: true, doubt: below && !v.complete}
 }
 
-// reverse answers for addresses of any network's subnets; of the addresses
-// that the asker does not see it learns no more than that they are nobody's.
+// reverse answers for addresses of the networks that the asker sees. To others such
+// an address is like any: they may have a server that knows another one of it.
 func (v *view) reverse(p netip.Prefix, q question, s *scope) answer {
 	var subnet netip.Prefix
 	for _, x := range v.networks {
 		in, ok := x.holds(p)
-		if !ok {
+		if !ok || !s.sees(x) {
 			continue
 		}
 		subnet = in
-		if !s.sees(x) {
-			continue
-		}
 		if !p.IsSingleIP() {
 			return answer{zone: reverseZone(q.name, in)}
 		}

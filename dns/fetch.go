@@ -31,28 +31,32 @@ func (s *Server) overloaded(q *query, out []byte) []byte {
 
 // fetch takes a query upstream and returns the reply.
 func (s *Server) fetch(ctx context.Context, q *query) []byte {
-	return s.pack(q, s.fetchMsg(ctx, q), nil)
+	m, own := s.fetchMsg(ctx, q)
+	if own != nil {
+		return s.pack(q, own, nil)
+	}
+	return s.relay(q, m)
 }
 
-func (s *Server) fetchMsg(ctx context.Context, q *query) *miekg.Msg {
+// fetchMsg returns what an upstream says, or what we say in its place.
+func (s *Server) fetchMsg(ctx context.Context, q *query) (theirs *message, own *miekg.Msg) {
 	s.stats.forwarded.Add(1)
 	m, err := s.remote.ask(ctx, q)
 	if err != nil {
 		s.stats.failed.Add(1)
 		s.complain(err)
-		return unanswered(q, err)
+		return nil, unanswered(q, err)
 	}
-	return relayed(q, m)
+	if q.doubt && m.verdict(q.question().qtype) == denial {
+		return nil, q.render(q.view.missing(""), q.view, s.ttl)
+	}
+	return m, s.completed(q, m)
 }
 
 // relayed is an upstream's answer as q's: the sections as they came, the id,
-// the question and EDNS of q. Extended rcodes are about the upstream's EDNS
-// with us, and nothing that q could act on.
+// the question and EDNS of q.
 func relayed(q *query, m *miekg.Msg) *miekg.Msg {
-	r := q.reply(m.Rcode)
-	if m.Rcode > 0xF {
-		r.Rcode = miekg.RcodeServerFailure
-	}
+	r := q.reply(relayedRcode(m.Rcode))
 	r.Authoritative, r.AuthenticatedData, r.Truncated = m.Authoritative, m.AuthenticatedData, m.Truncated
 	r.Answer, r.Ns = m.Answer, m.Ns
 	extra := make([]miekg.RR, 0, len(m.Extra)+1)

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	miekg "github.com/miekg/dns"
@@ -50,12 +49,12 @@ func newForwarder(ctx context.Context, r *resolvers, own func(netip.AddrPort) bo
 
 // ask returns the upstream's answer to q, which others may hold as well: it
 // must not be changed.
-func (f *forwarder) ask(ctx context.Context, q *query) (*miekg.Msg, error) {
+func (f *forwarder) ask(ctx context.Context, q *query) (*message, error) {
 	out := outgoing(q)
 	flight := f.flights.DoChan(flightKey(out), func() (any, error) { return f.race(out) })
 	select {
 	case r := <-flight:
-		m, _ := r.Val.(*miekg.Msg)
+		m, _ := r.Val.(*message)
 		return m, r.Err
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -88,23 +87,32 @@ func flightKey(m *miekg.Msg) string {
 
 // race asks the upstreams one after the other and beside each other, until one
 // answers or the time is up.
-func (f *forwarder) race(q *miekg.Msg) (*miekg.Msg, error) {
-	servers := f.order(f.resolvers.current())
+func (f *forwarder) race(q *miekg.Msg) (*message, error) {
+	now := time.Now()
+	servers := f.order(f.resolvers.current(), now)
 	if len(servers) == 0 {
 		return nil, errNoUpstream
 	}
 	ctx, cancel := context.WithTimeout(f.ctx, answerWithin)
-	r := &race{ctx: ctx, query: q, waiting: servers, results: make(chan result, len(servers))}
-	defer r.tries.Wait()
 	defer cancel()
+	r := &race{f: f, ctx: ctx, query: q, qtype: q.Question[0].Qtype, events: make(chan event, len(servers)*eventsOfOne)}
+	for _, u := range servers {
+		r.servers = append(r.servers, &contender{upstream: u})
+	}
+	r.denier = len(servers)
+	for _, c := range r.servers {
+		if c.avoided(now) && c.probe(now) {
+			r.start(c)
+		}
+	}
 	return r.run()
 }
 
-// order leaves our own addresses out and puts those that did not answer lately
-// last.
-func (f *forwarder) order(servers []*upstream) []*upstream {
+// order leaves our own addresses out and puts those that were silent lately last.
+// Else it is the file's, which may say who knows best: first the resolver of a
+// company, then one for the case that it is away.
+func (f *forwarder) order(servers []*upstream, now time.Time) []*upstream {
 	var good, bad []*upstream
-	now := time.Now()
 	for _, u := range servers {
 		switch {
 		case f.own(u.addr):
@@ -117,103 +125,134 @@ func (f *forwarder) order(servers []*upstream) []*upstream {
 	return append(good, bad...)
 }
 
-// race is one question on its way to several upstreams. At most one try of each
-// is running.
+// race is one question on its way to several upstreams, each of which is asked by
+// one goroutine. Records from any of them are the answer. That there are none is
+// believed only of the first that can tell: a later one may not know the names
+// that the earlier one is there for.
 type race struct {
-	ctx     context.Context
+	f       *forwarder
+	ctx     context.Context // ends with the race
 	query   *miekg.Msg
-	waiting []*upstream // to be asked next, in this order
-	running []*upstream // in the order that they were asked
-	results chan result
-	tries   sync.WaitGroup
-	refusal *miekg.Msg // SERVFAIL, REFUSED or the like: given if nobody knows better
+	qtype   uint16
+	servers []*contender // in order
+	events  chan event
+
+	denial  *message // of the earliest server that denied the name or the type
+	denier  int      // its place, behind all others without one
+	refusal *message // SERVFAIL, REFUSED or the like: given if nobody knows better
 	err     error
 }
 
-type result struct {
-	from *upstream
-	msg  *miekg.Msg
-	err  error
+// contender is an upstream in one race.
+type contender struct {
+	*upstream
+	asked bool
+	out   bool // it said what it has to say
+	lost  int  // times that it was asked without an answer
 }
 
-func (r *race) run() (*miekg.Msg, error) {
+// event is what happened to a contender: a reply, an error, or nothing in tryFor.
+type event struct {
+	from   *contender
+	msg    *message
+	err    error
+	silent bool
+}
+
+// eventsOfOne is more than can happen to one contender in a race and the try that
+// outlives it, so that nobody waits for a race that is over.
+const eventsOfOne = int(answerWithin/tryFor) + 3
+
+func (r *race) run() (*message, error) {
 	hedge := time.NewTimer(hedgeAfter)
 	defer hedge.Stop()
-	r.start()
-	for len(r.running) > 0 {
+	r.next()
+	for !r.decided() {
 		select {
-		case got := <-r.results:
-			if r.take(got) {
-				return got.msg, nil
+		case e := <-r.events:
+			if r.take(e) {
+				return e.msg, nil
 			}
-			r.start()
-			hedge.Reset(hedgeAfter)
+			if e.silent {
+				continue // it is asked again already, and others since long
+			}
+			r.next()
 		case <-hedge.C:
-			r.start()
-			hedge.Reset(hedgeAfter)
+			r.next()
 		case <-r.ctx.Done():
 			return r.end()
 		}
+		hedge.Reset(hedgeAfter)
 	}
 	return r.end()
 }
 
-// start begins the next try, if an upstream is waiting for one.
-func (r *race) start() {
-	if len(r.waiting) == 0 {
-		return
+// next asks one more upstream, and the one after it if the first was silent to its
+// last query. Behind one that denied the name nobody is asked.
+func (r *race) next() {
+	for _, c := range r.servers[:r.denier] {
+		if c.asked {
+			continue
+		}
+		r.start(c)
+		if !c.doubtful() {
+			return
+		}
 	}
-	u := r.waiting[0]
-	r.waiting, r.running = r.waiting[1:], append(r.running, u)
-	r.tries.Go(func() {
-		ctx, cancel := context.WithTimeout(r.ctx, tryFor)
-		defer cancel()
-		m, err := u.ask(ctx, r.query)
-		r.results <- result{u, m, err}
-	})
 }
 
-// take reports whether got is the answer. An upstream that was silent waits for
-// another turn; one that refused, by rcode or by ICMP, does not get one.
-func (r *race) take(got result) bool {
-	i := slices.Index(r.running, got.from)
-	earlier := r.running[:i]
-	r.running = slices.Delete(slices.Clone(r.running), i, i+1)
-	switch {
-	case errors.Is(got.err, context.DeadlineExceeded):
-		got.from.failed()
-		r.waiting = append(r.waiting, got.from)
-		r.err = got.err
-	case got.err != nil:
-		got.from.failed()
-		r.err = got.err
-	case refuses(got.msg):
-		r.refusal = got.msg
-	default:
-		got.from.answered()
-		for _, u := range earlier {
-			u.failed() // it had the longer time and lost
-		}
+func (r *race) start(c *contender) {
+	c.asked = true
+	go func() {
+		m, err := c.ask(r.f.ctx, r.ctx.Done(), r.query, func() { r.events <- event{from: c, silent: true} })
+		r.events <- event{from: c, msg: m, err: err}
+	}()
+}
+
+// take reports whether e is the answer. One that refused, by rcode or by ICMP, is
+// not asked again.
+func (r *race) take(e event) bool {
+	if e.silent {
+		e.from.lost++
+		return false
+	}
+	e.from.out = true
+	if e.err != nil {
+		r.err = e.err
+		return false
+	}
+	switch e.msg.verdict(r.qtype) {
+	case positive:
 		return true
+	case denial:
+		if place := slices.Index(r.servers, e.from); place < r.denier {
+			r.denier, r.denial = place, e.msg
+		}
+	case refusal:
+		r.refusal = e.msg
 	}
 	return false
 }
 
-func (r *race) end() (*miekg.Msg, error) {
-	if r.refusal != nil {
-		return r.refusal, nil
+// decided reports whether nobody is left to be waited for: of those before the one
+// that denied the name, each has said something else or was silent throughout.
+func (r *race) decided() bool {
+	for _, c := range r.servers[:r.denier] {
+		if !c.out && (r.denial == nil || c.lost < tries) {
+			return false
+		}
 	}
-	if r.err != nil {
+	return true
+}
+
+func (r *race) end() (*message, error) {
+	switch {
+	case r.denial != nil:
+		return r.denial, nil
+	case r.refusal != nil:
+		return r.refusal, nil
+	case r.err != nil:
 		return nil, r.err
 	}
 	return nil, r.ctx.Err()
-}
-
-// refuses tells servers that cannot answer from those that say no.
-func refuses(m *miekg.Msg) bool {
-	switch m.Rcode {
-	case miekg.RcodeServerFailure, miekg.RcodeRefused, miekg.RcodeNotImplemented, miekg.RcodeFormatError:
-		return true
-	}
-	return m.Rcode > 0xF
 }

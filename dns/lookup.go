@@ -8,6 +8,8 @@ import (
 // hit is a name that exists: what it holds, of which all may be empty.
 type hit struct{ v4, v6 []netip.Addr }
 
+func (h hit) empty() bool { return len(h.v4)+len(h.v6) == 0 }
+
 // lookup finds a folded name relative to the network: an endpoint's name or
 // alias, or "_all." before one.
 func (x *index) lookup(key string) (hit, bool) {

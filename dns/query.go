@@ -20,6 +20,12 @@ type query struct {
 	msg  *miekg.Msg
 	opt  *miekg.OPT // nil without EDNS
 	size int        // largest reply in bytes
+
+	// Of one that goes upstream: by which way, as whom and of which zone it was asked.
+	way   way
+	scope *scope
+	view  *view
+	doubt bool // see answer.doubt
 }
 
 // handle takes one packet to its reply. Where the answer has to come from
@@ -48,7 +54,7 @@ func (s *Server) handle(packet []byte, from source, at listenKey, out []byte) (r
 	}
 	a := v.answerAt(at.way, q.question(), scope)
 	if a.forward {
-		return nil, q
+		return nil, q.forwarded(a, at.way, v, scope)
 	}
 	if a.rcode == miekg.RcodeRefused {
 		s.stats.refused.Add(1)
@@ -85,6 +91,12 @@ func decode(packet []byte, tcp bool) (*query, int) {
 		return q, miekg.RcodeNotImplemented
 	}
 	return q, miekg.RcodeSuccess
+}
+
+// forwarded is q with what the reply has to be looked at with.
+func (q *query) forwarded(a answer, w way, v *view, s *scope) *query {
+	q.way, q.view, q.scope, q.doubt = w, v, s, a.doubt
+	return q
 }
 
 func (q *query) limit(tcp bool) int {

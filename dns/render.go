@@ -41,12 +41,18 @@ func explain(m *miekg.Msg, code uint16, reason string) {
 
 // render turns an answer into a message.
 func (q *query) render(a answer, v *view, ttl uint32) *miekg.Msg {
+	return q.renderAs(q.msg.Question[0].Name, a, v, ttl)
+}
+
+// renderAs turns an answer about another name than the one that was asked for into a
+// message.
+func (q *query) renderAs(owner string, a answer, v *view, ttl uint32) *miekg.Msg {
 	m := q.reply(a.rcode)
 	m.Authoritative = a.rcode == miekg.RcodeSuccess || a.rcode == miekg.RcodeNameError
 	if a.reason != "" {
 		explain(m, a.ede, a.reason)
 	}
-	r := renderer{owner: q.msg.Question[0].Name, ttl: ttl, domain: v.domain}
+	r := renderer{owner: owner, ttl: ttl, domain: v.domain}
 	switch {
 	case a.any:
 		m.Answer = []miekg.RR{&miekg.HINFO{Hdr: r.header(r.owner, miekg.TypeHINFO), Cpu: "RFC8482"}}

@@ -1,6 +1,8 @@
 package dns
 
 import (
+	"context"
+	"net"
 	"net/netip"
 	"os"
 	"sync"
@@ -18,6 +20,7 @@ const (
 // resolvers knows the upstreams: given ones, or the host's as they are now.
 type resolvers struct {
 	conf, stub string // files
+	dial       func(ctx context.Context, network, address string) (net.Conn, error)
 
 	mu    sync.Mutex
 	known map[netip.AddrPort]*upstream // what is known of a server survives a new file
@@ -34,7 +37,7 @@ type fileState struct {
 }
 
 func newResolvers(cfg Config) *resolvers {
-	r := &resolvers{conf: cfg.ResolvConf, stub: StubResolvConf, known: make(map[netip.AddrPort]*upstream)}
+	r := &resolvers{conf: cfg.ResolvConf, stub: StubResolvConf, dial: new(net.Dialer).DialContext, known: make(map[netip.AddrPort]*upstream)}
 	if r.conf == "" {
 		r.conf = defaultResolvConf
 	}
@@ -69,7 +72,7 @@ func (r *resolvers) use(servers []netip.AddrPort) {
 	r.list = nil
 	for _, a := range servers[:min(len(servers), maxUpstreams)] {
 		if r.known[a] == nil {
-			r.known[a] = &upstream{addr: a}
+			r.known[a] = &upstream{addr: a, dial: r.dial}
 		}
 		r.list = append(r.list, r.known[a])
 	}

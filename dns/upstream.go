@@ -8,8 +8,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	miekg "github.com/miekg/dns"
@@ -18,66 +19,189 @@ import (
 // upstream is one server that queries are forwarded to.
 type upstream struct {
 	addr netip.AddrPort
-	slow atomic.Int64 // when it last kept a query waiting, in Unix nanoseconds
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	mu sync.Mutex // guards what follows
+	// The run of queries that it left without any answer, up to now.
+	lost     int       // how many
+	since    time.Time // when the first of them was sent
+	lastLost time.Time // when the last of them was given up
+	heard    time.Time // when it last sent anything
+	err      error     // of the last try; nil after an answer
+	probed   time.Time // when it was last asked beside others, to see whether it is back
+	asked    time.Time // when it was last asked
 }
 
-// avoidFor is how long a server that did not answer is asked last. After it one
-// query finds out, and is hedged like any other.
-const avoidFor = 10 * time.Second
+const (
+	// tries and silentFor are how many queries in a row, and for how long, a server
+	// has to leave without an answer before others are asked first. One that is
+	// slow, loses a datagram or answers one question badly keeps its place: it may
+	// be the only one that knows a name.
+	tries     = 3
+	silentFor = tries * tryFor
+	// avoidFor is how long a silent server is asked last without being asked again.
+	avoidFor = 10 * time.Second
+	// probeEvery is how often it is asked beside the others meanwhile.
+	probeEvery = time.Second
+)
 
-func (u *upstream) avoided(now time.Time) bool { return now.UnixNano()-u.slow.Load() < int64(avoidFor) }
+// avoided reports whether the server was silent again and again, and lately.
+func (u *upstream) avoided(now time.Time) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.lost >= tries && u.lastLost.Sub(u.since) >= silentFor && now.Sub(u.lastLost) < avoidFor
+}
 
-func (u *upstream) failed() { u.slow.Store(time.Now().UnixNano()) }
+// doubtful reports whether the server left its last query without an answer.
+func (u *upstream) doubtful() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.lost > 0
+}
 
-func (u *upstream) answered() { u.slow.Store(0) }
+// probe reports whether it is time to see if an avoided server is back, at most
+// once in probeEvery.
+func (u *upstream) probe(now time.Time) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if now.Sub(u.probed) < probeEvery {
+		return false
+	}
+	u.probed = now
+	return true
+}
 
-// ask sends q until ctx ends, over UDP and, if the answer does not fit, over
-// TCP. Every UDP query has a socket of its own: the kernel picks a random port
-// for it and drops what others than the server send there.
-func (u *upstream) ask(ctx context.Context, q *miekg.Msg) (*miekg.Msg, error) {
+// answered notes a reply of any kind: the server is there.
+func (u *upstream) answered() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.heard, u.lost, u.err = time.Now(), 0, nil
+}
+
+// silent notes that a query sent at that time was not answered.
+func (u *upstream) silent(sent time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if sent.Before(u.heard) {
+		return // it answered another one since: a datagram was lost
+	}
+	if u.lost == 0 {
+		u.since = sent
+	}
+	u.lost++
+	u.lastLost, u.err = time.Now(), errSilent
+}
+
+// failed notes an error that is not silence, such as a port that is closed.
+func (u *upstream) failed(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.err = err
+}
+
+var errSilent = errors.New("no answer")
+
+// ask sends q until the server answers, again every tryFor, and tells lost of each
+// time that it did not. When done is closed the query is over for the asker: this
+// one is still waited for, to know whether the server is slow or silent. ctx ends
+// it at once.
+func (u *upstream) ask(ctx context.Context, done <-chan struct{}, q *miekg.Msg, lost func()) (*message, error) {
 	wire, err := q.Pack()
 	if err != nil {
 		return nil, fmt.Errorf("pack query: %w", err)
 	}
-	m, err := u.exchange(ctx, "udp", wire, q, readDatagram)
-	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", u.addr, err)
-	}
-	if !m.Truncated {
+	m, err := u.overUDP(ctx, done, q, wire, lost)
+	switch {
+	case err == nil:
+		u.answered()
 		return m, nil
+	case !errors.Is(err, errSilent) && ctx.Err() == nil:
+		u.failed(err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, overTCP)
-	defer cancel()
-	if whole, err := u.exchange(ctx, "tcp", framed(wire), q, readFrame); err == nil {
-		return whole, nil
-	}
-	return m, nil // a firewall may let nothing but datagrams through: a part, and marked so
+	return nil, fmt.Errorf("ask %s: %w", u.addr, err)
 }
 
-// overTCP is for the rest of an answer, and leaves time to hand on what came
-// before.
-const overTCP = 3 * tryFor / 4
-
-// exchange writes wire and reads until an answer to q comes.
-func (u *upstream) exchange(ctx context.Context, network string, wire []byte, q *miekg.Msg,
-	read func(io.Reader) ([]byte, error)) (*miekg.Msg, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, network, u.addr.String())
+// overUDP has a socket of its own for the query: the kernel picks a random port for
+// it and drops what others than the server send there.
+func (u *upstream) overUDP(ctx context.Context, done <-chan struct{}, q *miekg.Msg, wire []byte, lost func()) (*message, error) {
+	conn, err := u.dial(ctx, "udp", u.addr.String())
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-	_, err = conn.Write(wire)
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	for malformed := 0; ; {
+		sent := time.Now()
+		m, err := u.try(conn, q, wire, sent)
+		if err == nil && m.truncated() || errors.Is(err, errMalformed) {
+			m, err = u.overTCP(ctx, q, wire, m)
+		}
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			u.silent(sent)
+			lost()
+		case errors.Is(err, errMalformed) && malformed == 0:
+			malformed++ // as any datagram may be
+			u.answered()
+		default:
+			return m, err
+		}
+		select {
+		case <-done:
+			return nil, errSilent
+		default:
+		}
+	}
+}
+
+// try sends wire once and waits tryFor.
+func (u *upstream) try(conn net.Conn, q *miekg.Msg, wire []byte, sent time.Time) (*message, error) {
+	if err := conn.SetDeadline(sent.Add(tryFor)); err != nil {
+		return nil, err
+	}
+	if _, err := conn.Write(wire); err != nil {
+		return nil, err
+	}
+	return receive(conn, q, readDatagram)
+}
+
+// tcpFor is for the rest of an answer, and leaves time to hand on what came
+// before.
+const tcpFor = 3 * tryFor / 4
+
+// overTCP asks for the whole of what came in part, or cannot be read. A firewall
+// may let nothing but datagrams through: then part is better than nothing, and is
+// marked as what it is.
+func (u *upstream) overTCP(ctx context.Context, q *miekg.Msg, wire []byte, part *message) (*message, error) {
+	ctx, cancel := context.WithTimeout(ctx, tcpFor)
+	defer cancel()
+	m, err := u.connect(ctx, q, wire)
+	switch {
+	case err == nil && !m.cut:
+		return m, nil
+	case part != nil && (!part.cut || part.counts[answerSection] > 0):
+		return part, nil
+	}
+	return nil, errMalformed
+}
+
+func (u *upstream) connect(ctx context.Context, q *miekg.Msg, wire []byte) (*message, error) {
+	conn, err := u.dial(ctx, "tcp", u.addr.String())
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	if _, err := conn.Write(framed(wire)); err != nil {
+		return nil, err
+	}
+	return receive(conn, q, readFrame)
+}
+
+// receive reads until an answer to q comes.
+func receive(conn net.Conn, q *miekg.Msg, read func(io.Reader) ([]byte, error)) (*message, error) {
 	for {
-		var packet []byte
-		if err == nil {
-			packet, err = read(conn)
-		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err() // it closed the connection
-		}
+		packet, err := read(conn)
 		if err != nil {
 			return nil, err
 		}
@@ -89,19 +213,47 @@ func (u *upstream) exchange(ctx context.Context, network string, wire []byte, q 
 
 // match returns the packet's message if it answers q. Anything else is passed
 // over without an error: a late answer to an older socket's query, or a guess
-// by somebody who forges its source.
-func match(packet []byte, q *miekg.Msg) (*miekg.Msg, error) {
+// by somebody who forges its source. A reply without a question, as some servers
+// refuse with, has the id to show, and address and port.
+func match(packet []byte, q *miekg.Msg) (*message, error) {
 	if len(packet) < headerLen || binary.BigEndian.Uint16(packet) != q.Id || packet[2]&0x80 == 0 {
 		return nil, nil
 	}
-	m := new(miekg.Msg)
-	if err := m.Unpack(packet); err != nil && !m.Truncated {
-		return nil, fmt.Errorf("read answer: %w", err)
+	m, err := cutUp(packet)
+	if err != nil {
+		return nil, err
 	}
-	if len(m.Question) != 1 || !sameQuestion(m.Question[0], q.Question[0]) {
-		return nil, nil
+	switch m.questions() {
+	case 0:
+		if m.cut {
+			return nil, errMalformed
+		}
+		return asked(packet, q)
+	case 1:
+		name, end, err := miekg.UnpackDomainName(packet, headerLen)
+		if err != nil {
+			return nil, errMalformed
+		}
+		got := miekg.Question{Name: name, Qtype: binary.BigEndian.Uint16(packet[end:]), Qclass: binary.BigEndian.Uint16(packet[end+2:])}
+		if end+4 == m.body && sameQuestion(got, q.Question[0]) {
+			return m, nil
+		}
 	}
-	return m, nil
+	return nil, nil
+}
+
+// asked puts q's question into a reply that has none.
+func asked(packet []byte, q *miekg.Msg) (*message, error) {
+	anew := new(miekg.Msg)
+	if anew.Unpack(packet) != nil {
+		return nil, errMalformed
+	}
+	anew.Question = q.Question
+	wire, err := anew.Pack()
+	if err != nil {
+		return nil, errMalformed
+	}
+	return cutUp(wire)
 }
 
 func sameQuestion(a, b miekg.Question) bool {
