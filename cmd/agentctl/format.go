@@ -4,39 +4,107 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"reflect"
+	"regexp"
 	"strings"
 	"text/template"
+	"unicode"
 
 	"github.com/weft-net/weft/agent/api"
 )
 
 // rowFormat is a template of --format, in Docker's dialect: fields by their Go
 // name ({{.ID}}) or by their JSON key ({{.Id}}), "table " before a template for
-// aligned columns under a header, \t and \n for tab and newline.
+// aligned columns under a header, \t and \n between the actions for tab and newline.
 type rowFormat struct {
 	row    *template.Template
 	keys   *template.Template // the same for a row as JSON decodes it
 	header *template.Template // nil without "table "
 }
 
-// formatFuncs is the functions of Docker's templates that have a use here.
+// formatFuncs are the functions of Docker's templates, beside those that every Go
+// template has.
 var formatFuncs = template.FuncMap{
-	"json":  toJSON,
-	"join":  strings.Join,
-	"lower": strings.ToLower,
-	"split": strings.Split,
-	"upper": strings.ToUpper,
+	"join":     join,
+	"json":     toJSON,
+	"lower":    strings.ToLower,
+	"pad":      pad,
+	"split":    strings.Split,
+	"title":    title,
+	"truncate": truncate,
+	"upper":    strings.ToUpper,
 }
 
 // headerFuncs leaves the header's words as they are.
 var headerFuncs = template.FuncMap{
-	"json":  func(v any) any { return v },
-	"join":  func(v, _ any) any { return v },
-	"lower": func(v any) any { return v },
-	"split": func(v, _ any) any { return v },
-	"upper": func(v any) any { return v },
+	"join":     func(v, _ any) any { return v },
+	"json":     func(v any) any { return v },
+	"lower":    func(v any) any { return v },
+	"pad":      pad,
+	"split":    func(v, _ any) any { return v },
+	"title":    func(v any) any { return v },
+	"truncate": func(v, _ any) any { return v },
+	"upper":    func(v any) any { return v },
+}
+
+// join joins a list of anything, as it is before or after JSON.
+func join(list any, separator string) (string, error) {
+	v := reflect.ValueOf(list)
+	if v.Kind() != reflect.Slice {
+		return "", fmt.Errorf("join: %T is no list", list)
+	}
+	words := make([]string, v.Len())
+	for i := range words {
+		words[i] = fmt.Sprint(v.Index(i).Interface())
+	}
+	return strings.Join(words, separator), nil
+}
+
+// title writes each word with a capital.
+func title(s string) string {
+	before := ' '
+	return strings.Map(func(r rune) rune {
+		begins := !unicode.IsLetter(before) && !unicode.IsDigit(before) && before != '_' && before != '\''
+		before = r
+		if begins {
+			return unicode.ToTitle(r)
+		}
+		return r
+	}, s)
+}
+
+// pad puts spaces around a text that is not empty.
+func pad(s string, before, after int) string {
+	if s == "" {
+		return s
+	}
+	return strings.Repeat(" ", max(before, 0)) + s + strings.Repeat(" ", max(after, 0))
+}
+
+// truncate cuts a text to so many characters.
+func truncate(s string, length int) string {
+	r := []rune(s)
+	return string(r[:min(len(r), max(length, 0))])
+}
+
+// action is one {{...}} of a template: with quoted texts, in which }} ends nothing.
+var action = regexp.MustCompile("(?s)\\{\\{(?:\"(?:[^\"\\\\]|\\\\.)*\"|`[^`]*`|'(?:[^'\\\\]|\\\\.)*'|/\\*.*?\\*/|[^\"`'])*?\\}\\}")
+
+// unescape makes tabs and newlines of \t and \n between the actions of a template.
+// Within an action they are Go's, which reads them itself.
+func unescape(text string) string {
+	escapes := strings.NewReplacer(`\t`, "\t", `\n`, "\n")
+	var b strings.Builder
+	at := 0
+	for _, found := range action.FindAllStringIndex(text, -1) {
+		b.WriteString(escapes.Replace(text[at:found[0]]))
+		b.WriteString(text[found[0]:found[1]])
+		at = found[1]
+	}
+	b.WriteString(escapes.Replace(text[at:]))
+	return b.String()
 }
 
 func toJSON(v any) (string, error) {
@@ -49,7 +117,7 @@ func toJSON(v any) (string, error) {
 
 func parseFormat(text string) (*rowFormat, error) {
 	text, table := strings.CutPrefix(text, "table ")
-	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(text)
+	text = unescape(text)
 	f := new(rowFormat)
 	var errs [3]error
 	f.row, errs[0] = template.New("format").Funcs(formatFuncs).Parse(text)
