@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/weft-net/weft/agent/api"
@@ -19,16 +20,18 @@ func (a service) NetworkCreate(ctx context.Context, r api.NetworkCreateRequest) 
 		return api.NetworkCreateResult{}, err
 	}
 	what := "network create " + r.Name
-	spec, warnings, err := networks.Check(r, m.directory.View().Members, m.host.Host().Name, m.cfg.Advertise)
-	if err != nil {
-		return api.NetworkCreateResult{}, m.explain(what, err)
-	}
-	n, err := m.networks.Create(ctx, spec)
+	n, warnings, err := m.maker().Create(ctx, r)
 	if err != nil {
 		return api.NetworkCreateResult{}, m.explain(what, err)
 	}
 	m.setConflists()
 	return api.NetworkCreateResult{Network: rows.Network(n, m.directory.View(), m.cfg.Advertise), Warnings: warnings}, nil
+}
+
+// maker makes networks, for users of agentctl and of Docker.
+func (m *member) maker() *networks.Maker {
+	return &networks.Maker{Registry: m.networks, Members: func() []discovery.Member { return m.directory.View().Members },
+		Pool: func() netip.Prefix { return m.host.Meta().Pool }, Self: m.host.Host().Name, VTEP: m.cfg.Advertise}
 }
 
 // NetworkRemove implements api.Service: refused while an endpoint is on the

@@ -209,7 +209,7 @@ func (o *opening) openCluster(host datadir.Host, _ datadir.Cluster) (err error) 
 	o.endpoints.Use(o.leases, o.directory)
 	o.deletions = &networks.Deletions{Registry: o.networks, Store: o.pool.Networks, Holders: o.pool.Holders, Users: o.endpoints,
 		Leases: o.leases, View: o.directory.View, Self: host.Name, Log: o.log}
-	o.book.Use(book.Config{Disk: o.disk, Journal: o.journal, Networks: o.networks, Endpoints: o.endpoints, Leases: o.leases,
+	o.book.Use(book.Config{Disk: o.disk, Journal: o.journal, Networks: o.networks, Maker: o.maker(), Endpoints: o.endpoints, Leases: o.leases,
 		Resolvers: o.resolvers, Explain: o.explain, Log: o.log})
 	o.loop.from = o.sources()
 	o.endpoints.FreeOrphans(o.ctx, func(n discovery.NetworkID, owner discovery.EndpointID) bool {

@@ -13,6 +13,7 @@ import (
 type Inspection struct {
 	Name     string
 	Internal bool
+	MTU      int // the agent's answer alone has it
 	Labels   map[string]string
 	IPAM     struct {
 		Config []struct {

@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"time"
 )
@@ -24,7 +25,20 @@ type Networks interface {
 	Adopt(dockerID, network string) error
 	// Drop forgets a Docker network.
 	Drop(dockerID string) error
+
+	// Lay returns the IPv4 subnet that a new network would have, or says what is
+	// wrong with it. Without a subnet of its own it gets one that is free beside taken.
+	Lay(n Network, taken []netip.Prefix) (Subnet, error)
+	// Declare remembers that Docker has a network that is to be the cluster's.
+	Declare(dockerID string, subnet netip.Prefix) error
+	// Create makes the network of the cluster that a declared Docker network stands
+	// for, or finds it made already, and adopts. ErrDiffers: the cluster has another one
+	// of that name.
+	Create(ctx context.Context, dockerID string, n Network) error
 }
+
+// ErrDiffers: the cluster has another network of the name.
+var ErrDiffers = errors.New("the cluster has another network of that name")
 
 // Endpoints are what the engine asks the driver to make and to remove.
 type Endpoints interface {
@@ -64,7 +78,11 @@ type Observer interface {
 type Cluster struct {
 	Networks []Network         // sorted by name
 	Objects  map[string]string // Docker's network id to Network.ID, whether that is in Networks or not
-	Read     bool              // Networks are all that exist: one that is not there was deleted
+	// Declared are the Docker networks that the cluster got, or is about to get, from
+	// this engine: Docker's network id to the subnet, which is their pool's id. One that
+	// is not in Objects is not made yet.
+	Declared map[string]string
+	Read     bool // Networks are all that exist: one that is not there was deleted
 }
 
 // Network is a network of the cluster.

@@ -18,24 +18,28 @@ type driver struct {
 	log     *slog.Logger
 	refused refusals
 
-	mu    sync.Mutex
-	asked map[string]time.Time // network id: a pool of the driver's choice was given, and nothing made of it yet
+	mu      sync.Mutex
+	asked   map[string]time.Time       // network id: a pool of the driver's choice was given, and nothing made of it yet
+	offered map[netip.Prefix]time.Time // pools of networks that Docker is making, since when
 }
 
 func newDriver(a Agent, log *slog.Logger) *driver {
-	return &driver{agent: a, log: log, asked: map[string]time.Time{}}
+	return &driver{agent: a, log: log, asked: map[string]time.Time{}, offered: map[netip.Prefix]time.Time{}}
 }
 
 // createNetwork checks that a Docker network is like the network that it stands
-// for, and remembers it: Docker never says it again.
+// for, or that the cluster may get it, and remembers it: Docker never says it again.
 func (d *driver) createNetwork(_ context.Context, q networkRequest) (nothing, error) {
 	c, err := d.agent.Cluster()
 	if err != nil {
 		return nothing{}, err
 	}
-	n, err := standsFor(c, q)
+	n, known, err := standsFor(c, q)
 	if err != nil {
 		return nothing{}, err
+	}
+	if !known {
+		return nothing{}, d.declare(q)
 	}
 	if err := checkSettings(n, q); err != nil {
 		return nothing{}, err
@@ -44,37 +48,37 @@ func (d *driver) createNetwork(_ context.Context, q networkRequest) (nothing, er
 	return nothing{}, d.agent.Adopt(q.NetworkID, n.ID)
 }
 
-// standsFor finds the network of a Docker network. The request does not say
-// which pool was asked for, only the subnet: two networks may have the same.
-func standsFor(c Cluster, q networkRequest) (Network, error) {
-	name := q.Options.Generic["network"]
+// standsFor finds the network of a Docker network; false: the cluster has none. The
+// request does not say which pool was asked for, only the subnet: two networks may
+// have the same.
+func standsFor(c Cluster, q networkRequest) (n Network, known bool, err error) {
+	name := q.Options.Generic[networkOption]
 	meant, _ := c.named(name)
 	if len(q.IPv4Data) != 1 || len(q.IPv6Data) != 0 || q.Options.IPv6 {
-		return Network{}, api.Errorf(api.KindMisuse, "a network has one IPv4 subnet in this release").WithHint("%s", byHand(meant))
+		return n, false, api.Errorf(api.KindMisuse, "a network has one IPv4 subnet in this release").WithHint("%s", q.line(meant))
 	}
 	data := q.IPv4Data[0]
 	if data.AddressSpace != addressSpace {
-		return Network{}, api.Errorf(api.KindMisuse, "Docker's own IPAM would give every address once more on each host").
-			WithHint("%s", byHand(meant))
+		return n, false, api.Errorf(api.KindMisuse, "Docker's own IPAM would give every address once more on each host").
+			WithHint("%s # in a compose file: ipam: {driver: weft}", q.line(meant))
 	}
 	found := c.with(data.Pool)
 	if name != "" {
-		n, ok := c.named(name)
-		if !ok {
-			return Network{}, noNetwork(name)
+		if meant.ID == "" {
+			return n, false, noNetwork(name)
 		}
-		if !slices.ContainsFunc(found, func(f Network) bool { return f.ID == n.ID }) {
-			return Network{}, api.Errorf(api.KindMisuse, "-o network=%s: that network does not have the subnet %s", name, data.Pool).WithHint("%s", byHand(n))
+		if !slices.ContainsFunc(found, func(f Network) bool { return f.ID == meant.ID }) {
+			return n, false, api.Errorf(api.KindMisuse, "-o network=%s: that network does not have the subnet %s", name, data.Pool).WithHint("%s", byHand(meant))
 		}
-		return n, nil
+		return meant, true, nil
 	}
 	switch len(found) {
 	case 0:
-		return Network{}, api.Errorf(api.KindNotFound, "no network of the cluster has the subnet %s", data.Pool).WithHint("%s", byHand(Network{}))
+		return n, false, nil
 	case 1:
-		return found[0], nil
+		return found[0], true, nil
 	}
-	return Network{}, api.Errorf(api.KindConflict, "several networks have the subnet %s: %s", data.Pool, named(found)).WithHint("%s", byHand(found[0]))
+	return n, false, api.Errorf(api.KindConflict, "several networks have the subnet %s: %s", data.Pool, named(found)).WithHint("%s", byHand(found[0]))
 }
 
 // checkSettings refuses what is set otherwise than for the whole cluster.
@@ -82,29 +86,29 @@ func checkSettings(n Network, q networkRequest) error {
 	if n.Deleting {
 		return api.Errorf(api.KindConflict, "network %s is being deleted", n.Name).WithHint("agentctl network ls")
 	}
+	otherwise := func(remedy, format string, args ...any) error {
+		return api.Errorf(api.KindMisuse, format, args...).WithHint("%s # %s", byHand(n), remedy)
+	}
 	if q.Options.Internal != n.Internal {
 		words := map[bool]string{true: "internal", false: "not internal"}
-		return api.Errorf(api.KindMisuse, "network %s is %s", n.Name, words[n.Internal]).
-			WithHint("%s", map[bool]string{true: "add --internal", false: "leave --internal out"}[n.Internal])
+		return otherwise(map[bool]string{true: "add --internal", false: "leave --internal out"}[n.Internal], "network %s is %s", n.Name, words[n.Internal])
 	}
-	for _, k := range slices.Sorted(maps.Keys(q.Options.Generic)) {
-		v := q.Options.Generic[k]
-		have, known := n.Options[k]
-		switch {
-		case k == "network", known && have == v:
+	options := settings(q.Options.Generic)
+	for _, k := range slices.Sorted(maps.Keys(options)) {
+		v := options[k]
+		switch have, known := n.Options[k]; {
+		case known && have == v:
 		case known:
-			return api.Errorf(api.KindMisuse, "-o %s=%s: network %s has %s", k, v, n.Name, have).WithHint("leave it out")
+			return otherwise("leave it out", "-o %s=%s: network %s has %s", k, v, n.Name, have)
 		default:
-			return api.Errorf(api.KindMisuse, "-o %s: network %s has no such setting", k, n.Name).
-				WithHint("settings are given to agentctl network create; agentctl network inspect %s", n.Name)
+			return otherwise("settings are given when it is made; agentctl network inspect "+n.Name, "-o %s: network %s has no such setting", k, n.Name)
 		}
 	}
 	sub, _ := n.subnet4()
 	for _, name := range slices.Sorted(maps.Keys(q.IPv4Data[0].AuxAddresses)) {
 		a, err := netip.ParsePrefix(q.IPv4Data[0].AuxAddresses[name])
 		if err != nil || !sub.kept(a.Addr()) {
-			return api.Errorf(api.KindMisuse, "--aux-address %s=%s: network %s does not keep it", name, a.Addr(), n.Name).
-				WithHint("give it to agentctl network create; agentctl network inspect %s", n.Name)
+			return otherwise("leave it out", "--aux-address %s=%s: network %s does not keep it", name, a.Addr(), n.Name)
 		}
 	}
 	return nil

@@ -40,6 +40,7 @@ type engine struct {
 
 	changing chan struct{}        // full while somebody changes the engine's networks
 	vanished map[string]time.Time // objects that no list has shown since then; guarded by changing
+	served   map[string]bool      // Network.ID of those that had their Docker network when last listed; guarded by changing
 
 	mu       sync.Mutex
 	api      *client.Client // nil: no engine

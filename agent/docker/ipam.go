@@ -17,21 +17,25 @@ const addressSpace = "weft"
 // gatewayType marks the request for a network's gateway.
 const gatewayType, typeOption = "com.docker.network.gateway", "RequestAddressType"
 
+// networkOption names the network of the cluster that a Docker network is to stand
+// for, as an option of the driver and of the IPAM.
+const networkOption = "network"
+
 // byHand is the line that makes a Docker network, of any NAME, for one of the
-// cluster; for a zero one with words where its name and subnet belong. The subnet
+// cluster; for a zero one the line that makes a new one of the cluster. The subnet
 // is given since Docker takes none of our choice that the host has a route to.
 func byHand(n Network) string {
-	name, subnet, internal := n.Name, "CIDR", ""
-	if name == "" {
-		name = "NETWORK"
+	line := "docker network create -d weft --ipam-driver weft"
+	if n.Name != "" {
+		line += fmt.Sprintf(" --ipam-opt network=%s -o network=%s", n.Name, n.Name)
 	}
 	if sub, ok := n.subnet4(); ok {
-		subnet = sub.CIDR.String()
+		line += " --subnet " + sub.CIDR.String()
 	}
 	if n.Internal {
-		internal = " --internal"
+		line += " --internal"
 	}
-	return fmt.Sprintf("docker network create -d weft --ipam-driver weft --ipam-opt network=%s -o network=%s --subnet %s%s NAME", name, name, subnet, internal)
+	return line + " NAME"
 }
 
 // requestPool finds the network that a Docker network is made for. Its id is
@@ -42,20 +46,23 @@ func (d *driver) requestPool(_ context.Context, q poolRequest) (poolAnswer, erro
 		return poolAnswer{}, err
 	}
 	if q.V6 {
-		return poolAnswer{}, api.Errorf(api.KindMisuse, "this release has IPv4 subnets only").WithHint("leave --ipv6 out")
+		return poolAnswer{}, api.Errorf(api.KindMisuse, "this release has IPv4 subnets only").WithHint("%s # leave --ipv6 out", byHand(Network{}))
 	}
 	for k := range q.Options {
-		if k != "network" {
-			return poolAnswer{}, api.Errorf(api.KindMisuse, "--ipam-opt %s: unknown option; there is network=NAME", k)
+		if k != networkOption {
+			return poolAnswer{}, api.Errorf(api.KindMisuse, "--ipam-opt %s: unknown option; there is network=NAME", k).WithHint("%s", byHand(Network{}))
 		}
 	}
-	n, sub, err := poolOf(c, q)
+	n, sub, known, err := poolOf(c, q)
 	if err != nil {
 		return poolAnswer{}, err
 	}
+	if !known {
+		return d.newPool(c, q)
+	}
 	if q.SubPool != "" && (!sub.Range.IsValid() || q.SubPool != sub.Range.String()) {
 		return poolAnswer{}, api.Errorf(api.KindMisuse, "--ip-range %s is not that of network %s", q.SubPool, n.Name).
-			WithHint("leave --ip-range out; agentctl network inspect %s", n.Name)
+			WithHint("%s # leave --ip-range out; agentctl network inspect %s", byHand(n), n.Name)
 	}
 	if q.Pool == "" && d.askedAgain(n.ID) {
 		return poolAnswer{}, api.Errorf(api.KindConflict, "%s is on this host already, and Docker would look for another subnet for ever", sub.CIDR).
@@ -87,38 +94,36 @@ func (d *driver) answered(network string) {
 	delete(d.asked, network)
 }
 
-// releasePool has nothing to give back: a pool is a network of the cluster.
+// releasePool has nothing to give back: a pool is a network of the cluster, or one
+// that is not made yet.
 func (d *driver) releasePool(_ context.Context, q addressRequest) (nothing, error) {
 	d.answered(q.PoolID)
+	d.withdraw(q.PoolID)
 	return nothing{}, nil
 }
 
-// poolOf finds the network by its name, else by its subnet.
-func poolOf(c Cluster, q poolRequest) (Network, Subnet, error) {
-	if name := q.Options["network"]; name != "" {
-		n, ok := c.named(name)
-		if !ok {
-			return Network{}, Subnet{}, noNetwork(name)
+// poolOf finds the network by its name, else by its subnet; false: the cluster has
+// none of that subnet, or no subnet was asked for.
+func poolOf(c Cluster, q poolRequest) (n Network, sub Subnet, known bool, err error) {
+	if name := q.Options[networkOption]; name != "" {
+		if n, known = c.named(name); !known {
+			return n, sub, false, noNetwork(name)
 		}
 		sub, ok := n.subnet4()
 		if !ok || q.Pool != "" && q.Pool != sub.CIDR.String() {
-			return Network{}, Subnet{}, api.Errorf(api.KindMisuse, "--subnet %s: network %s has %s", q.Pool, name, sub.CIDR).WithHint("%s", byHand(n))
+			return n, sub, false, api.Errorf(api.KindMisuse, "--subnet %s: network %s has %s", q.Pool, name, sub.CIDR).WithHint("%s", byHand(n))
 		}
-		return n, sub, nil
+		return n, sub, true, nil
 	}
 	found := c.with(q.Pool)
-	switch {
-	case q.Pool == "":
-		return Network{}, Subnet{}, api.Errorf(api.KindMisuse, "which network of the cluster is meant?").WithHint("%s", byHand(Network{}))
-	case len(found) == 0:
-		return Network{}, Subnet{}, api.Errorf(api.KindNotFound, "no network of the cluster has the subnet %s", q.Pool).
-			WithHint("agentctl network create NAME --subnet %s makes one, and the Docker network with it", q.Pool)
-	case len(found) > 1:
-		return Network{}, Subnet{}, api.Errorf(api.KindConflict, "several networks have the subnet %s: %s", q.Pool, named(found)).
-			WithHint("%s", byHand(found[0]))
+	switch len(found) {
+	case 0:
+		return n, sub, false, nil
+	case 1:
+		sub, _ = found[0].subnet4()
+		return found[0], sub, true, nil
 	}
-	sub, _ := found[0].subnet4()
-	return found[0], sub, nil
+	return n, sub, false, api.Errorf(api.KindConflict, "several networks have the subnet %s: %s", q.Pool, named(found)).WithHint("%s", byHand(found[0]))
 }
 
 func noNetwork(name string) error {
@@ -181,22 +186,26 @@ func (d *driver) requestAddress(ctx context.Context, q addressRequest) (addressA
 	if err != nil {
 		return addressAnswer{}, err
 	}
-	n, ok := c.byID(q.PoolID)
-	if !ok {
-		return addressAnswer{}, api.Errorf(api.KindNotFound, "the network of this Docker network was deleted from the cluster").
-			WithHint("agentctl network ls")
-	}
-	sub, _ := n.subnet4()
 	var want netip.Addr
 	if q.Address != "" {
 		if want, err = netip.ParseAddr(q.Address); err != nil {
 			return addressAnswer{}, api.Errorf(api.KindMisuse, "%q is no address", q.Address)
 		}
 	}
+	n, known := c.pool(q.PoolID)
+	if !known {
+		if sub, ok := d.offer(q.PoolID); ok {
+			return addressOfOffer(sub, want, q)
+		}
+		if n, err = d.awaitNetwork(ctx, q.PoolID); err != nil {
+			return addressAnswer{}, err
+		}
+	}
+	sub, _ := n.subnet4()
 	if q.Options[typeOption] == gatewayType {
 		if want.IsValid() && want != sub.Gateway {
 			return addressAnswer{}, api.Errorf(api.KindMisuse, "--gateway %s: the gateway of network %s is %s on every host", want, n.Name, sub.Gateway).
-				WithHint("leave --gateway out")
+				WithHint("%s # leave --gateway out", byHand(n))
 		}
 		return addressOf(sub, sub.Gateway), nil
 	}

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,7 +80,7 @@ func (e *engine) sync(ctx context.Context) (done bool, err error) {
 		e.problems = stranded(list)
 		return true, nil
 	}
-	s := syncing{engine: e, api: api, cluster: c, list: list, objects: map[string]string{}}
+	s := syncing{engine: e, api: api, cluster: c, list: list, objects: map[string]string{}, served: map[string]bool{}}
 	inDoubt := s.forgetVanished()
 	for _, n := range list {
 		switch {
@@ -89,11 +90,13 @@ func (e *engine) sync(ctx context.Context) (done bool, err error) {
 			s.borrowed(n)
 		}
 	}
+	s.duplicates(ctx)
 	for _, n := range c.Networks {
 		if !n.Deleting {
 			s.ensure(ctx, n)
 		}
 	}
+	e.served = s.served
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, p := range s.problems {
@@ -127,6 +130,7 @@ type syncing struct {
 	cluster  Cluster
 	list     []network.Summary
 	objects  map[string]string // those of ours
+	served   map[string]bool   // Network.ID of those that have their Docker network
 	problems []string
 	later    bool // something is to be looked at again
 }
@@ -141,7 +145,9 @@ func (s *syncing) problem(format string, args ...any) {
 func (s *syncing) forgetVanished() (inDoubt bool) {
 	before := s.vanished
 	s.vanished = map[string]time.Time{}
-	for id := range s.cluster.Objects {
+	all := maps.Clone(s.cluster.Objects)
+	maps.Copy(all, s.cluster.Declared)
+	for id := range all {
 		if slices.ContainsFunc(s.list, func(n network.Summary) bool { return n.ID == id }) {
 			continue
 		}
@@ -164,6 +170,10 @@ func (s *syncing) claim(ctx context.Context, n network.Summary) {
 	id, known := s.cluster.Objects[n.ID]
 	if _, there := s.cluster.byID(id); there {
 		s.objects[n.ID] = n.Name
+		return
+	}
+	if _, declared := s.cluster.Declared[n.ID]; declared && !known {
+		s.spread(ctx, n)
 		return
 	}
 	if !known {
@@ -199,9 +209,9 @@ func (s *syncing) borrowed(n network.Summary) {
 
 // alike finds the network that a Docker network must have been made for.
 func (s *syncing) alike(n network.Summary) (Network, bool) {
-	name := n.Options["network"]
-	if name == "" {
-		name = n.IPAM.Options["network"]
+	name := cmp.Or(n.Options[networkOption], n.IPAM.Options[networkOption])
+	if name == "" && n.Labels[ourLabel] != "" {
+		name = n.Name
 	}
 	of, ok := s.cluster.named(name)
 	if !ok || of.Deleting || len(n.IPAM.Config) != 1 || n.Internal != of.Internal {
@@ -215,11 +225,12 @@ func (s *syncing) alike(n network.Summary) (Network, bool) {
 // is taken by somebody else's.
 func (s *syncing) ensure(ctx context.Context, n Network) {
 	for _, have := range s.list {
-		if have.Name != n.Name {
+		if have.Name != n.Name && (have.Driver != driverName || !strings.EqualFold(have.Name, n.Name)) {
 			continue
 		}
 		switch _, ours := s.objects[have.ID]; {
 		case ours:
+			s.served[n.ID] = true
 		case have.Driver == driverName:
 			s.later = true // it is of one that was deleted, and about to be removed, or claim has named it
 		default:
@@ -227,36 +238,49 @@ func (s *syncing) ensure(ctx context.Context, n Network) {
 		}
 		return
 	}
-	id, err := s.create(ctx, n)
+	id, err := s.make(ctx, n)
 	if err != nil {
 		s.problem("docker network %s cannot be made: %v", n.Name, err)
 		return
 	}
-	s.objects[id] = n.Name
+	s.made(n, id)
+}
+
+// made notes a Docker network that was made, and says so: one that was there before
+// was taken from this engine alone.
+func (s *syncing) made(n Network, id string) {
+	s.objects[id], s.served[n.ID] = n.Name, true
+	if s.engine.served[n.ID] {
+		s.log.Warn("docker network made again: it was removed on this host alone, and is the cluster's",
+			"network", n.Name, "hint", "agentctl network rm "+n.Name+" # removes it everywhere")
+		return
+	}
 	s.log.Info("docker network made", "network", n.Name, "id", id)
 }
 
-func (s *syncing) create(ctx context.Context, n Network) (string, error) {
+// make makes the Docker network of a network as a user would, without options of
+// ours, so that a compose file that declares it finds it as declared. Only when
+// another network has the same subnet do options say which one is meant.
+func (s *syncing) make(ctx context.Context, n Network) (string, error) {
 	sub, ok := n.subnet4()
 	if !ok {
 		return "", errors.New("it has no IPv4 subnet")
 	}
 	ctx, cancel := context.WithTimeout(ctx, engineWait)
 	defer cancel()
-	labels := maps.Clone(n.Labels)
-	if labels == nil {
-		labels = map[string]string{}
+	labels, options, poolOptions := map[string]string{ourLabel: "1"}, maps.Clone(n.Options), map[string]string(nil)
+	maps.Copy(labels, n.Labels)
+	if len(s.cluster.with(sub.CIDR.String())) > 1 {
+		if options == nil {
+			options = map[string]string{}
+		}
+		options[networkOption] = n.Name
+		poolOptions = map[string]string{networkOption: n.Name}
 	}
-	labels[ourLabel] = "1"
-	options := maps.Clone(n.Options)
-	if options == nil {
-		options = map[string]string{}
-	}
-	options["network"] = n.Name
 	made, err := s.api.NetworkCreate(ctx, n.Name, client.NetworkCreateOptions{
 		Driver: driverName, Internal: n.Internal, Labels: labels, Options: options, Attachable: true,
 		IPAM: &network.IPAM{
-			Driver: driverName, Options: map[string]string{"network": n.Name},
+			Driver: driverName, Options: poolOptions,
 			Config: []network.IPAMConfig{{Subnet: sub.CIDR, IPRange: sub.Range, Gateway: sub.Gateway, AuxAddress: sub.Aux}},
 		},
 	})

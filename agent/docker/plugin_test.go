@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +24,9 @@ import (
 
 // fake is an agent that remembers what it was asked.
 type fake struct {
+	differs  bool // Create finds another network of the name
+	refuses  error
+	mu       sync.Mutex
 	cluster  Cluster
 	err      error // of all calls that make something
 	leases   map[netip.Addr]bool
@@ -46,12 +50,63 @@ func newFake() *fake {
 		leases: map[netip.Addr]bool{}, bound: map[string]Endpoint{}, joined: map[string]string{}}
 }
 
-func (f *fake) Cluster() (Cluster, error) { return f.cluster, f.err }
+func (f *fake) Cluster() (Cluster, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.cluster, f.err
+}
 func (f *fake) Adopt(id, network string) error {
 	f.cluster.Objects[id] = network
 	return f.err
 }
-func (f *fake) Drop(id string) error { delete(f.cluster.Objects, id); return nil }
+func (f *fake) Drop(id string) error {
+	delete(f.cluster.Objects, id)
+	delete(f.cluster.Declared, id)
+	return nil
+}
+func (f *fake) Lay(n Network, taken []netip.Prefix) (Subnet, error) {
+	sub, ok := n.subnet4()
+	if !ok || !sub.CIDR.IsValid() {
+		sub.CIDR = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 70, byte(len(taken)), 0}), 24)
+	}
+	if _, odd := n.Options["colour"]; odd {
+		return sub, api.Errorf(api.KindMisuse, "-o colour: unknown option")
+	}
+	for _, have := range f.cluster.Networks {
+		if s, _ := have.subnet4(); s.CIDR.Overlaps(sub.CIDR) {
+			return sub, api.Errorf(api.KindConflict, "subnet %s overlaps network %s", sub.CIDR, have.Name)
+		}
+	}
+	if !sub.Gateway.IsValid() {
+		sub.Gateway = sub.CIDR.Addr().Next()
+	}
+	return sub, f.err
+}
+func (f *fake) Declare(id string, subnet netip.Prefix) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cluster.Declared = maps.Clone(f.cluster.Declared)
+	if f.cluster.Declared == nil {
+		f.cluster.Declared = map[string]string{}
+	}
+	f.cluster.Declared[id] = subnet.String()
+	return f.err
+}
+func (f *fake) Create(_ context.Context, id string, n Network) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.differs {
+		return ErrDiffers
+	}
+	if f.refuses != nil {
+		return f.refuses
+	}
+	n.ID = "m" + id
+	f.cluster.Networks = append(slices.Clone(f.cluster.Networks), n)
+	f.cluster.Objects = maps.Clone(f.cluster.Objects)
+	f.cluster.Objects[id] = n.ID
+	return f.err
+}
 func (f *fake) Lease(_ context.Context, _ string, want netip.Addr) (netip.Prefix, error) {
 	if !want.IsValid() {
 		want = netip.AddrFrom4([4]byte{10, 50, 0, byte(10 + len(f.leases))})

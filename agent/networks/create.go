@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"maps"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,22 +29,29 @@ func (r *Registry) Create(ctx context.Context, spec pool.NetworkSpec) (discovery
 	return n, nil
 }
 
-// Check turns a request into what the pool creates, or says what is wrong with it.
-// by is this host's name, vtep its tunnel address.
-func Check(req api.NetworkCreateRequest, members []discovery.Member, by string, vtep netip.Addr) (pool.NetworkSpec, []string, error) {
+// checkName refuses what cannot stand in DNS, or has a meaning already.
+func checkName(name string) error {
+	switch {
+	case !api.ValidLabel(name) || name[0] == '_':
+		return api.Errorf(api.KindMisuse, "%q is no name for a network: letters, digits, - and _, a letter or digit first, at most 63", name).
+			WithHint("agentctl network create NAME # such as %s", cmp.Or(strings.Trim(api.Label(name), "_-"), "backend"))
+	case slices.Contains(reservedNames, strings.ToLower(name)):
+		return api.Errorf(api.KindMisuse, "%q has a meaning of its own", name).WithHint("agentctl network create NAME # another one")
+	}
+	return nil
+}
+
+// check turns a request into what the pool creates, or says what is wrong with it;
+// its name is checked by checkName.
+func (m *Maker) check(req api.NetworkCreateRequest) (pool.NetworkSpec, []string, error) {
+	members := m.Members()
 	spec := pool.NetworkSpec{
 		Name: strings.ToLower(req.Name), Internal: req.Internal, Driver: cmp.Or(req.Driver, "weft"),
-		Labels: req.Labels, Options: map[string]string{}, By: by, Avoid: avoidEverywhere(members),
+		Labels: req.Labels, Options: map[string]string{}, By: m.Self, Avoid: avoidEverywhere(members),
 		Subnets: req.Subnets, Gateways: req.Gateways, Ranges: req.IPRanges, Aux: req.AuxAddresses,
 	}
 	if i := slices.IndexFunc(req.Subnets, func(s string) bool { return strings.Contains(s, ":") }); i >= 0 {
 		return spec, nil, api.Errorf(api.KindMisuse, "--subnet %s: this release has IPv4 subnets only", req.Subnets[i])
-	}
-	if !api.ValidLabel(req.Name) {
-		return spec, nil, api.Errorf(api.KindMisuse, "%q is no DNS label: letters, digits, - and _, at most 63", req.Name)
-	}
-	if slices.Contains(reservedNames, spec.Name) {
-		return spec, nil, api.Errorf(api.KindMisuse, "%q has a meaning of its own, choose another name", req.Name)
 	}
 	if spec.Driver != "weft" {
 		return spec, nil, api.Errorf(api.KindMisuse, "driver %q: this release has only weft", req.Driver)
@@ -53,7 +59,7 @@ func Check(req api.NetworkCreateRequest, members []discovery.Member, by string, 
 	if err := readOptions(req.Options, &spec); err != nil {
 		return spec, nil, err
 	}
-	return spec, append(publicSubnets(req.Subnets), tooLarge(spec.MTU, members, vtep)...), nil
+	return spec, append(publicSubnets(req.Subnets), tooLarge(spec.MTU, members, m.VTEP)...), nil
 }
 
 // readOptions reads the driver options that this release has.

@@ -96,6 +96,11 @@ func (r NetworkSpec) furnish(subnets []discovery.Subnet) error {
 			return err
 		}
 	}
+	for _, s := range subnets {
+		if s.Range.IsValid() && s.UsableCount(s.Range) == 0 {
+			return invalid("range %s of subnet %s has no address to give: the network's, broadcast, gateway and auxiliary addresses are kept", s.Range, s.CIDR)
+		}
+	}
 	return nil
 }
 

@@ -5,6 +5,7 @@
 package book
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -25,6 +26,7 @@ type Config struct {
 	Disk      *ipam.Disk
 	Journal   *journal.Journal
 	Networks  *networks.Registry
+	Maker     *networks.Maker
 	Endpoints *endpoint.Manager
 	Leases    endpoint.Leases
 	Resolvers endpoint.Resolvers
@@ -44,37 +46,53 @@ type Book struct {
 
 	mu        sync.Mutex
 	objects   map[string]discovery.NetworkID     // networks by Docker's id
+	declared  map[string]string                  // subnets of the Docker networks that the cluster gets from here, by Docker's id
 	unclaimed map[discovery.EndpointID]time.Time // leases without endpoint, since when
 	missing   map[discovery.EndpointID]time.Time // endpoints that Docker did not list, since when
 }
 
-// objectsBucket is of leases.db.
-var objectsBucket = []byte("docker_networks")
+// The buckets of leases.db: what each Docker network stands for, and the subnet with
+// which Docker was told to make it, if the cluster did not have it.
+var (
+	objectsBucket  = []byte("docker_networks")
+	declaredBucket = []byte("docker_declared")
+)
 
 // Open reads what an earlier start left. Before Use only Serves and Objects may be
 // called.
 func Open(disk *ipam.Disk) (*Book, error) {
-	b := &Book{objects: map[string]discovery.NetworkID{},
+	b := &Book{objects: map[string]discovery.NetworkID{}, declared: map[string]string{},
 		unclaimed: map[discovery.EndpointID]time.Time{}, missing: map[discovery.EndpointID]time.Time{}}
 	b.Disk = disk
-	err := disk.DB().Update(func(tx *bbolt.Tx) error {
-		bucket, err := tx.CreateBucketIfNotExists(objectsBucket)
-		if err != nil {
-			return err
-		}
-		return bucket.ForEach(func(k, v []byte) error {
-			var id discovery.NetworkID
-			if err := id.UnmarshalText(v); err != nil {
-				return fmt.Errorf("docker network %s: %w", k, err)
-			}
-			b.objects[string(k)] = id
-			return nil
-		})
-	})
-	if err != nil {
+	if err := disk.DB().Update(b.read); err != nil {
 		return nil, fmt.Errorf("docker networks %s: %w", disk.DB().Path(), err)
 	}
 	return b, nil
+}
+
+func (b *Book) read(tx *bbolt.Tx) error {
+	objects, err := tx.CreateBucketIfNotExists(objectsBucket)
+	if err != nil {
+		return err
+	}
+	declared, err := tx.CreateBucketIfNotExists(declaredBucket)
+	if err != nil {
+		return err
+	}
+	if err := declared.ForEach(func(k, v []byte) error {
+		b.declared[string(k)] = string(v)
+		return nil
+	}); err != nil {
+		return err
+	}
+	return objects.ForEach(func(k, v []byte) error {
+		var id discovery.NetworkID
+		if err := id.UnmarshalText(v); err != nil {
+			return fmt.Errorf("docker network %s: %w", k, err)
+		}
+		b.objects[string(k)] = id
+		return nil
+	})
 }
 
 // Use gives the Book the rest of the membership. cfg.Disk is that of Open.
@@ -94,16 +112,50 @@ func (b *Book) adopt(dockerID string, id discovery.NetworkID) error {
 	return nil
 }
 
+// declare is on the disk when it returns nil.
+func (b *Book) declare(dockerID, subnet string) error {
+	err := b.Disk.Commit(func(tx *bbolt.Tx) error { return tx.Bucket(declaredBucket).Put([]byte(dockerID), []byte(subnet)) })
+	if err != nil {
+		return fmt.Errorf("docker networks %s: %w", b.Disk.DB().Path(), err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.declared[dockerID] = subnet
+	return nil
+}
+
 // drop forgets a Docker network; an unknown one is no error.
 func (b *Book) drop(dockerID string) error {
-	err := b.Disk.Commit(func(tx *bbolt.Tx) error { return tx.Bucket(objectsBucket).Delete([]byte(dockerID)) })
+	err := b.Disk.Commit(func(tx *bbolt.Tx) error {
+		return errors.Join(tx.Bucket(objectsBucket).Delete([]byte(dockerID)), tx.Bucket(declaredBucket).Delete([]byte(dockerID)))
+	})
 	if err != nil {
 		return fmt.Errorf("docker networks %s: %w", b.Disk.DB().Path(), err)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.objects, dockerID)
+	delete(b.declared, dockerID)
 	return nil
+}
+
+// ofPool is the network of a pool of Docker's: its id is the network's, or the subnet
+// of the Docker network that the cluster got from here.
+func (b *Book) ofPool(pool string) (id discovery.NetworkID, ok bool) {
+	if id.UnmarshalText([]byte(pool)) == nil {
+		return id, true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for dockerID, subnet := range b.declared {
+		if subnet != pool {
+			continue
+		}
+		if id, ok = b.objects[dockerID]; ok {
+			return id, true
+		}
+	}
+	return discovery.NetworkID{}, false
 }
 
 // Objects returns the Docker networks and what they stand for.

@@ -2,6 +2,7 @@ package book
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -36,6 +37,9 @@ func (d Driver) Cluster() (docker.Cluster, error) {
 	for dockerID, id := range b.Objects() {
 		c.Objects[dockerID] = id.String()
 	}
+	b.mu.Lock()
+	c.Declared = maps.Clone(b.declared)
+	b.mu.Unlock()
 	for _, n := range b.Networks.ByName() {
 		c.Networks = append(c.Networks, network(n))
 	}
@@ -97,8 +101,11 @@ func (d Driver) Lease(ctx context.Context, network string, want netip.Addr) (net
 // Release implements docker.Agent.
 func (d Driver) Release(ctx context.Context, network string, a netip.Addr) error {
 	b := d.Settled()
-	var id discovery.NetworkID
-	if b == nil || id.UnmarshalText([]byte(network)) != nil {
+	if b == nil {
+		return nil
+	}
+	id, ok := b.ofPool(network)
+	if !ok {
 		return nil
 	}
 	return b.release(ctx, id, a)

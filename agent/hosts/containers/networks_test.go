@@ -58,7 +58,6 @@ func assertNetworksRefused(t *testing.T, e *agenttest.Engine) {
 	for _, c := range []struct{ what, line, want string }{
 		{"removed with containers on it", "network rm shop", "has active endpoints"},
 		{"unknown network", "network create -d weft --ipam-driver weft --ipam-opt network=none x1", "agentctl network create none"},
-		{"no network named", "network create -d weft --ipam-driver weft x2", "--ipam-opt network=NETWORK"},
 		{"Docker's own IPAM", "network create -d weft -o network=shop --subnet 10.90.0.0/24 x3", "--ipam-driver weft"},
 		{"unknown option", "network create -d weft --ipam-driver weft --ipam-opt network=shop --internal --subnet 10.90.0.0/24 -o colour=red x4", "no such setting"},
 		{"another setting", "network create -d weft --ipam-driver weft --ipam-opt network=shop --internal --subnet 10.90.0.0/24 -o mtu=1500 x5", "has 1400"},
