@@ -12,6 +12,7 @@ import (
 	"github.com/weft-net/weft/agent/plan"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pace"
+	"github.com/weft-net/weft/discovery/strict"
 	"github.com/weft-net/weft/dns"
 	"github.com/weft-net/weft/overlay"
 )
@@ -48,6 +49,7 @@ type sources struct {
 	header  func(change func(*discovery.Header))
 	set     func(ctx context.Context, s overlay.State) error
 	names   func(z dns.Zone)
+	refused func(now []strict.Refused)
 	changes [2]<-chan struct{} // of gossip and leases; each has this one receiver
 }
 
@@ -78,7 +80,8 @@ func (l *loop) pass(ctx context.Context) {
 	snap := l.snapshot()
 	l.plans(snap, own)
 	l.announce(own)
-	state, zone := plan.New(l.from.settings, snap, own)
+	state, zone, refused := plan.New(l.from.settings, snap, own)
+	l.from.refused(refused)
 	err := l.from.set(ctx, state)
 	l.from.names(zone)
 	l.mu.Lock()
@@ -177,7 +180,7 @@ func (l *loop) snapshot() discovery.Snapshot {
 	v := l.from.view()
 	all, read := l.from.networks()
 	return discovery.Snapshot{
-		Self: v.Self, Members: v.Members, Networks: all, Endpoints: v.Endpoints,
+		Self: v.Self, Members: v.Members, Networks: all, Endpoints: v.Endpoints, Refused: v.Refused,
 		Complete: v.Complete && l.whole(v, read),
 	}
 }

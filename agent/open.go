@@ -28,6 +28,7 @@ import (
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
+	"github.com/weft-net/weft/discovery/strict"
 )
 
 // opening is a member that is being opened, with what only that needs.
@@ -212,6 +213,7 @@ func (o *opening) openCluster(host datadir.Host, _ datadir.Cluster) (err error) 
 	o.book.Use(book.Config{Disk: o.disk, Journal: o.journal, Networks: o.networks, Maker: o.maker(), Endpoints: o.endpoints, Leases: o.leases,
 		Resolvers: o.resolvers, Explain: o.explain, Log: o.log})
 	o.loop.from = o.sources()
+	o.loop.from.refused = func(now []strict.Refused) { o.agent.refused.Set(strict.Gossip, now) }
 	o.endpoints.FreeOrphans(o.ctx, func(n discovery.NetworkID, owner discovery.EndpointID) bool {
 		return o.book.Serves(n) && !slices.Contains(o.pruned, owner)
 	})

@@ -161,7 +161,7 @@ func (s Subnet) UsableCount(block netip.Prefix) uint64 {
 		return 0
 	}
 	n := uint64(1) << min(block.Addr().BitLen()-block.Bits(), 63)
-	for _, a := range s.reserved() {
+	for _, a := range s.Reserved() {
 		if block.Contains(a) && s.pool().Contains(a) {
 			n--
 		}
@@ -169,9 +169,9 @@ func (s Subnet) UsableCount(block netip.Prefix) uint64 {
 	return n
 }
 
-// reserved lists, each once, the addresses of the subnet that are not
+// Reserved lists, each once, the addresses of the subnet that are not
 // Assignable.
-func (s Subnet) reserved() []netip.Addr {
+func (s Subnet) Reserved() []netip.Addr {
 	candidates := []netip.Addr{s.CIDR.Masked().Addr(), lastAddr(s.CIDR), s.Gateway}
 	for _, a := range s.Aux {
 		candidates = append(candidates, a)

@@ -192,7 +192,7 @@ type Endpoint struct {
 	IPv4    netip.Addr // zero: none
 	IPv6    netip.Addr // zero: none
 	MAC     MAC
-	Seq     uint64   // of the address claim: the higher one wins an address that two owners announce
+	Seq     uint64   // of the address claim
 	Name    string   // lower case; "" is not served by DNS
 	Aliases []string // sorted
 	Runtime string   // "netns", "docker", "podman", "cni", "host", …
@@ -239,17 +239,25 @@ type Record struct {
 	Status EndpointStatus
 	// Hidden: the owner is dead and its grace is over. DNS does not name it.
 	Hidden bool
-	// Conflicted: another endpoint announces one of its addresses with a higher
-	// Seq, or with an equal one and the lower host id. It is not programmed.
+	// Conflicted: another endpoint announces one of its addresses, or its MAC, and
+	// has it. It is not programmed.
 	Conflicted bool
+}
+
+// Refusal is something that a host announces and that is not believed.
+type Refusal struct {
+	Host HostID
+	What string // "endpoint 3f2a…", or "host" for what it says of itself
+	Why  string
 }
 
 // View is what gossip knows at one moment. Equal tables give equal views.
 type View struct {
 	Self      HostID
-	Members   []Member // sorted by name, then id; this host included
-	Endpoints []Record // sorted by network, then id; own ones included
-	Complete  bool     // every alive owner was pulled once since this agent started
+	Members   []Member  // sorted by name, then id; this host included
+	Endpoints []Record  // sorted by network, then id; own ones included
+	Refused   []Refusal // of these hosts' states, sorted by host; a few of each
+	Complete  bool      // every alive owner was pulled once since this agent started
 }
 
 // NetworkState is the life of a network in the pool.
@@ -313,6 +321,13 @@ func (n Network) Covering(a netip.Addr) (s Subnet, ok bool) {
 	return Subnet{}, false
 }
 
+// Registered is what the pool records of a member, that others build upon.
+type Registered struct {
+	Name   string         `json:"name"`
+	VTEP   netip.Addr     `json:"vtep"`
+	Gossip netip.AddrPort `json:"gossip"`
+}
+
 // Snapshot is the whole cluster as this host sees it: the newest view of
 // gossip joined with the newest networks of the pool. It holds nothing that
 // only this host needs of its own endpoints.
@@ -321,6 +336,11 @@ type Snapshot struct {
 	Members   []Member
 	Networks  []Network // sorted by VNI
 	Endpoints []Record
+	Refused   []Refusal // the view's
+	// Hosts are the members that the pool registers; nil: this host never read them.
+	Hosts map[HostID]Registered
+	// HostsRead: they are what the pool has now, not what it had before it went away.
+	HostsRead bool
 	// Complete: the networks were read from the pool and every alive owner was
 	// pulled once. Only then may anything be swept.
 	Complete bool

@@ -31,11 +31,16 @@ func (p planner) state() overlay.State {
 	return st
 }
 
+// believed are the members, as far as what they say is believed.
+func (p planner) believed() []discovery.Member {
+	return slices.DeleteFunc(slices.Clone(p.snap.Members), func(m discovery.Member) bool { return p.distrust[m.ID] })
+}
+
 // vteps are the tunnel addresses from which packets are taken: dead members'
 // too, since a member that only looks dead still sends.
 func (p planner) vteps() []netip.Addr {
 	var out []netip.Addr
-	for _, m := range p.snap.Members {
+	for _, m := range p.members {
 		if m.Header.VTEP.IsValid() && m.Header.Flags&discovery.FlagGone == 0 {
 			out = append(out, m.Header.VTEP)
 		}
@@ -61,7 +66,7 @@ func (p planner) network(n discovery.Network) overlay.Network {
 		VNI:        n.VNI,
 		ID:         n.ID.String(),
 		Name:       n.Name,
-		MTU:        MTU(n, p.snap.Self, p.snap.Members, p.cfg.VTEP),
+		MTU:        MTU(n, p.snap.Self, p.believed(), p.cfg.VTEP),
 		GatewayMAC: GatewayMAC(p.snap.Self, n.VNI),
 		HostAccess: n.HostAccess() != discovery.HostAccessNone,
 		Internal:   n.Internal,
@@ -96,7 +101,8 @@ func (p planner) network(n discovery.Network) overlay.Network {
 func (p planner) remotes(n discovery.NetworkID) []overlay.Remote {
 	records := p.records[n]
 	out := make([]overlay.Remote, 0, len(records))
-	for _, r := range records {
+	for i := range records {
+		r := &records[i]
 		if r.Host == p.snap.Self || r.Conflicted {
 			continue
 		}
@@ -104,8 +110,10 @@ func (p planner) remotes(n discovery.NetworkID) []overlay.Remote {
 		if !vtep.IsValid() || vtep.Is4() != p.cfg.VTEP.Is4() {
 			continue
 		}
-		for _, a := range r.Addrs() {
-			out = append(out, overlay.Remote{Addr: a, MAC: overlay.MAC(r.MAC), VTEP: vtep})
+		for _, a := range [...]netip.Addr{r.IPv4, r.IPv6} {
+			if a.IsValid() {
+				out = append(out, overlay.Remote{Addr: a, MAC: overlay.MAC(r.MAC), VTEP: vtep})
+			}
 		}
 	}
 	slices.SortFunc(out, func(a, b overlay.Remote) int { return a.Addr.Compare(b.Addr) })
@@ -117,7 +125,7 @@ func (p planner) probeNetwork() overlay.Network {
 	underlay := int(p.members[p.snap.Self].Header.MTU)
 	n := overlay.Network{VNI: ProbeVNI, Name: "probe", Probe: true, GatewayMAC: ProbeMAC(p.snap.Self),
 		MTU: max(underlay-Overhead(p.cfg.VTEP), MinMTU)}
-	for _, m := range p.snap.Members {
+	for _, m := range p.members {
 		vtep := m.Header.VTEP
 		if m.ID != p.snap.Self && vtep.IsValid() && vtep.Is4() == p.cfg.VTEP.Is4() && m.Header.Flags&discovery.FlagGone == 0 {
 			n.Remotes = append(n.Remotes, overlay.Remote{MAC: ProbeMAC(m.ID), VTEP: vtep})

@@ -4,9 +4,12 @@
 package plan
 
 import (
+	"cmp"
+	"fmt"
 	"net/netip"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/strict"
 	"github.com/weft-net/weft/dns"
 	"github.com/weft-net/weft/overlay"
 )
@@ -64,19 +67,34 @@ type ResolverState struct {
 	OtherAddrs map[discovery.EndpointID][]netip.Addr
 }
 
-// New plans a snapshot of the cluster for this host.
-func New(cfg Settings, s discovery.Snapshot, own Own) (overlay.State, dns.Zone) {
+// New plans a snapshot of the cluster for this host. It returns as well what other
+// members announce and cannot be planned.
+func New(cfg Settings, s discovery.Snapshot, own Own) (overlay.State, dns.Zone, []strict.Refused) {
 	p := planner{cfg: cfg, snap: s, own: own, members: map[discovery.HostID]discovery.Member{}, conflicted: map[discovery.EndpointID]bool{}}
-	for _, m := range s.Members {
-		p.members[m.ID] = m
-	}
+	p.admit()
 	p.records = byNetwork(s.Endpoints)
-	for _, r := range s.Endpoints {
-		if r.Conflicted && r.Host == s.Self {
-			p.conflicted[r.ID] = true
+	for _, n := range s.Networks {
+		if all := p.records[n.ID]; len(all) > 0 {
+			p.records[n.ID] = p.sift(n, all)
 		}
 	}
-	return p.state(), p.zone()
+	p.noteConflicts()
+	return p.state(), p.zone(), p.said()
+}
+
+// noteConflicts notes the endpoints of which another host's has the address: own
+// ones are not planned, others are refused.
+func (p *planner) noteConflicts() {
+	for i := range p.snap.Endpoints {
+		switch r := &p.snap.Endpoints[i]; {
+		case !r.Conflicted:
+		case r.Host == p.snap.Self:
+			p.conflicted[r.ID] = true
+		default:
+			p.refuse(r.Host, fmt.Sprintf("endpoint %s: address %s or MAC %s is another host's",
+				cmp.Or(r.Name, r.ID.String()), r.Addrs()[0], r.MAC))
+		}
+	}
 }
 
 // planner holds the indexes of one plan.
@@ -84,9 +102,10 @@ type planner struct {
 	cfg        Settings
 	snap       discovery.Snapshot
 	own        Own
-	members    map[discovery.HostID]discovery.Member
+	members    map[discovery.HostID]discovery.Member // that are believed
 	records    map[discovery.NetworkID][]discovery.Record
 	conflicted map[discovery.EndpointID]bool // own endpoints whose address another host holds
+	border
 }
 
 // byNetwork slices the records, which are sorted by network, without copying.

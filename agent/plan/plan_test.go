@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -63,7 +64,7 @@ func endpoint(id byte, n discovery.NetworkID, addr, name string, aliases ...stri
 }
 
 func TestPlanKernel(t *testing.T) {
-	st, _ := New(planned())
+	st, _, _ := New(planned())
 	if diff := cmp.Diff([]netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}, st.Members, addrDiff); diff != "" {
 		t.Errorf("tunnel addresses that are let in (-want +got):\n%s", diff)
 	}
@@ -89,7 +90,7 @@ func TestPlanKernel(t *testing.T) {
 }
 
 func TestPlanNames(t *testing.T) {
-	_, zone := New(planned())
+	_, zone, _ := New(planned())
 	clients := []dns.Client{
 		{Device: "g001000", Addr: netip.MustParseAddr("10.64.0.2"), Networks: []string{"blue", "green"}},
 		{Device: "g001001", Addr: netip.MustParseAddr("10.64.16.2"), Networks: []string{"green", "blue"}},
@@ -114,7 +115,7 @@ func TestPlanLiveness(t *testing.T) {
 		cfg, snap, own := planned()
 		snap.Members[1].Status = discovery.StatusDead
 		snap.Endpoints[1].Status, snap.Endpoints[1].Hidden = discovery.EndpointSuspended, true
-		st, zone := New(cfg, snap, own)
+		st, zone, _ := New(cfg, snap, own)
 		if len(st.Networks[1].Remotes) != 1 || len(st.Members) != 2 {
 			t.Errorf("got remotes %v, members %v: what works is not torn down", st.Networks[1].Remotes, st.Members)
 		}
@@ -125,7 +126,7 @@ func TestPlanLiveness(t *testing.T) {
 	t.Run("an address that another host holds is not served here", func(t *testing.T) {
 		cfg, snap, own := planned()
 		snap.Endpoints[0].Conflicted = true
-		st, zone := New(cfg, snap, own)
+		st, zone, _ := New(cfg, snap, own)
 		if len(st.Networks[1].Ports) != 0 || len(zone.Networks[0].Names) != 1 {
 			t.Errorf("got ports %v, names %v, want none and db", st.Networks[1].Ports, zone.Networks[0].Names)
 		}
@@ -133,7 +134,7 @@ func TestPlanLiveness(t *testing.T) {
 	t.Run("a network that is not carried has names but no devices", func(t *testing.T) {
 		cfg, snap, own := planned()
 		own.Active, own.Locals = nil, nil
-		st, zone := New(cfg, snap, own)
+		st, zone, _ := New(cfg, snap, own)
 		if len(st.Networks) != 1 || zone.Networks[0].Device != "" || len(zone.Networks[0].Names) != 2 {
 			t.Errorf("got networks %v, device %q, names %v", st.Networks, zone.Networks[0].Device, zone.Networks[0].Names)
 		}
@@ -141,7 +142,7 @@ func TestPlanLiveness(t *testing.T) {
 	t.Run("a member that left is not let in", func(t *testing.T) {
 		cfg, snap, own := planned()
 		snap.Members[1].Header.Flags = discovery.FlagGone
-		if st, _ := New(cfg, snap, own); len(st.Members) != 1 {
+		if st, _, _ := New(cfg, snap, own); len(st.Members) != 1 {
 			t.Errorf("got %v, want this host only", st.Members)
 		}
 	})
@@ -149,8 +150,8 @@ func TestPlanLiveness(t *testing.T) {
 
 func TestPlanIsPure(t *testing.T) {
 	cfg, snap, own := planned()
-	st1, z1 := New(cfg, snap, own)
-	st2, z2 := New(cfg, snap, own)
+	st1, z1, _ := New(cfg, snap, own)
+	st2, z2, _ := New(cfg, snap, own)
 	if diff := cmp.Diff(st1, st2, addrDiff) + cmp.Diff(z1, z2, addrDiff); diff != "" {
 		t.Errorf("equal arguments gave other results:\n%s", diff)
 	}
@@ -158,6 +159,7 @@ func TestPlanIsPure(t *testing.T) {
 
 func BenchmarkPlan10k(b *testing.B) {
 	cfg, snap, own := planned()
+	snap.Networks[0].Subnets[0].CIDR = netip.MustParsePrefix("10.64.0.0/16")
 	for i := range 10_000 {
 		a := netip.AddrFrom4([4]byte{10, 64, byte(8 + i>>8), byte(i)})
 		snap.Endpoints = append(snap.Endpoints, discovery.Record{Host: there, Endpoint: endpoint(byte(i), netBlue, a.String(), fmt.Sprintf("c%d", i))})
@@ -177,7 +179,7 @@ func TestPlanPublishes(t *testing.T) {
 	first := overlay.Publish{Proto: 6, HostPort: 8080, Addr: netip.MustParseAddr("10.64.0.2"), Port: 80}
 	own.Locals[0].Ports = []overlay.Publish{second, first}
 	published := func() (all []overlay.Publish) {
-		state, _ := New(cfg, snap, own)
+		state, _, _ := New(cfg, snap, own)
 		for _, n := range state.Networks {
 			all = append(all, n.Published...)
 		}
@@ -214,7 +216,7 @@ func TestPlanQuestions(t *testing.T) {
 		self := endpoint(9, netBlue, "10.64.0.9", "host1")
 		self.Runtime = discovery.RuntimeHost
 		own.Locals = append(own.Locals, Local{Endpoint: self})
-		st, zone := New(cfg, snap, own)
+		st, zone, _ := New(cfg, snap, own)
 		if diff := cmp.Diff(tt.want, st.Questions, addrDiff); diff != "" {
 			t.Errorf("%d (-want +got):\n%s", tt.intercept, diff)
 		}
@@ -232,5 +234,133 @@ func TestPlanQuestions(t *testing.T) {
 		if zone.Address.String() != overlay.DNSAddr.String() || !cmp.Equal(zone.Search, []string{"corp.test"}) {
 			t.Errorf("%d: address %v, search %q", tt.intercept, zone.Address, zone.Search)
 		}
+	}
+}
+
+// announced is a cluster in which host2 announces an endpoint that it may not.
+func announced(change func(*discovery.Record)) (Settings, discovery.Snapshot, Own) {
+	cfg, snap, own := planned()
+	bad := discovery.Record{Endpoint: endpoint(9, netBlue, "10.64.0.99", "bad"), Host: there}
+	change(&bad)
+	snap.Endpoints = append(snap.Endpoints[:2:2], bad, snap.Endpoints[2])
+	return cfg, snap, own
+}
+
+func TestWhatAMemberMayNotAnnounceIsNotPlanned(t *testing.T) {
+	address := func(a string) func(*discovery.Record) {
+		return func(r *discovery.Record) {
+			r.IPv4 = netip.MustParseAddr(a)
+			r.MAC = EndpointMAC(0x1000, r.IPv4)
+		}
+	}
+	for name, change := range map[string]func(*discovery.Record){
+		"the gateway":               address("10.64.0.1"),
+		"the network address":       address("10.64.0.0"),
+		"the broadcast address":     address("10.64.15.255"),
+		"a resolver elsewhere":      address("8.8.8.8"),
+		"another network's address": address("10.64.16.9"),
+		"a member's own address":    address("10.64.0.200"),
+		"another endpoint's MAC":    func(r *discovery.Record) { r.MAC = EndpointMAC(0x1000, netip.MustParseAddr("10.64.0.2")) },
+		"the MAC of an address that is free": func(r *discovery.Record) {
+			r.MAC = EndpointMAC(0x1000, netip.MustParseAddr("10.64.0.50"))
+		},
+		"this host's gateway port's MAC": func(r *discovery.Record) { r.MAC = discovery.MAC(GatewayMAC(here, 0x1000)) },
+	} {
+		cfg, snap, own := announced(change)
+		snap.Members = append(snap.Members, discovery.Member{ID: discovery.HostID{3}, Name: "host3", Status: discovery.StatusAlive,
+			Gossip: netip.MustParseAddrPort("10.64.0.200:4798"), Header: discovery.Header{VTEP: netip.MustParseAddr("10.64.0.200")}})
+		st, zone, refused := New(cfg, snap, own)
+		if got := st.Networks[1].Remotes; len(got) != 1 || got[0].Addr.String() != "10.64.0.66" {
+			t.Errorf("%s: remotes %v, want that of db alone", name, got)
+		}
+		for _, n := range zone.Networks {
+			for _, e := range n.Names {
+				if e.Name == "bad" {
+					t.Errorf("%s: DNS names it: %v", name, e)
+				}
+			}
+		}
+		if len(refused) != 1 || !strings.HasPrefix(refused[0].Source, "member host2 (192.0.2.2)") || !strings.Contains(refused[0].Why, "bad") {
+			t.Errorf("%s: refused %v, want it said of host2", name, refused)
+		}
+	}
+}
+
+// A MAC that a user chose, a host's own endpoint, and one of the first octet of ours
+// that means nothing are as good as any.
+func TestMACsThatAreNobodyElse(t *testing.T) {
+	for _, mac := range []discovery.MAC{{2, 0x42, 0, 0, 0, 1}, discovery.MAC(GatewayMAC(there, 0x1000)), {0x0a, 1, 2, 3, 4, 5}, {0x0e, 0, 192, 0, 2, 1}, {0x0e, 7, 10, 64, 0, 2}} {
+		cfg, snap, own := announced(func(r *discovery.Record) { r.MAC = mac })
+		st, _, refused := New(cfg, snap, own)
+		if len(refused) != 0 || len(st.Networks[1].Remotes) != 2 {
+			t.Errorf("%s: refused %v, remotes %v", mac, refused, st.Networks[1].Remotes)
+		}
+	}
+}
+
+func TestMembersThatThePoolDoesNotRegister(t *testing.T) {
+	third := discovery.HostID{3}
+	vtep := netip.MustParseAddr
+	for name, c := range map[string]struct {
+		change func(*discovery.Snapshot)
+		vteps  int // of st.Members
+		why    string
+	}{
+		"all are registered":       {func(*discovery.Snapshot) {}, 3, ""},
+		"the pool was never read":  {func(s *discovery.Snapshot) { s.Hosts = nil }, 3, ""},
+		"one is not registered":    {func(s *discovery.Snapshot) { delete(s.Hosts, third) }, 2, "no record"},
+		"one has another address":  {func(s *discovery.Snapshot) { s.Members[2].Header.VTEP = vtep("192.0.2.9") }, 2, "tunnel address"},
+		"one has this host's":      {func(s *discovery.Snapshot) { s.Members[2].Header.VTEP = vtep("192.0.2.1") }, 2, "of this host"},
+		"one has another member's": {func(s *discovery.Snapshot) { s.Members[2].Header.VTEP, s.HostsRead = vtep("192.0.2.2"), false }, 2, ""},
+		"one moved, and the pool is away": {func(s *discovery.Snapshot) {
+			s.Members[2].Header.VTEP, s.HostsRead = vtep("192.0.2.9"), false
+			s.Members[2].Gossip = netip.MustParseAddrPort("192.0.2.9:4798")
+		}, 3, ""},
+		"one says that it moved, and the pool is away": {func(s *discovery.Snapshot) {
+			s.Members[2].Header.VTEP, s.HostsRead = vtep("192.0.2.9"), false
+		}, 2, "tunnel address"},
+		"one has left": {func(s *discovery.Snapshot) {
+			s.Members[2].Header.Flags = discovery.FlagGone
+			delete(s.Hosts, third)
+		}, 2, ""},
+		"two are registered at one address": {func(s *discovery.Snapshot) {
+			s.Members[2].Header.VTEP, s.Hosts[third] = vtep("192.0.2.2"), discovery.Registered{Name: "host3", VTEP: vtep("192.0.2.2")}
+		}, 2, "another member"},
+	} {
+		cfg, snap, own := planned()
+		snap.Members = append(snap.Members, discovery.Member{ID: third, Name: "host3", Status: discovery.StatusAlive,
+			Gossip: netip.MustParseAddrPort("192.0.2.3:4798"), Header: discovery.Header{VTEP: vtep("192.0.2.3"), MTU: 1280, Networks: []discovery.HeaderNetwork{{ID: netBlue}}}})
+		snap.Endpoints = append(snap.Endpoints[:2:2], discovery.Record{Endpoint: endpoint(9, netBlue, "10.64.0.99", "third"), Host: third}, snap.Endpoints[2])
+		snap.Hosts, snap.HostsRead = map[discovery.HostID]discovery.Registered{}, true
+		for _, m := range snap.Members {
+			snap.Hosts[m.ID] = discovery.Registered{Name: m.Name, VTEP: m.Header.VTEP}
+		}
+		c.change(&snap)
+		st, zone, refused := New(cfg, snap, own)
+		if len(st.Members) != c.vteps || len(st.Networks[0].Remotes) != c.vteps-1 || len(st.Networks[1].Remotes) != c.vteps-1 {
+			t.Errorf("%s: tunnel addresses %v, remotes %v, want %d", name, st.Members, st.Networks[1].Remotes, c.vteps)
+		}
+		if got := len(zone.Hosts); got != c.vteps {
+			t.Errorf("%s: hosts in DNS %v, want %d", name, zone.Hosts, c.vteps)
+		}
+		if c.vteps == 2 && st.Networks[1].MTU != 1350 {
+			t.Errorf("%s: MTU %d because of a member that is not believed", name, st.Networks[1].MTU)
+		}
+		if c.why == "" && c.vteps == 3 && len(refused) != 0 || c.why != "" && (len(refused) != 1 || !strings.Contains(refused[0].Why, c.why)) {
+			t.Errorf("%s: refused %v, want %q", name, refused, c.why)
+		}
+	}
+}
+
+// What one member does not say right is said of it a few times, whatever it sends.
+func TestRefusalsOfAMemberAreFew(t *testing.T) {
+	cfg, snap, own := planned()
+	bad := make([]discovery.Record, 0, 1000)
+	for i := range 1000 {
+		bad = append(bad, discovery.Record{Host: there, Endpoint: endpoint(byte(i), netBlue, fmt.Sprintf("8.8.%d.%d", i>>8, i&255), "bad")})
+	}
+	snap.Endpoints = slices.Concat(snap.Endpoints[:2], bad, snap.Endpoints[2:])
+	if _, _, refused := New(cfg, snap, own); len(refused) != namedOf {
+		t.Errorf("%d refusals, want %d", len(refused), namedOf)
 	}
 }

@@ -16,7 +16,7 @@ func (p planner) zone() dns.Zone {
 		z.Networks = append(z.Networks, p.names(n))
 	}
 	slices.SortFunc(z.Networks, func(a, b dns.Network) int { return cmp.Compare(a.Name, b.Name) })
-	for _, m := range p.snap.Members {
+	for _, m := range p.members {
 		if a := m.Gossip.Addr(); a.IsValid() && m.Status != discovery.StatusLeft && m.Status != discovery.StatusDead {
 			z.Hosts = append(z.Hosts, dns.Host{Name: m.Name, Addr: a})
 		}

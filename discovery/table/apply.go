@@ -27,14 +27,14 @@ func (t *Table) applyDelta(d delta) outcome {
 		return gap
 	}
 	switch {
-	case d.Inc < o.at.Inc, d.Inc == o.at.Inc && d.To <= o.at.Ver:
+	case t.limit.pauses(o), d.Inc < o.at.Inc, d.Inc == o.at.Inc && d.To <= o.at.Ver:
 		return ignored
 	case d.Inc > o.at.Inc, d.From > o.at.Ver:
 		o.keepEarly(d)
 		return gap
 	}
-	if t.applyOps(o, d.Ops, o.at.Ver) != nil {
-		return gap
+	if got := t.applyOps(o, d.Ops, o.at.Ver); got != applied {
+		return got
 	}
 	t.setVersion(o, Version{d.Inc, d.To})
 	t.confirm(o)
@@ -49,18 +49,23 @@ func (t *Table) applyEarly(o *owner) {
 	}
 }
 
-// applyOps applies the ops newer than after. An op that does not decode stops
-// it; the owner is then pulled whole.
-func (t *Table) applyOps(o *owner, ops []op, after uint64) error {
+// applyOps applies the ops newer than after. It stops at an op that does not decode:
+// the owner is then pulled whole; and at one that is too much of one owner.
+func (t *Table) applyOps(o *owner, ops []op, after uint64) outcome {
 	for _, op := range ops {
 		if op.Ver <= after {
 			continue
 		}
+		if op.Kind == opUpsert && !t.limit.room(o, op) {
+			t.limit.mark(o, true)
+			t.changed()
+			return ignored
+		}
 		if err := t.applyOp(o, op); err != nil {
-			return err
+			return gap
 		}
 	}
-	return nil
+	return applied
 }
 
 func (t *Table) applyOp(o *owner, op op) error {
@@ -88,7 +93,10 @@ func (t *Table) applySection(s section) outcome {
 	if s.Owner == t.own.id || s.At.IsZero() || t.forgotten.has(s.Owner) {
 		return ignored
 	}
-	o := t.owners.add(s.Owner)
+	o := t.owners.admitted(s.Owner)
+	if o == nil || t.limit.pauses(o) {
+		return ignored
+	}
 	switch c := s.At.Compare(o.at); {
 	case c < 0, c == 0 && s.CRC == o.crc:
 		return ignored
@@ -101,8 +109,11 @@ func (t *Table) applySection(s section) outcome {
 
 // applySlice applies the part of the owner's log that was missing.
 func (t *Table) applySlice(o *owner, s section) outcome {
-	if s.At.Inc != o.at.Inc || s.From > o.at.Ver || t.applyOps(o, s.Ops, o.at.Ver) != nil {
+	if s.At.Inc != o.at.Inc || s.From > o.at.Ver {
 		return gap
+	}
+	if got := t.applyOps(o, s.Ops, o.at.Ver); got != applied {
+		return got
 	}
 	t.setVersion(o, s.At)
 	t.applyEarly(o)
@@ -116,17 +127,20 @@ func (t *Table) applySlice(o *owner, s section) outcome {
 // are there. Until then the old entries stay, and what is equal in both is not
 // touched.
 func (t *Table) applyWhole(o *owner, s section) outcome {
-	s, ok := o.collect(s)
+	s, ok := o.collect(s, t.limit.fits)
 	if !ok {
 		return ignored
 	}
-	keep := make(map[discovery.EndpointID]bool, len(s.Ops))
+	keep, taken := make(map[discovery.EndpointID]bool, min(len(s.Ops), t.limit.most)), 0
 	for _, op := range s.Ops {
+		if op.Kind == opUpsert {
+			if taken += len(op.Raw); !t.limit.holds(len(keep)+1, taken) {
+				continue
+			}
+			keep[op.ID] = true
+		}
 		if err := t.applyOp(o, op); err != nil {
 			return gap
-		}
-		if op.Kind == opUpsert {
-			keep[op.ID] = true
 		}
 	}
 	for id := range o.eps {
@@ -135,6 +149,13 @@ func (t *Table) applyWhole(o *owner, s section) outcome {
 		}
 	}
 	t.setVersion(o, s.At)
+	full := !t.limit.fits(s.Ops)
+	if t.limit.mark(o, full) {
+		t.changed()
+	}
+	if full {
+		return ignored
+	}
 	t.applyEarly(o)
 	return applied
 }

@@ -10,6 +10,7 @@ import (
 const (
 	fruitlessTime = 30 * time.Second // for which two tables are not compared again
 	spread        = 2                // members that a repaired host compares itself with
+	mostFruitless = 1024             // such pairs
 	listLimit     = 1000             // owners above which a digest begins with bucket hashes
 )
 
@@ -118,7 +119,9 @@ func (c *comparer) receive(now time.Time, d digest) {
 		differ = differ || !o.at.IsZero() && d.covers(s) && !theirs[s]
 	}
 	if !differ && d.Scope == nil && d.Root != c.t.Root() {
-		c.fruitless[[2]uint64{c.t.Root(), d.Root}] = now
+		if len(c.fruitless) < mostFruitless {
+			c.fruitless[[2]uint64{c.t.Root(), d.Root}] = now
+		}
 	}
 	if d.Want {
 		reply := c.header()
@@ -148,7 +151,7 @@ func (c *comparer) differs(now time.Time, d digest, e digestEntry) bool {
 	case e.At == o.at && e.CRC == o.crc:
 		c.confirms.confirmFrom(now, o, d.From, d.Complete)
 		return false
-	case e.At == o.at && d.From == o.id:
+	case e.At == o.at && d.From == o.id && !c.t.limit.pauses(o):
 		c.pulls.wantWhole(now, e.Owner, e.At)
 	}
 	return true

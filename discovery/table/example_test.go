@@ -29,7 +29,8 @@ func Example() {
 	tables[alpha].SetMember(now, beta, netip.MustParseAddrPort("192.0.2.2:4798"), discovery.StatusAlive)
 	tables[beta].SetMember(now, alpha, netip.MustParseAddrPort("192.0.2.1:4798"), discovery.StatusAlive)
 	exchanges[beta].Compare(alpha)
-	tables[alpha].Announce([]discovery.Endpoint{{ID: discovery.EndpointID{7}, Name: "web", IPv4: netip.MustParseAddr("198.51.100.2")}}, nil)
+	tables[alpha].Announce([]discovery.Endpoint{{ID: discovery.EndpointID{7}, Name: "web",
+		IPv4: netip.MustParseAddr("198.51.100.2"), MAC: discovery.MAC{2, 0, 0, 0, 0, 7}}}, nil)
 
 	for range 100 {
 		now = now.Add(10 * time.Millisecond)

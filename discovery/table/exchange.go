@@ -153,9 +153,18 @@ func (x *Exchange) Tick(now time.Time) {
 	x.t.Expire(now)
 	x.digests.expire(now)
 	if !x.Silent() {
+		x.readAgain(now)
 		x.pulls.pullDue(now)
 		x.confirms.askOwners(now)
 		x.digests.spreadRepair(now)
+	}
+}
+
+// readAgain asks the owners that announced too much for their whole state, when
+// their pause is over: it may fit by now.
+func (x *Exchange) readAgain(now time.Time) {
+	for _, o := range x.t.limit.due(&x.t.owners) {
+		x.pulls.wantWhole(now, shortOf(o.id), o.at)
 	}
 }
 

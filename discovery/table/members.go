@@ -14,7 +14,10 @@ func (t *Table) SetMember(now time.Time, id discovery.HostID, addr netip.AddrPor
 	if t.forgotten.has(id) {
 		return false
 	}
-	o := t.owners.add(id)
+	o := t.owners.admitted(id)
+	if o == nil {
+		return false
+	}
 	if addr.IsValid() && o.gossip != addr {
 		o.gossip = addr
 		t.changed()
@@ -59,6 +62,7 @@ func (t *Table) SetRTT(id discovery.HostID, rtt time.Duration) {
 // Expire applies what becomes due by itself: names of dead hosts whose grace is
 // over, and owners from the disk that nobody has seen since the start.
 func (t *Table) Expire(now time.Time) {
+	t.limit.now = now
 	for _, o := range t.owners.byID {
 		if o.restored && now.Sub(t.started) >= restoredGrace {
 			o.restored = false

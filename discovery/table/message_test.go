@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -107,22 +108,46 @@ func exchange(t testing.TB, i int, h discovery.Header, eps ...discovery.Endpoint
 	return newHost(tb, uint64(i))
 }
 
-// converge makes the two members of each other and carries messages to and fro
+// limited is a host without endpoints that holds so many of one other.
+func limited(t testing.TB, i, most int) host {
+	t.Helper()
+	tb, err := table.New(table.Config{Self: hostID(i), Header: header(i), Now: start, Most: most})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newHost(tb, uint64(i))
+}
+
+// converge makes the hosts members of each other and carries messages to and fro
 // until there are none.
-func converge(a, b host) {
-	now := start
-	a.SetMember(now, b.Self(), netip.AddrPort{}, discovery.StatusAlive)
-	b.SetMember(now, a.Self(), netip.AddrPort{}, discovery.StatusAlive)
-	b.Compare(a.Self())
+func converge(all ...host) { convergeAt(start, all...) }
+
+func convergeAt(now time.Time, all ...host) {
+	by := map[discovery.HostID]host{}
+	for _, x := range all {
+		by[x.Self()] = x
+		for _, o := range all {
+			if o.Self() != x.Self() {
+				x.SetMember(now, o.Self(), netip.AddrPort{}, discovery.StatusAlive)
+			}
+		}
+	}
+	for _, x := range all[1:] {
+		x.Compare(all[0].Self())
+	}
 	for moved := true; moved; {
 		now = now.Add(discoverytest.Tick)
 		moved = false
-		for _, side := range [][2]host{{a, b}, {b, a}} {
-			side[0].Tick(now)
-			side[0].Flush()
-			for _, p := range side[0].Take() {
+		for i, x := range all {
+			x.Tick(now)
+			x.Flush()
+			for _, p := range x.Take() {
 				moved = true
-				if _, err := side[1].Receive(now, p.Body); err != nil {
+				to, ok := by[p.To]
+				if !ok { // a host that is away: the next one hears it in its place
+					to = all[(i+1)%len(all)]
+				}
+				if _, err := to.Receive(now, p.Body); err != nil {
 					panic(err)
 				}
 			}

@@ -12,7 +12,13 @@ import (
 )
 
 // heldDeltas bounds the early deltas kept per owner until the gap closes.
-const heldDeltas = 32
+const (
+	heldDeltas = 32
+	heldBytes  = 4096 // of one such delta: a datagram has less
+)
+
+// mostParts is how many parts of a state are waited for.
+const mostParts = 1024
 
 // owner is what the table holds of one host: its state, and what gossip says
 // of it as a member.
@@ -22,6 +28,7 @@ type owner struct {
 	header discovery.Header
 	raw    []byte // header as the owner wrote it
 	eps    map[discovery.EndpointID]entry
+	size   int // of eps, as they were written, in bytes
 	crc    uint32
 	early  []delta            // that came before the one they follow
 	parts  map[uint64]section // of a state that is not whole yet
@@ -34,6 +41,10 @@ type owner struct {
 	restored bool    // from the disk, gossip has not spoken of it
 	pulled   bool    // confirmed since this agent started
 	holds    Version // newest version of the table's own state that it has shown
+
+	wrong   string                          // in the header; empty: nothing
+	refused map[discovery.EndpointID]string // endpoints that are held and not believed
+	over    time.Time                       // until then nothing more is taken: it announced too much
 }
 
 // entry is one endpoint of an owner.
@@ -41,6 +52,8 @@ type entry struct {
 	discovery.Endpoint
 	raw []byte // as the owner wrote it
 	ver uint64 // own endpoints: the version that announced it
+	// since orders the entries by when this host first heard of their addresses.
+	since uint64
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -52,7 +65,7 @@ func sum(id discovery.EndpointID, raw []byte) uint32 {
 }
 
 // setHeader reports whether the header differs from the one before.
-func (o *owner) setHeader(h discovery.Header, raw []byte) bool {
+func (o *owner) setHeader(h discovery.Header, wrong string, raw []byte) bool {
 	if o.raw != nil {
 		o.crc ^= sum(discovery.EndpointID{}, o.raw)
 	}
@@ -60,18 +73,35 @@ func (o *owner) setHeader(h discovery.Header, raw []byte) bool {
 	if bytes.Equal(o.raw, raw) {
 		return false
 	}
-	o.header, o.raw = h, raw
+	o.header, o.wrong, o.raw = h, wrong, raw
 	return true
 }
 
 func (o *owner) put(e entry) {
 	o.eps[e.ID] = e
+	o.size += len(e.raw)
 	o.crc ^= sum(e.ID, e.raw)
 }
 
 func (o *owner) take(e entry) {
 	delete(o.eps, e.ID)
+	delete(o.refused, e.ID)
+	o.size -= len(e.raw)
 	o.crc ^= sum(e.ID, e.raw)
+}
+
+// refuse notes that an entry is held, so that it can be handed on and compared, and
+// not believed.
+func (o *owner) refuse(id discovery.EndpointID, why string) {
+	if o.refused == nil {
+		o.refused = map[discovery.EndpointID]string{}
+	}
+	o.refused[id] = why
+}
+
+func (o *owner) believes(id discovery.EndpointID) bool {
+	_, refused := o.refused[id]
+	return !refused
 }
 
 func (o *owner) left() bool { return o.header.Flags&discovery.FlagGone != 0 }
@@ -101,7 +131,7 @@ func (o *owner) memberStatus() discovery.MemberStatus {
 // keepEarly keeps a delta that came before the one it follows: UDP and the
 // receiving queue both reorder, and a pull costs a connection.
 func (o *owner) keepEarly(d delta) {
-	if d.To > d.From && len(o.early) < heldDeltas {
+	if d.To > d.From && len(o.early) < heldDeltas && opsSize(d.Ops) <= heldBytes {
 		o.early = append(o.early, d)
 	}
 }
@@ -121,8 +151,9 @@ func (o *owner) nextEarly() (d delta, ok bool) {
 	return d, true
 }
 
-// collect returns the whole state once all its parts are there.
-func (o *owner) collect(s section) (whole section, ok bool) {
+// collect returns the whole state once all its parts are there, or so many that they
+// do not fit.
+func (o *owner) collect(s section, fits func([]op) bool) (whole section, ok bool) {
 	if s.Parts <= 1 {
 		o.parts = nil
 		return s, true
@@ -137,13 +168,13 @@ func (o *owner) collect(s section) (whole section, ok bool) {
 		o.parts = map[uint64]section{}
 	}
 	o.parts[s.Part] = s
-	if uint64(len(o.parts)) < s.Parts {
-		return section{}, false
-	}
 	whole = s
 	whole.Ops = nil
 	for _, p := range o.parts {
 		whole.Ops = append(whole.Ops, p.Ops...)
+	}
+	if uint64(len(o.parts)) < s.Parts && len(o.parts) <= mostParts && fits(whole.Ops) {
+		return section{}, false
 	}
 	o.parts = nil
 	return whole, true

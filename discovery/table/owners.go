@@ -17,7 +17,8 @@ const buckets = 256
 type owners struct {
 	byID    map[discovery.HostID]*owner
 	byShort map[short]discovery.HostID
-	root    uint64 // XOR over all owners whose state is known, whatever is believed of their life
+	admit   func(discovery.HostID) bool // may be nil: all are taken in
+	root    uint64                      // XOR over all owners whose state is known, whatever is believed of their life
 }
 
 func newOwners() owners {
@@ -33,6 +34,20 @@ func (os *owners) add(id discovery.HostID) *owner {
 	}
 	return o
 }
+
+// admitted returns the owner of that id; nil: its state is not taken in.
+func (os *owners) admitted(id discovery.HostID) *owner {
+	if o := os.byID[id]; o != nil {
+		return o
+	}
+	if os.admit != nil && !os.admit(id) {
+		return nil
+	}
+	return os.add(id)
+}
+
+// since is when this host first heard of what a record announces.
+func (os *owners) since(r *discovery.Record) uint64 { return os.byID[r.Host].eps[r.ID].since }
 
 // lookup returns nil for an owner that is not known.
 func (os *owners) lookup(s short) *owner { return os.byID[os.byShort[s]] }

@@ -107,3 +107,15 @@ func opsSize(ops []op) (n int) {
 	}
 	return n
 }
+
+// recordStatus is an entry's status in a view; confirm: it is an own one, and others
+// could show that they hold it.
+func (s *ownState) recordStatus(o *owner, e entry, confirm bool) discovery.EndpointStatus {
+	switch {
+	case confirm && e.ver > s.shown:
+		return discovery.EndpointPending
+	case o.status == discovery.StatusDead || o.status == discovery.StatusLeft:
+		return discovery.EndpointSuspended // while only its agent is down, a host still carries it
+	}
+	return discovery.EndpointLive
+}

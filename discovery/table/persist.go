@@ -113,7 +113,9 @@ func (r *restorer) peer(b []byte) error {
 	}
 	at, err := field{bytes: b[len(discovery.HostID{}):]}.addrPort()
 	if id := discovery.HostID(b[:16]); err == nil && id != r.t.own.id {
-		r.owner(id).gossip = at
+		if o := r.owner(id); o != nil {
+			o.gossip = at
+		}
 	}
 	return err
 }
@@ -125,6 +127,9 @@ func (r *restorer) section(b []byte) error {
 		return in.err
 	}
 	o := r.owner(s.Owner)
+	if o == nil {
+		return nil
+	}
 	if r.t.applyWhole(o, s) == gap {
 		return fmt.Errorf("state of %s: %w", s.Owner, discovery.ErrMalformed)
 	}
@@ -135,9 +140,13 @@ func (r *restorer) section(b []byte) error {
 	return nil
 }
 
-// owner returns an owner that counts as alive until gossip speaks of it.
+// owner returns an owner that counts as alive until gossip speaks of it; nil: it is
+// not admitted.
 func (r *restorer) owner(id discovery.HostID) *owner {
-	o := r.t.owners.add(id)
+	o := r.t.owners.admitted(id)
+	if o == nil {
+		return nil
+	}
 	o.restored, o.status, o.hidden = true, discovery.StatusAlive, false
 	return o
 }

@@ -12,6 +12,7 @@ const (
 	pullRetry    = 150 * time.Millisecond // for the answer to a pull, twice as long each time
 	pullPatience = time.Second            // at most
 	pullTries    = 20                     // then a later digest starts over
+	mostWants    = 4096                   // at once
 	bulk         = 16                     // wants above which owners are not asked one by one
 )
 
@@ -35,10 +36,13 @@ func (p *puller) want(at time.Time, owner short, v Version, by discovery.HostID)
 	if p.t.forgotten.hasShort(owner) {
 		return
 	}
-	if o := p.t.owners.lookup(owner); o != nil && o.at.Compare(v) >= 0 {
+	if o := p.t.owners.lookup(owner); o != nil && (o.at.Compare(v) >= 0 || p.t.limit.pauses(o)) {
 		return
 	}
 	w, ok := p.wants[owner]
+	if !ok && len(p.wants) >= mostWants {
+		return // a digest names them again
+	}
 	if !ok {
 		p.wants[owner] = &want{at: at, shown: v, by: by}
 		return
@@ -56,7 +60,7 @@ func (p *puller) want(at time.Time, owner short, v Version, by discovery.HostID)
 
 // wantWhole notes that the held state of an owner contradicts its version.
 func (p *puller) wantWhole(now time.Time, owner short, v Version) {
-	if w := p.wants[owner]; w == nil || !w.whole {
+	if w := p.wants[owner]; w == nil && len(p.wants) < mostWants || w != nil && !w.whole {
 		p.wants[owner] = &want{at: now, shown: v, whole: true}
 	}
 }

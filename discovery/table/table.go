@@ -2,10 +2,13 @@ package table
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/strict"
 )
 
 const (
@@ -30,6 +33,10 @@ type Table struct {
 
 	state ownState
 
+	holder Holder // may be nil
+	limit  limit
+	heard  uint64 // counts endpoints and addresses, as they are heard of
+
 	complete bool      // every alive owner was pulled once
 	joining  bool      // complete is not to be latched
 	revision uint64    // grows with each change of the view
@@ -47,15 +54,26 @@ type Config struct {
 	Saved       []byte        // a Table's MarshalBinary, or nil
 	Grace       time.Duration // from death to hidden names
 	Now         time.Time
+	// Admit reports whether the state of a host that is not held may be taken in.
+	// Nil admits all.
+	Admit func(discovery.HostID) bool
+	// Most is how many endpoints of one other host are held; 0: MostEndpoints.
+	Most int
 }
+
+// MostEndpoints is how many endpoints of one host are held where nothing else is
+// configured.
+const MostEndpoints = 4096
 
 // New returns a table whose own state has one version, with all given
 // endpoints in it. A Saved that does not decode is an error; the caller may
 // start without it.
 func New(cfg Config) (*Table, error) {
 	t := &Table{grace: cfg.Grace, started: cfg.Now, owners: newOwners(), forgotten: newForgotten(),
-		announced: announced{count: map[networkAddr]int{}}, view: viewCache{stale: map[discovery.HostID]struct{}{}}}
+		limit:     limit{most: cmp.Or(cfg.Most, MostEndpoints), now: cfg.Now},
+		announced: announced{count: map[claimed]int{}}, view: viewCache{stale: map[discovery.HostID]struct{}{}}}
 	t.own = t.owners.add(cfg.Self)
+	t.owners.admit = cfg.Admit
 	t.own.status, t.own.pulled, t.own.hidden = discovery.StatusAlive, true, false
 	inc := max(cfg.Incarnation, 1)
 	if cfg.Saved != nil {
@@ -99,8 +117,16 @@ func (t *Table) setVersion(o *owner, at Version) {
 	t.owners.setVersion(o, at)
 }
 
+// setHeader takes a header, of which it believes what can be.
 func (t *Table) setHeader(o *owner, h discovery.Header, raw []byte) {
-	if !o.setHeader(h, raw) {
+	wrong := ""
+	if o != t.own {
+		var err error
+		if h, err = strict.Header(h); err != nil {
+			wrong = strings.ReplaceAll(err.Error(), "\n", "; ")
+		}
+	}
+	if !o.setHeader(h, wrong, raw) {
 		return
 	}
 	if o.left() {
@@ -112,15 +138,28 @@ func (t *Table) setHeader(o *owner, h discovery.Header, raw []byte) {
 }
 
 func (t *Table) upsert(o *owner, e entry) {
-	if old, ok := o.eps[e.ID]; ok {
+	old, ok := o.eps[e.ID]
+	if ok {
 		if bytes.Equal(old.raw, e.raw) {
 			return
 		}
 		t.remove(o, e.ID)
 	}
+	if ok && old.IPv4 == e.IPv4 && old.IPv6 == e.IPv6 && old.MAC == e.MAC {
+		e.since = old.since
+	} else {
+		t.heard++
+		e.since = t.heard
+	}
 	o.put(e)
-	t.announced.add(e.Endpoint)
 	t.endpointsChanged(o)
+	if o != t.own {
+		if err := strict.Announced(e.Endpoint); err != nil {
+			o.refuse(e.ID, err.Error())
+			return
+		}
+	}
+	t.announced.add(&e.Endpoint)
 }
 
 func (t *Table) remove(o *owner, id discovery.EndpointID) {
@@ -128,8 +167,10 @@ func (t *Table) remove(o *owner, id discovery.EndpointID) {
 	if !ok {
 		return
 	}
+	if o.believes(id) {
+		t.announced.remove(&e.Endpoint)
+	}
 	o.take(e)
-	t.announced.remove(e.Endpoint)
 	t.endpointsChanged(o)
 }
 
@@ -175,6 +216,18 @@ func (t *Table) Forget(ids []discovery.HostID) bool {
 	return news
 }
 
+// Drop removes what is held of hosts that are no longer admitted. They are not
+// forgotten: once they are admitted again, they are like any other.
+func (t *Table) Drop(ids []discovery.HostID) {
+	for _, id := range ids {
+		if o := t.owners.byID[id]; o != nil && o != t.own {
+			t.stored++
+			t.drop(o)
+		}
+	}
+	t.checkComplete()
+}
+
 // drop removes the owner and everything it announced.
 func (t *Table) drop(o *owner) {
 	for id := range o.eps {
@@ -184,6 +237,12 @@ func (t *Table) drop(o *owner) {
 	t.owners.remove(o)
 	t.endpointsChanged(o)
 	t.endpointsChanged(t.own) // pending or not depends on whether others live
+}
+
+// SetHolder says who holds which address, as the pool has it, from now on.
+func (t *Table) SetHolder(h Holder) {
+	t.holder = h
+	t.endpointsChanged(t.own) // so that the conflicts of the view are decided anew
 }
 
 // Forgotten reports whether the host was forgotten.

@@ -1,8 +1,10 @@
 package table_test
 
 import (
+	"math"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,45 +74,170 @@ func TestNamesOfADownMember(t *testing.T) {
 	}
 }
 
+// The number of a claim is what its owner makes it: it decides nothing.
 func TestAddressAnnouncedTwice(t *testing.T) {
-	lower, higher := 1, 2
-	if a, b := hostID(1), hostID(2); string(a[:]) > string(b[:]) {
-		lower, higher = 2, 1
-	}
+	const most = math.MaxUint64
 	for _, c := range []struct {
-		name            string
-		lowSeq, highSeq uint64
-		network         discovery.NetworkID // of the higher host's endpoint
-		lowLoses        bool
-		highLoses       bool
+		name        string
+		seq         uint64              // of the endpoint that came second
+		network     discovery.NetworkID // and its network
+		holder      int                 // of the address, as the pool has it; 0: not known
+		firstLoses  bool
+		secondLoses bool
 	}{
-		{"the later claim wins", 1, 2, discovery.NetworkID{1}, true, false},
-		{"the later claim wins on either host", 2, 1, discovery.NetworkID{1}, false, true},
-		{"equal claims: the lower host wins", 3, 3, discovery.NetworkID{1}, false, true},
-		{"another network is another address", 3, 3, discovery.NetworkID{2}, false, false},
+		{"who had it before keeps it", most, discovery.NetworkID{1}, 0, false, true},
+		{"the pool says that it is the first one's", most, discovery.NetworkID{1}, 1, false, true},
+		{"the pool says that it is the second one's", 0, discovery.NetworkID{1}, 2, true, false},
+		{"the pool says that it is a third one's", 0, discovery.NetworkID{1}, 3, false, true},
+		{"another network is another address", most, discovery.NetworkID{2}, 0, false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			low, high := endpoint(lower, 1), endpoint(higher, 1)
-			low.IPv4 = netip.MustParseAddr("10.42.0.9")
-			high.IPv4, high.Network = low.IPv4, c.network
-			low.Seq, high.Seq = c.lowSeq, c.highSeq
-			a, b := exchange(t, lower, header(lower), low), exchange(t, higher, header(higher), high)
-			converge(a, b)
-			for _, x := range []host{a, b} {
-				v := x.View()
-				if got := recordOf(t, v, low.ID).Conflicted; got != c.lowLoses {
-					t.Errorf("%v: lower host conflicted %v, want %v", x, got, c.lowLoses)
-				}
-				if got := recordOf(t, v, high.ID).Conflicted; got != c.highLoses {
-					t.Errorf("%v: higher host conflicted %v, want %v", x, got, c.highLoses)
+			first, second := endpoint(1, 1), endpoint(2, 1)
+			second.IPv4, second.Network, second.Seq = first.IPv4, c.network, c.seq
+			a, b, w := exchange(t, 1, header(1), first), exchange(t, 2, header(2)), exchange(t, 4, header(4))
+			all := []host{a, b, w}
+			for _, x := range all {
+				if c.holder > 0 {
+					x.SetHolder(func(n discovery.NetworkID, at netip.Addr) (discovery.HostID, bool) {
+						return hostID(c.holder), n == first.Network && at == first.IPv4
+					})
 				}
 			}
-			b.Announce(nil, []discovery.EndpointID{high.ID})
-			converge(a, b)
-			if recordOf(t, a.View(), low.ID).Conflicted {
+			converge(all...)
+			b.Announce([]discovery.Endpoint{second}, nil)
+			converge(all...)
+			for _, x := range []host{a, w} {
+				v := x.View()
+				if got := recordOf(t, v, first.ID).Conflicted; got != c.firstLoses {
+					t.Errorf("%v: first conflicted %v, want %v", x, got, c.firstLoses)
+				}
+				if got := recordOf(t, v, second.ID).Conflicted; got != c.secondLoses {
+					t.Errorf("%v: second conflicted %v, want %v", x, got, c.secondLoses)
+				}
+			}
+			b.Announce(nil, []discovery.EndpointID{second.ID})
+			converge(all...)
+			if recordOf(t, a.View(), first.ID).Conflicted {
 				t.Error("conflicted with an endpoint that is gone")
 			}
 		})
+	}
+}
+
+// What the pool says of an address counts at once, also for endpoints that nothing
+// else changes.
+func TestTheHolderIsToldLater(t *testing.T) {
+	first, second := endpoint(1, 1), endpoint(2, 1)
+	second.IPv4 = first.IPv4
+	a, b := exchange(t, 1, header(1), first), exchange(t, 2, header(2), second)
+	converge(a, b)
+	for _, holder := range []int{2, 1} {
+		a.SetHolder(func(discovery.NetworkID, netip.Addr) (discovery.HostID, bool) { return hostID(holder), true })
+		v := a.View()
+		if one, two := recordOf(t, v, first.ID).Conflicted, recordOf(t, v, second.ID).Conflicted; one != (holder == 2) || two != (holder == 1) {
+			t.Errorf("host %d holds it: conflicted %v and %v", holder, one, two)
+		}
+	}
+}
+
+// A MAC that a user chose is one endpoint's: the one that had it first, unless its
+// host is dead.
+func TestMACAnnouncedTwice(t *testing.T) {
+	first, second := endpoint(1, 1), endpoint(2, 1)
+	second.MAC = first.MAC
+	a, b, w := exchange(t, 1, header(1), first), exchange(t, 2, header(2)), exchange(t, 4, header(4))
+	converge(a, b, w)
+	b.Announce([]discovery.Endpoint{second}, nil)
+	converge(a, b, w)
+	if v := w.View(); recordOf(t, v, first.ID).Conflicted || !recordOf(t, v, second.ID).Conflicted {
+		t.Error("the later one has the MAC, want the first one")
+	}
+	w.SetMember(start.Add(time.Hour), hostID(1), netip.AddrPort{}, discovery.StatusDead)
+	if v := w.View(); !recordOf(t, v, first.ID).Conflicted || recordOf(t, v, second.ID).Conflicted {
+		t.Error("the dead host's endpoint has the MAC, want the living one's")
+	}
+}
+
+// What cannot be an endpoint's is held, so that tables can be compared and handed
+// on, and is in no view.
+func TestWhatIsRefusedIsHeldAndNotShown(t *testing.T) {
+	good, bad := endpoint(1, 1), endpoint(1, 2)
+	bad.IPv4 = netip.MustParseAddr("224.0.0.1")
+	h := header(1)
+	h.VTEP, h.MTU = netip.MustParseAddr("127.0.0.1"), 576
+	a, b := exchange(t, 1, h, good, bad), exchange(t, 2, header(2))
+	converge(a, b)
+	if a.Root() != b.Root() {
+		t.Error("the tables differ")
+	}
+	v := b.View()
+	if len(v.Endpoints) != 1 || v.Endpoints[0].ID != good.ID {
+		t.Errorf("view: %v, want the good endpoint alone", v.Endpoints)
+	}
+	if m := v.Member(hostID(1)); m.Name != "h1" || m.Header.VTEP.IsValid() || m.Header.MTU != 0 {
+		t.Errorf("member: %+v, want a name alone", m)
+	}
+	if len(v.Refused) != 2 || v.Refused[0].Host != hostID(1) || v.Refused[1].What != "endpoint "+bad.ID.String() {
+		t.Errorf("refused: %v, want the header and the endpoint", v.Refused)
+	}
+	a.SetHeader(func(h *discovery.Header) { h.VTEP, h.MTU = netip.MustParseAddr("192.0.2.1"), 1500 })
+	a.Announce(nil, []discovery.EndpointID{bad.ID})
+	converge(a, b)
+	if v := b.View(); len(v.Refused) != 0 || v.Member(hostID(1)).Header.MTU != 1500 {
+		t.Errorf("refused: %v, want nothing any more", v.Refused)
+	}
+}
+
+// Of one host so much is held as is configured. When it announces less again all of
+// it is held.
+func TestAHostAnnouncesTooMuch(t *testing.T) {
+	const most = 100
+	a, b := exchange(t, 1, header(1), endpoints(1, 50)...), limited(t, 2, most)
+	converge(a, b)
+	many := endpoints(1, 2*most)
+	for _, e := range many[50:] {
+		a.Announce([]discovery.Endpoint{e}, nil)
+		converge(a, b)
+	}
+	v := b.View()
+	if n := len(v.Endpoints); n > most || n < 50 || len(v.Refused) != 1 || !strings.Contains(v.Refused[0].Why, "more than 100 endpoints") {
+		t.Errorf("%d endpoints, refused %v; want 100 at most, and that said once", n, v.Refused)
+	}
+	if took := b.Stats().Pulls; took > 10 {
+		t.Errorf("%d pulls, want the rest to be left alone", took)
+	}
+	for _, e := range many[60:] {
+		a.Announce(nil, []discovery.EndpointID{e.ID})
+	}
+	converge(a, b)
+	convergeAt(start.Add(2*time.Minute), a, b)
+	if v := b.View(); len(v.Endpoints) != 60 || len(v.Refused) != 0 || a.Root() != b.Root() {
+		t.Errorf("%d endpoints, refused %v, want all 60", len(v.Endpoints), v.Refused)
+	}
+}
+
+// A host that is not admitted is not held, whatever speaks of it; once it is, it is
+// like any other.
+func TestAHostThatIsNotAdmitted(t *testing.T) {
+	open := false
+	tb, err := table.New(table.Config{Self: hostID(2), Incarnation: 1, Header: header(2), Now: start,
+		Admit: func(id discovery.HostID) bool { return open || id != hostID(1) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := exchange(t, 1, header(1), endpoints(1, 3)...), host{tb, table.NewExchange(tb, 1, 2)}
+	converge(a, b)
+	if v := b.View(); len(v.Endpoints) != 0 || len(v.Members) != 1 {
+		t.Errorf("members %v, endpoints %v: want this host alone", v.Members, v.Endpoints)
+	}
+	open = true
+	convergeAt(start.Add(time.Minute), a, b)
+	if v := b.View(); len(v.Endpoints) != 3 || len(v.Members) != 2 {
+		t.Errorf("members %v, endpoints %v: want both", v.Members, v.Endpoints)
+	}
+	b.Drop([]discovery.HostID{hostID(1)})
+	if v := b.View(); len(v.Endpoints) != 0 || len(v.Members) != 1 || b.Forgotten(hostID(1)) {
+		t.Errorf("members %v, endpoints %v: want this host alone", v.Members, v.Endpoints)
 	}
 }
 
@@ -301,7 +428,7 @@ func TestStateLargerThanAMessageComesInParts(t *testing.T) {
 		e.ID, e.IPv4 = endpointID(1, i), netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})
 		eps = append(eps, e)
 	}
-	a, b := exchange(t, 1, header(1), eps...), exchange(t, 2, header(2))
+	a, b := exchange(t, 1, header(1), eps...), limited(t, 2, len(eps))
 	now := start
 	b.SetMember(now, hostID(1), netip.AddrPort{}, discovery.StatusAlive)
 	a.SetMember(now, hostID(2), netip.AddrPort{}, discovery.StatusAlive)

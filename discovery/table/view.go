@@ -13,6 +13,7 @@ import (
 type viewCache struct {
 	members   []discovery.Member
 	endpoints []discovery.Record
+	refused   []discovery.Refusal
 	stale     map[discovery.HostID]struct{}
 }
 
@@ -20,14 +21,15 @@ type viewCache struct {
 // the next change and must not be written to.
 func (t *Table) View() discovery.View {
 	if t.view.members == nil {
-		t.view.members = t.owners.members()
+		t.view.members, t.view.refused = t.owners.members(), t.limit.refused(&t.owners)
 	}
 	if len(t.view.stale) > 0 {
 		t.view.endpoints = t.view.merge(t.staleRecords())
-		t.announced.resolveConflicts(t.view.endpoints)
+		t.announced.resolveConflicts(t.view.endpoints, judge{holder: t.holder, since: t.owners.since})
 		clear(t.view.stale)
 	}
-	return discovery.View{Self: t.own.id, Members: t.view.members, Endpoints: t.view.endpoints, Complete: t.complete}
+	return discovery.View{Self: t.own.id, Members: t.view.members, Endpoints: t.view.endpoints,
+		Refused: t.view.refused, Complete: t.complete}
 }
 
 // members returns the owners as members, sorted by name, then id.
@@ -73,22 +75,15 @@ func (t *Table) staleRecords() (out []discovery.Record) {
 			continue // forgotten
 		}
 		for _, e := range o.eps {
+			if !o.believes(e.ID) {
+				continue
+			}
 			out = append(out, discovery.Record{Endpoint: e.Endpoint, Host: id,
-				Status: t.recordStatus(o, e, alone), Hidden: o.hidden})
+				Status: t.state.recordStatus(o, e, o == t.own && !alone), Hidden: o.hidden})
 		}
 	}
 	slices.SortFunc(out, func(a, b discovery.Record) int { return compareRecords(&a, &b) })
 	return out
-}
-
-func (t *Table) recordStatus(o *owner, e entry, alone bool) discovery.EndpointStatus {
-	switch {
-	case o == t.own && e.ver > t.state.shown && !alone:
-		return discovery.EndpointPending
-	case o.status == discovery.StatusDead || o.status == discovery.StatusLeft:
-		return discovery.EndpointSuspended // while only its agent is down, a host still carries it
-	}
-	return discovery.EndpointLive
 }
 
 func compareRecords(a, b *discovery.Record) int {
