@@ -14,6 +14,7 @@ const (
 	coalesce  = 10 * time.Millisecond // between two flushes; the first after a pause waits for nothing
 	flushMost = time.Second           // a flush waits no longer for the datagrams of the last one
 	tick      = 50 * time.Millisecond
+	idleTick  = 500 * time.Millisecond // while nothing is under way
 	goodbye   = 300 * time.Millisecond // for the last version to be confirmed
 	batch     = 64                     // messages handled before others may look at the table
 )
@@ -40,8 +41,8 @@ func (g *Gossip) Run(ctx context.Context) error {
 
 // loop is the only goroutine that handles messages and events.
 func (g *Gossip) loop(ctx context.Context) {
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
+	ticks := newTicks()
+	defer ticks.Stop()
 	flush := time.NewTimer(0)
 	defer flush.Stop()
 	armed := true
@@ -52,8 +53,10 @@ func (g *Gossip) loop(ctx context.Context) {
 			return
 		case b := <-g.inbox.messages:
 			g.receive(b)
+			ticks.wake()
 		case <-g.inbox.ready:
 			g.handleEvents()
+			ticks.wake()
 		case <-g.replica.flush:
 			if !armed {
 				flush.Reset(time.Until(flushed.Add(coalesce)))
@@ -68,10 +71,41 @@ func (g *Gossip) loop(ctx context.Context) {
 			}
 			armed, flushed = false, time.Now()
 			g.replica.step(func(time.Time) { g.replica.x.Flush() })
-		case <-ticker.C:
-			g.replica.step(g.replica.x.Tick)
+		case <-ticks.C:
+			idle := false
+			g.replica.step(func(now time.Time) {
+				g.replica.x.Tick(now)
+				idle = g.replica.x.Idle()
+			})
 			g.saver.saveDue()
+			ticks.next(idle)
 		}
+	}
+}
+
+// ticks is the clock of what is repeated. A host on which nothing is under way
+// sleeps longer: an agent that does nothing should cost nothing.
+type ticks struct {
+	*time.Timer
+	idle bool
+}
+
+func newTicks() *ticks { return &ticks{Timer: time.NewTimer(tick)} }
+
+// next sets the clock after a tick.
+func (t *ticks) next(idle bool) {
+	t.idle = idle
+	if idle {
+		t.Reset(idleTick)
+	} else {
+		t.Reset(tick)
+	}
+}
+
+// wake ends the long sleep: something came that may have to be repeated.
+func (t *ticks) wake() {
+	if t.idle {
+		t.next(false)
 	}
 }
 

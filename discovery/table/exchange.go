@@ -168,6 +168,12 @@ func (x *Exchange) readAgain(now time.Time) {
 	}
 }
 
+// Idle reports that Tick has nothing under way that is to be repeated soon: only the
+// time of owners passes.
+func (x *Exchange) Idle() bool {
+	return len(x.pulls.wants) == 0 && x.digests.spreads == 0 && (x.t.complete || x.t.joining)
+}
+
 // Compare asks the member for its digest, by sending the own.
 func (x *Exchange) Compare(with discovery.HostID) { x.digests.compare(with) }
 
