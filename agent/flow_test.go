@@ -188,7 +188,8 @@ func (k flowKernel) Detach(ctx context.Context, id string) error {
 }
 
 func (k flowKernel) Underlay(netip.Addr) (int, string, error) { return 1500, "eth0", nil }
-func (k flowKernel) Close() error                             { return nil }
+
+func (k flowKernel) Close() error { return nil }
 
 func (k flowKernel) OpenProbe(vni uint32) (tunnel.Socket, error) {
 	for _, o := range k.h.objects() {

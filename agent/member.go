@@ -174,7 +174,7 @@ func (m *member) avoid() []netip.Prefix {
 
 // settings are the plan's.
 func settings(cfg config.Config) plan.Settings {
-	return plan.Settings{Domain: cfg.Domain, VTEP: cfg.Advertise, TunnelPort: cfg.Ports.Tunnel, Intercept: map[config.Intercept]plan.Intercept{
+	return plan.Settings{Domain: cfg.Domain, VTEP: cfg.Advertise, TunnelPort: cfg.Ports.Tunnel, GossipPort: cfg.Ports.Gossip, Intercept: map[config.Intercept]plan.Intercept{
 		config.InterceptAll: plan.InterceptAll, config.InterceptUpstreams: plan.InterceptResolvers,
 	}[cfg.DNS.Intercept]}
 }

@@ -30,6 +30,8 @@ type Overlay interface {
 	Set(ctx context.Context, s overlay.State) error
 	// Underlay is the MTU of the device with an address, in bytes.
 	Underlay(a netip.Addr) (mtu int, dev string, err error)
+	// Surroundings are what other programs have in the way of the networks here.
+	Surroundings() overlay.Surroundings
 	// OpenProbe opens a socket in the probe network.
 	OpenProbe(vni uint32) (tunnel.Socket, error)
 	// Clean removes everything that is ours; only Close may follow.

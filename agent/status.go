@@ -56,6 +56,7 @@ func (m *member) facts() diagnose.Facts {
 		GossipPort: m.cfg.Ports.Gossip, Losses: m.directory.Losses(),
 		Store: strings.TrimSpace(m.cfg.Store.String()), StoreErr: m.pool.Networks.Healthy(),
 		Endpoints: len(m.endpoints.Planned()), Active: len(m.endpoints.Active()), Troubles: m.overlay.Troubles(),
-		Zone: zone, Listeners: m.names.Problems(), PortsHeld: held, PortsLost: lost,
+		Surroundings: m.overlay.Surroundings(),
+		Zone:         zone, Listeners: m.names.Problems(), PortsHeld: held, PortsLost: lost,
 	}
 }

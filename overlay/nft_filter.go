@@ -27,6 +27,9 @@ func filterObjects(s State, known facts) []Object {
 	}
 	f := filter{objects: []Object{hostTable(s.VTEP, s.Port), fabricTable()}}
 	f.members(s)
+	for _, port := range s.AgentPorts {
+		f.add(NFElement{Place: Host, Set: "agents", Port: port})
+	}
 	f.subnets(s.Networks)
 	f.questions(s.Questions, known.bridges)
 	f.uplinks(known.uplinks)
@@ -137,6 +140,7 @@ func (f *filter) gateway(n *Network) {
 	for _, a := range n.HostAddrs {
 		f.local(dev, a)
 	}
+	f.near(n)
 	if !n.HostAccess {
 		f.add(NFElement{Place: Host, Set: "closed", Dev: dev})
 	}
@@ -145,6 +149,22 @@ func (f *filter) gateway(n *Network) {
 func (f *filter) local(dev string, a netip.Addr) {
 	if a.IsValid() {
 		f.add(NFElement{Place: Host, Set: "local" + version(a), Dev: dev, Addr: single(a)})
+	}
+}
+
+// near is what the host reaches of a network in which it has no address of its own:
+// every host has the gateway's, so an endpoint of another host answers that one.
+func (f *filter) near(n *Network) {
+	dev := GatewayName(n.VNI)
+	for _, s := range n.Subnets {
+		if n.source(s) == s.Gateway {
+			f.add(NFElement{Place: Host, Set: "near" + version(s.Gateway), Dev: dev})
+		}
+	}
+	for _, p := range n.Ports {
+		for _, a := range p.Addrs {
+			f.add(NFElement{Place: Host, Set: "here" + version(a), Dev: dev, Addr: single(a)})
+		}
 	}
 }
 

@@ -18,6 +18,7 @@ func objects(s State, f facts) []Object {
 	for _, n := range s.Networks {
 		b.network(n)
 	}
+	b.elsewhere(s.Elsewhere, f.around)
 	return append(b.objects, filterObjects(s, f)...)
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,6 +17,8 @@ type Overlay struct {
 	log    *slog.Logger
 	fabric string        // in the commands that are logged
 	failed chan struct{} // capacity 1: something was left undone
+
+	around atomic.Pointer[Surroundings] // in the way of the networks here
 
 	mu       sync.Mutex
 	state    State
@@ -32,6 +35,7 @@ type facts struct {
 	uplinks Uplinks  // through which endpoints reach the world
 	bridges []string // behind which only this host's own programs are
 	guards  []Guard  // chains of other programs in which forwarded packets may end
+	around  Surroundings
 }
 
 // New returns an Overlay that has not touched the kernel yet. fabric is what the
@@ -176,7 +180,12 @@ func (o *Overlay) read(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look for other packet filters: %w", err)
 	}
-	o.view, o.facts = newView(have), facts{uplinks, bridges, guards}
+	around, err := o.kernel.Around(ctx, o.state.prefixes())
+	if err != nil {
+		return fmt.Errorf("look for other programs' routes: %w", err)
+	}
+	o.notice(around)
+	o.view, o.facts = newView(have), facts{uplinks, bridges, guards, around}
 	return nil
 }
 

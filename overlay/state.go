@@ -22,9 +22,15 @@ type State struct {
 	// Members are the tunnel addresses from which encapsulated packets are
 	// taken; everybody else's are dropped.
 	Members []netip.Addr
+	// AgentPorts are the ports of the members' agents other than the tunnel's, over
+	// TCP and UDP: no endpoint reaches them, on any member.
+	AgentPorts []uint16
 	// Questions says how endpoints' questions for names come here, other than
 	// at a gateway's own address.
 	Questions Questions
+	// Elsewhere are the subnets of the networks that this host does not carry. What
+	// this host sends there is refused, unless a route of another program takes it.
+	Elsewhere []netip.Prefix
 	// Networks that this host carries, sorted by VNI.
 	Networks []Network
 	// Complete allows sweeping: what is ours in the kernel and not wanted here

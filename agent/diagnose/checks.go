@@ -29,6 +29,8 @@ type Facts struct {
 
 	Endpoints, Active int               // endpoints here, networks with devices here
 	Troubles          []overlay.Trouble // what the kernel refuses
+	// Surroundings are what other programs have in the way of the networks here.
+	Surroundings overlay.Surroundings
 
 	Zone      dns.Zone // of the last pass
 	Listeners []error  // that the DNS server could not bind
@@ -39,7 +41,7 @@ type Facts struct {
 
 // Checks makes the lines of status, one for each subject.
 func Checks(f Facts) []api.Check {
-	return []api.Check{members(f), datagrams(f), store(f), table(f), kernel(f), names(f), ports(f)}
+	return []api.Check{members(f), datagrams(f), store(f), table(f), kernel(f), routes(f), names(f), ports(f)}
 }
 
 func members(f Facts) api.Check {

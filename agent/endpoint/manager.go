@@ -104,6 +104,7 @@ type Manager struct {
 	*parts
 	ports    *publisher
 	stations *stations
+	hostless hostless
 }
 
 // parts are what every step in an endpoint's life needs. Each has a lock of its
@@ -126,7 +127,7 @@ type parts struct {
 func New(cfg Config) *Manager {
 	p := &parts{Config: cfg}
 	p.background, p.stop = context.WithCancel(context.Background())
-	return &Manager{parts: p, ports: &publisher{p}, stations: &stations{parts: p}}
+	return &Manager{parts: p, ports: &publisher{p}, stations: &stations{parts: p}, hostless: hostless{}}
 }
 
 // Use gives the Manager the leases and the gossip, which are opened after the
@@ -162,14 +163,12 @@ func (m *Manager) Planned() []plan.Local {
 	return out
 }
 
-// Active returns the networks that need devices here: those that endpoints are on,
-// and those that had one a moment ago (linger).
+// Active returns the networks that need devices here: those that endpoints or the
+// host itself are on, and those that had one a moment ago (linger).
 func (m *Manager) Active() map[discovery.NetworkID]bool {
 	out := m.used.since(linger)
 	for _, l := range m.Journal.All() {
-		if !l.OfHost() {
-			out[l.Endpoint.Network] = true
-		}
+		out[l.Endpoint.Network] = true
 	}
 	return out
 }

@@ -21,19 +21,37 @@ func (p planner) state() overlay.State {
 		Complete: p.snap.Complete,
 		Networks: []overlay.Network{p.probeNetwork()},
 
-		Questions: p.questions(),
+		AgentPorts: []uint16{p.cfg.GossipPort},
+		Questions:  p.questions(),
 	}
 	for _, n := range p.snap.Networks {
-		if p.own.Active[n.ID] {
+		switch {
+		case p.own.Active[n.ID]:
 			st.Networks = append(st.Networks, p.network(n))
+		case n.State == discovery.NetworkUp:
+			st.Elsewhere = append(st.Elsewhere, p.elsewhere(n)...)
 		}
 	}
+	slices.SortFunc(st.Elsewhere, netip.Prefix.Compare)
+	st.Elsewhere = slices.Compact(st.Elsewhere)
 	return st
 }
 
 // believed are the members, as far as what they say is believed.
 func (p planner) believed() []discovery.Member {
 	return slices.DeleteFunc(slices.Clone(p.snap.Members), func(m discovery.Member) bool { return p.distrust[m.ID] })
+}
+
+// elsewhere are the subnets of a network that is not active here, but for one in which
+// the members or the resolvers are: what cuts this host off from them is a mistake.
+func (p planner) elsewhere(n discovery.Network) (out []netip.Prefix) {
+	needed := slices.Concat(p.vteps(), p.own.Resolvers.Resolvers)
+	for _, s := range n.Subnets {
+		if !slices.ContainsFunc(needed, s.CIDR.Contains) {
+			out = append(out, s.CIDR.Masked())
+		}
+	}
+	return out
 }
 
 // vteps are the tunnel addresses from which packets are taken: dead members'

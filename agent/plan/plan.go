@@ -19,6 +19,7 @@ type Settings struct {
 	Domain     string     // of names, without dots around it
 	VTEP       netip.Addr // this host's tunnel address
 	TunnelPort uint16     // of all members, UDP
+	GossipPort uint16     // of all members, TCP and UDP
 	Intercept  Intercept
 }
 

@@ -30,8 +30,9 @@ func newNetworkCreate(a *app) *cobra.Command {
 print its id.
 
 Without --subnet it gets one that overlaps no network and no route of any host.
-Options of -o: mtu=BYTES of the largest inner packet, host_access=none, local or
-full.`,
+Options of -o: mtu=BYTES of the largest inner packet; host_access=local: a host
+reaches the endpoints that run on it; full: every host reaches all of them;
+none: hosts reach none of them, and they no host.`,
 		Example: "  agentctl network create backend --subnet 10.42.0.0/24",
 		Args:    wants(1, 1, "the NAME of the network"),
 		RunE: func(cmd *cobra.Command, args []string) error {

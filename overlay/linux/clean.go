@@ -23,7 +23,7 @@ func (k *Kernel) Clean(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("remove links: %w", err))
 		}
 	}
-	errs = append(errs, k.host.dropLocal())
+	errs = append(errs, k.host.dropLocal(), k.host.dropProhibits())
 	var l listing
 	errs = append(errs, k.listAccepts(&l))
 	for _, o := range l.objects {

@@ -22,6 +22,7 @@ type host struct {
 	vtep       netip.Addr
 	k          *Kernel
 	o          *overlay.Overlay
+	last       overlay.State // that was set
 }
 
 var serial atomic.Int32
@@ -105,6 +106,7 @@ func (h *host) inFabric(t testing.TB, format string, args ...any) string {
 
 func (h *host) set(t testing.TB, s overlay.State) {
 	t.Helper()
+	h.last = s
 	must(t, h.o.Set(t.Context(), s))
 }
 

@@ -158,7 +158,7 @@ func classOf(o overlay.Object) class {
 	switch o.(type) {
 	case overlay.Sysctl:
 		return byProc
-	case overlay.Link, overlay.BridgePort, overlay.Addr, overlay.Route, overlay.Accept:
+	case overlay.Link, overlay.BridgePort, overlay.Addr, overlay.Route, overlay.Prohibit, overlay.Accept:
 		return byOne
 	case overlay.FDB, overlay.BridgeFDB, overlay.Neigh:
 		return byBatch
@@ -214,6 +214,8 @@ func (k *Kernel) putOne(o overlay.Object) error {
 		return k.host.putAddress(o)
 	case overlay.Route:
 		return k.host.putRoute(o)
+	case overlay.Prohibit:
+		return k.host.putProhibit(o)
 	case overlay.Accept:
 		return k.putAccept(o)
 	}
@@ -230,6 +232,8 @@ func (k *Kernel) deleteOne(o overlay.Object) error {
 		return k.host.deleteAddress(o)
 	case overlay.Route:
 		return k.host.deleteRoute(o)
+	case overlay.Prohibit:
+		return k.host.deleteProhibit(o)
 	case overlay.Accept:
 		return k.deleteAccept(o)
 	}

@@ -278,7 +278,9 @@ func (l *listing) routes(k *Kernel) error {
 			return err
 		}
 		for i := range all {
-			if dev := l.host[all[i].LinkIndex]; dev != nil {
+			if o, ok := prohibitObject(&all[i]); ok {
+				l.add(o)
+			} else if dev := l.host[all[i].LinkIndex]; dev != nil {
 				l.add(routeObject(&all[i], dev.Attrs().Name))
 			}
 		}

@@ -182,11 +182,13 @@ func TestForeignRouteIsLeftAlone(t *testing.T) {
 
 func TestClean(t *testing.T) {
 	h := newHost(t)
-	before := h.in(t, "sh -c 'ip link; ip route; nft list ruleset; sysctl -e net.ipv4.conf.eth0.forwarding'")
-	h.set(t, h.state(t, "with IPv6"))
+	before := h.in(t, "sh -c 'ip link; ip route; ip -6 route; nft list ruleset; sysctl -e net.ipv4.conf.eth0.forwarding'")
+	s := h.state(t, "with IPv6")
+	s.Elsewhere = []netip.Prefix{netipPrefix("10.65.0.0/24"), netipPrefix("2001:db8:65::/64")}
+	h.set(t, s)
 	h.attach(t, 9)
 	must(t, h.o.Clean(t.Context()))
-	after := h.in(t, "sh -c 'ip link; ip route; nft list ruleset; sysctl -e net.ipv4.conf.eth0.forwarding'")
+	after := h.in(t, "sh -c 'ip link; ip route; ip -6 route; nft list ruleset; sysctl -e net.ipv4.conf.eth0.forwarding'")
 	if diff := cmp.Diff(before, after); diff != "" {
 		t.Errorf("host (-before +after):\n%s", diff)
 	}

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -16,8 +18,9 @@ import (
 // space is a network namespace with netlink sockets in it. They belong to the
 // namespace whichever thread uses them.
 type space struct {
-	ns    *os.File
-	index *indexTable
+	ns      *os.File
+	index   *indexTable
+	watched atomic.Pointer[[]netip.Prefix] // routes to these concern us, whoever makes them
 
 	// mu is held during each request: a dump would miss entries that stay while
 	// others before them are deleted, and the kernel does not say so of an FDB.

@@ -34,7 +34,8 @@ func (k *Kernel) Changes(ctx context.Context) <-chan struct{} {
 		concerns: func(syscall.NetlinkMessage) bool { return true },
 	}, {
 		space: k.host, groups: []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
-			unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF},
+			unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF,
+			unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE},
 		concerns: k.host.hostChange,
 	}} {
 		wg.Go(func() { w.run(ctx, k.log, signal) })
@@ -65,6 +66,8 @@ func (s *space) hostChange(m syscall.NetlinkMessage) bool {
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		// One that replaced one of ours tells of itself alone.
 		return m.Header.Flags&unix.NLM_F_REPLACE != 0 || s.routeConcerns(m.Data)
+	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
+		return true // another table may be asked before ours
 	case unix.RTM_NEWNETCONF:
 		return forwardingChanged(m.Data)
 	}
@@ -86,13 +89,14 @@ func (s *space) addressConcerns(body []byte) bool {
 	return false
 }
 
-// routeConcerns: a route by another uplink may be the new default.
+// routeConcerns: a route by another uplink may be the new default, and one into a
+// subnet of ours takes packets from us.
 func (s *space) routeConcerns(body []byte) bool {
 	if len(body) < unix.SizeofRtMsg {
 		return false
 	}
 	r := nl.DeserializeRtMsg(body)
-	if r.Protocol == overlay.Protocol || r.Dst_len == 0 && r.Table == unix.RT_TABLE_MAIN {
+	if r.Protocol == overlay.Protocol || r.Dst_len == 0 || s.watches(r, body) {
 		return true
 	}
 	for typ, data := range attributes(body, unix.SizeofRtMsg) {

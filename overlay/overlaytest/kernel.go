@@ -27,6 +27,8 @@ type Kernel struct {
 	Fail func(o overlay.Object, deleting bool) error
 	// Guard are the chains of other packet filters that the host has.
 	Guard []overlay.Guard
+	// Surroundings are what else the host has.
+	Surroundings overlay.Surroundings
 
 	mu        sync.Mutex
 	objects   map[overlay.Key]overlay.Object
@@ -297,6 +299,11 @@ func (k *Kernel) Bridges(context.Context) ([]string, error) { return []string{"d
 
 // Guards returns Guard.
 func (k *Kernel) Guards(context.Context) ([]overlay.Guard, error) { return k.Guard, nil }
+
+// Around returns Surroundings.
+func (k *Kernel) Around(context.Context, []netip.Prefix) (overlay.Surroundings, error) {
+	return k.Surroundings, nil
+}
 
 // Changes signals after every change, our own too. Only one Overlay may listen.
 func (k *Kernel) Changes(ctx context.Context) <-chan struct{} {

@@ -16,7 +16,7 @@ type NamedState struct {
 // States are states such that going from any to any other is a step that a
 // host may have to take. All are complete, and their tunnel address is vtep.
 func States(vtep netip.Addr) []NamedState {
-	empty := overlay.State{Cluster: Cluster, VTEP: vtep, Port: 4799, Complete: true}
+	empty := overlay.State{Cluster: Cluster, VTEP: vtep, Port: 4799, AgentPorts: []uint16{4798}, Complete: true}
 	with := func(change func(s *overlay.State)) overlay.State {
 		s := empty
 		s.Members = []netip.Addr{vtep, Peer(vtep, 2), Peer(vtep, 3)}
@@ -37,9 +37,10 @@ func States(vtep netip.Addr) []NamedState {
 		{"one of them moved to another member", blue(func(n *overlay.Network) {
 			n.Remotes = []overlay.Remote{Remote(vtep, 5, 2), Remote(vtep, 6, 3), Remote(vtep, 7, 3)}
 		})},
-		{"one of them moved here", blue(func(n *overlay.Network) {
-			n.Remotes = []overlay.Remote{Remote(vtep, 5, 2), Remote(vtep, 7, 3)}
-			n.Ports = []overlay.Port{Port(6)}
+		{"one of them moved here", with(func(s *overlay.State) {
+			s.Networks[1].Remotes = []overlay.Remote{Remote(vtep, 5, 2), Remote(vtep, 7, 3)}
+			s.Networks[1].Ports = []overlay.Port{Port(6)}
+			s.Elsewhere = []netip.Prefix{prefix("10.65.0.0/24"), prefix("2001:db8:65::/64")}
 		})},
 		{"smaller underlay", with(func(s *overlay.State) { s.Networks[0].MTU, s.Networks[1].MTU = 1350, 1350 })},
 		{"a host address", blue(func(n *overlay.Network) { n.HostAddrs = []netip.Addr{Addr(200)}; n.HostAccess = true })},

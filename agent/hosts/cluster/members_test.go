@@ -177,13 +177,19 @@ func TestNetworkIsRemovedByForceWithItsEndpoints(t *testing.T) {
 	}
 }
 
-// host_access says what a host reaches: none of the endpoints, its own, or all.
+// host_access says what a host reaches: none of the endpoints, its own, or all, on
+// every host alike. It is told at once what it does not reach.
 func TestHostAccess(t *testing.T) {
 	t.Parallel()
-	l := agenttest.NewCluster(t, agenttest.Config{Hosts: 2})
-	one := l.Host(1)
-	fetch := func(a agenttest.Attachment) error {
-		if r := one.NS.Run("curl", "-sS", "--max-time", "1", "http://"+a.Addr().String()+"/"); r.Code != 0 {
+	l := agenttest.NewCluster(t, agenttest.Config{Hosts: 3})
+	one, bare := l.Host(1), l.Host(3)
+	fetch := func(from *agenttest.Host, a agenttest.Attachment) error {
+		start := time.Now()
+		r := from.NS.Run("curl", "-sS", "--connect-timeout", "4", "http://"+a.Addr().String()+"/")
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("%s learns after %v about %s: %s", from.Name, took, a.Name, r)
+		}
+		if r.Code != 0 {
 			return fmt.Errorf("%s", r)
 		}
 		return nil
@@ -202,19 +208,23 @@ func TestHostAccess(t *testing.T) {
 		there.NS.ServeHTTP(t, netip.IPv4Unspecified(), "there\n")
 		for _, reach := range []struct {
 			name string
+			from *agenttest.Host
+			to   agenttest.Attachment
 			want bool
-			try  func() error
 		}{
-			{"its own endpoint", tt.local, func() error { return fetch(a) }},
-			{"one of another host", tt.other, func() error { return fetch(b) }},
+			{"its own endpoint", one, a, tt.local}, {"one of another host", one, b, tt.other},
+			{"one of a network that it does not carry", bare, b, tt.other},
 		} {
-			within := 4 * time.Second
+			within := 5 * time.Second
 			if !reach.want {
 				within = 0
 			}
-			if _, err := agenttest.Await(within, reach.try); (err == nil) != reach.want {
-				t.Errorf("host_access=%s: the host reaches %s: got %v, want %t", tt.access, reach.name, err, reach.want)
+			if _, err := agenttest.Await(within, func() error { return fetch(reach.from, reach.to) }); (err == nil) != reach.want {
+				t.Errorf("host_access=%s: %s reaches %s: got %v, want %t", tt.access, reach.from.Name, reach.name, err, reach.want)
 			}
 		}
+	}
+	if r := bare.Ctl("dns", "query", "there-full.reach-full"); r.Code != 0 {
+		t.Errorf("a host without endpoints does not know the names: %s", r)
 	}
 }

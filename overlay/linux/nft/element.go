@@ -47,7 +47,7 @@ func dataOf(e overlay.NFElement) string {
 }
 
 // encodeElement returns the kernel's form: the parts of the key, each padded to
-// four bytes, and in an interval set the first address and the one behind the
+// four bytes unless it is alone, and in an interval set the first address and the one behind the
 // last.
 func encodeElement(e overlay.NFElement, interval bool) []nftables.SetElement {
 	var key []byte
@@ -64,7 +64,9 @@ func encodeElement(e overlay.NFElement, interval bool) []nftables.SetElement {
 		key = append(key, e.Addr.Addr().AsSlice()...)
 	}
 	if e.Port != 0 {
-		key = append(binary.BigEndian.AppendUint16(key, e.Port), 0, 0)
+		if key = binary.BigEndian.AppendUint16(key, e.Port); len(key) > 2 {
+			key = append(key, 0, 0)
+		}
 	}
 	first := nftables.SetElement{Key: key}
 	if e.ToAddr.Is4() {

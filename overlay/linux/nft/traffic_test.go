@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -8,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/overlay"
 )
@@ -38,12 +41,39 @@ func TestDroppedPackets(t *testing.T) {
 		"from an internal network to the host":      {"inward1", "", "192.0.2.1:9", "input", neighbours},
 		"to a host that is a stranger":              {"shut1", "", "192.0.2.1:9", "input", "iifname @closed"},
 		"to the gateway of a closed network":        {"shut1", "", "10.45.0.1:9", "input_local", "iifname @closed"},
-		"from the host into a closed network":       {"host", "", "10.45.0.7:9", "output", "ct state new"},
+		"from the host into a closed network":       {"host", "", "10.45.0.7:9", "refused", ""},
+		"to this host's agent":                      {"blue1", "", "192.0.2.1:4798", "input", "udp dport @agents"},
+		"to this host's agent, at the gateway":      {"blue1", "", "10.42.0.1:4798", "input", "udp dport @agents"},
+		"to another host's agent":                   {"blue1", "", "192.0.2.2:4798", "members", "udp dport @agents"},
+		"to another host of a stranger":             {"shut1", "", "192.0.2.2:9", "members", "iifname @closed ct direction original"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := l.counted(t, "host", row.chain, row.rule)
 			l.send(t, row.by, row.from, row.to)
 			l.meets(t, before, "host", row.chain, row.rule)
+		})
+	}
+}
+
+// The host learns at once that nothing comes back from an endpoint of another host,
+// or from a network that wants nothing from it.
+func TestHostIsToldAtOnce(t *testing.T) {
+	l := newTrafficLab(t)
+	for name, to := range map[string]string{
+		"an address elsewhere":       "10.42.0.99:80",
+		"an address elsewhere, IPv6": "[2001:db8:2a::99]:80",
+		"an endpoint of a stranger":  "10.45.0.7:80",
+		"elsewhere, of a stranger":   "10.45.0.99:80",
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := time.Now()
+			c, err := l.dial(t, "host", "tcp", "", to)
+			if err == nil {
+				c.Close()
+			}
+			if !errors.Is(err, unix.EHOSTUNREACH) && !errors.Is(err, unix.ECONNREFUSED) || time.Since(start) > time.Second {
+				t.Errorf("after %v: %v, want to be refused at once", time.Since(start), err)
+			}
 		})
 	}
 }
@@ -77,6 +107,7 @@ func TestAcceptedPackets(t *testing.T) {
 		l.echo(t, "host", address)
 	}
 	l.echo(t, "world", "198.51.100.1:80")
+	l.echo(t, "world", "192.0.2.2:80")
 	l.echo(t, "blue1", "10.42.0.7:80")
 	l.echo(t, "blue2", "10.42.0.8:80")
 	for name, row := range map[string]struct{ by, to, seen string }{
@@ -87,6 +118,7 @@ func TestAcceptedPackets(t *testing.T) {
 		"a service on the host over IPv6":   {"blue1", "[2001:db8:2a::1]:80", "2001:db8:2a::7"},
 		"the host's other address":          {"blue1", "192.0.2.1:80", "10.42.0.7"},
 		"the world, masqueraded":            {"blue1", "198.51.100.1:80", "192.0.2.1"},
+		"another member":                    {"blue1", "192.0.2.2:80", "192.0.2.1"},
 		"the world from a closed network":   {"shut1", "198.51.100.1:80", "192.0.2.1"},
 		"names in an internal network":      {"inward1", "10.44.0.1:53", "10.44.0.7"},
 		"the host from an internal network": {"inward1", "10.44.0.1:80", "10.44.0.7"},
