@@ -108,10 +108,10 @@ func DeviceOf(o Object) (LinkKey, bool) {
 
 // sweepable reports whether an object that nobody wants is ours to delete.
 // Settings and bridge ports go with their device; an endpoint's link goes with
-// its sandbox or by Detach.
+// its sandbox or by Detach; the fabric stays.
 func sweepable(o Object) bool {
 	switch o := o.(type) {
-	case Sysctl, BridgePort:
+	case Sysctl, BridgePort, Mount:
 		return false
 	case Link:
 		return OursByAlias(o.Alias) && o.Kind != EndpointPeer && o.Kind != GatewayPeer

@@ -83,8 +83,21 @@ func named(command, fabric string) string {
 	}
 	return strings.NewReplacer(
 		" -n weft ", " -n "+fabric+" ", " netns weft ", " netns "+fabric+" ", " netns exec weft ", " netns exec "+fabric+" ",
+		"/run/netns/weft", "/run/netns/"+fabric,
 	).Replace(command)
 }
+
+// Remedy is an error with the command to type against it.
+type Remedy struct {
+	Err     error
+	Command string // works as it is; what follows # is a comment
+}
+
+// Error is that of Err.
+func (r *Remedy) Error() string { return r.Err.Error() }
+
+// Unwrap returns Err.
+func (r *Remedy) Unwrap() error { return r.Err }
 
 // failures joins the errors of one pass. A broken device may fail thousands of
 // entries, so the text names the first few and counts the rest.

@@ -46,6 +46,7 @@ func (b *builder) add(o ...Object) { b.objects = append(b.objects, o...) }
 // ports alone: net.ipv4.ip_forward would open every other interface too. That it
 // does not route between its uplinks is the filter's business.
 func (b *builder) namespaces(s State, uplinks []string) {
+	b.add(Mount{})
 	for _, name := range []string{
 		"net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables",
 		"net.bridge.bridge-nf-call-arptables", "net.ipv4.ip_forward",
@@ -163,8 +164,9 @@ func (b *builder) gateway(n Network) {
 	}
 }
 
-// gatewayConf makes the gateway port answer for its own addresses alone and
-// take no advice from endpoints.
+// gatewayConf makes the gateway port answer for its own addresses alone and take no
+// advice from endpoints: redirects, source routes, router advertisements. What it
+// hears of an address that moved it believes.
 func (b *builder) gatewayConf(n Network) {
 	g := GatewayName(n.VNI)
 	for _, c := range [][2]string{
@@ -172,11 +174,17 @@ func (b *builder) gatewayConf(n Network) {
 		// Replies to 127.0.0.1 come in here; in_raw drops everything else that
 		// claims such an address.
 		{"route_localnet", zeroIf(!slices.ContainsFunc(n.Published, Publish.atLoopback))},
+		{"proxy_arp", "0"}, {"proxy_arp_pvlan", "0"}, {"arp_filter", "0"}, {"drop_gratuitous_arp", "0"},
+		{"accept_redirects", "0"}, {"accept_source_route", "0"}, {"accept_local", "0"}, {"bc_forwarding", "0"},
 	} {
 		b.add(Sysctl{Host, Conf("ipv4", g, c[0]), c[1]})
 	}
-	b.add(Sysctl{Host, Conf("ipv6", g, "accept_ra"), "0"},
-		Sysctl{Host, Conf("ipv6", g, "disable_ipv6"), zeroIf(n.has(netip.Addr.Is6))})
+	for _, c := range [][2]string{
+		{"accept_ra", "0"}, {"disable_ipv6", zeroIf(n.has(netip.Addr.Is6))},
+		{"accept_redirects", "0"}, {"proxy_ndp", "0"}, {"drop_unsolicited_na", "0"},
+	} {
+		b.add(Sysctl{Host, Conf("ipv6", g, c[0]), c[1]})
+	}
 }
 
 func (n *Network) subnetOf(a netip.Addr) (Subnet, bool) {

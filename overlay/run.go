@@ -7,9 +7,9 @@ import (
 )
 
 const (
-	resync  = 60 * time.Second       // how long a silent difference may last
-	gather  = 200 * time.Millisecond // changes seldom come alone
-	spacing = time.Second            // between two passes
+	resync = 60 * time.Second       // how long a silent difference may last
+	gather = 200 * time.Millisecond // changes seldom come alone
+	share  = 20                     // passes take a twentieth of the time
 )
 
 // Run repairs drift: when the kernel says that something changed, every 60
@@ -31,8 +31,9 @@ func (o *Overlay) Run(ctx context.Context) error {
 		case <-o.failed:
 			t.want(o.nextTry())
 		case <-timer.C:
+			began := time.Now()
 			o.repair(ctx)
-			t = timing{last: time.Now(), due: time.Now().Add(jitter(resync))}
+			t.passed(began, time.Now())
 			t.want(o.nextTry())
 		}
 		timer.Reset(time.Until(t.due))
@@ -73,7 +74,13 @@ func (o *Overlay) repair(ctx context.Context) {
 // failed is left alone until it is due, so that neither loops.
 type timing struct {
 	due  time.Time
-	last time.Time // the last pass
+	next time.Time // not sooner, whatever changes
+}
+
+// passed: a large table rests for longer, a second at most.
+func (t *timing) passed(began, ended time.Time) {
+	rest := min(max(share*ended.Sub(began), gather), time.Second)
+	t.next, t.due = ended.Add(rest), ended.Add(jitter(resync))
 }
 
 // want asks for a pass at a time, zero: for none.
@@ -81,8 +88,8 @@ func (t *timing) want(at time.Time) {
 	if at.IsZero() {
 		return
 	}
-	if soonest := t.last.Add(spacing); at.Before(soonest) {
-		at = soonest
+	if at.Before(t.next) {
+		at = t.next
 	}
 	if at.Before(t.due) {
 		t.due = at

@@ -159,8 +159,8 @@ func (n *neighbour) neigh(dev string) (overlay.Object, bool) {
 		return nil, false
 	}
 	o := overlay.Neigh{Dev: dev, Addr: n.dst, MAC: n.mac}
-	if n.state != unix.NUD_PERMANENT || n.protocol != overlay.Protocol {
-		o.Other = fmt.Sprintf("nud %#x protocol %d", n.state, n.protocol)
+	if router := n.flags&unix.NTF_ROUTER != 0; n.state != unix.NUD_PERMANENT || n.protocol != overlay.Protocol || router {
+		o.Other = fmt.Sprintf("nud %#x protocol %d router %t", n.state, n.protocol, router)
 	}
 	return o, true
 }
@@ -171,8 +171,8 @@ func (n *neighbour) fdb(dev, bridge string, tunnel bool) (overlay.Object, bool) 
 	switch {
 	case n.flags&unix.NTF_SELF != 0 && tunnel:
 		o := overlay.FDB{Dev: dev, MAC: n.mac, VTEP: n.dst}
-		if n.state != unix.NUD_PERMANENT || n.extra {
-			o.Other = fmt.Sprintf("nud %#x", n.state)
+		if n.state != unix.NUD_PERMANENT || n.extra || n.flags&unix.NTF_ROUTER != 0 {
+			o.Other = fmt.Sprintf("nud %#x flags %#x", n.state, n.flags)
 		}
 		return o, true
 	case n.master != 0 && n.state != unix.NUD_PERMANENT && !n.vlan && n.flags&unix.NTF_SELF == 0:

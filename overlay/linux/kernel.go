@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -46,6 +47,7 @@ type Kernel struct {
 	entries      entries
 	settings     *settings
 	facts        *facts
+	quiet        *quiet
 	nft          *nft.Tables
 	guards       atomic.Pointer[[]overlay.Guard] // that the last List found
 }
@@ -92,6 +94,7 @@ func (k *Kernel) open(cfg Config) (err error) {
 	k.entries = entries{fabric: k.fabric}
 	k.settings = &settings{host: k.host, fabric: k.fabric, log: k.log}
 	k.facts = &facts{host: k.host, uplinks: cfg.Uplinks}
+	k.quiet = &quiet{host: k.host, fabric: k.fabric, path: k.path}
 	return nil
 }
 
@@ -105,6 +108,9 @@ func (k *Kernel) Close() error {
 	}
 	if k.nft != nil {
 		errs = append(errs, k.nft.Close())
+	}
+	if k.quiet != nil {
+		k.quiet.close()
 	}
 	return errors.Join(errs...)
 }
@@ -133,6 +139,18 @@ func MakeFabric(path string) error {
 	return wrap(err, "make fabric namespace")
 }
 
+// nameFabric mounts the fabric again. A sandboxed service cannot: what it mounts
+// nobody else sees.
+func (k *Kernel) nameFabric() error {
+	err := netns.Name(k.path, k.fabric.ns)
+	if errors.Is(err, unix.EROFS) {
+		// In process 1's mount namespace: that of the host.
+		return &overlay.Remedy{Err: err, Command: fmt.Sprintf("nsenter --target 1 --mount mount --bind /proc/%d/fd/%d %s # before the agent ends, and the fabric with it",
+			os.Getpid(), k.fabric.ns.Fd(), k.path)}
+	}
+	return err
+}
+
 // Put makes each object so.
 func (k *Kernel) Put(ctx context.Context, objects ...overlay.Object) error {
 	return k.apply(ctx, objects, false)
@@ -158,7 +176,7 @@ func classOf(o overlay.Object) class {
 	switch o.(type) {
 	case overlay.Sysctl:
 		return byProc
-	case overlay.Link, overlay.BridgePort, overlay.Addr, overlay.Route, overlay.Prohibit, overlay.Accept:
+	case overlay.Link, overlay.BridgePort, overlay.Addr, overlay.Route, overlay.Prohibit, overlay.Accept, overlay.Mount:
 		return byOne
 	case overlay.FDB, overlay.BridgeFDB, overlay.Neigh:
 		return byBatch
@@ -218,6 +236,8 @@ func (k *Kernel) putOne(o overlay.Object) error {
 		return k.host.putProhibit(o)
 	case overlay.Accept:
 		return k.putAccept(o)
+	case overlay.Mount:
+		return k.nameFabric()
 	}
 	return fmt.Errorf("no such kind of object: %T", o)
 }
@@ -261,7 +281,9 @@ func (k *Kernel) Underlay(addr netip.Addr) (mtu int, dev string, err error) {
 // Uplinks returns the devices of the default routes and of the VTEP, sorted, or
 // those that were configured.
 func (k *Kernel) Uplinks(_ context.Context, vtep netip.Addr) (overlay.Uplinks, error) {
-	return k.facts.uplinksOf(vtep)
+	u, err := k.facts.uplinksOf(vtep)
+	k.quiet.watchUplinks(u.Devices)
+	return u, err
 }
 
 // Bridges returns the bridges all of whose ports are the near ends of veths or

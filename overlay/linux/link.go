@@ -33,31 +33,31 @@ func (k *links) space(p overlay.Place) *space {
 // put makes a device or changes the one that is there.
 func (k *links) put(want overlay.Link) error {
 	s := k.space(want.Place)
-	have, err := s.link(want.Name)
+	have, err := s.device(want.Name)
 	if errors.Is(err, unix.ENODEV) {
 		return k.make(want)
 	}
 	if err != nil {
 		return err
 	}
-	if k.mustReplace(want, have) {
+	if k.mustReplace(want, &have) {
 		if err := s.deleteLink(want.Name); err != nil {
 			return err
 		}
 		return k.make(want)
 	}
-	return k.change(want, have)
+	return k.change(want, &have)
 }
 
 // mustReplace reports whether the kernel cannot turn the device into ours.
-func (k *links) mustReplace(want overlay.Link, have netlink.Link) bool {
+func (k *links) mustReplace(want overlay.Link, have *device) bool {
 	switch want.Kind {
 	case overlay.Bridge:
 		return have.Type() != "bridge"
 	case overlay.VXLAN:
-		v, ok := have.(*netlink.Vxlan)
+		v, ok := have.Link.(*netlink.Vxlan)
 		return !ok || v.VxlanId != int(want.VNI) || v.Port != int(want.Port) || toAddr(v.SrcAddr).Is4() != want.Local.Is4() ||
-			vxlanOther(v) != ""
+			have.identity != ""
 	case overlay.Gateway:
 		peer, err := k.fabric.link(want.Peer)
 		return have.Type() != "veth" || err != nil || have.Attrs().ParentIndex != peer.Attrs().Index
@@ -85,11 +85,11 @@ func (k *links) make(want overlay.Link) error {
 	if err != nil {
 		return err
 	}
-	have, err := k.space(want.Place).link(want.Name)
+	have, err := k.space(want.Place).device(want.Name)
 	if err != nil {
 		return err
 	}
-	return k.change(want, have)
+	return k.change(want, &have)
 }
 
 // makeVXLAN asks for the device on a socket of the host: it lives in the fabric
@@ -113,14 +113,14 @@ func attrs(want overlay.Link) netlink.LinkAttrs {
 }
 
 // change gives an existing device our settings and sets it up.
-func (k *links) change(want overlay.Link, have netlink.Link) error {
-	s, index := k.space(want.Place), have.Attrs().Index
-	if v, ok := have.(*netlink.Vxlan); ok && want.Kind == overlay.VXLAN && toAddr(v.SrcAddr) != want.Local {
-		if err := s.change(func(r *requests) error { return r.setLocal(index, want.Local) }); err != nil {
+func (k *links) change(want overlay.Link, have *device) error {
+	s := k.space(want.Place)
+	if v, ok := have.Link.(*netlink.Vxlan); ok && want.Kind == overlay.VXLAN && (toAddr(v.SrcAddr) != want.Local || have.other != "") {
+		if err := s.change(func(r *requests) error { return r.setTunnel(have, want.Local) }); err != nil {
 			return err
 		}
 	}
-	err := s.change(func(r *requests) error { return r.setLink(index, want) })
+	err := s.change(func(r *requests) error { return r.setLink(have, want) })
 	if want.Kind == overlay.VXLAN && errors.Is(err, unix.EADDRINUSE) {
 		// The socket is opened when the device goes up, not when it is made.
 		return fmt.Errorf("udp port %d: %w: %w", want.Port, overlay.ErrPortTaken, err)
@@ -146,16 +146,20 @@ func (k *links) putPort(want overlay.BridgePort) error {
 	if err != nil {
 		return err
 	}
-	if err := k.fabric.change(func(r *requests) error { return r.setPort(index, want) }); err != nil {
+	port, err := k.fabric.device(want.Dev)
+	if err != nil {
+		return err
+	}
+	if err := k.fabric.change(func(r *requests) error { return r.setPort(&port, want) }); err != nil {
 		return err
 	}
 	// Asking for both ends makes the kernel work off their carrier now, see
 	// plug.carries: the first packet to the gateway waits for nothing.
-	port, err := k.fabric.link(want.Dev)
-	if err == nil && port.Type() == "veth" {
+	if port.Type() == "veth" {
+		_, _ = k.fabric.link(want.Dev)
 		_, _ = k.host.linkAt(port.Attrs().ParentIndex)
 	}
-	return err
+	return nil
 }
 
 func (k *links) deletePort(p overlay.BridgePort) error {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -30,6 +29,7 @@ func (k *Kernel) List(ctx context.Context) ([]overlay.Object, error) {
 		{"routes", l.routes},
 		{"entries", l.entries},
 		{"settings", l.settings},
+		{"fabric", l.mount},
 		{"iptables", func(k *Kernel) error { return k.listAccepts(&l) }},
 	} {
 		if err := read.do(k); err != nil {
@@ -69,9 +69,11 @@ func (l *listing) links(k *Kernel) error {
 		return err
 	}
 	l.host, l.fabric = byIndex(host), byIndex(fabric)
+	var gateways, tunnels []int // whose settings change without notice
 	for i := range host {
 		if isGateway(host[i]) {
 			l.add(l.object(overlay.Host, &host[i]))
+			gateways = append(gateways, host[i].Attrs().Index)
 		}
 		l.conf4(&host[i])
 	}
@@ -80,7 +82,18 @@ func (l *listing) links(k *Kernel) error {
 			l.add(l.object(overlay.Fabric, &fabric[i]))
 		}
 		l.port(&fabric[i])
-		l.tunnelConf(&fabric[i])
+		if fabric[i].Type() == "vxlan" {
+			l.tunnelConf(&fabric[i])
+			tunnels = append(tunnels, fabric[i].Attrs().Index)
+		}
+	}
+	k.quiet.watch(gateways, tunnels)
+	return nil
+}
+
+func (l *listing) mount(k *Kernel) error {
+	if netns.Named(k.path, k.fabric.ns) {
+		l.add(overlay.Mount{})
 	}
 	return nil
 }
@@ -114,15 +127,13 @@ func (l *listing) object(place overlay.Place, d *device) overlay.Link {
 	copy(o.MAC[:], a.HardwareAddr)
 	switch link := d.Link.(type) {
 	case *netlink.Bridge:
-		o.Kind, o.Other = overlay.Bridge, bridgeOther(link, d)
+		o.Kind = overlay.Bridge
 	case *netlink.Vxlan:
-		o.Kind, o.VNI, o.Local, o.Port, o.Other = overlay.VXLAN, uint32(link.VxlanId), toAddr(link.SrcAddr), uint16(link.Port), vxlanOther(link)
+		o.Kind, o.VNI, o.Local, o.Port = overlay.VXLAN, uint32(link.VxlanId), toAddr(link.SrcAddr), uint16(link.Port)
 	case *netlink.Veth:
 		l.veth(&o, a)
 	}
-	if a.Flags&net.FlagUp == 0 {
-		o.Other += " down"
-	}
+	o.Other = d.deviates(o.Kind)
 	return o
 }
 
@@ -139,48 +150,6 @@ func (l *listing) veth(o *overlay.Link, a *netlink.LinkAttrs) {
 	}
 }
 
-// setting is a number in the kernel beside the one that we set.
-type setting struct {
-	name      string
-	got, want uint32
-}
-
-// deviation names the settings that differ from ours.
-func deviation(settings ...setting) string {
-	var b strings.Builder
-	for _, s := range settings {
-		if s.got == s.want {
-			continue
-		}
-		if b.Len() > 0 {
-			b.WriteByte(' ')
-		}
-		fmt.Fprintf(&b, "%s %d", s.name, s.got)
-	}
-	return b.String()
-}
-
-// vxlanOther is what deviates from the tunnel device that we make.
-func vxlanOther(v *netlink.Vxlan) string {
-	return deviation(setting{"ttl", uint32(v.TTL), tunnelTTL}, setting{"learning", number(v.Learning), 0}, setting{"proxy", number(v.Proxy), 1})
-}
-
-// bridgeOther is what deviates from the bridge that we make.
-func bridgeOther(b *netlink.Bridge, d *device) string {
-	var ageing, snooping, mask uint32
-	if b.AgeingTime != nil {
-		ageing = *b.AgeingTime
-	}
-	if b.MulticastSnooping != nil {
-		snooping = number(*b.MulticastSnooping)
-	}
-	if b.GroupFwdMask != nil {
-		mask = uint32(*b.GroupFwdMask)
-	}
-	return deviation(setting{"stp_state", d.stp, 0}, setting{"forward_delay", d.delay, 0}, setting{"ageing_time", ageing, 0},
-		setting{"mcast_snooping", snooping, 0}, setting{"group_fwd_mask", mask, 0})
-}
-
 func (l *listing) port(d *device) {
 	bridge := l.fabric[d.Attrs().MasterIndex]
 	if bridge == nil || !d.isPort {
@@ -191,18 +160,26 @@ func (l *listing) port(d *device) {
 	l.add(p)
 }
 
-// Positions in the conf arrays: IPV4_DEVCONF_* less one (linux/ip.h) and
-// DEVCONF_* (linux/ipv6.h).
-const (
-	conf4Forwarding    = 0
-	conf4SendRedirects = 5
-	conf4RPFilter      = 7
-	conf4ARPAnnounce   = 17
-	conf4ARPIgnore     = 18
-	conf4RouteLocalnet = 25
-	conf6AcceptRA      = 3
-	conf6Disable       = 26
+// place is a setting's position in a conf array: IPV4_DEVCONF_* less one
+// (linux/ip.h) or DEVCONF_* (linux/ipv6.h).
+type place struct {
+	name string
+	at   int
+}
+
+// Settings of a gateway port, and of any device that may be an uplink.
+var (
+	gateway4 = []place{
+		{"forwarding", 0}, {"proxy_arp", 2}, {"accept_redirects", 3}, {"send_redirects", 5}, {"rp_filter", 7},
+		{"accept_source_route", 8}, {"arp_filter", 12}, {"arp_announce", 17}, {"arp_ignore", 18}, {"accept_local", 22},
+		{"proxy_arp_pvlan", 24}, {"route_localnet", 25}, {"drop_gratuitous_arp", 30}, {"bc_forwarding", 31},
+	}
+	gateway6 = []place{{"accept_ra", 3}, {"accept_redirects", 4}, {"proxy_ndp", 22}, {"drop_unsolicited_na", 41}}
+	uplink4  = []place{{"forwarding", 0}}
+	uplink6  = []place{{"accept_ra", 3}}
 )
+
+const conf6Disable = 26
 
 // conf4 reads the settings of a host device out of its link message, which
 // saves a file each. Of a device that is not ours only what an uplink
@@ -211,19 +188,19 @@ func (l *listing) conf4(d *device) {
 	set := func(family, name string, value uint32) {
 		l.add(overlay.Sysctl{Place: overlay.Host, Name: overlay.Conf(family, d.Attrs().Name, name), Value: strconv.Itoa(int(value))})
 	}
+	of4, of6 := uplink4, uplink6
 	switch {
 	case isGateway(d):
-		set("ipv4", "rp_filter", conf(d.conf4, conf4RPFilter))
-		set("ipv4", "arp_ignore", conf(d.conf4, conf4ARPIgnore))
-		set("ipv4", "arp_announce", conf(d.conf4, conf4ARPAnnounce))
-		set("ipv4", "route_localnet", conf(d.conf4, conf4RouteLocalnet))
-		set("ipv4", "send_redirects", conf(d.conf4, conf4SendRedirects))
-		set("ipv4", "forwarding", conf(d.conf4, conf4Forwarding))
-		set("ipv6", "accept_ra", conf(d.conf6, conf6AcceptRA))
+		of4, of6 = gateway4, gateway6
 		set("ipv6", "disable_ipv6", disabled(d))
-	case d.Attrs().MasterIndex == 0 && d.Attrs().Name != "lo":
-		set("ipv4", "forwarding", conf(d.conf4, conf4Forwarding))
-		set("ipv6", "accept_ra", conf(d.conf6, conf6AcceptRA))
+	case d.Attrs().MasterIndex != 0 || d.Attrs().Name == "lo":
+		return
+	}
+	for _, p := range of4 {
+		set("ipv4", p.name, conf(d.conf4, p.at))
+	}
+	for _, p := range of6 {
+		set("ipv6", p.name, conf(d.conf6, p.at))
 	}
 }
 
@@ -236,9 +213,6 @@ func disabled(d *device) uint32 {
 }
 
 func (l *listing) tunnelConf(d *device) {
-	if d.Type() != "vxlan" {
-		return
-	}
 	mode := d.genMode
 	if d.conf6 == nil {
 		mode = 1 // as good as none

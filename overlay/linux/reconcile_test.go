@@ -167,6 +167,8 @@ func TestPortTaken(t *testing.T) {
 		t.Errorf("error = %v", err)
 	}
 	sh(t, "ip -n %s link del taken", h.ns)
+	h.running(t)
+	await(t, nil, func() bool { return len(h.o.Troubles()) == 0 })
 	h.set(t, h.state(t, "one network"))
 }
 

@@ -2,6 +2,7 @@ package linux
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"net/netip"
 	"os"
@@ -101,22 +102,31 @@ func linkRequest(typ, index int, flags uint32) *nl.NetlinkRequest {
 	return req
 }
 
-// link finds a device by its name; the error is ENODEV when there is none. The
-// library's LinkByName has the kernel add an acknowledgement and all counters,
-// and half of what an attachment asks are these.
-func (r *requests) link(name string) (netlink.Link, error) {
+// device finds a device by its name; the error is ENODEV when there is none. The
+// library's LinkByName has the kernel add an acknowledgement and all counters, and
+// half of what an attachment asks are these. Nor does it read what devices reads.
+func (r *requests) device(name string) (device, error) {
 	req := linkRequest(unix.RTM_GETLINK, 0, 0)
-	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+	return r.one(req)
+}
+
+// deviceAt finds a device by its index.
+func (r *requests) deviceAt(index int) (device, error) {
+	return r.one(linkRequest(unix.RTM_GETLINK, index, 0))
+}
+
+func (r *requests) one(req *nl.NetlinkRequest) (device, error) {
+	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
 	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: r.changes}
 	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
 	if err != nil {
-		return nil, err
+		return device{}, err
 	}
 	if len(answers) == 0 {
-		return nil, unix.ENODEV
+		return device{}, unix.ENODEV
 	}
-	return netlink.LinkDeserialize(nil, answers[0])
+	return newDevice(answers[0])
 }
 
 // setLink gives a device our settings and brings it up. The library's LinkModify
@@ -124,37 +134,78 @@ func (r *requests) link(name string) (netlink.Link, error) {
 // which it then refuses those that cannot change. Its single calls would take
 // the kernel's configuration lock five times. Of a bridge it knows neither STP
 // nor the forward delay.
-func (r *requests) setLink(index int, want overlay.Link) error {
-	req := linkRequest(unix.RTM_NEWLINK, index, unix.IFF_UP)
+func (r *requests) setLink(have *device, want overlay.Link) error {
+	index := have.Attrs().Index
+	b := newBatch(2)
+	if have.stp { // while it is on, the forward delay is refused
+		off := linkRequest(unix.RTM_NEWLINK, index, 0)
+		info, _ := kindInfo("bridge", bridgeKnobs[0])
+		off.AddData(info)
+		b.add(off)
+	}
+	req := linkRequest(unix.RTM_NEWLINK, index, 0)
+	if want.Kind == overlay.Bridge && len(have.wrong) > 0 {
+		info, _ := kindInfo("bridge", have.wrong...)
+		req.AddData(info)
+	}
+	info := req.Data[0].(*nl.IfInfomsg)
+	info.Flags, info.Change = flagsOn, flagsOn|flagsOff
 	if !want.MAC.IsZero() {
 		req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, want.MAC[:]))
 	}
 	req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(want.MTU))))
 	req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(want.Group)))
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(want.Alias)))
-	if want.Kind == overlay.Bridge {
-		info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
-		info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("bridge"))
-		data := info.AddRtAttr(nl.IFLA_INFO_DATA, nil)
-		data.AddRtAttr(nl.IFLA_BR_STP_STATE, nl.Uint32Attr(0))
-		data.AddRtAttr(nl.IFLA_BR_FORWARD_DELAY, nl.Uint32Attr(0))
-		data.AddRtAttr(nl.IFLA_BR_AGEING_TIME, nl.Uint32Attr(0))
-		data.AddRtAttr(nl.IFLA_BR_MCAST_SNOOPING, nl.Uint8Attr(0))
-		data.AddRtAttr(nl.IFLA_BR_GROUP_FWD_MASK, nl.Uint16Attr(0))
-		// Without a VLAN of its own the bridge keeps one entry per address.
-		data.AddRtAttr(nl.IFLA_BR_VLAN_DEFAULT_PVID, nl.Uint16Attr(0))
-		req.AddData(info)
+	if have.protoDown { // few kinds of devices take it
+		req.AddData(nl.NewRtAttr(unix.IFLA_PROTO_DOWN, nl.Uint8Attr(0)))
 	}
-	return r.change(req)
+	if have.dormant {
+		req.AddData(nl.NewRtAttr(unix.IFLA_LINKMODE, nl.Uint8Attr(0)))
+	}
+	if have.Attrs().MasterIndex != 0 && alone(want.Kind) {
+		req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(0)))
+	}
+	b.add(req)
+	return r.all(b)
 }
 
-// setPort sets the flags of a bridge port. The library has a call for each of
-// some of them, none for bcast_flood and mcast_flood, and a port must not be up
-// with half of them.
-func (r *requests) setPort(index int, p overlay.BridgePort) error {
-	req := linkRequest(unix.RTM_NEWLINK, index, 0)
-	req.AddData(portInfo(p))
-	return r.change(req)
+// all sends requests that belong together; the error is the first.
+func (r *requests) all(b *batch) error {
+	failed, err := r.send(b)
+	for i := 0; i < len(failed) && err == nil; i++ {
+		err = failed[i]
+	}
+	return err
+}
+
+// kindInfo are attributes of a device that only its kind has.
+func kindInfo(kind string, knobs ...knob) (info, data *nl.RtAttr) {
+	info = nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated(kind))
+	data = info.AddRtAttr(nl.IFLA_INFO_DATA, nil)
+	for _, k := range knobs {
+		k.add(data)
+	}
+	return info, data
+}
+
+// setPort sets the flags of a bridge port, and has it forward. The library has a
+// call for each of some of the flags, none for bcast_flood and mcast_flood, and a
+// port must not be up with half of them. A port without carrier has no state but
+// disabled.
+func (r *requests) setPort(have *device, p overlay.BridgePort) error {
+	b, index := newBatch(2), have.Attrs().Index
+	flags := linkRequest(unix.RTM_NEWLINK, index, 0)
+	flags.AddData(portInfo(append(newPort(p), have.wrongPort...)...))
+	b.add(flags)
+	state := linkRequest(unix.RTM_NEWLINK, index, 0)
+	state.AddData(portInfo(knob{attr: unix.IFLA_BRPORT_STATE, size: 1, want: portForwarding}))
+	b.add(state)
+	failed, err := r.send(b)
+	if err == nil && failed != nil {
+		err = cmp.Or(failed[0], absent(failed[1], unix.ENETDOWN))
+	}
+	return err
 }
 
 // makePort makes an endpoint's veth. The library looks the device up and
@@ -188,22 +239,16 @@ func (r *requests) startPort(name string, p overlay.BridgePort, mtu int, alias s
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
 	req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu))))
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(alias)))
-	req.AddData(portInfo(p))
+	req.AddData(portInfo(newPort(p)...))
 	return r.change(req)
 }
 
-func portInfo(p overlay.BridgePort) *nl.RtAttr {
+func portInfo(knobs ...knob) *nl.RtAttr {
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_SLAVE_KIND, nl.NonZeroTerminated("bridge"))
 	data := info.AddRtAttr(nl.IFLA_INFO_SLAVE_DATA, nil)
-	for _, f := range []struct {
-		flag int
-		on   bool
-	}{
-		{nl.IFLA_BRPORT_LEARNING, false}, {nl.IFLA_BRPORT_UNICAST_FLOOD, p.Flood}, {nl.IFLA_BRPORT_MCAST_FLOOD, p.MulticastFlood},
-		{nl.IFLA_BRPORT_BCAST_FLOOD, true}, {nl.IFLA_BRPORT_NEIGH_SUPPRESS, false}, {nl.IFLA_BRPORT_ISOLATED, false},
-	} {
-		data.AddRtAttr(f.flag, nl.Uint8Attr(uint8(number(f.on))))
+	for _, k := range knobs {
+		k.add(data)
 	}
 	return info
 }
@@ -252,18 +297,20 @@ func (r *requests) inner(have *netlink.LinkAttrs, ep overlay.Endpoint) error {
 	return err
 }
 
-// setLocal changes the source address of a tunnel device in place. The
-// library's LinkModify repeats every attribute, and the kernel refuses a request
-// that repeats the port or the MTU.
-func (r *requests) setLocal(index int, local netip.Addr) error {
-	req := linkRequest(unix.RTM_NEWLINK, index, 0)
-	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
-	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("vxlan"))
-	typ := nl.IFLA_VXLAN_LOCAL
+// setTunnel changes a tunnel device in place. The library's LinkModify repeats
+// every attribute, and the kernel refuses a request that repeats the port or the
+// MTU.
+func (r *requests) setTunnel(have *device, local netip.Addr) error {
+	req := linkRequest(unix.RTM_NEWLINK, have.Attrs().Index, 0)
+	info, data := kindInfo("vxlan", have.wrong...)
+	typ, group, none := nl.IFLA_VXLAN_LOCAL, nl.IFLA_VXLAN_GROUP, netip.IPv4Unspecified()
 	if local.Is6() {
-		typ = nl.IFLA_VXLAN_LOCAL6
+		typ, group, none = nl.IFLA_VXLAN_LOCAL6, nl.IFLA_VXLAN_GROUP6, netip.IPv6Unspecified()
 	}
-	info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(typ, local.AsSlice())
+	data.AddRtAttr(typ, local.AsSlice())
+	if v, ok := have.Link.(*netlink.Vxlan); ok && v.Group != nil {
+		data.AddRtAttr(group, none.AsSlice())
+	}
 	req.AddData(info)
 	return r.change(req)
 }
@@ -297,13 +344,11 @@ func (r *requests) devices() ([]device, error) {
 	var all []device
 	var broken error
 	err := r.each(req, unix.RTM_NEWLINK, func(body []byte) {
-		link, err := netlink.LinkDeserialize(nil, body)
+		d, err := newDevice(body)
 		if err != nil {
 			broken = err
 			return
 		}
-		d := device{Link: link}
-		d.read(body)
 		all = append(all, d)
 	})
 	return all, errors.Join(broken, err)

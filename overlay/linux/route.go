@@ -3,6 +3,7 @@ package linux
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 
@@ -13,13 +14,31 @@ import (
 )
 
 // putAddress adds an address of ours. Its route is ours to make, and every host
-// has the gateway address.
+// has the gateway address. The kernel changes the lifetimes of one that is there; for
+// the rest it goes and comes again.
 func (s *space) putAddress(a overlay.Addr) error {
 	index, err := s.number(a.Dev)
 	if err != nil {
 		return err
 	}
-	return s.do(func(h *netlink.Handle) error { return h.AddrReplace(at(index), address(a)) })
+	replace := func(h *netlink.Handle) error { return h.AddrReplace(at(index), address(a)) }
+	err = s.do(func(h *netlink.Handle) error { return h.AddrAdd(at(index), address(a)) })
+	if !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	if err := s.do(replace); err != nil {
+		return err
+	}
+	all, err := s.addresses()
+	for i := range all {
+		if all[i].LinkIndex != index || toPrefix(all[i].IPNet) != a.Prefix {
+			continue
+		}
+		if o, ok := addressObject(&all[i], a.Dev); ok && o != a {
+			return errors.Join(s.deleteAddress(a), s.do(replace))
+		}
+	}
+	return err
 }
 
 func (s *space) deleteAddress(a overlay.Addr) error {
@@ -68,16 +87,29 @@ func (s *space) addresses() ([]netlink.Addr, error) {
 
 // addressObject is an address on one of our devices; the kernel's link-local
 // ones are not ours.
-func addressObject(a *netlink.Addr, dev string) (overlay.Object, bool) {
-	if a.Scope == unix.RT_SCOPE_LINK {
-		return nil, false
-	}
+func addressObject(a *netlink.Addr, dev string) (overlay.Addr, bool) {
 	o := overlay.Addr{Dev: dev, Prefix: toPrefix(a.IPNet)}
+	if o.Prefix.Addr().Is6() && o.Prefix.Addr().IsLinkLocalUnicast() {
+		return o, false
+	}
+	want := address(o)
 	if a.Flags&unix.IFA_F_NOPREFIXROUTE == 0 {
 		o.Other = "prefix route"
 	}
+	if a.Scope != want.Scope {
+		o.Other = words(o.Other, fmt.Sprintf("scope %d", a.Scope))
+	}
+	if a.ValidLft != forever || a.PreferedLft != forever {
+		o.Other = words(o.Other, fmt.Sprintf("valid_lft %d preferred_lft %d", a.ValidLft, a.PreferedLft))
+	}
+	if a.Peer != nil && toPrefix(a.Peer).Addr() != o.Prefix.Addr() {
+		o.Other = words(o.Other, "peer "+a.Peer.String())
+	}
 	return o, true
 }
+
+// forever is the lifetime of an address that does not expire.
+const forever = math.MaxUint32
 
 // routes dumps routes of the main table that are like one. The kernel leaves out
 // those of other protocols and types, so that a full table of a router costs
@@ -108,6 +140,20 @@ func routeObject(r *netlink.Route, dev string) overlay.Route {
 	}
 	if gateway := r.Gw != nil || r.Via != nil || len(r.MultiPath) > 0; gateway || r.Type != unix.RTN_UNICAST {
 		o.Other = fmt.Sprintf("type %d gateway %t", r.Type, gateway)
+	}
+	if o.Dst.Addr().Is4() && r.Scope != netlink.SCOPE_LINK { // IPv6 has none
+		o.Other = words(o.Other, fmt.Sprintf("scope %d", r.Scope))
+	}
+	for _, m := range []struct {
+		name  string
+		value int
+	}{{"mtu", r.MTU}, {"advmss", r.AdvMSS}, {"hoplimit", r.Hoplimit}, {"window", r.Window}, {"tos", r.Tos}} {
+		if m.value != 0 {
+			o.Other = words(o.Other, fmt.Sprintf("%s %d", m.name, m.value))
+		}
+	}
+	if r.Encap != nil {
+		o.Other = words(o.Other, "encap "+r.Encap.String())
 	}
 	return o
 }

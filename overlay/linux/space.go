@@ -156,15 +156,21 @@ func (s *space) devices() ([]device, error) {
 }
 
 // link finds one device by name; the error is ENODEV when there is none.
-func (s *space) link(name string) (l netlink.Link, err error) {
+func (s *space) link(name string) (netlink.Link, error) {
+	d, err := s.device(name)
+	return d.Link, err
+}
+
+// device is link with what the library does not read.
+func (s *space) device(name string) (d device, err error) {
 	err = s.change(func(r *requests) (err error) {
-		l, err = r.link(name)
+		d, err = r.device(name)
 		return err
 	})
 	if err == nil {
-		s.index.set(name, l.Attrs().Index)
+		s.index.set(name, d.Attrs().Index)
 	}
-	return l, err
+	return d, err
 }
 
 // linkAt finds a device by its index. The error of the library has no number.

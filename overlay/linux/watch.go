@@ -36,11 +36,12 @@ func (k *Kernel) Changes(ctx context.Context) <-chan struct{} {
 		space: k.host, groups: []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
 			unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF,
 			unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE},
-		concerns: k.host.hostChange,
+		concerns: func(m syscall.NetlinkMessage) bool { return k.host.hostChange(m) || k.quiet.concerns(m) },
 	}} {
 		wg.Go(func() { w.run(ctx, k.log, signal) })
 	}
 	wg.Go(func() { k.watchFilters(ctx, signal) })
+	wg.Go(func() { k.quiet.run(ctx, signal) })
 	go func() {
 		wg.Wait()
 		close(changes)
@@ -68,8 +69,6 @@ func (s *space) hostChange(m syscall.NetlinkMessage) bool {
 		return m.Header.Flags&unix.NLM_F_REPLACE != 0 || s.routeConcerns(m.Data)
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
 		return true // another table may be asked before ours
-	case unix.RTM_NEWNETCONF:
-		return forwardingChanged(m.Data)
 	}
 	return false
 }
@@ -105,24 +104,6 @@ func (s *space) routeConcerns(body []byte) bool {
 		}
 	}
 	return false
-}
-
-// forwardingChanged reports whether a message says that all devices forward now, or
-// do so no longer: whoever writes net.ipv4.ip_forward writes it for every one, those
-// that we have forward among them (linux/netconf.h).
-func forwardingChanged(body []byte) bool {
-	const (
-		family     = 4 // bytes of a struct netconfmsg, with its padding
-		ifindex    = 1
-		forwarding = 2
-		all        = 1<<32 - 1
-	)
-	var ofAll, forwards bool
-	for typ, data := range attributes(body, family) {
-		ofAll = ofAll || typ == ifindex && asU32(data) == all
-		forwards = forwards || typ == forwarding
-	}
-	return ofAll && forwards
 }
 
 // reopenAfter keeps a subscription that cannot be opened from spinning.

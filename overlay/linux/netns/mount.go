@@ -50,6 +50,38 @@ func mountNew(path string) error {
 	})
 }
 
+// Named reports whether path is the name of an open namespace.
+func Named(path string, ns *os.File) bool {
+	there, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	open, err := ns.Stat()
+	return err == nil && os.SameFile(there, open)
+}
+
+// Name mounts an open namespace at path, instead of what is mounted there. The error
+// is unix.EROFS where that can only be done from outside.
+func Name(path string, ns *os.File) error {
+	if fixed(path) {
+		return fmt.Errorf("%s: %w", path, unix.EROFS)
+	}
+	if err := shareMounts(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o444)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("unmount %s: %w", path, err)
+	}
+	return os.NewSyscallError("mount", unix.Mount(fmt.Sprintf("/proc/self/fd/%d", ns.Fd()), path, "", unix.MS_BIND, ""))
+}
+
 // shareMounts makes a directory whose mounts are seen in every mount namespace
 // that was made from ours, so that ip-netns(8) elsewhere can open what is
 // mounted there.
