@@ -72,6 +72,16 @@ type Observer interface {
 	// It returns those that the agent does not know, and whether the agent has
 	// some that the engine did not list.
 	Compare(ctx context.Context, at time.Time, endpoints map[string]bool) (unknown []string, missing bool)
+	// Keep says which addresses containers have been given by their user, those of
+	// containers that do not run too: nobody else gets one of them. It replaces what
+	// was said before.
+	Keep(ctx context.Context, given []Given)
+}
+
+// Given is an address that a container has by --ip, as long as it exists.
+type Given struct {
+	Network string // Network.ID
+	Addr    netip.Addr
 }
 
 // Cluster is the networks of the cluster and their Docker networks here.

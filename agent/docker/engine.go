@@ -38,9 +38,10 @@ type engine struct {
 	agent Agent
 	log   *slog.Logger
 
-	changing chan struct{}        // full while somebody changes the engine's networks
-	vanished map[string]time.Time // objects that no list has shown since then; guarded by changing
-	served   map[string]bool      // Network.ID of those that had their Docker network when last listed; guarded by changing
+	containers chan struct{}        // filled: what containers were given is to be listed again
+	changing   chan struct{}        // full while somebody changes the engine's networks
+	vanished   map[string]time.Time // objects that no list has shown since then; guarded by changing
+	served     map[string]bool      // Network.ID of those that had their Docker network when last listed; guarded by changing
 
 	mu       sync.Mutex
 	api      *client.Client // nil: no engine
@@ -54,7 +55,7 @@ type engine struct {
 }
 
 func newEngine(a Agent, log *slog.Logger) *engine {
-	return &engine{agent: a, log: log, changing: make(chan struct{}, 1)}
+	return &engine{agent: a, log: log, changing: make(chan struct{}, 1), containers: make(chan struct{}, 1)}
 }
 
 // errLost: the engine went away, as it does when it is stopped.
@@ -135,6 +136,7 @@ func (e *engine) loop(ctx context.Context, stream client.EventsResult) error {
 	relist := make(chan struct{}, 1) // one look serves all that happened before it
 	group.Go(func() error { return e.hear(ctx, stream, relist) })
 	group.Go(func() error { return e.keep(ctx, relist) })
+	group.Go(func() error { return e.keepGiven(ctx) })
 	group.Go(func() error { return e.probe(ctx) })
 	return group.Wait()
 }
@@ -238,20 +240,26 @@ func (e *engine) event(m events.Message) (relist bool) {
 		case events.ActionCreate, events.ActionDestroy, events.ActionRemove:
 			return true
 		case events.ActionConnect:
+			e.listGiven()
 			if m.Actor.Attributes["type"] == driverName {
 				e.names.connected(m.Actor.ID, m.Actor.Attributes["container"])
 			} else {
 				e.names.look(m.Actor.Attributes["container"])
 			}
 		case events.ActionDisconnect:
+			e.listGiven()
 			e.names.disconnected(m.Actor.Attributes["container"])
 		}
 	case events.ContainerEventType:
 		action, _, _ := strings.Cut(string(m.Action), ":")
 		switch events.Action(action) {
-		case events.ActionCreate, events.ActionStart, events.ActionRename, events.ActionHealthStatus:
+		case events.ActionCreate, events.ActionStart:
+			e.listGiven()
+			e.names.look(m.Actor.ID)
+		case events.ActionRename, events.ActionHealthStatus:
 			e.names.look(m.Actor.ID)
 		case events.ActionDestroy:
+			e.listGiven()
 			e.names.forget(m.Actor.ID)
 		}
 	}
@@ -261,6 +269,9 @@ func (e *engine) event(m events.Message) (relist bool) {
 // compare hands the agent the list of the engine's endpoints, and returns when
 // to do so again. Docker repeats no tear-down that failed.
 func (e *engine) compare(ctx context.Context) (again time.Duration) {
+	if err := e.sayGiven(ctx); err != nil {
+		return compareSoon // an endpoint that ended must not free an address that its container has
+	}
 	at := time.Now()
 	e.mu.Lock()
 	c, objects := e.api, e.objects

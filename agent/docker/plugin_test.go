@@ -26,6 +26,7 @@ import (
 type fake struct {
 	differs  bool // Create finds another network of the name
 	refuses  error
+	given    []Given
 	mu       sync.Mutex
 	cluster  Cluster
 	err      error // of all calls that make something
@@ -145,6 +146,11 @@ func (f *fake) Publish(_ context.Context, endpoint string, ports []string) error
 func (f *fake) Unpublish(_ context.Context, endpoint string) error {
 	delete(f.ports, endpoint)
 	return nil
+}
+func (f *fake) Keep(_ context.Context, given []Given) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.given = given
 }
 func (f *fake) Describe(context.Context, string, Container) error { return nil }
 func (f *fake) Compare(context.Context, time.Time, map[string]bool) ([]string, bool) {

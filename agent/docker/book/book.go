@@ -49,6 +49,7 @@ type Book struct {
 	declared  map[string]string                  // subnets of the Docker networks that the cluster gets from here, by Docker's id
 	unclaimed map[discovery.EndpointID]time.Time // leases without endpoint, since when
 	missing   map[discovery.EndpointID]time.Time // endpoints that Docker did not list, since when
+	given     map[place]bool                     // addresses that containers have by --ip, running or not; nil: not heard yet
 }
 
 // The buckets of leases.db: what each Docker network stands for, and the subnet with

@@ -201,3 +201,10 @@ func (d Driver) Compare(ctx context.Context, at time.Time, endpoints map[string]
 	}
 	return b.compare(ctx, at, endpoints)
 }
+
+// Keep implements docker.Agent.
+func (d Driver) Keep(ctx context.Context, given []docker.Given) {
+	if b := d.Settled(); b != nil {
+		b.keep(ctx, given)
+	}
+}

@@ -48,8 +48,12 @@ func (b *Book) unclaimedLease(n discovery.NetworkID, a netip.Addr) (ipam.Owned, 
 }
 
 // release ends an address's lease. What a living endpoint has is kept: Docker
-// says so of endpoints that it has lost and found again.
+// says so of endpoints that it has lost and found again. So is what a container has by
+// --ip: it wants that address when it is started again.
 func (b *Book) release(ctx context.Context, n discovery.NetworkID, a netip.Addr) error {
+	if b.isGiven(n, a) {
+		return nil
+	}
 	b.claiming.Lock()
 	o, ok := b.unclaimedLease(n, a)
 	if !ok {
@@ -81,6 +85,7 @@ func (b *Book) FreeUnclaimed(ctx context.Context, now time.Time) {
 		switch since := b.unclaimedSince(o.Owner, now); {
 		case claimed || b.steps.Working(o.Owner):
 			b.claimed(o.Owner)
+		case b.isGiven(o.Network, o.Addr.Addr()) || b.unheard(o.Network):
 		case now.Sub(since) > claimWithin:
 			if err := b.release(ctx, o.Network, o.Addr.Addr()); err != nil {
 				b.Log.Warn("lease without endpoint not freed", "addr", o.Addr, "err", err)
