@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/networks"
 	"github.com/weft-net/weft/agent/rows"
@@ -63,14 +65,32 @@ func (a service) NetworkPrune(ctx context.Context, r api.PruneRequest) (api.Prun
 		return api.PruneResult{}, api.Errorf(api.KindFailed, "network prune: not every member was read yet: one may use what looks unused").
 			WithHint("agentctl status --wait")
 	}
-	out := api.PruneResult{Deleted: []string{}}
+	var unused []discovery.Network
 	for _, n := range m.networks.ByName() {
-		if n.State == discovery.NetworkDeleting || kept(n) || len(m.directory.View().Using(n.ID)) > 0 {
-			continue
+		if n.State != discovery.NetworkDeleting && !kept(n) && len(m.directory.View().Using(n.ID)) == 0 {
+			unused = append(unused, n)
 		}
-		err := a.NetworkRemove(ctx, n.Name, false)
+	}
+	return a.removeAll(ctx, m, unused)
+}
+
+// removedAtOnce is how many networks are pruned at a time. Each waits for the other
+// hosts, which take most of a second to give back what they hold of it.
+const removedAtOnce = 8
+
+// removeAll removes networks that were unused a moment ago.
+func (a service) removeAll(ctx context.Context, m *member, all []discovery.Network) (api.PruneResult, error) {
+	errs := make([]error, len(all))
+	var group errgroup.Group
+	group.SetLimit(removedAtOnce)
+	for i, n := range all {
+		group.Go(func() error { errs[i] = a.NetworkRemove(ctx, n.Name, false); return nil })
+	}
+	_ = group.Wait()
+	out := api.PruneResult{Deleted: []string{}}
+	for i, err := range errs {
 		if err == nil {
-			out.Deleted = append(out.Deleted, n.Name)
+			out.Deleted = append(out.Deleted, all[i].Name)
 			continue
 		}
 		e, ok := errors.AsType[*api.Error](m.explain("network prune", err))

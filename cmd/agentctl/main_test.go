@@ -151,18 +151,26 @@ type agent struct {
 }
 
 func startAgent(c *cluster) (*agent, error) {
+	a, err := startService(c)
+	if err == nil {
+		a.fake = c
+	}
+	return a, err
+}
+
+func startService(s api.Service) (*agent, error) {
 	dir, err := os.MkdirTemp("", "weft-t-")
 	if err != nil {
 		return nil, err
 	}
-	a := &agent{fake: c, socket: filepath.Join(dir, "agentd.sock"), done: make(chan error, 1)}
+	a := &agent{socket: filepath.Join(dir, "agentd.sock"), done: make(chan error, 1)}
 	l, err := api.ListenUnix(a.socket)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a.end = cancel
-	go func() { a.done <- api.Serve(ctx, l, c, slog.New(slog.DiscardHandler)); close(a.done) }()
+	go func() { a.done <- api.Serve(ctx, l, s, slog.New(slog.DiscardHandler)); close(a.done) }()
 	return a, nil
 }
 

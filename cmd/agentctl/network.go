@@ -168,38 +168,3 @@ func showContainers(w io.Writer, byID map[string]api.Container) {
 		line(w, short(c.EndpointID), c.Name, cmp.Or(c.IPv4Address, c.IPv6Address), c.MacAddress, c.Host)
 	}
 }
-
-func newNetworkRemove(a *app) *cobra.Command {
-	var force bool
-	cmd := &cobra.Command{
-		Use:     "rm NAME... [-f]",
-		Aliases: []string{"remove", "delete"},
-		Short:   "Remove networks",
-		Long: `Remove networks and print the names of those that are gone.
-
-NAME is a name or an id. With -f a network that does not exist is no error, and
-the endpoints of every host are detached, live ones too.`,
-		Example: "  agentctl network rm backend",
-		Args:    wants(1, -1, "the NAME of a network"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.call(cmd, shortCall, func(ctx context.Context, agent api.Service) error {
-				_, err := each(args, func(name string) (struct{}, error) { return struct{}{}, a.removeNetwork(ctx, agent, name, force) })
-				return err
-			})
-		},
-		ValidArgsFunction: a.complete(networkNames),
-	}
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "detach the endpoints of all hosts, and free what dead hosts hold")
-	return cmd
-}
-
-func (a *app) removeNetwork(ctx context.Context, agent api.Service, name string, force bool) error {
-	switch err := agent.NetworkRemove(ctx, name, force); {
-	case err != nil && force && api.KindOf(err) == api.KindNotFound:
-		return nil
-	case err != nil:
-		return err
-	}
-	_, err := fmt.Fprintln(a.out, name)
-	return err
-}
