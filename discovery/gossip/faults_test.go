@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -456,6 +457,46 @@ func TestCallIsAnswered(t *testing.T) {
 	}
 	if _, err := nodes[0].Call(ctx, testID(9), nil); !errors.Is(err, ErrNoMember) {
 		t.Errorf("unknown host: %v", err)
+	}
+}
+
+// A request to another member waits for no retransmission of TCP, and is carried out
+// once however often it is sent.
+func TestCallsPassWhereDatagramsAndConnectionsAreLost(t *testing.T) {
+	t.Parallel()
+	var lossy atomic.Bool
+	var served sync.Map
+	nodes := cluster(t, 2, func(n *node) {
+		n.cfg.Serve = func(_ discovery.HostID, body []byte) []byte {
+			if _, again := served.LoadOrStore(string(body), true); again {
+				t.Errorf("request %s is carried out twice", body)
+			}
+			return body
+		}
+		n.tune = func(g *Gossip, _ *memberlist.Config) {
+			g.trans.cut = func(network string, peer netip.Addr) bool {
+				return lossy.Load() && (network == "tcp" || rand.IntN(100) < 20) && peer != g.trans.addr.Addr()
+			}
+		}
+	})
+	lossy.Store(true)
+	const calls = 100
+	var took []time.Duration
+	for i := range calls {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		began := time.Now()
+		if got, err := nodes[0].Call(ctx, testID(1), fmt.Appendf(nil, "%d", i)); err != nil || string(got) != fmt.Sprint(i) {
+			t.Logf("call %d: %q, %v", i, got, err)
+			took = append(took, 5*time.Second)
+		} else {
+			took = append(took, time.Since(began))
+		}
+		cancel()
+	}
+	slices.Sort(took)
+	t.Logf("median %v, 90 of 100 within %v, 98 of 100 within %v", took[calls/2], took[calls*9/10], took[calls*98/100])
+	if took[calls*9/10] > time.Second {
+		t.Errorf("one of ten calls takes longer than %v where a third of the datagrams is lost", took[calls*9/10])
 	}
 }
 

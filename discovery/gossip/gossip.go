@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -113,7 +114,7 @@ func assemble(cfg Config, r *replica, trans *transport) *Gossip {
 	g.sender = newSender(cfg.Log, g.work, g.count)
 	r.send, r.forgotten = g.sender.dispatch, cfg.Forgotten
 	g.contacts = &contacts{trans: trans, label: labelOf(cfg.Cluster), work: g.work, count: g.count, log: cfg.Log}
-	g.caller = &caller{self: cfg.Self, sender: g.sender, serve: cfg.Serve, open: map[uint64]chan []byte{}}
+	g.caller = &caller{self: cfg.Self, sender: g.sender, serve: cfg.Serve, open: map[uint64]chan []byte{}, seq: rand.Uint64() >> 1}
 	g.liveness = &liveness{replica: r, sender: g.sender, contacts: g.contacts, seq: map[discovery.HostID]uint64{}}
 	g.clones = &clones{self: cfg.Self, nonce: cfg.Nonce, conflict: cfg.Conflict, replica: r, contacts: g.contacts}
 	g.rejoiner = &rejoiner{self: trans.addr, seeds: cfg.Seeds, replica: r, contacts: g.contacts, log: cfg.Log,
