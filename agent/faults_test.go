@@ -13,16 +13,17 @@ import (
 	"github.com/weft-net/weft/agent/networks"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pool"
+	"github.com/weft-net/weft/discovery/strict"
 	"github.com/weft-net/weft/dns"
 )
 
 // alteredStore, alteredFounding and alteredWriteBack replace one call of a pool.
 type alteredStore struct {
 	networks.Store
-	watch func(ctx context.Context, deliver func(pool.Contents)) error
+	watch func(ctx context.Context, deliver func(pool.Contents) []strict.Clash) error
 }
 
-func (s alteredStore) Watch(ctx context.Context, deliver func(pool.Contents)) error {
+func (s alteredStore) Watch(ctx context.Context, deliver func(pool.Contents) []strict.Clash) error {
 	return s.watch(ctx, deliver)
 }
 
@@ -47,7 +48,7 @@ func (w alteredWriteBack) Reassert(ctx context.Context, m pool.Meta, h pool.Host
 
 // deaf makes a pool whose watch shows nothing.
 func deaf(p Pool) Pool {
-	p.Networks = alteredStore{p.Networks, func(ctx context.Context, _ func(pool.Contents)) error { <-ctx.Done(); return nil }}
+	p.Networks = alteredStore{p.Networks, func(ctx context.Context, _ func(pool.Contents) []strict.Clash) error { <-ctx.Done(); return nil }}
 	return p
 }
 

@@ -32,6 +32,7 @@ import (
 	"github.com/weft-net/weft/discovery/ipam"
 	"github.com/weft-net/weft/discovery/pool"
 	"github.com/weft-net/weft/discovery/pool/embedded"
+	"github.com/weft-net/weft/discovery/strict"
 	"github.com/weft-net/weft/dns"
 	"github.com/weft-net/weft/overlay"
 	"github.com/weft-net/weft/overlay/overlaytest"
@@ -119,8 +120,8 @@ func (h *flowHost) parts(log *slog.Logger) Parts {
 	return Parts{
 		Names: &h.names, Host: flowMachine{h},
 		OpenOverlay: func() (Overlay, error) { return flowKernel{overlay.New(h.kernel, "weft", log), h}, h.noKernel },
-		OpenPool: func(_ config.Store, _, cluster string) (Pool, EmbeddedStore, error) {
-			made, err := pool.New(pool.Config{HTTPClient: h.store.Client(), Cluster: cluster, Log: log})
+		OpenPool: func(_ config.Store, _, cluster string, refused *strict.Ledger) (Pool, EmbeddedStore, error) {
+			made, err := pool.New(pool.Config{HTTPClient: h.store.Client(), Cluster: cluster, Refused: refused, Log: log})
 			p := PoolOf(made)
 			if h.altered != nil {
 				p = h.altered(p)

@@ -10,6 +10,7 @@ import (
 	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/membership"
+	"github.com/weft-net/weft/discovery/strict"
 )
 
 // Init implements api.Service: this host becomes the first of a new cluster.
@@ -90,7 +91,7 @@ func (a *Agent) resumeInit() (api.InitResult, error) {
 func (a *Agent) finishInit(ctx context.Context) (done bool, err error) {
 	return membership.Resume(ctx, a.dir, func(ctx context.Context, c datadir.Cluster) (membership.Records, func() error, error) {
 		cfg := membership.Overrule(a.config(), c, func(string, any, any) {})
-		p, store, err := a.parts.OpenPool(cfg.Store, a.storeFile(), "")
+		p, store, err := a.parts.OpenPool(cfg.Store, a.storeFile(), "", nil)
 		if err != nil || store == nil {
 			return p.Records, func() error { return nil }, err
 		}
@@ -136,6 +137,7 @@ func (a *Agent) abandon(m *member) {
 		return
 	}
 	m.abandon()
+	a.refused.Set(strict.Pool, nil)
 	if err := a.forgetFresh(); err != nil {
 		a.log.Warn("the data directory is not as before", "err", err)
 	}

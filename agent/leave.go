@@ -10,6 +10,7 @@ import (
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/discovery/pace"
+	"github.com/weft-net/weft/discovery/strict"
 )
 
 // Leave implements api.Service: it takes this host out of the cluster, or, by
@@ -95,7 +96,9 @@ func (a *Agent) end(ctx context.Context, m *member) error {
 	a.mu.Lock()
 	a.now = nil
 	a.mu.Unlock()
-	return errors.Join(m.end(ctx), a.dir.Forget())
+	err := m.end(ctx)
+	a.refused.Set(strict.Pool, nil)
+	return errors.Join(err, a.dir.Forget())
 }
 
 // dismiss ends a membership that the cluster has ended already. What still runs

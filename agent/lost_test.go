@@ -89,7 +89,7 @@ func TestFlowReplacedHostIsFreedAfterAKill(t *testing.T) {
 	one.stop()
 	one.start()
 	one.eventually("its block is free", func() error {
-		all, err := p.Blocks(t.Context(), n.ID)
+		all, err := p.Blocks(t.Context(), n)
 		if err == nil && len(all) > 0 {
 			err = fmt.Errorf("%+v", all)
 		}

@@ -172,6 +172,13 @@ func (m *member) avoid() []netip.Prefix {
 	return slices.Compact(out)
 }
 
+// underlay is what no new network may overlap, of all members; this host's own
+// address counts before gossip has said anything.
+func (m *member) underlay() []netip.Prefix {
+	self := discovery.Member{Header: discovery.Header{VTEP: m.cfg.Advertise, Avoid: m.avoid()}}
+	return networks.Underlay(append(m.directory.View().Members, self))
+}
+
 // settings are the plan's.
 func settings(cfg config.Config) plan.Settings {
 	return plan.Settings{Domain: cfg.Domain, VTEP: cfg.Advertise, TunnelPort: cfg.Ports.Tunnel, GossipPort: cfg.Ports.Gossip, Intercept: map[config.Intercept]plan.Intercept{

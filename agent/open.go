@@ -130,8 +130,8 @@ func (o *opening) openEndpoints(host datadir.Host, cluster datadir.Cluster) (err
 	o.resolvers = resolvers.New(resolvers.Config{ResolvConf: o.cfg.DNS.ResolvConf, Address: addressOf(o.cfg), Changed: o.Poke})
 	o.networks = networks.New(networks.Config{
 		Store: o.pool.Networks, Saved: o.view.Load(datadir.ViewNetworks),
-		Save:    func(b []byte) error { return o.view.Save(datadir.ViewNetworks, b) },
-		Changed: o.Poke, Log: o.log,
+		Save:     func(b []byte) error { return o.view.Save(datadir.ViewNetworks, b) },
+		Underlay: o.underlay, Changed: o.Poke, Log: o.log,
 	})
 	o.endpoints = endpoint.New(endpoint.Config{
 		Host: endpoint.Host{
@@ -177,7 +177,7 @@ func (o *opening) openStore(_ datadir.Host, cluster datadir.Cluster) (err error)
 	if o.fresh {
 		id = ""
 	}
-	if o.pool, o.store, err = o.agent.parts.OpenPool(o.cfg.Store, o.agent.storeFile(), id); err == nil {
+	if o.pool, o.store, err = o.agent.parts.OpenPool(o.cfg.Store, o.agent.storeFile(), id, o.agent.refused); err == nil {
 		o.runStore()
 	}
 	return err
@@ -189,7 +189,7 @@ func (a *Agent) storeFile() string { return filepath.Join(a.cfg.DataDir, datadir
 func (o *opening) openCluster(host datadir.Host, _ datadir.Cluster) (err error) {
 	o.tunnel = tunnel.New(tunnel.Config{
 		Self: host.ID, Name: host.Name, Port: o.cfg.Ports.Tunnel, Log: o.log,
-		Open: func() (tunnel.Socket, error) { return o.overlay.OpenProbe(plan.ProbeVNI) },
+		Open: func() (tunnel.Socket, error) { return o.overlay.OpenProbe(discovery.ProbeVNI) },
 	})
 	// The leases come first: gossip may hand over a member's request for an
 	// address as soon as its port is bound.

@@ -19,6 +19,7 @@ import (
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
 	"github.com/weft-net/weft/discovery/pool"
+	"github.com/weft-net/weft/discovery/strict"
 	"github.com/weft-net/weft/dns"
 	"github.com/weft-net/weft/overlay"
 )
@@ -166,7 +167,8 @@ type Parts struct {
 	// OpenPool opens the pool of a cluster (empty: of whichever it finds) in
 	// Consul, or in the embedded store when s.Consul is empty; then the store is
 	// not nil and must be run first.
-	OpenPool func(s config.Store, file, cluster string) (Pool, EmbeddedStore, error)
+	// Keys that are not weft's are told to refused, which may be nil.
+	OpenPool func(s config.Store, file, cluster string, refused *strict.Ledger) (Pool, EmbeddedStore, error)
 	// OpenDirectory binds the gossip port.
 	OpenDirectory func(cfg gossip.Config) (Directory, error)
 	// OpenLeases reads what leases.db holds of own blocks and addresses.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -24,6 +23,7 @@ import (
 	"github.com/weft-net/weft/discovery/ipam"
 	"github.com/weft-net/weft/discovery/pool"
 	"github.com/weft-net/weft/discovery/pool/embedded"
+	"github.com/weft-net/weft/discovery/strict"
 	"github.com/weft-net/weft/dns"
 	"github.com/weft-net/weft/overlay"
 	"github.com/weft-net/weft/overlay/linux"
@@ -96,26 +96,22 @@ func opened[I any, T interface{ *E }, E any](part T, err error) (I, error) {
 }
 
 // openPool opens the one client code path to either store.
-func openPool(log *slog.Logger) func(config.Store, string, string) (Pool, EmbeddedStore, error) {
-	return func(c config.Store, file, cluster string) (Pool, EmbeddedStore, error) {
+func openPool(log *slog.Logger) func(config.Store, string, string, *strict.Ledger) (Pool, EmbeddedStore, error) {
+	return func(c config.Store, file, cluster string, refused *strict.Ledger) (Pool, EmbeddedStore, error) {
+		cfg := pool.Config{Address: c.Consul, Cluster: cluster, Prefix: c.Prefix, TokenFile: c.TokenFile, CAFile: c.CAFile,
+			UserAgent: api.UserAgent(), Refused: refused, Log: log}
 		if c.Consul != "" {
-			p, err := newPool(c, cluster, nil, log)
+			p, err := pool.New(cfg)
 			return PoolOf(p), nil, err
 		}
 		if c.Embedded != "" {
 			file = c.Embedded + ".db"
 		}
 		store := embedded.New(embedded.Config{File: file, Socket: c.Embedded, Log: log})
-		p, err := newPool(c, cluster, store.Client(), log)
+		cfg.HTTPClient, cfg.Socket = store.Client(), c.Embedded
+		p, err := pool.New(cfg)
 		return PoolOf(p), store, err
 	}
-}
-
-func newPool(c config.Store, cluster string, client *http.Client, log *slog.Logger) (*pool.Pool, error) {
-	return pool.New(pool.Config{
-		Address: c.Consul, Cluster: cluster, HTTPClient: client, Prefix: c.Prefix,
-		TokenFile: c.TokenFile, CAFile: c.CAFile, UserAgent: api.UserAgent(), Log: log,
-	})
 }
 
 // host answers the agent's questions about the machine.

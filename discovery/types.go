@@ -303,6 +303,10 @@ type Network struct {
 	By       string            `json:"by"`
 }
 
+// ProbeVNI is that of the members' own network: no endpoint, no address. What
+// passes in it passes in every other one, since it takes the same tunnel.
+const ProbeVNI = 1
+
 // HostAccess returns the network's host_access option, local when unset.
 func (n Network) HostAccess() HostAccess {
 	if v := n.Options["host_access"]; v != "" {

@@ -15,6 +15,7 @@ import (
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
 	"github.com/weft-net/weft/discovery/pool"
+	"github.com/weft-net/weft/discovery/strict"
 	"github.com/weft-net/weft/overlay"
 )
 
@@ -29,6 +30,9 @@ func Explain(what string, err error) error {
 			return &api.Error{Kind: e.Kind, Message: what + ": " + e.Message, Hint: e.Hint}
 		}
 		return e
+	}
+	if r, ok := errors.AsType[strict.Refused](err); ok {
+		return &api.Error{Kind: api.KindConflict, Message: what + ": " + err.Error(), Hint: r.Hint}
 	}
 	out := api.Errorf(api.KindFailed, "%s: %v", what, err)
 	for _, r := range remedies {

@@ -9,13 +9,10 @@ import (
 	"strings"
 
 	"github.com/weft-net/weft/agent/api"
-	"github.com/weft-net/weft/agent/plan"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pool"
+	"github.com/weft-net/weft/discovery/strict"
 )
-
-// reservedNames would hide something that Docker or our names give a meaning.
-var reservedNames = []string{"host", "none", "bridge", "default", "podman", "_all"}
 
 // Create makes a network in the pool. When it returns this host knows the network:
 // an attach that follows finds it.
@@ -31,14 +28,15 @@ func (r *Registry) Create(ctx context.Context, spec pool.NetworkSpec) (discovery
 
 // checkName refuses what cannot stand in DNS, or has a meaning already.
 func checkName(name string) error {
-	switch {
-	case !api.ValidLabel(name) || name[0] == '_':
-		return api.Errorf(api.KindMisuse, "%q is no name for a network: letters, digits, - and _, a letter or digit first, at most 63", name).
-			WithHint("agentctl network create NAME # such as %s", cmp.Or(strings.Trim(api.Label(name), "_-"), "backend"))
-	case slices.Contains(reservedNames, strings.ToLower(name)):
-		return api.Errorf(api.KindMisuse, "%q has a meaning of its own", name).WithHint("agentctl network create NAME # another one")
+	err := strict.NetworkName(strings.ToLower(name))
+	if err == nil {
+		return nil
 	}
-	return nil
+	such := strings.Trim(api.Label(name), "_-")
+	if strict.NetworkName(such) != nil {
+		such = "backend"
+	}
+	return api.Errorf(api.KindMisuse, "%v", err).WithHint("agentctl network create NAME # such as %s", such)
 }
 
 // check turns a request into what the pool creates, or says what is wrong with it;
@@ -56,33 +54,12 @@ func (m *Maker) check(req api.NetworkCreateRequest) (pool.NetworkSpec, []string,
 	if spec.Driver != "weft" {
 		return spec, nil, api.Errorf(api.KindMisuse, "driver %q: this release has only weft", req.Driver)
 	}
-	if err := readOptions(req.Options, &spec); err != nil {
-		return spec, nil, err
+	if err := strict.NetworkOptions(req.Options); err != nil {
+		return spec, nil, api.Errorf(api.KindMisuse, "%v", err)
 	}
+	maps.Copy(spec.Options, req.Options)
+	spec.MTU, _ = strconv.Atoi(req.Options["mtu"]) // 0: there is none
 	return spec, append(publicSubnets(req.Subnets), tooLarge(spec.MTU, members, m.VTEP)...), nil
-}
-
-// readOptions reads the driver options that this release has.
-func readOptions(options map[string]string, spec *pool.NetworkSpec) error {
-	for _, k := range slices.Sorted(maps.Keys(options)) {
-		v := options[k]
-		switch k {
-		case "mtu":
-			mtu, err := strconv.Atoi(v)
-			if err != nil || mtu < plan.MinMTU || mtu > plan.MaxMTU {
-				return api.Errorf(api.KindMisuse, "-o mtu=%s: give the inner MTU in bytes, %d to %d", v, plan.MinMTU, plan.MaxMTU)
-			}
-			spec.MTU = mtu
-		case "host_access":
-			if !slices.Contains([]string{"none", "local", "full"}, v) {
-				return api.Errorf(api.KindMisuse, "-o host_access=%s: give none, local or full", v)
-			}
-		default:
-			return api.Errorf(api.KindMisuse, "-o %s: unknown option; this release has mtu and host_access", k)
-		}
-		spec.Options[k] = v
-	}
-	return nil
 }
 
 // avoidEverywhere is what no automatic subnet may overlap, with the host it

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/weft-net/weft/agent/api"
-	"github.com/weft-net/weft/discovery/pool"
+	"github.com/weft-net/weft/discovery"
 )
 
 func TestOptionsOfANetwork(t *testing.T) {
@@ -19,8 +19,11 @@ func TestOptionsOfANetwork(t *testing.T) {
 		{map[string]string{"host_access": "some"}, "none, local or full"},
 		{map[string]string{"encrypt": "true"}, "-o encrypt: unknown option"},
 	} {
-		spec := pool.NetworkSpec{Options: map[string]string{}}
-		err := readOptions(tt.options, &spec)
+		m := Maker{Members: func() []discovery.Member { return nil }}
+		spec, _, err := m.check(api.NetworkCreateRequest{Name: "blue", Options: tt.options})
+		if err == nil && (spec.MTU != 1400 || spec.Options["host_access"] != "full") {
+			t.Errorf("%v: got %+v", tt.options, spec)
+		}
 		switch {
 		case tt.want == "" && err != nil:
 			t.Errorf("%v: %v", tt.options, err)

@@ -37,7 +37,7 @@ type Leases interface {
 
 // Holders says who has addresses of a network in the pool, and takes them away.
 type Holders interface {
-	Blocks(ctx context.Context, n discovery.NetworkID) ([]discovery.Block, error)
+	Blocks(ctx context.Context, n discovery.Network) ([]discovery.Block, error)
 	Reserved(ctx context.Context, n discovery.NetworkID, within netip.Prefix) (map[netip.Addr]discovery.Reservation, error)
 	FreeNetworkHeld(ctx context.Context, n discovery.Network, host discovery.HostID) error
 }
@@ -171,7 +171,7 @@ func (d *Deletions) freeAbsent(ctx context.Context, n discovery.Network) error {
 // holding are the hosts that have blocks or reserved addresses of a network.
 func (d *Deletions) holding(ctx context.Context, n discovery.Network) (map[discovery.HostID]bool, error) {
 	out := map[discovery.HostID]bool{}
-	blocks, err := d.Holders.Blocks(ctx, n.ID)
+	blocks, err := d.Holders.Blocks(ctx, n)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -18,12 +19,13 @@ import (
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pool"
+	"github.com/weft-net/weft/discovery/strict"
 )
 
 // Store is the networks of the pool.
 type Store interface {
 	Networks(ctx context.Context) ([]discovery.Network, error)
-	Watch(ctx context.Context, deliver func(pool.Contents)) error
+	Watch(ctx context.Context, deliver func(pool.Contents) []strict.Clash) error
 	CreateNetwork(ctx context.Context, spec pool.NetworkSpec) (discovery.Network, error)
 	DeleteNetwork(ctx context.Context, name, by string, force bool) (discovery.Network, error)
 	FinishDelete(ctx context.Context, n discovery.Network, by string) (bool, error)
@@ -40,10 +42,13 @@ type WriteBack interface {
 type Config struct {
 	Store Store
 	// Saved is what Save was given last, in an earlier start; nil: nothing.
-	Saved   []byte
-	Save    func([]byte) error
-	Changed func() // called, with nothing locked, when the networks are others
-	Log     *slog.Logger
+	Saved []byte
+	Save  func([]byte) error
+	// Underlay is what no network may overlap that this host does not know yet; nil:
+	// nothing.
+	Underlay func() []netip.Prefix
+	Changed  func() // called, with nothing locked, when the networks are others
+	Log      *slog.Logger
 }
 
 // Registry is the networks that this host knows. An absent network is kept: only
@@ -56,9 +61,10 @@ type Registry struct {
 	listed   map[discovery.NetworkID]bool      // of them, those that the watch has shown
 	absent   map[discovery.NetworkID]time.Time // shown before, and since then neither listed nor deleted
 	deleted  map[discovery.NetworkID]pool.GoneBy
-	read     bool // delivered since this agent started
-	restored int  // the watch's count of fallen indexes
-	lost     bool // the store lacks what this host knows: to be written back
+	read     bool   // delivered since this agent started
+	restored int    // the watch's count of fallen indexes
+	lost     bool   // the store lacks what this host knows: to be written back
+	refused  string // why the store did not take it back last time; empty: it did
 }
 
 // New takes the networks of the last start, so that the kernel is programmed and
@@ -68,58 +74,89 @@ func New(cfg Config) *Registry {
 	if cfg.Saved == nil {
 		return r
 	}
-	if err := json.Unmarshal(cfg.Saved, &r.all); err != nil {
+	var saved []discovery.Network
+	if err := json.Unmarshal(cfg.Saved, &saved); err != nil {
 		cfg.Log.Warn("the networks of the last start cannot be read", "err", err)
 	}
+	saved = slices.DeleteFunc(saved, func(n discovery.Network) bool { return strict.Network(n) != nil })
+	r.all, _ = strict.Networks(nil, saved, nil)
 	for _, n := range r.all {
 		r.listed[n.ID] = true
 	}
 	return r
 }
 
+// underlay is what no network may overlap that is new here.
+func (r *Registry) underlay() []netip.Prefix {
+	if r.cfg.Underlay == nil {
+		return nil
+	}
+	return r.cfg.Underlay()
+}
+
 // Run follows the pool until ctx ends. For each answer it first calls gone with the
 // hosts that were taken out, and then takes the networks.
 func (r *Registry) Run(ctx context.Context, gone func(map[discovery.HostID]pool.GoneBy)) error {
-	return r.cfg.Store.Watch(ctx, func(c pool.Contents) {
+	return r.cfg.Store.Watch(ctx, func(c pool.Contents) []strict.Clash {
 		gone(c.Gone)
-		r.deliver(c)
+		return r.deliver(c)
 	})
 }
 
-// deliver takes the pool's newest contents.
-func (r *Registry) deliver(c pool.Contents) {
-	next := r.take(c)
+// deliver takes the pool's newest contents, and returns what it does not take.
+func (r *Registry) deliver(c pool.Contents) []strict.Clash {
+	next, clashes := r.take(c, r.underlay())
 	if b, err := json.Marshal(next); err == nil {
 		if err := r.cfg.Save(b); err != nil {
 			r.cfg.Log.Warn("networks not saved for the next start", "err", err)
 		}
 	}
 	r.cfg.Changed()
+	return clashes
 }
 
-func (r *Registry) take(c pool.Contents) []discovery.Network {
+func (r *Registry) take(c pool.Contents, underlay []netip.Prefix) (next []discovery.Network, clashes []strict.Clash) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	next := slices.Clone(c.Networks)
+	known, others := r.divide(c.Networks)
 	listed, absent := map[discovery.NetworkID]bool{}, map[discovery.NetworkID]time.Time{}
 	for _, n := range c.Networks {
 		listed[n.ID] = true
 	}
 	for _, n := range r.all {
-		if _, deleted := c.NetGone[n.ID]; deleted || listed[n.ID] {
+		if _, deleted := c.NetGone[n.ID]; deleted && !listed[n.ID] || has(known, n.ID) {
 			continue
 		}
-		next = append(next, n)
+		known = append(known, n)
 		// One that was never listed was made here a moment ago.
-		if r.listed[n.ID] || !r.absent[n.ID].IsZero() {
+		if !listed[n.ID] && (r.listed[n.ID] || !r.absent[n.ID].IsZero()) {
 			absent[n.ID] = cmp.Or(r.absent[n.ID], time.Now())
 		}
 	}
-	discovery.SortNetworks(next)
+	next, clashes = strict.Networks(known, others, underlay)
 	r.all, r.listed, r.absent, r.deleted, r.read = next, listed, absent, c.NetGone, true
 	r.lost = r.lost || c.Restored > r.restored
 	r.restored = c.Restored
-	return next
+	return next, clashes
+}
+
+// divide tells the networks that this host knows, as they are now, from others.
+// What shares no more than the id with one that it knows is another: the VNI and the
+// addresses of a network never change. mu is held.
+func (r *Registry) divide(now []discovery.Network) (known, others []discovery.Network) {
+	for _, n := range now {
+		i := slices.IndexFunc(r.all, func(o discovery.Network) bool { return o.ID == n.ID })
+		if i >= 0 && r.all[i].Name == n.Name && r.all[i].VNI == n.VNI && r.all[i].CIDRs() == n.CIDRs() && !has(known, n.ID) {
+			known = append(known, n)
+		} else {
+			others = append(others, n)
+		}
+	}
+	return known, others
+}
+
+func has(all []discovery.Network, id discovery.NetworkID) bool {
+	return slices.ContainsFunc(all, func(n discovery.Network) bool { return n.ID == id })
 }
 
 // ByVNI returns the networks sorted by VNI, and whether the pool was read since
@@ -183,15 +220,12 @@ func (r *Registry) Refresh(ctx context.Context) error {
 }
 
 // add takes a network without waiting for the watch, which may be in its pause
-// after the store was away.
+// after the store was away. The watch says why one is not taken.
 func (r *Registry) add(n discovery.Network) {
+	underlay := r.underlay()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if slices.ContainsFunc(r.all, func(m discovery.Network) bool { return m.ID == n.ID }) {
-		return
-	}
-	r.all = append(slices.Clone(r.all), n)
-	discovery.SortNetworks(r.all)
+	r.all, _ = strict.Networks(r.all, []discovery.Network{n}, underlay)
 }
 
 // WasDeleted reports whether a network of that name or id was deleted.

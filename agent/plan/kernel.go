@@ -5,12 +5,9 @@ import (
 	"slices"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/strict"
 	"github.com/weft-net/weft/overlay"
 )
-
-// ProbeVNI is the members' own network: no endpoint, no address. What passes in
-// it passes in every other one, since it takes the same tunnel.
-const ProbeVNI = 1
 
 func (p planner) state() overlay.State {
 	st := overlay.State{
@@ -141,8 +138,8 @@ func (p planner) remotes(n discovery.NetworkID) []overlay.Remote {
 // probeNetwork is the members' own network as the kernel side wants it.
 func (p planner) probeNetwork() overlay.Network {
 	underlay := int(p.members[p.snap.Self].Header.MTU)
-	n := overlay.Network{VNI: ProbeVNI, Name: "probe", Probe: true, GatewayMAC: ProbeMAC(p.snap.Self),
-		MTU: max(underlay-Overhead(p.cfg.VTEP), MinMTU)}
+	n := overlay.Network{VNI: discovery.ProbeVNI, Name: "probe", Probe: true, GatewayMAC: ProbeMAC(p.snap.Self),
+		MTU: max(underlay-Overhead(p.cfg.VTEP), strict.MinMTU)}
 	for _, m := range p.members {
 		vtep := m.Header.VTEP
 		if m.ID != p.snap.Self && vtep.IsValid() && vtep.Is4() == p.cfg.VTEP.Is4() && m.Header.Flags&discovery.FlagGone == 0 {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/strict"
 )
 
 // What encapsulation takes from an underlay packet, in bytes: Ethernet, VXLAN,
@@ -13,14 +14,6 @@ import (
 const (
 	overheadIPv4 = 50
 	overheadIPv6 = 70
-)
-
-// MinMTU is the smallest MTU that IPv4 needs (RFC 791); nothing smaller is
-// programmed, whatever a header says. MaxMTU fits into the largest underlay
-// packet of either family.
-const (
-	MinMTU = 576
-	MaxMTU = 65535 - overheadIPv6
 )
 
 // Overhead is what the tunnel from vtep takes from an underlay packet, in bytes.
@@ -50,5 +43,5 @@ func MTU(n discovery.Network, self discovery.HostID, members []discovery.Member,
 			smallest = min(smallest, m.Header.MTU)
 		}
 	}
-	return max(int(smallest)-Overhead(vtep), MinMTU)
+	return max(int(smallest)-Overhead(vtep), strict.MinMTU)
 }

@@ -37,7 +37,7 @@ type probeNumber [8]byte
 // after the next pass.
 const again = 50 * time.Millisecond
 
-// Socket is one in the probe network of this host (plan.ProbeVNI).
+// Socket is one in the probe network of this host (discovery.ProbeVNI).
 type Socket interface {
 	Send(to overlay.MAC, payload []byte) error
 	// Receive returns ctx's error when ctx ends.

@@ -137,7 +137,7 @@ func (k *keeper) catchUp(ctx context.Context, nw *network) (gained bool, err err
 // what we know of them, and returns those that are not in hand. The blocks are
 // locked.
 func (k *keeper) readBlocks(ctx context.Context, nw *network) (found []discovery.Block, err error) {
-	all, err := k.cfg.Pool.Blocks(ctx, nw.id)
+	all, err := k.cfg.Pool.Blocks(ctx, nw.spec())
 	if err != nil {
 		return nil, fmt.Errorf("read blocks: %w", away(ctx, err))
 	}

@@ -36,8 +36,9 @@ type Pool interface {
 	ClaimBlock(ctx context.Context, n discovery.Network, host discovery.HostID, nonce uint64, v6 bool, taken func(netip.Prefix) bool) (discovery.Block, error)
 	// ReleaseBlock gives a block back if it still is as b says.
 	ReleaseBlock(ctx context.Context, b discovery.Block) error
-	// Blocks lists every host's blocks of a network.
-	Blocks(ctx context.Context, id discovery.NetworkID) ([]discovery.Block, error)
+	// Blocks lists every host's blocks of a network, whatever lies on its grid. Of a
+	// network that was deleted the id suffices.
+	Blocks(ctx context.Context, n discovery.Network) ([]discovery.Block, error)
 	// BlockAt finds the block that covers a, if one is held.
 	BlockAt(ctx context.Context, n discovery.Network, a netip.Addr) (b discovery.Block, held bool, err error)
 	// Reserve reserves a for host: outside every block, or, with lent, in that

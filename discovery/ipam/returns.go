@@ -179,7 +179,7 @@ func (k *keeper) releaseBlock(ctx context.Context, b discovery.Block) error {
 	if err == nil || errors.Is(err, ErrStoreAway) || ctx.Err() != nil {
 		return err
 	}
-	all, listErr := k.cfg.Pool.Blocks(ctx, b.Network)
+	all, listErr := k.cfg.Pool.Blocks(ctx, discovery.Network{ID: b.Network})
 	if listErr != nil {
 		return err
 	}

@@ -145,10 +145,10 @@ func (p *fakePool) ReleaseBlock(ctx context.Context, b discovery.Block) error {
 	})
 }
 
-func (p *fakePool) Blocks(ctx context.Context, id discovery.NetworkID) (out []discovery.Block, err error) {
+func (p *fakePool) Blocks(ctx context.Context, n discovery.Network) (out []discovery.Block, err error) {
 	err = p.do(ctx, func() error {
 		for _, b := range p.blocks {
-			if b.Network == id {
+			if b.Network == n.ID {
 				out = append(out, b)
 			}
 		}

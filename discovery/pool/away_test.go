@@ -67,7 +67,7 @@ func calls(p *pool.Pool, c *cluster, n discovery.Network) map[string]func(contex
 			return err
 		},
 		"ReleaseBlock": func(ctx context.Context) error { return p.ReleaseBlock(ctx, b) },
-		"Blocks":       func(ctx context.Context) error { _, err := p.Blocks(ctx, n.ID); return err },
+		"Blocks":       func(ctx context.Context) error { _, err := p.Blocks(ctx, n); return err },
 		"BlockAt":      func(ctx context.Context) error { _, _, err := p.BlockAt(ctx, n, a); return err },
 		"Reserve":      func(ctx context.Context) error { _, err := p.Reserve(ctx, n, a, c.one.ID, nil); return err },
 		"Unreserve":    func(ctx context.Context) error { return p.Unreserve(ctx, n.ID, a, c.one.ID) },
@@ -181,7 +181,7 @@ func TestLostAnswersLoseNothing(t *testing.T) {
 		got[b.Prefix] = true
 		c.network(t, fmt.Sprint("n", len(got)))
 	}
-	blocks, err := c.first.Blocks(t.Context(), n.ID)
+	blocks, err := c.first.Blocks(t.Context(), n)
 	nets, netsErr := c.first.Networks(t.Context())
 	if len(blocks) != 20 || len(got) != 20 || len(nets) != 21 {
 		t.Errorf("%d blocks claimed, %d in the store (%v), %d networks (%v): want 20, 20, 21", len(got), len(blocks), err, len(nets), netsErr)
@@ -295,7 +295,7 @@ func TestConsulRestartedEmpty(t *testing.T) {
 		t.Fatal(err)
 	}
 	m, err := c.first.Meta(t.Context())
-	own, ownErr := c.first.Blocks(t.Context(), n.ID)
+	own, ownErr := c.first.Blocks(t.Context(), n)
 	if err != nil || m.ClusterID != c.meta.ClusterID || len(own) != 1 || own[0].Prefix != b.Prefix {
 		t.Errorf("cluster %s (%v), blocks %v (%v)", m.ClusterID, err, own, ownErr)
 	}
@@ -357,7 +357,7 @@ func TestLeaderKilledDuringClaims(t *testing.T) {
 	wg.Wait()
 	<-killed
 	t.Logf("%d claims answered, hosts that have some without an answer: %d", len(owner), len(unanswered))
-	all, err := c.first.Blocks(t.Context(), n.ID)
+	all, err := c.first.Blocks(t.Context(), n)
 	if err != nil {
 		t.Fatal(err)
 	}

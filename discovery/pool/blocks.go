@@ -2,12 +2,12 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 
-	"github.com/hashicorp/consul/api"
-
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/strict"
 )
 
 // BlockRecords are what the store knows of addresses: the claimed blocks of each
@@ -32,6 +32,9 @@ func (r *BlockRecords) ReleaseBlock(ctx context.Context, b discovery.Block) erro
 			return nil
 		}
 		now, held, err := r.block(ctx, b.Network, b.Prefix)
+		if _, refused := errors.AsType[strict.Refused](err); refused {
+			return nil // it is no claim, and nobody's
+		}
 		if err != nil {
 			return fmt.Errorf("release block %s: %w", b.Prefix, err)
 		}
@@ -42,11 +45,12 @@ func (r *BlockRecords) ReleaseBlock(ctx context.Context, b discovery.Block) erro
 	}
 }
 
-// Blocks lists the claimed blocks of one network.
-func (r *BlockRecords) Blocks(ctx context.Context, id discovery.NetworkID) ([]discovery.Block, error) {
+// Blocks lists the claimed blocks of one network, of which the id suffices when its
+// subnets are not known any more.
+func (r *BlockRecords) Blocks(ctx context.Context, n discovery.Network) ([]discovery.Block, error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	out, err := r.blocks(ctx, blocksOf(id))
+	out, err := r.blocks(ctx, n)
 	if err != nil {
 		return nil, fmt.Errorf("list blocks: %w", err)
 	}
@@ -73,35 +77,14 @@ func (r *BlockRecords) block(ctx context.Context, id discovery.NetworkID, b neti
 	if err != nil || kv == nil {
 		return discovery.Block{Network: id, Prefix: b}, false, err
 	}
-	kv.Key = blockKey(id, b)
-	out, err := parseBlock(kv)
+	out, err := readOne(r.store, kv, parseBlock)
 	return out, err == nil, err
 }
 
-func (r *BlockRecords) blocks(ctx context.Context, folder string) ([]discovery.Block, error) {
-	pairs, err := r.store.list(ctx, folder)
+func (r *BlockRecords) blocks(ctx context.Context, n discovery.Network) ([]discovery.Block, error) {
+	pairs, err := r.store.list(ctx, blocksOf(n.ID))
 	if err != nil {
 		return nil, err
 	}
-	out := make([]discovery.Block, 0, len(pairs))
-	for _, kv := range pairs {
-		b, err := parseBlock(kv)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, b)
-	}
-	return out, nil
-}
-
-func parseBlock(kv *api.KVPair) (discovery.Block, error) {
-	id, prefix, err := parseBlockKey(kv.Key)
-	if err != nil {
-		return discovery.Block{}, err
-	}
-	var v blockValue
-	if err := decode(kv, &v); err != nil {
-		return discovery.Block{}, err
-	}
-	return discovery.Block{Network: id, Prefix: prefix, Host: v.Host, State: v.State, Seq: v.Seq, Index: kv.ModifyIndex}, nil
+	return readAll(r.store, blocksOf(n.ID), pairs, blockOf(n)), nil
 }

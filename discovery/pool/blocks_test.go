@@ -30,7 +30,7 @@ func claimed(t *testing.T, s store) {
 	n := c.network(t, "blue", "10.80.0.0/24")
 	b := claim(t, c.first, n, c.one)
 	want := discovery.Block{Network: n.ID, Prefix: b.Prefix, Host: c.one.ID, State: discovery.BlockActive, Seq: 1, Index: b.Index}
-	all, err := c.first.Blocks(t.Context(), n.ID)
+	all, err := c.first.Blocks(t.Context(), n)
 	if diff := cmp.Diff([]discovery.Block{want}, all, same); err != nil || diff != "" || b != want || !n.Subnets[0].Claimable(b.Prefix) {
 		t.Errorf("%v, -want +got:\n%s", err, diff)
 	}
@@ -120,7 +120,7 @@ func claimRace(t *testing.T, s store) {
 		})
 	}
 	wg.Wait()
-	all, err := c.first.Blocks(t.Context(), n.ID)
+	all, err := c.first.Blocks(t.Context(), n)
 	if err != nil || len(all) != 64 || len(got) != 64 {
 		t.Errorf("%d claimed, %d in the store (%v), want 64", len(got), len(all), err)
 	}

@@ -157,15 +157,12 @@ func (c *claim) mine(ctx context.Context, b netip.Prefix) (discovery.Block, bool
 		return discovery.Block{}, false, err
 	}
 	var v blockValue
-	if err := decode(kv, &v); err != nil {
-		return discovery.Block{}, false, err
-	}
-	return c.won(b, kv.ModifyIndex), v == c.value, nil
+	return c.won(b, kv.ModifyIndex), decode(kv, &v) == nil && v == c.value, nil
 }
 
 // claimed lists the blocks of the network that are claimed.
 func (c *claim) claimed(ctx context.Context) (map[netip.Prefix]bool, error) {
-	blocks, err := c.blocks.blocks(ctx, blocksOf(c.net.ID))
+	blocks, err := c.blocks.blocks(ctx, c.net)
 	out := make(map[netip.Prefix]bool, len(blocks))
 	for _, b := range blocks {
 		out[b.Prefix] = true

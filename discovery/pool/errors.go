@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/strict"
 )
 
 // What can be wrong with the store. Nothing may be concluded about what is
@@ -25,7 +26,7 @@ var (
 var (
 	ErrExists    = errors.New("exists already")
 	ErrNotFound  = discovery.ErrNotFound
-	ErrInvalid   = errors.New("invalid")
+	ErrInvalid   = strict.ErrInvalid
 	ErrDeleting  = errors.New("network is being deleted")
 	ErrForgotten = errors.New("host was removed from the cluster")
 	ErrNameTaken = errors.New("host name is taken")

@@ -36,9 +36,9 @@ func (r *ClusterRecords) fence(ctx context.Context, name, by string) (Host, bool
 		h, err := r.fenced(ctx, name)
 		return h, err == nil, err
 	}
-	var id discovery.HostID
-	if err := id.UnmarshalText(kv.Value); err != nil {
-		return Host{}, false, fmt.Errorf("value of %s: %w", nameKey(name), err)
+	id, err := readOne(r.store, kv, parseName)
+	if err != nil {
+		return Host{}, false, err
 	}
 	h, entry, err := r.host(ctx, id)
 	if err != nil {
@@ -95,18 +95,10 @@ func (r *ClusterRecords) fenced(ctx context.Context, name string) (h Host, err e
 	if err != nil {
 		return h, err
 	}
-	last := goneValue{}
-	for _, kv := range pairs {
-		var v goneValue
-		id, err := parseHostKey(kv.Key, folderGone)
-		if err != nil {
-			return h, err
-		}
-		if err := decode(kv, &v); err != nil {
-			return h, err
-		}
-		if (v.Name == name || id.String() == name) && (h.ID.IsZero() || v.At.After(last.At)) {
-			h, last = Host{ID: id, Name: v.Name}, v
+	var last time.Time
+	for _, g := range readAll(r.store, folderGone, pairs, parseGone) {
+		if (g.Name == name || g.id.String() == name) && (h.ID.IsZero() || g.At.After(last)) {
+			h, last = Host{ID: g.id, Name: g.Name}, g.At
 		}
 	}
 	if h.ID.IsZero() {

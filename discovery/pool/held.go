@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"strings"
 
 	"github.com/hashicorp/consul/api"
 
@@ -37,17 +38,29 @@ func (s *store) heldBy(ctx context.Context, folder string, id discovery.HostID) 
 		return nil, err
 	}
 	var out []*api.KVTxnOp
-	for _, kv := range pairs {
-		var v struct {
-			Host discovery.HostID `json:"host"`
-		}
-		if err := decode(kv, &v); err != nil {
-			s.log.Warn("unreadable key of the store", "key", kv.Key, "err", err)
-			continue // never freed by guess
-		}
-		if v.Host == id {
-			out = append(out, drop(kv.Key, kv.ModifyIndex))
+	for _, h := range readAll(s, folder, pairs, parseHolder) { // what is refused is never freed by guess
+		if h.host == id {
+			out = append(out, drop(h.key, h.index))
 		}
 	}
 	return out, nil
+}
+
+// holder is whose a key below blocks/ or ips/ is.
+type holder struct {
+	key   string
+	index uint64
+	host  discovery.HostID
+}
+
+func parseHolder(kv *api.KVPair) (h holder, err error) {
+	h.key, h.index = kv.Key, kv.ModifyIndex
+	if strings.HasPrefix(kv.Key, folderBlocks) {
+		b, err := parseBlock(kv)
+		h.host = b.Host
+		return h, err
+	}
+	r, err := parseReservation(kv)
+	h.host = r.Host
+	return h, err
 }

@@ -32,19 +32,6 @@ func (h Host) value() hostValue {
 	return hostValue{h.Name, h.Nonce, h.VTEP, h.Gossip, h.Version, h.Incarnation, h.Joined, h.Machine}
 }
 
-// parseHost reads a key of hosts/.
-func parseHost(kv *api.KVPair) (Host, error) {
-	id, err := parseHostKey(kv.Key, folderHosts)
-	if err != nil {
-		return Host{}, err
-	}
-	var v hostValue
-	if err := decode(kv, &v); err != nil {
-		return Host{}, err
-	}
-	return Host{id, v.Name, v.Nonce, v.VTEP, v.Gossip, v.Version, v.Incarnation, v.Joined, v.Machine}, nil
-}
-
 // Hosts lists the registered hosts by name.
 func (r *ClusterRecords) Hosts(ctx context.Context) ([]Host, error) {
 	ctx, cancel := bound(ctx)
@@ -61,29 +48,24 @@ func (r *ClusterRecords) hosts(ctx context.Context) ([]Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := make([]Host, 0, len(pairs))
-	for _, kv := range pairs {
-		h, err := parseHost(kv)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, h)
-	}
+	out := readAll(r.store, folderHosts, pairs, parseHost)
 	slices.SortFunc(out, func(a, b Host) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), slices.Compare(a.ID[:], b.ID[:]))
 	})
 	return out, nil
 }
 
-// host reads one host and its index; index 0: it is not registered.
+// host reads one host and its pair; nil: it is not registered. A record that is
+// refused is one of which the id alone is known: its host writes it anew.
 func (r *ClusterRecords) host(ctx context.Context, id discovery.HostID) (h Host, raw *api.KVPair, err error) {
 	kv, err := r.store.lookup(ctx, hostKey(id))
 	if err != nil || kv == nil {
 		return Host{ID: id}, nil, err
 	}
-	kv.Key = hostKey(id)
-	h, err = parseHost(kv)
-	return h, kv, err
+	if h, err = readOne(r.store, kv, parseHost); err != nil {
+		h = Host{ID: id}
+	}
+	return h, kv, nil
 }
 
 // registered reports whether this very start of the host's agent is in the
@@ -100,7 +82,7 @@ func (r *ClusterRecords) registered(ctx context.Context, h Host) bool {
 func (r *ClusterRecords) Register(ctx context.Context, h Host) error {
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	if err := checkKeyName(h.Name); err != nil {
+	if err := checkHost(h.value()); err != nil {
 		return fmt.Errorf("register host: %w", err)
 	}
 	for {
@@ -149,7 +131,7 @@ func (r *ClusterRecords) nameSteps(ctx context.Context, h Host, before string) (
 	case kv == nil:
 		out = ops(cas(nameKey(h.Name), 0, []byte(h.ID.String())))
 	case string(kv.Value) != h.ID.String():
-		return nil, r.nameTaken(ctx, h.Name, string(kv.Value))
+		return nil, r.nameTaken(ctx, h.Name, kv)
 	default:
 		out = ops(unchanged(nameKey(h.Name), kv.ModifyIndex))
 	}
@@ -164,10 +146,10 @@ func (r *ClusterRecords) nameSteps(ctx context.Context, h Host, before string) (
 }
 
 // nameTaken is the error that shows the host which has a name.
-func (r *ClusterRecords) nameTaken(ctx context.Context, name, hostID string) error {
-	var id discovery.HostID
-	if err := id.UnmarshalText([]byte(hostID)); err != nil {
-		return fmt.Errorf("value of %s: %w", nameKey(name), err)
+func (r *ClusterRecords) nameTaken(ctx context.Context, name string, kv *api.KVPair) error {
+	id, err := readOne(r.store, kv, parseName)
+	if err != nil {
+		return err
 	}
 	h, _, err := r.host(ctx, id)
 	if err != nil {
@@ -182,11 +164,11 @@ func (r *ClusterRecords) forgotten(ctx context.Context, id discovery.HostID) err
 	if err != nil || kv == nil {
 		return err
 	}
-	var v goneValue
-	if err := decode(kv, &v); err != nil {
+	g, err := readOne(r.store, kv, parseGone)
+	if err != nil {
 		return err
 	}
-	return &ForgottenError{By: v.By, At: v.At}
+	return &ForgottenError{By: g.By, At: g.At}
 }
 
 // Unregister gives back all that the host holds, and then the host itself: the
@@ -207,14 +189,6 @@ func (r *ClusterRecords) Unregister(ctx context.Context, self discovery.HostID, 
 	}
 	if err != nil {
 		return fmt.Errorf("unregister host %s: %w", name, err)
-	}
-	return nil
-}
-
-// checkKeyName says whether a name can be the last part of a key.
-func checkKeyName(name string) error {
-	if name == "" || len(name) > 253 || strings.ContainsAny(name, "/ \t\n") {
-		return fmt.Errorf("host name %q: %w", name, ErrInvalid)
 	}
 	return nil
 }

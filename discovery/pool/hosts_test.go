@@ -275,7 +275,7 @@ func freed(t *testing.T, s store) {
 	if blocks, addrs, err := c.first.FreeHeld(t.Context(), two.ID); blocks+addrs != 0 || err != nil {
 		t.Errorf("again: freed %d, %d (%v), want nothing", blocks, addrs, err)
 	}
-	left, err := c.first.Blocks(t.Context(), n.ID)
+	left, err := c.first.Blocks(t.Context(), n)
 	if diff := cmp.Diff([]discovery.Block{mine}, left, same); err != nil || diff != "" {
 		t.Errorf("%v, left -want +got:\n%s", err, diff)
 	}
@@ -291,7 +291,7 @@ func left(t *testing.T, s store) {
 			t.Fatal(err)
 		}
 	}
-	blocks, blocksErr := p.Blocks(t.Context(), n.ID)
+	blocks, blocksErr := p.Blocks(t.Context(), n)
 	hosts, hostsErr := p.Hosts(t.Context())
 	if err := errors.Join(blocksErr, hostsErr); err != nil || len(blocks) != 0 || len(hosts) != 1 {
 		t.Errorf("left %v, %v (%v): want host one alone", blocks, hosts, err)

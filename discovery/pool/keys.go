@@ -2,7 +2,6 @@ package pool
 
 import (
 	"encoding/hex"
-	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -42,7 +41,8 @@ func blockKey(id discovery.NetworkID, b netip.Prefix) string {
 
 func ipKey(id discovery.NetworkID, a netip.Addr) string { return reservedOf(id) + addrHex(a) }
 
-// parseBlockKey reads what blockKey wrote.
+// parseBlockKey reads what blockKey wrote, and nothing else: a second form of a
+// key would be a second claim of one block.
 func parseBlockKey(key string) (id discovery.NetworkID, b netip.Prefix, err error) {
 	id, rest, err := parseNetKey(key, folderBlocks)
 	if err != nil {
@@ -51,14 +51,14 @@ func parseBlockKey(key string) (id discovery.NetworkID, b netip.Prefix, err erro
 	start, length, _ := strings.Cut(rest, "-")
 	a, err := parseHex(start)
 	if err != nil {
-		return id, b, badKey(key)
+		return id, b, errNotOurs
 	}
 	n, err := strconv.Atoi(length)
-	if err != nil || strconv.Itoa(n) != length {
-		return id, b, badKey(key)
+	if err != nil {
+		return id, b, errNotOurs
 	}
-	if b = netip.PrefixFrom(a, n); !b.IsValid() || b != b.Masked() {
-		return id, b, badKey(key)
+	if b = netip.PrefixFrom(a, n); !b.IsValid() || b != b.Masked() || blockKey(id, b) != key {
+		return id, b, errNotOurs
 	}
 	return id, b, nil
 }
@@ -69,8 +69,8 @@ func parseIPKey(key string) (id discovery.NetworkID, a netip.Addr, err error) {
 	if err != nil {
 		return id, a, err
 	}
-	if a, err = parseHex(rest); err != nil {
-		return id, a, badKey(key)
+	if a, err = parseHex(rest); err != nil || ipKey(id, a) != key {
+		return id, a, errNotOurs
 	}
 	return id, a, nil
 }
@@ -78,32 +78,33 @@ func parseIPKey(key string) (id discovery.NetworkID, a netip.Addr, err error) {
 // parseNetKey cuts the folder and the network's id off a key.
 func parseNetKey(key, folder string) (id discovery.NetworkID, rest string, err error) {
 	name, rest, ok := strings.Cut(strings.TrimPrefix(key, folder), "/")
-	if !ok || !strings.HasPrefix(key, folder) || id.UnmarshalText([]byte(name)) != nil {
-		return id, "", badKey(key)
+	if !ok || !strings.HasPrefix(key, folder) || id.UnmarshalText([]byte(name)) != nil || id.String() != name {
+		return id, "", errNotOurs
 	}
 	return id, rest, nil
 }
 
 // parseHostKey reads the host id behind the folder.
 func parseHostKey(key, folder string) (id discovery.HostID, err error) {
-	if err := id.UnmarshalText([]byte(strings.TrimPrefix(key, folder))); err != nil {
-		return id, badKey(key)
+	if id.UnmarshalText([]byte(strings.TrimPrefix(key, folder))) != nil || folder+id.String() != key {
+		return id, errNotOurs
 	}
 	return id, nil
 }
 
+// parseHex reads the bytes of an address.
 func parseHex(s string) (netip.Addr, error) {
 	b, err := hex.DecodeString(s)
 	if err != nil {
 		return netip.Addr{}, err
 	}
 	a, ok := netip.AddrFromSlice(b)
-	if !ok || addrHex(a) != s {
+	if !ok || a.Is4In6() { // that would be a second form of an IPv4 address
 		return netip.Addr{}, discovery.ErrMalformed
 	}
 	return a, nil
 }
 
-func badKey(key string) error {
-	return fmt.Errorf("key %s: %w", key, discovery.ErrMalformed)
-}
+// errNotOurs is about a key that weft never writes: a folder that somebody made, a
+// note that somebody left.
+var errNotOurs = malformed("weft has no such key")

@@ -3,10 +3,7 @@ package pool
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
-
-	"github.com/hashicorp/consul/api"
 
 	"github.com/weft-net/weft/discovery"
 )
@@ -101,7 +98,7 @@ func (r *NetworkRecords) finishDelete(ctx context.Context, n discovery.Network, 
 	if now.State != discovery.NetworkDeleting {
 		return false, false, fmt.Errorf("it is %s: %w", now.State, ErrInvalid)
 	}
-	if inUse, err := r.inUse(ctx, n.ID); err != nil || inUse {
+	if inUse, err := r.inUse(ctx, now.Network); err != nil || inUse {
 		return false, false, err
 	}
 	if now.DeletedBy != "" {
@@ -116,14 +113,13 @@ func (r *NetworkRecords) finishDelete(ctx context.Context, n discovery.Network, 
 // inUse reports whether a host holds a block or an address of the network. No
 // claim comes after the answer no: each compares nets/, which said deleting
 // before we looked.
-func (r *NetworkRecords) inUse(ctx context.Context, id discovery.NetworkID) (bool, error) {
-	for _, folder := range []string{blocksOf(id), reservedOf(id)} {
-		pairs, err := r.store.list(ctx, folder)
-		if err != nil || len(pairs) > 0 {
-			return true, err
-		}
+func (r *NetworkRecords) inUse(ctx context.Context, n discovery.Network) (bool, error) {
+	pairs, err := r.store.list(ctx, blocksOf(n.ID))
+	if err != nil || len(readAll(r.store, blocksOf(n.ID), pairs, blockOf(n))) > 0 {
+		return true, err
 	}
-	return false, nil
+	pairs, err = r.store.list(ctx, reservedOf(n.ID))
+	return len(readAll(r.store, reservedOf(n.ID), pairs, parseReservation)) > 0, err
 }
 
 // FreeNetworkHeld gives back what one host holds of a network that is being
@@ -160,24 +156,4 @@ type GoneBy struct {
 	Name string
 	By   string
 	At   time.Time
-}
-
-// parseNetGone reads a key of netgone/.
-func parseNetGone(kv *api.KVPair) (id discovery.NetworkID, g GoneBy, err error) {
-	if err := id.UnmarshalText([]byte(strings.TrimPrefix(kv.Key, folderNetGone))); err != nil {
-		return id, g, badKey(kv.Key)
-	}
-	var v netGoneValue
-	err = decode(kv, &v)
-	return id, GoneBy{v.Name, v.By, v.At}, err
-}
-
-// parseGone reads a key of gone/.
-func parseGone(kv *api.KVPair) (id discovery.HostID, g GoneBy, err error) {
-	if id, err = parseHostKey(kv.Key, folderGone); err != nil {
-		return id, g, err
-	}
-	var v goneValue
-	err = decode(kv, &v)
-	return id, GoneBy(v), err
 }

@@ -1,18 +1,21 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	mrand "math/rand/v2"
 	"net/netip"
-	"regexp"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/consul/api"
 
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pace"
+	"github.com/weft-net/weft/discovery/strict"
 )
 
 // NetworkSpec is a network that somebody asks for. Subnets, gateways, ranges and
@@ -30,25 +33,6 @@ type NetworkSpec struct {
 	Options  map[string]string
 	By       string  // who asks
 	Avoid    []Avoid // of all members
-}
-
-// netName is what Docker accepts, within the length of a DNS label.
-var netName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$`)
-
-func (r NetworkSpec) check() error {
-	if !netName.MatchString(r.Name) {
-		return invalid("network name %q", r.Name)
-	}
-	// RFC 791 wants 68, RFC 1122 576 of every host.
-	if r.MTU != 0 && (r.MTU < 576 || r.MTU > 65535) {
-		return invalid("mtu %d is not within 576 and 65535", r.MTU)
-	}
-	return nil
-}
-
-// parseNet reads a key of nets/.
-func parseNet(kv *api.KVPair) (n netValue, err error) {
-	return n, decode(kv, &n)
 }
 
 // NetworkRecords are the networks of the store: made, followed and deleted.
@@ -75,15 +59,8 @@ func (r *NetworkRecords) nets(ctx context.Context) ([]netValue, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := make([]netValue, 0, len(pairs))
-	for _, kv := range pairs {
-		n, err := parseNet(kv)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, n)
-	}
-	return out, nil
+	nets, _ := parseAll(pairs, parseNet) // the watch says what is refused
+	return nets, nil
 }
 
 // gen is the generation of the networks. It must be read before what is
@@ -100,10 +77,10 @@ func (r *NetworkRecords) gen(ctx context.Context) (g gen, err error) {
 	}
 	g.NextVNI = firstVNI
 	if g.kv != nil {
-		err = decode(g.kv, &g.genValue)
+		g.genValue, _ = readOne(r.store, g.kv, parseGen) // what is refused is written anew
 	}
-	g.NextVNI = max(g.NextVNI, firstVNI)
-	return g, err
+	g.NextVNI = min(max(g.NextVNI, firstVNI), lastVNI)
+	return g, nil
 }
 
 // next is the operation that begins the generation behind g.
@@ -122,14 +99,12 @@ func (g gen) next(nextVNI uint32) *api.KVTxnOp {
 func (r *NetworkRecords) CreateNetwork(ctx context.Context, spec NetworkSpec) (discovery.Network, error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	if err := spec.check(); err != nil {
-		return discovery.Network{}, err
-	}
 	n := discovery.Network{Name: spec.Name, State: discovery.NetworkUp, MTU: spec.MTU, Internal: spec.Internal,
-		Driver: spec.Driver, Labels: spec.Labels, Options: spec.Options, Created: time.Now().UTC(), By: spec.By}
+		Driver: cmp.Or(spec.Driver, "weft"), Labels: spec.Labels, Options: spec.Options, Created: time.Now().UTC(), By: spec.By}
 	rand.Read(n.ID[:])
+	strays := map[uint32]bool{} // VNIs that no network has, and yet a key says so
 	for {
-		g, err := r.assign(ctx, spec, &n)
+		g, err := r.assign(ctx, spec, &n, strays)
 		if err != nil {
 			return n, err
 		}
@@ -140,11 +115,13 @@ func (r *NetworkRecords) CreateNetwork(ctx context.Context, spec NetworkSpec) (d
 		if err != nil || out.ok() {
 			return n, err
 		}
-		if out.failed[1] && out.inDoubt && r.created(ctx, n) {
-			return n, nil
+		if out.failed[1] {
+			if made, err := r.created(ctx, n); made || err != nil {
+				return n, err
+			}
 		}
 		if !out.failed[0] && !out.failed[1] {
-			return n, fmt.Errorf("vni %d is in use by a network that gen does not know: %w", n.VNI, ErrConflict)
+			strays[n.VNI] = true
 		}
 		if err := afterLostRace(ctx); err != nil {
 			return n, err
@@ -153,7 +130,7 @@ func (r *NetworkRecords) CreateNetwork(ctx context.Context, spec NetworkSpec) (d
 }
 
 // assign gives the network its subnets and VNI, by what the store holds now.
-func (r *NetworkRecords) assign(ctx context.Context, spec NetworkSpec, n *discovery.Network) (gen, error) {
+func (r *NetworkRecords) assign(ctx context.Context, spec NetworkSpec, n *discovery.Network, strays map[uint32]bool) (gen, error) {
 	g, err := r.gen(ctx)
 	if err != nil {
 		return g, err
@@ -162,18 +139,33 @@ func (r *NetworkRecords) assign(ctx context.Context, spec NetworkSpec, n *discov
 	if err != nil {
 		return g, err
 	}
-	for _, o := range nets {
-		if o.Name == spec.Name && o.ID != n.ID {
-			return g, ErrExists
-		}
+	if slices.ContainsFunc(nets, func(o netValue) bool { return o.Name == n.Name && o.ID != n.ID }) {
+		return g, ErrExists
 	}
 	s, err := r.store.stamp(ctx)
 	if err != nil {
 		return g, err
 	}
-	n.VNI = g.NextVNI
-	n.Subnets, err = spec.layout(s.meta.Pool, spec.uses(nets))
-	return g, err
+	n.VNI = g.free(nets, strays)
+	if n.Subnets, err = spec.layout(s.meta.Pool, spec.uses(nets)); err != nil {
+		return g, err
+	}
+	return g, strict.Network(*n)
+}
+
+// free is a VNI that no network has, from the one on that is the next.
+func (g gen) free(nets []netValue, strays map[uint32]bool) uint32 {
+	used := maps.Clone(strays)
+	for _, n := range nets {
+		used[n.VNI] = true
+	}
+	vni := g.NextVNI
+	for used[vni] || vni < firstVNI || vni > lastVNI {
+		if vni++; vni > lastVNI {
+			vni = firstVNI
+		}
+	}
+	return vni
 }
 
 // layout is the network's subnets: those asked for, or a free one of the pool.
@@ -198,10 +190,11 @@ func (r NetworkSpec) layout(pool netip.Prefix, used []use) ([]discovery.Subnet, 
 	return subnets, r.furnish(subnets)
 }
 
-// created reports whether the store holds this very network.
-func (r *NetworkRecords) created(ctx context.Context, n discovery.Network) bool {
-	now, _, err := r.net(ctx, n.Name)
-	return err == nil && now.ID == n.ID
+// created reports whether the store holds this very network: an earlier try, of
+// which no answer came, may have made it.
+func (r *NetworkRecords) created(ctx context.Context, n discovery.Network) (bool, error) {
+	now, kv, err := r.net(ctx, n.Name)
+	return kv != nil && now.ID == n.ID, err
 }
 
 // afterLostRace waits a moment, so that many who race do not stay in step. Its
@@ -218,6 +211,6 @@ func (r *NetworkRecords) net(ctx context.Context, name string) (n netValue, kv *
 	if kv, err = r.store.lookup(ctx, netKey(name)); err != nil || kv == nil {
 		return n, nil, err
 	}
-	n, err = parseNet(kv)
+	n, err = readOne(r.store, kv, parseNet)
 	return n, kv, err
 }

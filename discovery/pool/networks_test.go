@@ -233,8 +233,8 @@ func deletedHeld(t *testing.T, s store) {
 	if done, err := c.first.FinishDelete(t.Context(), n, "root@one"); !done || err != nil {
 		t.Errorf("%v (%v), want done", done, err)
 	}
-	freed, freedErr := p.Blocks(t.Context(), n.ID)
-	left, err := p.Blocks(t.Context(), other.ID)
+	freed, freedErr := p.Blocks(t.Context(), n)
+	left, err := p.Blocks(t.Context(), other)
 	if diff := cmp.Diff([]discovery.Block{kept}, left, same); err != nil || freedErr != nil || len(freed) != 0 || diff != "" {
 		t.Errorf("%v, %v, not freed %v, left -want +got:\n%s", err, freedErr, freed, diff)
 	}
@@ -253,8 +253,8 @@ func TestInvalidNetworks(t *testing.T) {
 		r    pool.NetworkSpec
 		want string
 	}{
-		{"no name", pool.NetworkSpec{}, `network name ""`},
-		{"slash in the name", pool.NetworkSpec{Name: "a/b"}, `network name "a/b"`},
+		{"no name", pool.NetworkSpec{}, `"" is no name for a network`},
+		{"slash in the name", pool.NetworkSpec{Name: "a/b"}, `"a/b" is no name for a network`},
 		{"malformed", subnets("10.80.0.0"), `subnet "10.80.0.0" is malformed`},
 		{"too small", subnets("10.80.0.0/31"), "subnet 10.80.0.0/31 is too small, /30 is the smallest"},
 		{"too large", subnets("0.0.0.0/0"), "subnet 0.0.0.0/0 is too large, /8 is the largest"},

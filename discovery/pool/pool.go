@@ -7,6 +7,8 @@ package pool
 import (
 	"log/slog"
 	"net/http"
+
+	"github.com/weft-net/weft/discovery/strict"
 )
 
 // defaultPrefix is where the cluster's keys stand unless told otherwise.
@@ -15,15 +17,17 @@ const defaultPrefix = "weft/v1/"
 // Config says where the store is. The usual CONSUL_HTTP_* variables of the
 // environment stand for what is empty.
 type Config struct {
-	Address    string       // URL of Consul; "unix:///path" too
-	HTTPClient *http.Client // of the embedded store; nil: the network
-	Prefix     string       // of all keys; empty: "weft/v1/"
-	Token      string       // for Consul's ACLs
-	TokenFile  string       // read before each call, so that it can be replaced; wins over Token
-	CAFile     string       // for https; empty: the system's
-	Cluster    string       // the cluster's id; empty: that of the first meta read or written
-	UserAgent  string       // named to the store; empty: Go's own
-	Log        *slog.Logger // nil: slog.Default
+	Address    string         // URL of Consul; "unix:///path" too
+	HTTPClient *http.Client   // of the embedded store; nil: the network
+	Prefix     string         // of all keys; empty: "weft/v1/"
+	Token      string         // for Consul's ACLs
+	TokenFile  string         // read before each call, so that it can be replaced; wins over Token
+	CAFile     string         // for https; empty: the system's
+	Cluster    string         // the cluster's id; empty: that of the first meta read or written
+	UserAgent  string         // named to the store; empty: Go's own
+	Socket     string         // of the embedded store, for people; empty: it has none
+	Refused    *strict.Ledger // of keys that are not ours; nil: nobody is told
+	Log        *slog.Logger   // nil: slog.Default
 }
 
 // Pool is the cluster's store. Each part has one subject and can be used by

@@ -2,12 +2,12 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 
-	"github.com/hashicorp/consul/api"
-
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/strict"
 )
 
 // Reserve records one address for a host: one that no block covers when lent
@@ -56,7 +56,7 @@ func (r *BlockRecords) reserve(ctx context.Context, n discovery.Network, a netip
 
 // reservedFor is the seq of an address that is recorded already.
 func (r *BlockRecords) reservedFor(ctx context.Context, id discovery.NetworkID, a netip.Addr, host discovery.HostID) (uint64, error) {
-	v, _, err := r.reservation(ctx, id, a)
+	v, err := r.reservation(ctx, id, a)
 	if err != nil {
 		return 0, err
 	}
@@ -66,14 +66,13 @@ func (r *BlockRecords) reservedFor(ctx context.Context, id discovery.NetworkID, 
 	return v.Seq, nil
 }
 
-// reservation reads who an address is recorded for, and at which index; 0: for
-// nobody.
-func (r *BlockRecords) reservation(ctx context.Context, id discovery.NetworkID, a netip.Addr) (v ipValue, index uint64, err error) {
+// reservation reads who an address is recorded for; index 0: for nobody.
+func (r *BlockRecords) reservation(ctx context.Context, id discovery.NetworkID, a netip.Addr) (v reserved, err error) {
 	kv, err := r.store.lookup(ctx, ipKey(id, a))
 	if err != nil || kv == nil {
-		return v, 0, err
+		return v, err
 	}
-	return v, kv.ModifyIndex, decode(kv, &v)
+	return readOne(r.store, kv, parseReservation)
 }
 
 // Unreserve gives an address back. It is nil when it is not recorded for the
@@ -82,14 +81,17 @@ func (r *BlockRecords) Unreserve(ctx context.Context, id discovery.NetworkID, a 
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	for {
-		v, index, err := r.reservation(ctx, id, a)
+		v, err := r.reservation(ctx, id, a)
+		if _, refused := errors.AsType[strict.Refused](err); refused {
+			return nil // it is no reservation, and nobody's
+		}
 		if err != nil {
 			return fmt.Errorf("give back %s: %w", a, err)
 		}
-		if index == 0 || v.Host != host {
+		if v.index == 0 || v.Host != host {
 			return nil
 		}
-		out, err := r.store.commit(ctx, drop(ipKey(id, a), index))
+		out, err := r.store.commit(ctx, drop(ipKey(id, a), v.index))
 		if err != nil {
 			return fmt.Errorf("give back %s: %w", a, err)
 		}
@@ -104,18 +106,15 @@ func (r *BlockRecords) Unreserve(ctx context.Context, id discovery.NetworkID, a 
 func (r *BlockRecords) Reserved(ctx context.Context, id discovery.NetworkID, within netip.Prefix) (map[netip.Addr]discovery.Reservation, error) {
 	ctx, cancel := bound(ctx)
 	defer cancel()
-	pairs, err := r.store.list(ctx, reservedOf(id)+commonHex(within))
+	folder := reservedOf(id) + commonHex(within)
+	pairs, err := r.store.list(ctx, folder)
 	if err != nil {
 		return nil, fmt.Errorf("list addresses reserved in %s: %w", within, err)
 	}
 	out := map[netip.Addr]discovery.Reservation{}
-	for _, kv := range pairs {
-		a, v, err := parseReservation(kv)
-		if err != nil {
-			return nil, fmt.Errorf("list addresses reserved in %s: %w", within, err)
-		}
-		if within.Contains(a) {
-			out[a] = v
+	for _, v := range readAll(r.store, folder, pairs, parseReservation) {
+		if within.Contains(v.addr) {
+			out[v.addr] = v.Reservation
 		}
 	}
 	return out, nil
@@ -124,16 +123,4 @@ func (r *BlockRecords) Reserved(ctx context.Context, id discovery.NetworkID, wit
 // commonHex is the hex digits that all addresses of the prefix begin with.
 func commonHex(p netip.Prefix) string {
 	return addrHex(p.Masked().Addr())[:p.Bits()/4]
-}
-
-func parseReservation(kv *api.KVPair) (netip.Addr, discovery.Reservation, error) {
-	_, a, err := parseIPKey(kv.Key)
-	if err != nil {
-		return a, discovery.Reservation{}, err
-	}
-	var v ipValue
-	if err := decode(kv, &v); err != nil {
-		return a, discovery.Reservation{}, err
-	}
-	return a, discovery.Reservation{Host: v.Host, Seq: v.Seq}, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/weft-net/weft/discovery/pace"
+	"github.com/weft-net/weft/discovery/strict"
 )
 
 // callLimit bounds every method but Watch: a server without a quorum holds a
@@ -31,6 +32,7 @@ type store struct {
 	prefix    string
 	tokenFile string
 	log       *slog.Logger
+	refusals  *refusals
 
 	mu      sync.Mutex // guards what is below
 	cluster string     // expected; empty: that of the first meta read
@@ -54,7 +56,8 @@ func newStore(cfg Config) (*store, error) {
 	if tokenFile == "" && cfg.Token == "" {
 		tokenFile = os.Getenv(api.HTTPTokenFileEnvName)
 	}
-	at := where(cfg, conf.Address)
+	address := conf.Address // NewClient cuts the scheme off
+	at := where(cfg, address)
 	hc, err := httpClient(cfg, conf)
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", conf.Address, err)
@@ -71,6 +74,7 @@ func newStore(cfg Config) (*store, error) {
 	if s.prefix == "" {
 		s.prefix = defaultPrefix
 	}
+	s.refusals = &refusals{ledger: cfg.Refused, prefix: s.prefix, remove: deletion(cfg, address), all: map[string]strict.Refused{}}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -155,6 +159,9 @@ func (s *store) get(ctx context.Context, key string) (pair *api.KVPair, err erro
 		pair, _, err = s.client.KV().Get(s.prefix+key, q)
 		return err
 	})
+	if pair != nil {
+		pair.Key = key
+	}
 	return pair, err
 }
 

@@ -1,42 +1,17 @@
 package pool
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/strict"
 )
 
-// Prefix lengths of subnets: as short and as long as a network may ask for,
-// and that of an automatic one.
-const (
-	shortest4, longest4 = 8, 30
-	shortest6, longest6 = 32, 126
-	automatic           = 20
-)
+// automatic is the prefix length of a subnet that nobody asked for.
+const automatic = 20
 
-// never are the addresses that no host may have, however private a network is.
-var never = []struct {
-	prefix netip.Prefix
-	what   string
-}{
-	{netip.MustParsePrefix("0.0.0.0/8"), "this network (RFC 1122)"},
-	{netip.MustParsePrefix("127.0.0.0/8"), "loopback (RFC 1122)"},
-	{netip.MustParsePrefix("224.0.0.0/3"), "multicast and reserved (RFC 1112)"},
-	{netip.MustParsePrefix("fe80::/10"), "link-local (RFC 4291)"},
-	{netip.MustParsePrefix("ff00::/8"), "multicast (RFC 4291)"},
-	{netip.MustParsePrefix("::/96"), "unspecified and loopback (RFC 4291)"},
-	{netip.MustParsePrefix("::ffff:0:0/96"), "IPv4-mapped (RFC 4291)"},
-}
-
-// invalidError is an ErrInvalid that says what is wrong with which thing.
-type invalidError string
-
-func (e invalidError) Error() string { return string(e) }
-func (e invalidError) Unwrap() error { return ErrInvalid }
-
-func invalid(format string, args ...any) error { return invalidError(fmt.Sprintf(format, args...)) }
+func invalid(format string, args ...any) error { return strict.Invalidf(format, args...) }
 
 // subnets reads the subnets that the request names, IPv4 first.
 func (r NetworkSpec) subnets() ([]discovery.Subnet, error) {
@@ -60,22 +35,8 @@ func parseSubnet(text string) (s discovery.Subnet, err error) {
 	if err != nil {
 		return s, invalid("subnet %q is malformed", text)
 	}
-	short, long := shortest4, longest4
-	if p.Addr().Is6() {
-		short, long = shortest6, longest6
-	}
-	switch {
-	case p != p.Masked():
-		return s, invalid("subnet %s has host bits set, did you mean %s?", p, p.Masked())
-	case p.Bits() > long:
-		return s, invalid("subnet %s is too small, /%d is the smallest", p, long)
-	case p.Bits() < short:
-		return s, invalid("subnet %s is too large, /%d is the largest", p, short)
-	}
-	for _, n := range never {
-		if n.prefix.Overlaps(p) {
-			return s, invalid("subnet %s lies in %s: %s", p, n.prefix, n.what)
-		}
+	if err := strict.CIDR(p); err != nil {
+		return s, err
 	}
 	return newSubnet(p), nil
 }
@@ -97,8 +58,8 @@ func (r NetworkSpec) furnish(subnets []discovery.Subnet) error {
 		}
 	}
 	for _, s := range subnets {
-		if s.Range.IsValid() && s.UsableCount(s.Range) == 0 {
-			return invalid("range %s of subnet %s has no address to give: the network's, broadcast, gateway and auxiliary addresses are kept", s.Range, s.CIDR)
+		if err := strict.Subnet(s); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -114,11 +75,7 @@ func (r NetworkSpec) gateways(subnets []discovery.Subnet) error {
 		if given[s] {
 			return invalid("gateway %s: subnet %s has one already", a, s.CIDR)
 		}
-		given[s], s.Gateway = true, netip.Addr{}
-		if !s.Assignable(a) {
-			return invalid("gateway %s is the network or broadcast address of %s", a, s.CIDR)
-		}
-		s.Gateway = a
+		given[s], s.Gateway = true, a
 	}
 	return nil
 }
@@ -128,9 +85,6 @@ func (r NetworkSpec) aux(subnets []discovery.Subnet) error {
 		s, a, err := locate("auxiliary address "+name, text, subnets)
 		if err != nil {
 			return err
-		}
-		if a == s.Gateway {
-			return invalid("auxiliary address %s (%s) is the gateway", name, a)
 		}
 		if s.Aux == nil {
 			s.Aux = map[string]netip.Addr{}
@@ -195,7 +149,7 @@ type use struct {
 func (r NetworkSpec) uses(nets []netValue) []use {
 	var out []use
 	for _, n := range nets {
-		if r.isolated() && isolated(n.Network) {
+		if r.isolated() && strict.Isolated(n.Network) {
 			continue // both end at their own bridge: neither is ever routed
 		}
 		for _, s := range n.Subnets {
@@ -210,13 +164,8 @@ func (r NetworkSpec) uses(nets []netValue) []use {
 	return out
 }
 
-// isolated networks may share their addresses with others of the kind.
-func isolated(n discovery.Network) bool {
-	return n.Internal && n.HostAccess() == discovery.HostAccessNone
-}
-
 func (r NetworkSpec) isolated() bool {
-	return isolated(discovery.Network{Internal: r.Internal, Options: r.Options})
+	return strict.Isolated(discovery.Network{Internal: r.Internal, Options: r.Options})
 }
 
 // checkOverlap is an *OverlapError when the subnet is not free.

@@ -108,7 +108,8 @@ func (s *store) txn(ctx context.Context, ops []*api.KVTxnOp) (outcome, error) {
 		out.failed[e.OpIndex] = true
 	}
 	for _, r := range resp.Results {
-		out.pairs[strings.TrimPrefix(r.KV.Key, s.prefix)] = r.KV
+		r.KV.Key = strings.TrimPrefix(r.KV.Key, s.prefix)
+		out.pairs[r.KV.Key] = r.KV
 	}
 	return out, nil
 }

@@ -2,12 +2,9 @@ package pool
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"net/netip"
 	"time"
-
-	"github.com/hashicorp/consul/api"
 
 	"github.com/weft-net/weft/discovery"
 )
@@ -21,6 +18,9 @@ type genValue struct {
 
 // firstVNI leaves the low numbers to what is not a network of the pool.
 const firstVNI = 4096
+
+// lastVNI is the largest in 24 bits; behind it the numbers begin anew.
+const lastVNI = 1<<24 - 1
 
 // netValue is a network, and who asked for its end.
 type netValue struct {
@@ -73,14 +73,6 @@ func encode(v any) []byte {
 		panic(err)
 	}
 	return b
-}
-
-// decode reads the value of a key; what does not fit is discovery.ErrMalformed.
-func decode(kv *api.KVPair, v any) error {
-	if err := json.Unmarshal(kv.Value, v); err != nil {
-		return fmt.Errorf("value of %s: %w: %w", kv.Key, discovery.ErrMalformed, err)
-	}
-	return nil
 }
 
 // rewrite writes the fields of v over those of an older value, and keeps the

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"reflect"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,6 +28,7 @@ func FuzzKeys(f *testing.F) {
 		blockKey(id, netip.MustParsePrefix("10.64.0.0/26")), blockKey(id, netip.MustParsePrefix("2001:db8::/112")),
 		ipKey(id, netip.MustParseAddr("10.64.0.7")), hostKey(discovery.HostID{3}), "blocks/", "ips/x/0a", "hosts/zz",
 		blocksOf(id) + "0a400001-26", blocksOf(id) + "0a400000-33", blocksOf(id) + "0A400000-26", blocksOf(id) + "0a400000-026",
+		strings.ToUpper(blockKey(id, netip.MustParsePrefix("10.64.0.0/26"))), ipKey(id, netip.MustParseAddr("::ffff:10.64.0.7")),
 	} {
 		f.Add(key)
 	}
@@ -34,7 +36,7 @@ func FuzzKeys(f *testing.F) {
 		if id, b, err := parseBlockKey(key); err == nil && blockKey(id, b) != key {
 			t.Errorf("%q is block %s of %s, whose key is %q", key, b, id, blockKey(id, b))
 		}
-		if id, a, err := parseIPKey(key); err == nil && ipKey(id, a) != key {
+		if id, a, err := parseIPKey(key); err == nil && (ipKey(id, a) != key || a != a.Unmap()) {
 			t.Errorf("%q is address %s of %s, whose key is %q", key, a, id, ipKey(id, a))
 		}
 		if _, err := parseHostKey(key, folderHosts); err != nil && !errors.Is(err, discovery.ErrMalformed) {
@@ -59,10 +61,10 @@ func FuzzValues(f *testing.F) {
 		var errs [6]error
 		_, errs[0] = parseNet(pair("nets/x"))
 		_, errs[1] = parseBlock(pair(blockKey(id, netip.MustParsePrefix("10.64.0.0/26"))))
-		_, _, errs[2] = parseReservation(pair(ipKey(id, netip.MustParseAddr("10.64.0.7"))))
+		_, errs[2] = parseReservation(pair(ipKey(id, netip.MustParseAddr("10.64.0.7"))))
 		_, errs[3] = parseHost(pair(hostKey(discovery.HostID{1})))
-		_, _, errs[4] = parseNetGone(pair(netGoneKey(id)))
-		_, _, errs[5] = parseGone(pair(goneKey(discovery.HostID{1})))
+		_, errs[4] = parseNetGone(pair(netGoneKey(id)))
+		_, errs[5] = parseGone(pair(goneKey(discovery.HostID{1})))
 		for i, err := range errs {
 			if err != nil && !errors.Is(err, discovery.ErrMalformed) {
 				t.Errorf("parser %d: %v, want ErrMalformed", i, err)

@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/strict"
 )
 
 // Contents is what every host follows of the store.
@@ -24,9 +25,10 @@ type Contents struct {
 
 // Watch calls deliver with the contents once all of them have been read, and
 // after each change of them; never with what a failing, foreign or empty store
-// seems to hold. deliver is called from one goroutine. Watch returns nil when
-// ctx ends.
-func (r *NetworkRecords) Watch(ctx context.Context, deliver func(Contents)) error {
+// seems to hold. deliver is called from one goroutine; it returns the networks that
+// this host does not take, which are then refused like keys that are not ours.
+// Watch returns nil when ctx ends.
+func (r *NetworkRecords) Watch(ctx context.Context, deliver func(Contents) []strict.Clash) error {
 	parts := make(chan part)
 	var wg sync.WaitGroup
 	folders := []string{folderNets, folderNetGone, folderGone}
@@ -34,11 +36,13 @@ func (r *NetworkRecords) Watch(ctx context.Context, deliver func(Contents)) erro
 		f := follower{store: r.store, folder: folder, limit: newLimiter()}
 		wg.Go(func() { f.run(ctx, parts) })
 	}
+	wg.Go(func() { r.store.recheck(ctx, folders) })
 	defer wg.Wait()
 
 	state := map[string]api.KVPairs{}
 	restored := 0
 	var told *Contents
+	var clashes []strict.Clash
 	for {
 		select {
 		case <-ctx.Done():
@@ -52,43 +56,33 @@ func (r *NetworkRecords) Watch(ctx context.Context, deliver func(Contents)) erro
 		if len(state) < len(folders) {
 			continue
 		}
-		c := r.contents(state)
+		c, refused := r.contents(state)
 		c.Restored = restored
 		if told == nil || !reflect.DeepEqual(*told, c) {
 			told = &c
-			deliver(c)
+			clashes = deliver(c)
 		}
+		for _, clash := range clashes {
+			refused[netKey(clash.Name)] = malformed("%s", clash.Why)
+		}
+		r.store.refusals.folder(folderNets, refused)
 	}
 }
 
-// contents reads the values. One that cannot be read is left out and logged: an
-// absent network removes nothing, and the others must not wait for it.
-func (r *NetworkRecords) contents(state map[string]api.KVPairs) Contents {
-	c := Contents{Gone: map[discovery.HostID]GoneBy{}, NetGone: map[discovery.NetworkID]GoneBy{}}
-	bad := func(kv *api.KVPair, err error) {
-		r.store.log.Error("unreadable key of the store", "key", kv.Key, "err", err)
+// contents reads the values. What is refused is left out: an absent network
+// removes nothing, and the others must not wait for it.
+func (r *NetworkRecords) contents(state map[string]api.KVPairs) (c Contents, refused map[string]error) {
+	c = Contents{Gone: map[discovery.HostID]GoneBy{}, NetGone: map[discovery.NetworkID]GoneBy{}}
+	nets, refused := parseAll(state[folderNets], parseNet)
+	for _, n := range nets {
+		c.Networks = append(c.Networks, n.Network)
 	}
-	for _, kv := range state[folderNets] {
-		if n, err := parseNet(kv); err != nil {
-			bad(kv, err)
-		} else {
-			c.Networks = append(c.Networks, n.Network)
-		}
+	for _, g := range readAll(r.store, folderGone, state[folderGone], parseGone) {
+		c.Gone[g.id] = g.GoneBy
 	}
-	for _, kv := range state[folderGone] {
-		if id, g, err := parseGone(kv); err != nil {
-			bad(kv, err)
-		} else {
-			c.Gone[id] = g
-		}
-	}
-	for _, kv := range state[folderNetGone] {
-		if id, g, err := parseNetGone(kv); err != nil {
-			bad(kv, err)
-		} else {
-			c.NetGone[id] = g
-		}
+	for _, g := range readAll(r.store, folderNetGone, state[folderNetGone], parseNetGone) {
+		c.NetGone[g.id] = g.GoneBy
 	}
 	discovery.SortNetworks(c.Networks)
-	return c
+	return c, refused
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/discoverytest"
 	"github.com/weft-net/weft/discovery/pool"
+	"github.com/weft-net/weft/discovery/strict"
 )
 
 // watcher runs a watch until the test ends.
@@ -25,7 +26,7 @@ func watch(t *testing.T, p *pool.Pool) *watcher {
 	w := &watcher{t, p, make(chan pool.Contents, 100)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- p.Watch(ctx, func(c pool.Contents) { w.news <- c }) }()
+	go func() { done <- p.Watch(ctx, func(c pool.Contents) []strict.Clash { w.news <- c; return nil }) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -190,7 +191,7 @@ func wiped(t *testing.T, s store) {
 	}
 	w.until("two networks again", has(2))
 	got, err := c.first.Meta(t.Context())
-	blocks, blocksErr := c.first.Blocks(t.Context(), nets[1].ID)
+	blocks, blocksErr := c.first.Blocks(t.Context(), nets[1])
 	hosts, hostsErr := c.first.Hosts(t.Context())
 	if err != nil || got.ClusterID != c.meta.ClusterID || len(blocks) != 120 || len(hosts) != 3 {
 		t.Errorf("cluster %s (%v), %d blocks (%v), %d hosts (%v): want %s, 120, 3",

@@ -105,12 +105,8 @@ func (w *WriteBack) reassertNetwork(ctx context.Context, n discovery.Network) er
 func (w *WriteBack) netGone(ctx context.Context) (map[discovery.NetworkID]bool, error) {
 	pairs, err := w.store.list(ctx, folderNetGone)
 	out := make(map[discovery.NetworkID]bool, len(pairs))
-	for _, kv := range pairs {
-		id, _, err := parseNetGone(kv)
-		if err != nil {
-			return nil, err
-		}
-		out[id] = true
+	for _, g := range readAll(w.store, folderNetGone, pairs, parseNetGone) {
+		out[g.id] = true
 	}
 	return out, err
 }

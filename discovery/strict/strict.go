@@ -29,6 +29,9 @@ type Refused struct {
 	Hint   string // the command to type next; empty: none helps
 }
 
+// Error makes a refusal the error of whoever needs just this value.
+func (r Refused) Error() string { return r.Source + ": " + r.Why }
+
 // most is how many refusals of one border are kept. Their senders may be hostile:
 // what they send must not fill the memory or the log of this host.
 const most = 64

@@ -1,0 +1,113 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/discovery"
+)
+
+// raw makes one request to the store, past every agent.
+func (f *flow) raw(method, key, value string) {
+	f.t.Helper()
+	req, err := http.NewRequestWithContext(f.t.Context(), method, "http://weft/v1/kv/weft/v1/"+key, strings.NewReader(value))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	resp, err := f.store.Client().Do(req)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+}
+
+// check is one line of status.
+func (h *flowHost) check(name string) api.Check {
+	h.t.Helper()
+	st, err := h.Status(h.t.Context())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, c := range st.Checks {
+		if c.Name == name {
+			return c
+		}
+	}
+	h.t.Fatalf("no check %s in %+v", name, st.Checks)
+	return api.Check{}
+}
+
+// whole is the network as the pool has it.
+func (h *flowHost) whole(name string) discovery.Network {
+	h.t.Helper()
+	n, ok := h.agent.member().networks.Lookup(name)
+	if !ok {
+		h.t.Fatalf("no network %s", name)
+	}
+	return n
+}
+
+// Whoever can write into the store can make every host say so, and nothing else:
+// what an agent would not have written is refused by its key.
+func TestFlowNetworksThatNoAgentMade(t *testing.T) {
+	one, two := pair(t)
+	blue := one.whole("blue")
+	put := func(key string, change func(*discovery.Network)) {
+		n := blue
+		n.ID, n.VNI, n.Name = discovery.NetworkID{byte(len(key)), key[0]}, 5000+uint32(len(key)), key
+		p := netip.MustParsePrefix(fmt.Sprintf("10.99.%d.0/24", len(key)))
+		n.Subnets = []discovery.Subnet{{CIDR: p, Gateway: p.Addr().Next(), Bits: 3}}
+		change(&n)
+		b, err := json.Marshal(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		one.raw(http.MethodPut, "nets/"+key, string(b))
+	}
+	put("path", func(n *discovery.Network) { n.Name = "../../tmp/x" })
+	put("under", func(n *discovery.Network) {
+		n.Subnets[0].CIDR, n.Subnets[0].Gateway = netip.MustParsePrefix("192.0.2.0/24"), netip.MustParseAddr("192.0.2.9")
+	})
+	put("vnivni", func(n *discovery.Network) { n.VNI = blue.VNI })
+	put("backdated", func(n *discovery.Network) { n.VNI, n.Created = blue.VNI, n.Created.AddDate(-1, 0, 0) })
+	put("mtu", func(n *discovery.Network) { n.MTU = -5 })
+	put("blue", func(n *discovery.Network) { n.ID, n.VNI = blue.ID, blue.VNI })
+	keys := []string{"path", "under", "vnivni", "backdated", "mtu", "blue"}
+	for _, h := range []*flowHost{one, two} {
+		h.eventually("each key is named", func() error {
+			all, _ := h.agent.refused.All()
+			text := fmt.Sprint(all)
+			for _, key := range keys {
+				if !strings.Contains(text, "key weft/v1/nets/"+key) {
+					return errors.New(text)
+				}
+			}
+			return nil
+		})
+		all, err := h.Networks(t.Context())
+		if err != nil || len(all) != 1 || h.whole("blue").CIDRs() != blue.CIDRs() {
+			t.Errorf("%s: %+v (%v), want blue as it was", h.name, all, err)
+		}
+		if c := h.check("refused"); c.State != api.CheckWarn {
+			t.Errorf("%s: %+v", h.name, c)
+		}
+	}
+	if _, err := two.Attach(t.Context(), api.AttachRequest{Network: "blue", Netns: "/run/sandbox/1", Name: "web"}); err != nil {
+		t.Error(err)
+	}
+	for _, key := range keys {
+		one.raw(http.MethodDelete, "nets/"+key, "")
+	}
+	one.eventually("nothing is refused any more", func() error {
+		if c := one.check("refused"); c.State != api.CheckOK {
+			return errors.New(c.Detail)
+		}
+		return nil
+	})
+}
