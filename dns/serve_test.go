@@ -376,34 +376,59 @@ func askedWhile(t *testing.T, s *site) {
 	}
 }
 
-func TestTCPPipelined(t *testing.T) {
-	s := serve(t, Config{})
+// A connection is good for as many queries as a client has, sent before it reads the
+// first answer or not, of local names or others.
+func TestTCPAnswersAsManyQueriesAsAsked(t *testing.T) {
+	const queries = 3000
+	up := with(t, "203.0.113.5")
+	s := through(t, up)
 	conn := s.dial(t, "tcp")
-	for i := range 20 {
-		q := new(miekg.Msg).SetQuestion("web.", miekg.TypeA)
+	var all []byte
+	for i := range queries {
+		name := "web."
+		if i%50 == 0 {
+			name = fmt.Sprintf("n%d.example.", i)
+		}
+		q := new(miekg.Msg).SetQuestion(name, miekg.TypeA)
 		q.Id = uint16(i)
-		if err := conn.WriteMsg(q); err != nil {
+		wire, err := q.Pack()
+		if err != nil {
 			t.Fatal(err)
 		}
+		all = append(all, framed(wire)...)
 	}
-	for range 20 {
-		if m := read(t, conn, time.Second); rcode(m) != "NOERROR" {
-			t.Fatal(rcode(m))
+	go func() { _, _ = conn.Conn.Write(all) }()
+	seen := map[uint16]bool{}
+	for range queries {
+		m := read(t, conn, 5*time.Second)
+		if rcode(m) != "NOERROR" || len(m.Answer) != 1 || seen[m.Id] {
+			t.Fatalf("answer %d: %v", len(seen), m)
 		}
+		seen[m.Id] = true
 	}
 }
 
-func TestTCPConnectionEndsAfterItsLastQuery(t *testing.T) {
+// What was answered before the end of a connection arrives, whatever the client has
+// sent behind it.
+func TestTCPAnswersArriveBeforeTheEnd(t *testing.T) {
 	s := serve(t, Config{})
-	conn := s.dial(t, "tcp")
-	for i := range tcpQueries {
-		if m := exchange(t, conn, "web", time.Second); rcode(m) != "NOERROR" {
-			t.Fatalf("query %d: %s", i, rcode(m))
+	q := packed(t, func(m *miekg.Msg) { m.Question[0].Name = "web." })
+	for range 20 {
+		conn := s.dial(t, "tcp")
+		const queries = 200
+		all := bytes.Repeat(framed(q), queries)
+		all = append(all, 0, 1)                                // no message is that short
+		all = append(all, bytes.Repeat([]byte{0}, 200_000)...) // and this is not read as any
+		go func() { _, _ = conn.Conn.Write(all) }()
+		for i := range queries {
+			if m := read(t, conn, 2*time.Second); rcode(m) != "NOERROR" {
+				t.Fatalf("answer %d: %s", i, rcode(m))
+			}
 		}
-	}
-	_ = conn.SetReadDeadline(time.Now().Add(time.Second))
-	if _, err := conn.Conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-		t.Errorf("got %v, want the end of the connection", err)
+		_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second))
+		if _, err := conn.Conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Fatalf("got %v, want the end of the connection", err)
+		}
 	}
 }
 
@@ -492,7 +517,7 @@ func TestTCPClientThatDoesNotReadIsItsOwnProblem(t *testing.T) {
 	for range 8 {
 		conn := s.dial(t, "tcp")
 		_ = conn.Conn.(*net.TCPConn).SetReadBuffer(1)
-		for range tcpQueries {
+		for range 1000 {
 			if conn.WriteMsg(new(miekg.Msg).SetQuestion("web.", miekg.TypeA)) != nil {
 				break
 			}

@@ -3,6 +3,7 @@ package dns
 import (
 	"bufio"
 	"context"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -14,9 +15,11 @@ const (
 	tcpIdle = 10 * time.Second
 	// tcpWrite is how long a client may take to read one reply.
 	tcpWrite = 5 * time.Second
-	// tcpQueries is how many queries one connection is good for.
-	tcpQueries = 128
-	// tcpUpstream is how many of them may wait for an upstream together.
+	// tcpLinger is how long a client is listened to after the last reply: it may be
+	// sending still, and a socket that is closed with bytes unread resets the
+	// connection, which takes the replies on their way with it.
+	tcpLinger = 2 * time.Second
+	// tcpUpstream is how many queries of one connection may wait for an upstream.
 	tcpUpstream = 16
 	// tcpPerSource and tcpTotal bound the open connections.
 	tcpPerSource = 32
@@ -69,14 +72,14 @@ func (s *Server) takeConn(ctx context.Context, conn net.Conn, key listenKey) {
 	})
 }
 
-// serveConn answers the queries of one connection, in the order that their
-// answers are known (RFC 7766, section 6.2.1.1).
+// serveConn answers the queries of one connection, as many as come, in the order that
+// their answers are known (RFC 7766, section 6.2.1.1). One after the other is read, so
+// a client that asks much is in its own way only.
 func (s *Server) serveConn(conn net.Conn, from source, key listenKey) {
 	c := &tcpConn{conn: conn, slots: make(chan struct{}, tcpUpstream)}
-	defer conn.Close()
-	defer c.upstream.Wait() // a client that only closes its own half still reads
+	defer c.end()
 	in, buf := bufio.NewReader(conn), make([]byte, plainUDP)
-	for range tcpQueries {
+	for {
 		_ = conn.SetReadDeadline(time.Now().Add(tcpIdle)) // fails on a closed connection, as the read does
 		packet, err := readFrameInto(in, buf, maxQuery)
 		if err != nil {
@@ -92,6 +95,18 @@ func (s *Server) serveConn(conn net.Conn, from source, key listenKey) {
 	}
 }
 
+// end closes the connection once all replies are written, so that they arrive.
+func (c *tcpConn) end() {
+	defer c.conn.Close()
+	c.upstream.Wait() // a client that only closes its own half still reads
+	half, ok := c.conn.(*net.TCPConn)
+	if !ok || half.CloseWrite() != nil {
+		return // closed already, by a write that failed or by the end of the server
+	}
+	_ = half.SetReadDeadline(time.Now().Add(tcpLinger))
+	_, _ = io.Copy(io.Discard, half)
+}
+
 // fetchTCP sends q upstream, to be replied to later; only if that is refused
 // there is a reply at once.
 func (s *Server) fetchTCP(c *tcpConn, from source, q *query) []byte {
@@ -100,9 +115,7 @@ func (s *Server) fetchTCP(c *tcpConn, from source, q *query) []byte {
 	took := s.later(from, func() {
 		defer c.upstream.Done()
 		defer func() { <-c.slots }()
-		if c.write(s.fetch(s.ctx, q)) != nil {
-			c.conn.Close()
-		}
+		_ = c.write(s.fetch(s.ctx, q))
 	})
 	if took {
 		return nil
@@ -126,5 +139,8 @@ func (c *tcpConn) write(reply []byte) error {
 	defer c.mu.Unlock()
 	_ = c.conn.SetWriteDeadline(time.Now().Add(tcpWrite)) // fails on a closed connection, as the write does
 	_, err := c.conn.Write(framed(reply))
+	if err != nil {
+		c.conn.Close() // part of a reply may be on its way: nothing can follow it
+	}
 	return err
 }
