@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -306,6 +307,21 @@ type Network struct {
 // ProbeVNI is that of the members' own network: no endpoint, no address. What
 // passes in it passes in every other one, since it takes the same tunnel.
 const ProbeVNI = 1
+
+// DNSAnswers returns the network's dns_answers option: how many addresses of one name
+// an answer has. Zero, when unset: one of the asker's host and one of another.
+// Negative: all.
+func (n Network) DNSAnswers() int {
+	v := n.Options["dns_answers"]
+	if v == "all" {
+		return -1
+	}
+	answers, err := strconv.Atoi(v)
+	if err != nil || answers < 1 {
+		return 0
+	}
+	return answers
+}
 
 // HostAccess returns the network's host_access option, local when unset.
 func (n Network) HostAccess() HostAccess {

@@ -19,7 +19,7 @@ type answer struct {
 	rcode   int
 	forward bool // not ours: ask upstream, and nothing below is set but doubt
 	doubt   bool // it may yet turn out to be ours: no denial from upstream is believed
-	hit     hit
+	addrs   choice
 	names   []string // PTR targets, without the domain
 	zone    string   // owner of the SOA record, "" where none is given
 	soa     bool     // the SOA record was asked for
@@ -41,7 +41,7 @@ func (v *view) answer(q question, s *scope) answer {
 		return v.reverse(p, q, s)
 	}
 	if h, ok := v.bare(q.name, s); ok {
-		return found(h, q, q.name) // its own zone: the SOA record has to enclose it
+		return found(h, q, q.name, s) // its own zone: the SOA record has to enclose it
 	}
 	return v.foreign(q.name, s)
 }
@@ -52,7 +52,7 @@ func (v *view) inDomain(rest string, q question, s *scope) answer {
 		return answer{zone: v.domain, soa: q.qtype == miekg.TypeSOA, any: q.qtype == miekg.TypeANY}
 	}
 	if h, ok := v.qualified(rest, s); ok {
-		return found(h, q, v.domain)
+		return found(h, q, v.domain, s)
 	}
 	return v.missing(v.domain)
 }
@@ -90,8 +90,8 @@ func (v *view) member(name string, s *scope) (hit, bool) {
 	if !ok {
 		return hit{}, name == ""
 	}
-	var h hit
-	h.v4, h.v6 = addresses([]Name{{Addrs: addrs}})
+	h := addresses([]Name{{Addrs: addrs}})
+	h.answers = -1
 	return h, true
 }
 
@@ -179,20 +179,21 @@ func pointer(name, zone string, q question) answer {
 // found picks the records of the asked type. A name without them is NODATA and
 // never NXDOMAIN, which musl takes for "no such host" even where the other
 // address family has an answer.
-func found(h hit, q question, zone string) answer {
-	got := answer{}
+func found(h hit, q question, zone string, s *scope) answer {
+	var got []netip.Addr
+	here := 0
 	switch q.qtype {
 	case miekg.TypeA:
-		got.hit.v4 = h.v4
+		got, here = h.v4, h.here4
 	case miekg.TypeAAAA:
-		got.hit.v6 = h.v6
+		got, here = h.v6, h.here6
 	case miekg.TypeANY:
-		got.any = true
+		return answer{any: true}
 	}
-	if len(got.hit.v4)+len(got.hit.v6) == 0 && !got.any {
+	if len(got) == 0 {
 		return answer{zone: zone}
 	}
-	return got
+	return answer{addrs: choice{all: got, here: here, most: h.answers, asker: s.addr}}
 }
 
 // missing denies a name. While the table is incomplete that would be a guess:

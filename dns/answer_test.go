@@ -314,6 +314,7 @@ func TestAddressesAreRotated(t *testing.T) {
 		z.Networks[0].Names = []Name{
 			{Name: "web", Addrs: addrs("192.0.2.1")}, {Name: "web", Addrs: addrs("192.0.2.2")}, {Name: "web", Addrs: addrs("192.0.2.3")},
 		}
+		z.Networks[0].Answers = -1
 	})
 	first := map[string]int{}
 	for range 600 {

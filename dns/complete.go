@@ -10,7 +10,7 @@ const maxAliases = 16
 // completed is the reply to q where a name elsewhere is an alias of one of ours. No
 // upstream knows our addresses: it has the alias alone, or denies what it leads to.
 // nil where the reply needs nothing of us.
-func (s *Server) completed(q *query, m *message) *miekg.Msg {
+func (s *Server) completed(q *errand, m *message) *miekg.Msg {
 	asked := q.question()
 	if m.has(asked.qtype) || !m.has(miekg.TypeCNAME) {
 		return nil

@@ -11,10 +11,8 @@ type entry struct {
 	members []Name // endpoints of this name or alias, by address
 	below   int    // dotted names that end with this one: it exists though it may hold nothing (RFC 8020)
 
-	// Of the ready members, or of all where none is ready.
-	v4, v6 []netip.Addr
-	// Of all members, for _all.<name>.
-	all4, all6 []netip.Addr
+	of  hit // the ready members, or all where none is ready
+	all hit // all members, for _all.<name>
 }
 
 // draft is a copy of e, which may be nil, that may still be changed: members
@@ -42,11 +40,12 @@ func (e *entry) empty() bool { return len(e.members) == 0 && e.below == 0 }
 // finish derives what is asked for from the members.
 func (e *entry) finish() {
 	slices.SortStableFunc(e.members, byAddress)
-	e.all4, e.all6 = addresses(e.members)
-	e.v4, e.v6 = e.all4, e.all6
+	e.all = addresses(e.members)
+	e.of = e.all
 	if chosen := ready(e.members); len(chosen) < len(e.members) {
-		e.v4, e.v6 = addresses(chosen)
+		e.of = addresses(chosen)
 	}
+	e.all.answers = -1
 }
 
 // ready returns the members that are ready, or all of them if none is: a name
@@ -62,26 +61,34 @@ func ready(members []Name) []Name {
 	return members
 }
 
-// addresses splits what the members have by family.
-func addresses(members []Name) (v4, v6 []netip.Addr) {
+// addresses splits what the members have by family, this host's first.
+func addresses(members []Name) (h hit) {
 	if len(members) == 1 && len(members[0].Addrs) == 1 && members[0].Addrs[0].Is4() {
-		return members[0].Addrs, nil // nearly every name: nothing to copy
+		return hit{v4: members[0].Addrs} // nearly every name: nothing to copy
 	}
-	for _, m := range members {
-		for _, a := range m.Addrs {
-			if a.Is4() {
-				v4 = append(v4, a)
-			} else {
-				v6 = append(v6, a)
+	for _, here := range []bool{true, false} {
+		for _, m := range members {
+			if m.Here != here {
+				continue
+			}
+			for _, a := range m.Addrs {
+				if a.Is4() {
+					h.v4 = append(h.v4, a)
+				} else {
+					h.v6 = append(h.v6, a)
+				}
 			}
 		}
+		if here {
+			h.here4, h.here6 = len(h.v4), len(h.v6)
+		}
 	}
-	return v4, v6
+	return h
 }
 
 func byAddress(a, b Name) int { return slices.CompareFunc(a.Addrs, b.Addrs, netip.Addr.Compare) }
 
 func equalName(a, b Name) bool {
-	return a.Name == b.Name && a.Unready == b.Unready &&
+	return a.Name == b.Name && a.Unready == b.Unready && a.Here == b.Here &&
 		slices.Equal(a.Addrs, b.Addrs) && slices.Equal(a.Aliases, b.Aliases)
 }

@@ -30,22 +30,22 @@ func (s *Server) overloaded(q *query, out []byte) []byte {
 }
 
 // fetch takes a query upstream and returns the reply.
-func (s *Server) fetch(ctx context.Context, q *query) []byte {
+func (s *Server) fetch(ctx context.Context, q *errand) []byte {
 	m, own := s.fetchMsg(ctx, q)
 	if own != nil {
-		return s.pack(q, own, nil)
+		return s.pack(q.query, own, nil)
 	}
-	return s.relay(q, m)
+	return s.relay(q.query, m)
 }
 
 // fetchMsg returns what an upstream says, or what we say in its place.
-func (s *Server) fetchMsg(ctx context.Context, q *query) (theirs *message, own *miekg.Msg) {
+func (s *Server) fetchMsg(ctx context.Context, q *errand) (theirs *message, own *miekg.Msg) {
 	s.stats.forwarded.Add(1)
-	m, err := s.remote.ask(ctx, q)
+	m, err := s.remote.ask(ctx, q.query)
 	if err != nil {
 		s.stats.failed.Add(1)
 		s.complain(err)
-		return nil, unanswered(q, err)
+		return nil, unanswered(q.query, err)
 	}
 	if q.doubt && m.verdict(q.question().qtype) == denial {
 		return nil, q.render(q.view.missing(""), q.view, s.ttl)

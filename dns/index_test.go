@@ -41,7 +41,7 @@ func byText(a, b string) int {
 }
 
 var compareContents = cmp.Options{
-	cmp.AllowUnexported(entry{}), cmpopts.EquateEmpty(),
+	cmp.AllowUnexported(entry{}, hit{}), cmpopts.EquateEmpty(),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 }
 
@@ -54,7 +54,7 @@ func drawNames(t *rapid.T, label string) []Name {
 		return Name{
 			Name: name.Draw(t, "name"), Aliases: rapid.SliceOfN(name, 0, 2).Draw(t, "aliases"),
 			Addrs:   rapid.SliceOfN(addr, 1, 2).Draw(t, "addrs"),
-			Unready: rapid.Bool().Draw(t, "unready"),
+			Unready: rapid.Bool().Draw(t, "unready"), Here: rapid.Bool().Draw(t, "here"),
 		}
 	}), 0, 8).Draw(t, label)
 }

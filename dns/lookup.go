@@ -6,7 +6,11 @@ import (
 )
 
 // hit is a name that exists: what it holds, of which all may be empty.
-type hit struct{ v4, v6 []netip.Addr }
+type hit struct {
+	v4, v6       []netip.Addr // this host's first
+	here4, here6 int          // how many of each are on this host
+	answers      int          // as Network.Answers
+}
 
 func (h hit) empty() bool { return len(h.v4)+len(h.v6) == 0 }
 
@@ -14,11 +18,13 @@ func (h hit) empty() bool { return len(h.v4)+len(h.v6) == 0 }
 // alias, or "_all." before one.
 func (x *index) lookup(key string) (hit, bool) {
 	if e := x.names.get(key); e != nil {
-		return hit{v4: e.v4, v6: e.v6}, true
+		h := e.of
+		h.answers = x.Answers
+		return h, true
 	}
 	if name, all := strings.CutPrefix(key, allPrefix); all {
 		if e := x.names.get(name); e != nil {
-			return hit{v4: e.all4, v6: e.all6}, true
+			return e.all, true
 		}
 	}
 	return hit{}, false

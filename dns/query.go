@@ -20,8 +20,12 @@ type query struct {
 	msg  *miekg.Msg
 	opt  *miekg.OPT // nil without EDNS
 	size int        // largest reply in bytes
+}
 
-	// Of one that goes upstream: by which way, as whom and of which zone it was asked.
+// errand is a query on its way upstream, with what the reply has to be looked at with:
+// by which way, as whom and of which zone it was asked.
+type errand struct {
+	*query
 	way   way
 	scope *scope
 	view  *view
@@ -31,7 +35,7 @@ type query struct {
 // handle takes one packet to its reply. Where the answer has to come from
 // upstream it returns the query instead, for fetch. Neither means silence. The
 // reply may use out's memory; the query holds nothing of the packet's.
-func (s *Server) handle(packet []byte, from source, at listenKey, out []byte) (reply []byte, upstream *query) {
+func (s *Server) handle(packet []byte, from source, at listenKey, out []byte) (reply []byte, upstream *errand) {
 	s.stats.queries.Add(1)
 	if len(packet) < headerLen || packet[2]&0x80 != 0 {
 		s.stats.dropped.Add(1) // answering a response could go on for ever
@@ -54,7 +58,7 @@ func (s *Server) handle(packet []byte, from source, at listenKey, out []byte) (r
 	}
 	a := v.answerAt(at.way, q.question(), scope)
 	if a.forward {
-		return nil, q.forwarded(a, at.way, v, scope)
+		return nil, &errand{q, at.way, scope, v, a.doubt}
 	}
 	if a.rcode == miekg.RcodeRefused {
 		s.stats.refused.Add(1)
@@ -91,12 +95,6 @@ func decode(packet []byte, tcp bool) (*query, int) {
 		return q, miekg.RcodeNotImplemented
 	}
 	return q, miekg.RcodeSuccess
-}
-
-// forwarded is q with what the reply has to be looked at with.
-func (q *query) forwarded(a answer, w way, v *view, s *scope) *query {
-	q.way, q.view, q.scope, q.doubt = w, v, s, a.doubt
-	return q
 }
 
 func (q *query) limit(tcp bool) int {

@@ -131,7 +131,7 @@ func TestAnswerThatDoesNotFitHasAsManyRecordsAsDo(t *testing.T) {
 		for i := range names {
 			names[i].Name = "web"
 		}
-		z.Networks[0].Names = names
+		z.Networks[0].Names, z.Networks[0].Answers = names, -1
 	})
 	for _, tt := range []struct {
 		name  string
@@ -189,7 +189,7 @@ func FuzzHandle(f *testing.F) {
 	f.Fuzz(func(t *testing.T, packet []byte, tcp bool) {
 		reply, upstream := s.handle(packet, blueClient, listenKey{tcp: tcp}, make([]byte, 0, 512))
 		if upstream != nil {
-			reply = s.pack(upstream, unanswered(upstream, errNoUpstream), nil)
+			reply = s.pack(upstream.query, unanswered(upstream.query, errNoUpstream), nil)
 		}
 		if reply == nil {
 			if len(packet) >= headerLen && packet[2]&0x80 == 0 {

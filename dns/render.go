@@ -1,9 +1,6 @@
 package dns
 
 import (
-	"math/rand/v2"
-	"net/netip"
-
 	miekg "github.com/miekg/dns"
 )
 
@@ -78,45 +75,27 @@ func (r renderer) header(owner string, rrtype uint16) miekg.RR_Header {
 }
 
 func (r renderer) answer(a answer) []miekg.RR {
-	rrs := r.addresses(r.owner, a.hit.v4, a.hit.v6)
+	rrs := r.addresses(r.owner, a.addrs)
 	for _, name := range a.names {
 		rrs = append(rrs, &miekg.PTR{Hdr: r.header(r.owner, miekg.TypePTR), Ptr: r.full(name)})
 	}
 	return rrs
 }
 
-// addresses makes A and AAAA records, beginning anywhere: over many answers
-// each address comes first equally often, also for clients that only ever take
-// the first.
-func (r renderer) addresses(owner string, v4, v6 []netip.Addr) []miekg.RR {
-	if len(v4)+len(v6) == 0 {
+// addresses makes A and AAAA records.
+func (r renderer) addresses(owner string, c choice) []miekg.RR {
+	if len(c.all) == 0 {
 		return nil
 	}
-	rrs := make([]miekg.RR, 0, len(v4)+len(v6))
-	for a := range rotated(v4) {
-		rrs = append(rrs, &miekg.A{Hdr: r.header(owner, miekg.TypeA), A: a.AsSlice()})
-	}
-	for a := range rotated(v6) {
-		rrs = append(rrs, &miekg.AAAA{Hdr: r.header(owner, miekg.TypeAAAA), AAAA: a.AsSlice()})
+	rrs := make([]miekg.RR, 0, c.size())
+	for a := range c.inTurn {
+		if a.Is4() {
+			rrs = append(rrs, &miekg.A{Hdr: r.header(owner, miekg.TypeA), A: a.AsSlice()})
+		} else {
+			rrs = append(rrs, &miekg.AAAA{Hdr: r.header(owner, miekg.TypeAAAA), AAAA: a.AsSlice()})
+		}
 	}
 	return rrs
-}
-
-// rotated visits all of addrs from a random one on. Random, not counted: a
-// shared counter is a cache line that all cores write, and with A and AAAA
-// asked in pairs each type would see every other turn only.
-func rotated(addrs []netip.Addr) func(yield func(netip.Addr) bool) {
-	return func(yield func(netip.Addr) bool) {
-		if len(addrs) == 0 {
-			return
-		}
-		start := rand.IntN(len(addrs))
-		for i := range addrs {
-			if !yield(addrs[(start+i)%len(addrs)]) {
-				return
-			}
-		}
-	}
 }
 
 // full completes a name that is relative to our domain.

@@ -79,14 +79,13 @@ func (s *Server) resolve(ctx context.Context, q *query, as Scope) *miekg.Msg {
 	if !a.forward {
 		return q.render(a, v, s.ttl)
 	}
-	q.forwarded(a, direct, v, scope)
 	from := source{} // whoever is asked for, the host asks
 	if !s.remote.inFlight.take(from) {
 		s.stats.overload.Add(1)
 		return unanswered(q, errOverload)
 	}
 	defer s.remote.inFlight.give(from)
-	m, own := s.fetchMsg(ctx, q)
+	m, own := s.fetchMsg(ctx, &errand{q, direct, scope, v, a.doubt})
 	if own != nil {
 		return own
 	}

@@ -109,7 +109,7 @@ func (c *tcpConn) end() {
 
 // fetchTCP sends q upstream, to be replied to later; only if that is refused
 // there is a reply at once.
-func (s *Server) fetchTCP(c *tcpConn, from source, q *query) []byte {
+func (s *Server) fetchTCP(c *tcpConn, from source, q *errand) []byte {
 	c.slots <- struct{}{} // a client with enough queries waiting waits itself
 	c.upstream.Add(1)
 	took := s.later(from, func() {
@@ -122,7 +122,7 @@ func (s *Server) fetchTCP(c *tcpConn, from source, q *query) []byte {
 	}
 	c.upstream.Done()
 	<-c.slots
-	return s.overloaded(q, nil)
+	return s.overloaded(q.query, nil)
 }
 
 // tcpConn is one connection: replies are written whole, one after the other.

@@ -37,6 +37,8 @@ type scope struct {
 	first    *index // searched before networks; may be nil
 	networks []*index
 	client   bool // an endpoint, not the host itself
+	// addr is what it asks from, and most likely what it will connect from.
+	addr netip.Addr
 	// confined askers are on internal networks only: nothing of theirs may
 	// leave this host.
 	confined bool
@@ -100,13 +102,13 @@ func (v *view) addHost() {
 		}
 		v.devices[x.Device] = s
 		for _, a := range x.Gateways {
-			v.gateways[a] = true
+			v.gateways[a], s.addr = true, a
 		}
 	}
 }
 
 func (v *view) clientScope(c Client) *scope {
-	s := &scope{client: true, confined: true}
+	s := &scope{client: true, confined: true, addr: c.Addr.Unmap()}
 	for _, name := range c.Networks {
 		if x := v.byName[fold(name)]; x != nil {
 			s.networks = append(s.networks, x)

@@ -37,20 +37,24 @@ type Network struct {
 	// HostAccess is false for host_access=none: the host itself does not see
 	// the network's names.
 	HostAccess bool
-	Names      []Name
+	// Answers is how many addresses of one name are given at a time, in turn. Zero:
+	// one of this host and one of another. Negative: all.
+	Answers int
+	Names   []Name
 	// Hosts are the members that have an address of their own on the network:
 	// its endpoints are given that one for <name>.host.<domain>.
 	Hosts []Host
 }
 
 // Name is one endpoint's names and addresses. Several endpoints may share one:
-// all their addresses are given, rotated.
+// of their addresses are given as many as Network.Answers says.
 type Name struct {
 	Name    string
 	Aliases []string
 	Addrs   []netip.Addr
+	Here    bool // the endpoint is on this host
 	// Unready endpoints (health starting or unhealthy) are left out while a
-	// ready one of the same name exists, and given under _all.<name> always.
+	// ready one of the same name exists, and given under _all.<name> always, with all others.
 	Unready bool
 }
 

@@ -3,10 +3,13 @@ package networks
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/net/publicsuffix"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/discovery"
@@ -59,7 +62,21 @@ func (m *Maker) check(req api.NetworkCreateRequest) (pool.NetworkSpec, []string,
 	}
 	maps.Copy(spec.Options, req.Options)
 	spec.MTU, _ = strconv.Atoi(req.Options["mtu"]) // 0: there is none
-	return spec, append(publicSubnets(req.Subnets), tooLarge(spec.MTU, members, m.VTEP)...), nil
+	return spec, slices.Concat(publicName(spec.Name), publicSubnets(req.Subnets), tooLarge(spec.MTU, members, m.VTEP)), nil
+}
+
+// specialNames are top level domains that no registry has, and that programs or
+// companies give a meaning (RFC 6761, RFC 6762, RFC 8375, RFC 9476, ICANN's internal).
+var specialNames = []string{"local", "localhost", "localdomain", "internal", "intranet", "private", "corp", "home", "lan",
+	"mail", "test", "example", "invalid", "onion", "alt"}
+
+// publicName warns of a name that is a top level domain elsewhere.
+func publicName(name string) []string {
+	_, public := publicsuffix.PublicSuffix(name)
+	if !public && !slices.Contains(specialNames, name) {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s is a top level domain elsewhere too: on this network an endpoint web hides web.%s, and nothing else", name, name)}
 }
 
 // avoidEverywhere is what no automatic subnet may overlap, with the host it

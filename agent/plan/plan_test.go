@@ -101,10 +101,10 @@ func TestPlanNames(t *testing.T) {
 	names := map[string][]string{}
 	for _, n := range zone.Networks {
 		for _, e := range n.Names {
-			names[n.Name] = append(names[n.Name], fmt.Sprint(e.Name, e.Aliases, e.Addrs))
+			names[n.Name] = append(names[n.Name], fmt.Sprint(e.Name, e.Aliases, e.Addrs, " here:", e.Here))
 		}
 	}
-	want := map[string][]string{"blue": {"web[www] [10.64.0.2]", "db[] [10.64.0.66]"}, "green": {"web[] [10.64.16.2]"}}
+	want := map[string][]string{"blue": {"web[www] [10.64.0.2] here:true", "db[] [10.64.0.66] here:false"}, "green": {"web[] [10.64.16.2] here:true"}}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("names (-want +got):\n%s", diff)
 	}

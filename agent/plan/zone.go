@@ -35,6 +35,7 @@ func (p planner) names(n discovery.Network) dns.Network {
 		Name:       n.Name,
 		Internal:   n.Internal,
 		HostAccess: n.HostAccess() != discovery.HostAccessNone,
+		Answers:    n.DNSAnswers(),
 	}
 	if p.own.Active[n.ID] {
 		out.Device = overlay.GatewayName(n.VNI)
@@ -56,6 +57,7 @@ func (p planner) names(n discovery.Network) dns.Network {
 			Name:    r.Name,
 			Aliases: r.Aliases,
 			Addrs:   r.Addrs(),
+			Here:    r.Host == p.snap.Self,
 			Unready: r.Health == discovery.HealthStarting || r.Health == discovery.HealthUnhealthy,
 		})
 		if r.Runtime == discovery.RuntimeHost {

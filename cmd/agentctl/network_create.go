@@ -32,7 +32,9 @@ print its id.
 Without --subnet it gets one that overlaps no network and no route of any host.
 Options of -o: mtu=BYTES of the largest inner packet; host_access=local: a host
 reaches the endpoints that run on it; full: every host reaches all of them;
-none: hosts reach none of them, and they no host.`,
+none: hosts reach none of them, and they no host; dns_answers=N
+or all: how many addresses of one name an answer has, in turn (without it one of
+the asker's host and one of another).`,
 		Example: "  agentctl network create backend --subnet 10.42.0.0/24",
 		Args:    wants(1, 1, "the NAME of the network"),
 		RunE: func(cmd *cobra.Command, args []string) error {

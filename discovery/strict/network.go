@@ -34,6 +34,9 @@ const (
 	MaxMTU = 65535 - 70
 )
 
+// mostAnswers is more addresses than fit into one datagram.
+const mostAnswers = 100
+
 // Bounds of what a person may attach to a network, so that one network does not
 // fill the store or the memory of every host.
 const (
@@ -139,6 +142,10 @@ var options = map[string]option{
 	"mtu": {fmt.Sprintf("give the inner MTU in bytes, %d to %d", MinMTU, MaxMTU), func(v string) bool {
 		mtu, err := strconv.Atoi(v)
 		return err == nil && mtu >= MinMTU && mtu <= MaxMTU
+	}},
+	"dns_answers": {fmt.Sprintf("give 1 to %d, or all", mostAnswers), func(v string) bool {
+		n, err := strconv.Atoi(v)
+		return v == "all" || err == nil && n >= 1 && n <= mostAnswers
 	}},
 	"host_access": {"give none, local or full", func(v string) bool { return slices.Contains([]string{"none", "local", "full"}, v) }},
 }

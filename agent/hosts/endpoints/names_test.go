@@ -284,3 +284,52 @@ func TestNamesOfADeadHostAreHiddenUntilItReturns(t *testing.T) {
 		}
 	}
 }
+
+// A client whose libc sorts addresses by their prefix comes to every endpoint of a
+// name, and to the one on its own host first.
+func TestClientsThatSortAddressesAreSpread(t *testing.T) {
+	t.Parallel()
+	const tries = 60
+	l := agenttest.NewCluster(t, agenttest.Config{Hosts: 4})
+	l.Host(1).CreateNetwork("blue")
+	l.Host(1).CreateNetwork("one", "-o", "dns_answers=1")
+	client := l.Host(4).Sandbox("client")
+	client.Attach("blue", "client")
+	client.Attach("one", "client")
+	addr := map[netip.Addr]string{}
+	for _, h := range l.Hosts[:3] {
+		s := h.Sandbox("web")
+		for _, network := range []string{"blue", "one"} {
+			a := s.Attach(network, "web-"+h.Name, "--alias", "web")
+			addr[a.Addr()] = network + " " + h.Name
+		}
+	}
+	came := func(network string) map[string]int {
+		firsts := map[string]int{}
+		for range tries {
+			found, err := client.Getent(agenttest.FQDN("web", network))
+			if err != nil || len(found) == 0 || len(found) > 2 {
+				t.Fatalf("%s: %v, %v", network, found, err)
+			}
+			firsts[addr[found[0]]]++
+		}
+		t.Logf("%s: the first of %d answers: %v", network, tries, firsts)
+		return firsts
+	}
+	for _, network := range []string{"blue", "one"} {
+		agenttest.Eventually(t, 2*time.Second, network+": all are known", func() error {
+			if found, err := client.Getent("_all.web." + network + ".weft.internal"); err != nil || len(found) != 3 {
+				return fmt.Errorf("%v, %v", found, err)
+			}
+			return nil
+		})
+		if firsts := came(network); len(firsts) != 3 {
+			t.Errorf("%s: clients came to %v, want to three", network, firsts)
+		}
+	}
+	here := l.Host(4).Sandbox("near").Attach("blue", "near", "--alias", "web")
+	addr[here.Addr()] = "here"
+	if firsts := came("blue"); firsts["here"] != tries {
+		t.Errorf("with one on the client's host: %v", firsts)
+	}
+}
