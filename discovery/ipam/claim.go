@@ -18,8 +18,9 @@ import (
 // not fill.
 func (k *keeper) claim(ctx context.Context, nw *network, have int) error {
 	var mine atomic.Bool
-	done := nw.claims.DoChan("", func() (any, error) {
+	done := nw.claims.DoChan("", func() (_ any, err error) {
 		mine.Store(true)
+		defer caught(k.cfg.Log, "claim block", &err) // those who share it must hear of it
 		return nil, k.claimAlone(ctx, nw, have)
 	})
 	var got singleflight.Result

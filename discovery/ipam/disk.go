@@ -3,6 +3,7 @@ package ipam
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -80,6 +81,9 @@ func NewDisk(db *bbolt.DB) *Disk { return &Disk{db: db} }
 // DB is the file, for who reads it.
 func (d *Disk) DB() *bbolt.DB { return d.db }
 
+// errAborted is about changes of which nobody knows whether they are on the disk.
+var errAborted = errors.New("the write was given up")
+
 type batch struct {
 	changes []Change
 	done    chan struct{}
@@ -107,10 +111,14 @@ func (d *Disk) Commit(changes ...Change) error {
 
 func (d *Disk) write(b *batch) {
 	defer close(b.done)
-	closed := false
+	defer d.close(b)
+	defer func() { // bbolt panics when a page is not as it was written
+		if p := recover(); p != nil {
+			b.err = fmt.Errorf("%w: %v", errAborted, p)
+		}
+	}()
 	b.err = d.db.Update(func(tx *bbolt.Tx) error {
 		d.close(b)
-		closed = true
 		for _, c := range b.changes {
 			if err := c(tx); err != nil {
 				return err
@@ -118,9 +126,6 @@ func (d *Disk) write(b *batch) {
 		}
 		return nil
 	})
-	if !closed {
-		d.close(b)
-	}
 }
 
 // close lets nobody else join b.

@@ -27,8 +27,7 @@ func (l *lessor) lease(ctx context.Context, n discovery.Network, owner discovery
 	key := ownerKey{owner, want.Is6()}
 	h, fresh, err := nw.slot(ctx, key)
 	if err == nil && fresh {
-		err = l.fill(ctx, nw, h, want)
-		nw.finish(key, h, err)
+		err = l.fillSlot(ctx, nw, key, h, want)
 	}
 	if err == nil && want.IsValid() && h.addr != want {
 		err = fmt.Errorf("%w: %s", ErrOther, h.addr)
@@ -37,6 +36,14 @@ func (l *lessor) lease(ctx context.Context, n discovery.Network, owner discovery
 		return Lease{}, err
 	}
 	return nw.leaseOf(h), nil
+}
+
+// fillSlot fills a fresh slot. The next request of the owner waits for it, so it is
+// finished whatever happens.
+func (l *lessor) fillSlot(ctx context.Context, nw *network, key ownerKey, h *holding, want netip.Addr) (err error) {
+	defer func() { nw.finish(key, h, err) }()
+	defer caught(l.cfg.Log, "lease", &err)
+	return l.fill(ctx, nw, h, want)
 }
 
 // wanted checks what can be said without looking at who holds what.

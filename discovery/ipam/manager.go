@@ -100,6 +100,7 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	cfg.Pool = caughtPool{cfg.Pool, cfg.Log}
 	found := loader{self: cfg.Self, now: time.Now(), nets: map[discovery.NetworkID]*network{}}
 	if err := found.load(cfg.Disk.db); err != nil {
 		return nil, fmt.Errorf("read leases: %w", err)

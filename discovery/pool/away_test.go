@@ -236,7 +236,33 @@ func TestPermission(t *testing.T) {
 			t.Errorf("got %v, %v, want ErrPermission: they are hidden, not absent", nets, err)
 		}
 	})
+	for _, folder := range []string{"nets/", "hosts/", "blocks/", "ips/", "names/", "gone/", "netgone/", "gen"} {
+		t.Run("with a token that may not see "+folder, func(t *testing.T) { hidden(t, server, c, n, rules, folder) })
+	}
 	t.Run("with the token in a file, revoked and replaced", func(t *testing.T) { revoked(t, server, c, rules) })
+}
+
+// hidden asks with a token that may do everything but see one folder: Consul leaves
+// out what is in it and answers as if that were all.
+func hidden(t *testing.T, server *discoverytest.Consul, c *cluster, n discovery.Network, rules, folder string) {
+	_, token := server.NewToken(t, rules+fmt.Sprintf("\nkey_prefix %q { policy = \"deny\" }", c.prefix+folder))
+	p := c.open(t, func(cfg *pool.Config) { cfg.Token = token })
+	needs := map[string][]string{
+		"nets/":    {"Networks", "Create", "ClaimBlock", "Reserve", "Delete"},
+		"hosts/":   {"Hosts", "ClaimBlock", "Reserve", "Register", "Unregister"},
+		"blocks/":  {"Blocks", "BlockAt", "ClaimBlock"},
+		"ips/":     {"Reserved", "Reserve"},
+		"names/":   {"Register", "Fence"},
+		"gone/":    {"Register", "FreeHeld"},
+		"netgone/": {"Reassert"},
+		"gen":      {"Create", "Delete"},
+	}[folder]
+	all := calls(p, c, n)
+	for _, name := range needs {
+		if err := all[name](t.Context()); !errors.Is(err, pool.ErrPermission) {
+			t.Errorf("%s: got %v, want ErrPermission", name, err)
+		}
+	}
 }
 
 // revoked takes the token away under a running watch and gives another.

@@ -113,7 +113,15 @@ func (r *BlockRecords) guards(ctx context.Context, n discovery.Network, host dis
 	if out.failed[1] {
 		return nil, fmt.Errorf("network %s: %w", n.Name, ErrNotFound)
 	}
-	now, err := parseNet(out.pairs[nk])
+	hkv, err := out.pair(hk)
+	if err != nil {
+		return nil, r.store.note(err)
+	}
+	nkv, err := out.pair(nk)
+	if err != nil {
+		return nil, r.store.note(err)
+	}
+	now, err := readOne(r.store, nkv, parseNet)
 	switch {
 	case err != nil:
 		return nil, err
@@ -122,7 +130,7 @@ func (r *BlockRecords) guards(ctx context.Context, n discovery.Network, host dis
 	case now.State != discovery.NetworkUp:
 		return nil, ErrDeleting
 	}
-	return ops(unchanged(hk, out.pairs[hk].ModifyIndex), unchanged(nk, out.pairs[nk].ModifyIndex)), nil
+	return ops(unchanged(hk, hkv.ModifyIndex), unchanged(nk, nkv.ModifyIndex)), nil
 }
 
 // try claims one place; false: somebody else has it.
@@ -134,7 +142,11 @@ func (c *claim) try(ctx context.Context, b netip.Prefix) (discovery.Block, bool,
 		case err != nil:
 			return discovery.Block{}, false, err
 		case out.ok():
-			return c.won(b, out.pairs[key].ModifyIndex), true, nil
+			kv, err := out.pair(key)
+			if err != nil {
+				return discovery.Block{}, false, err
+			}
+			return c.won(b, kv.ModifyIndex), true, nil
 		case out.failed[2] && out.inDoubt:
 			return c.mine(ctx, b)
 		case out.failed[2]:

@@ -82,6 +82,11 @@ func (f *follower) ask(ctx context.Context) (u part, news bool, err error) {
 		if _, err := f.store.checkMeta(limited); err != nil && !errors.Is(err, ErrNewerSchema) {
 			return u, false, err
 		}
+		if len(pairs) == 0 {
+			if err := f.store.empty(limited, f.folder); err != nil {
+				return u, false, err
+			}
+		}
 	}
 	news = fresh || index != f.seen
 	f.index, f.seen = max(index, 1), index

@@ -189,9 +189,20 @@ func (s *store) list(ctx context.Context, folder string) (pairs api.KVPairs, err
 	case qm.ResultsFilteredByACLs:
 		return nil, s.note(fmt.Errorf("list %s: %w", folder, ErrPermission))
 	case len(pairs) == 0:
-		_, err = s.checkMeta(ctx)
+		err = s.empty(ctx, folder)
 	}
 	return s.relative(pairs), err
+}
+
+// empty is nil when a folder that looks empty is: it is our cluster's, and the token
+// may read it. An old Consul leaves out of a list, without a word, what may not be
+// read, but refuses to read one key.
+func (s *store) empty(ctx context.Context, folder string) error {
+	if _, err := s.checkMeta(ctx); err != nil && !errors.Is(err, ErrNewerSchema) {
+		return err
+	}
+	_, err := s.get(ctx, folder+"-probe")
+	return err
 }
 
 // relative cuts the prefix off the keys.

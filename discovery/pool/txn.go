@@ -40,12 +40,21 @@ func drop(key string, index uint64) *api.KVTxnOp {
 
 // outcome is what became of a transaction that was answered.
 type outcome struct {
-	failed  map[int]bool // the operations that did not hold; empty: all did
-	pairs   map[string]*api.KVPair
-	inDoubt bool // an earlier try had no answer: what failed may have been done by it
+	failed  map[int]bool           // the operations that did not hold; empty: all did
+	pairs   map[string]*api.KVPair // use pair
+	inDoubt bool                   // an earlier try had no answer: what failed may have been done by it
 }
 
 func (o outcome) ok() bool { return len(o.failed) == 0 }
+
+// pair is what an operation that held left of its key. Consul leaves out, without a
+// word, what the token may not read.
+func (o outcome) pair(key string) (*api.KVPair, error) {
+	if kv := o.pairs[key]; kv != nil {
+		return kv, nil
+	}
+	return nil, fmt.Errorf("the token may not read %s: %w", key, ErrPermission)
+}
 
 // commit runs the operations as one transaction of our cluster's store, and of
 // no other: the first operation is that meta is what we last read.

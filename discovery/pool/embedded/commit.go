@@ -1,6 +1,8 @@
 package embedded
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -20,6 +22,9 @@ type writer struct {
 	disk  sync.Mutex // held while a batch is written; guards tombs
 	tombs int        // in the file
 }
+
+// errAborted is about a transaction of which nobody knows whether it is on the disk.
+var errAborted = errors.New("the write was given up")
 
 // job is one transaction on its way to the disk.
 type job struct {
@@ -57,7 +62,7 @@ func (w *writer) do(ops []op) (results []*entry, failed []opError, err error) {
 
 // write commits a batch and wakes who waits for its keys.
 func (w *writer) write(batch []*job) {
-	err := w.commit(batch)
+	err := w.commitCaught(batch)
 	if err != nil {
 		w.tombs = w.f.tombstones()
 	}
@@ -69,6 +74,17 @@ func (w *writer) write(batch []*job) {
 	if err == nil && len(keys) > 0 {
 		w.changed(keys)
 	}
+}
+
+// commitCaught makes an error of a panic: bbolt panics when a page is not as it was
+// written, and who waits for the batch must not take silence for a success.
+func (w *writer) commitCaught(batch []*job) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", errAborted, p)
+		}
+	}()
+	return w.commit(batch)
 }
 
 func (w *writer) commit(batch []*job) error {
