@@ -25,6 +25,9 @@ func (o *Overlay) attach(ctx context.Context, ep Endpoint) error {
 	if err := o.dump(ctx); err != nil {
 		return err
 	}
+	if taken := o.foreign(n); taken != nil {
+		return ForeignDevice(taken[0], o.view.get(taken[0]).(Link).Other)
+	}
 	_, plugged := o.view.get(LinkKey{Fabric, EndpointName(ep.ID)}).(Link)
 	link, rest := split(o.portObjects(n, ep.port()), func(w Object) bool { return w.Rank() > RankElement })
 	// The tunnel device must fall silent about the address before the port goes

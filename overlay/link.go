@@ -15,6 +15,7 @@ const (
 	Gateway                          // veth end in the host namespace
 	GatewayPeer                      // the bridge's end of the gateway, made with it
 	EndpointPeer                     // the bridge's end of an endpoint, made by Attach
+	Foreign                          // a device of somebody else with a name of ours; Other is its kind
 )
 
 // Link is a network device. A device that is down, or has another setting than
@@ -82,7 +83,9 @@ func (l Link) String() string {
 // Deletion is the command that removes the device.
 func (l Link) Deletion() string { return fmt.Sprintf("%s del %s", l.ip(), l.Name) }
 
-func (l Link) ip() string { return strings.TrimSpace("ip "+inFabric(l.Place)) + " link" }
+func (l Link) ip() string { return l.program() + " link" }
+
+func (l Link) program() string { return strings.TrimSpace("ip " + inFabric(l.Place)) }
 
 func (l Link) add(ip string) string {
 	return fmt.Sprintf("%s add %s%s mtu %d group %d", ip, l.Name, l.address(), l.MTU, l.Group)

@@ -47,6 +47,34 @@ func EndpointAlias(cluster, network, id string) string {
 // OursByAlias reports whether a link with this alias was made by us.
 func OursByAlias(alias string) bool { return strings.HasPrefix(alias, aliasPrefix) }
 
+// AliasName is the name of the device with an alias of ours, by its kind (bridge,
+// vxlan or veth) and place; false when it is none of ours.
+func AliasName(alias, kind string, place Place) (name string, ok bool) {
+	if id, ok := AliasEndpoint(alias); ok {
+		return EndpointName(id), place == Fabric && kind == "veth"
+	}
+	if !OursByAlias(alias) {
+		return "", false
+	}
+	for field := range strings.FieldsSeq(alias) {
+		vni, ok := strings.CutPrefix(field, "vni=")
+		if !ok || len(vni) != 6 {
+			continue
+		}
+		switch {
+		case kind == "bridge" && place == Fabric:
+			return "b" + vni, true
+		case kind == "vxlan" && place == Fabric:
+			return "v" + vni, true
+		case kind == "veth" && place == Fabric:
+			return "p" + vni, true
+		case kind == "veth":
+			return "g" + vni, true
+		}
+	}
+	return "", false
+}
+
 // AliasEndpoint returns the endpoint id in the alias of a link, and false if
 // the link is not ours or not an endpoint's.
 func AliasEndpoint(alias string) (id string, ok bool) {

@@ -124,10 +124,10 @@ const maxRounds = 3
 func (o *Overlay) reconcile(ctx context.Context) (changed int, err error) {
 	start := time.Now()
 	for range maxRounds {
-		if err := o.dump(ctx); err != nil {
+		put, extra, err := o.compare(ctx)
+		if err != nil {
 			return changed, err
 		}
-		put, extra := o.view.diff(o.wanted())
 		o.troubles.keep(put, extra)
 		p := program{Overlay: o, ctx: ctx, patient: true}
 		p.run(put, extra)
@@ -146,6 +146,21 @@ func (o *Overlay) reconcile(ctx context.Context) (changed int, err error) {
 		o.log.Debug("kernel programmed", "objects", changed, "took", time.Since(start))
 	}
 	return changed, o.troubles.err()
+}
+
+// compare returns what to put and what the kernel has beyond it. Before a device is
+// made the kernel is read anew: somebody else's may have its name by now.
+func (o *Overlay) compare(ctx context.Context) (put, extra []Object, err error) {
+	for fresh := o.view == nil; ; fresh = true {
+		if err := o.dump(ctx); err != nil {
+			return nil, nil, err
+		}
+		put, extra = o.view.diff(o.wanted())
+		if fresh || !slices.ContainsFunc(put, func(w Object) bool { return w.Rank() == RankLink && o.view.get(w.Key()) == nil }) {
+			return put, extra, nil
+		}
+		o.view = nil
+	}
 }
 
 // dump reads the kernel unless we know what it has.
@@ -192,10 +207,11 @@ func (o *Overlay) read(ctx context.Context) error {
 // wanted is the State with what has been attached since. Objects of an endpoint
 // whose link is gone are left out: they come with the link.
 func (o *Overlay) wanted() []Object {
-	return slices.DeleteFunc(objects(o.merged(), o.facts), func(w Object) bool {
+	s, refused := o.makeable(o.merged())
+	return append(slices.DeleteFunc(objects(s, o.facts), func(w Object) bool {
 		dev, ok := DeviceOf(w)
 		return ok && dev.Place == Fabric && dev.Name[0] == 'k' && o.view.get(dev) == nil
-	})
+	}), refused...)
 }
 
 // merged adds the endpoints that were attached but that the last State does not

@@ -3,6 +3,7 @@ package overlay
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"time"
@@ -62,13 +63,19 @@ func (p *program) stranded(o Object) bool {
 // waits reports whether a change has failed and is not due. A device that has to
 // wait and is not there has everything on it wait.
 func (p *program) waits(o Object, deleting bool) bool {
-	if !p.patient || !p.troubles.wait(o, deleting, time.Now()) {
+	if !p.patient || !p.troubles.wait(o, deleting, time.Now()) && !p.waitsForPeer(o, deleting) {
 		return false
 	}
 	if _, link := o.(Link); link && !deleting && p.view.get(o.Key()) == nil {
 		p.breakDevice(o)
 	}
 	return true
+}
+
+// waitsForPeer: the bridge's end of a gateway port is made with the other one.
+func (p *program) waitsForPeer(o Object, deleting bool) bool {
+	l, ok := o.(Link)
+	return ok && !deleting && l.Kind == GatewayPeer && p.troubles[LinkKey{Host, l.Peer}] != nil
 }
 
 func (p *program) breakDevice(o Object) {
@@ -132,12 +139,15 @@ func (p *program) collect(group []Object, deleting bool, err error) map[Key]*Obj
 	now := time.Now()
 	for key, e := range failed {
 		e.Fabric = p.fabric
+		if r, ok := errors.AsType[*Remedy](e.Err); ok {
+			r.Command = named(r.Command, p.fabric)
+		}
 		p.failures = append(p.failures, e)
-		if p.ctx.Err() == nil {
+		l, link := e.Object.(Link)
+		p.again = p.again || link
+		if p.ctx.Err() == nil && (l.Kind != GatewayPeer || failed[LinkKey{Host, l.Peer}] == nil) {
 			p.troubles.failed(key, e, now)
 		}
-		_, link := e.Object.(Link)
-		p.again = p.again || link
 	}
 	slices.SortFunc(p.failures, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
 	p.stale = true

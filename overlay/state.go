@@ -132,6 +132,9 @@ var (
 	// ErrPortTaken: another program or VXLAN device of another mode holds the
 	// tunnel's UDP port.
 	ErrPortTaken = errors.New("tunnel port is taken")
+	// ErrForeign: a device that another program made has a name of ours. It is left
+	// alone.
+	ErrForeign = errors.New("it is not weft's, which needs the name")
 	// ErrTooManyPorts: a Linux bridge has at most 1023 ports.
 	ErrTooManyPorts = errors.New("too many endpoints of one network on one host")
 	// ErrNoNetwork: no State has named the endpoint's network.

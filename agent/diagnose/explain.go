@@ -41,6 +41,9 @@ func Explain(what string, err error) error {
 			break
 		}
 	}
+	if r, ok := errors.AsType[*overlay.Remedy](err); ok {
+		out.Hint = r.Command
+	}
 	return out
 }
 
@@ -71,6 +74,7 @@ var remedies = []struct {
 	{syscall.EADDRINUSE, api.KindConflict, "ss -lntup # shows who has the port; gossip_port and tunnel_port in agentd.yaml choose another"},
 	{syscall.EADDRNOTAVAIL, api.KindMisuse, "agentd --advertise ADDRESS # one of this host"},
 	{overlay.ErrIfnameTaken, api.KindConflict, "agentctl attach --help # --ifname chooses another name"},
+	{overlay.ErrForeign, api.KindConflict, "ip -d link # rename that device or delete it"},
 	{overlay.ErrPortTaken, api.KindConflict, "ss -lunp # shows who has the port; tunnel_port in agentd.yaml chooses another"},
 	{overlay.ErrTooManyPorts, api.KindConflict, "agentctl members # attach it on another host"},
 	{ipam.ErrOutside, api.KindMisuse, "agentctl network inspect NETWORK # shows the subnet"},

@@ -33,6 +33,11 @@ func TestErrorsHaveAKindAndAHint(t *testing.T) {
 			t.Errorf("%v: got %+v, want kind %s with a hint", tt.err, e, tt.kind)
 		}
 	}
+	foreign := overlay.ForeignDevice(overlay.LinkKey{Place: overlay.Host, Name: "g001000"}, "veth")
+	if e, _ := errors.AsType[*api.Error](Explain("attach web", foreign)); e.Kind != api.KindConflict || !strings.HasPrefix(e.Hint, "ip -d link show g001000 #") ||
+		e.Message != "attach web: g001000 is a veth: it is not weft's, which needs the name" {
+		t.Errorf("got %+v", e)
+	}
 	if Explain("attach", nil) != nil {
 		t.Error("no error became one")
 	}

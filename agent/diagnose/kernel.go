@@ -36,6 +36,9 @@ func kernel(f Facts) api.Check {
 // troubleHint is the command that shows why the kernel refuses something, or what to
 // do about it.
 func troubleHint(err error) string {
+	if r, ok := errors.AsType[*overlay.Remedy](err); ok {
+		return r.Command
+	}
 	for _, r := range remedies {
 		if errors.Is(err, r.err) {
 			return r.hint

@@ -60,7 +60,7 @@ func (s *space) sweep() error {
 	var errs []error
 	found := false
 	for _, l := range all {
-		if overlay.OursByAlias(l.Attrs().Alias) && l.Attrs().Name != "lo" {
+		if marked(l) {
 			found = true
 			errs = append(errs, absent(s.do(func(h *netlink.Handle) error { return h.LinkSetGroup(l, overlay.GroupDoomed) }), unix.ENODEV))
 		}

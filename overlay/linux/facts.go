@@ -81,7 +81,7 @@ func (f *facts) uplinkDevices(vtep netip.Addr) ([]string, error) {
 			return nil, err
 		}
 		for _, r := range routes {
-			if l, err := f.host.linkAt(r.LinkIndex); err == nil {
+			if l, err := f.host.linkAt(r.LinkIndex); err == nil && !isGateway(l) {
 				names = append(names, l.Attrs().Name)
 			}
 		}
@@ -90,7 +90,7 @@ func (f *facts) uplinkDevices(vtep netip.Addr) ([]string, error) {
 		names = append(names, dev)
 	}
 	slices.Sort(names)
-	names = slices.DeleteFunc(names, func(n string) bool { return n == "lo" || ours(n) })
+	names = slices.DeleteFunc(names, func(n string) bool { return n == "lo" })
 	return slices.Compact(names), nil
 }
 

@@ -87,6 +87,7 @@ func (k *Kernel) open(cfg Config) (err error) {
 	if k.fabric, err = openSpace(k.path); err != nil {
 		return err
 	}
+	k.fabric.place = overlay.Fabric
 	if err = k.openFilter(); err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}

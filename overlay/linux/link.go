@@ -35,7 +35,13 @@ func (k *links) put(want overlay.Link) error {
 	s := k.space(want.Place)
 	have, err := s.device(want.Name)
 	if errors.Is(err, unix.ENODEV) {
+		have, err = s.rename(want.Name)
+	}
+	if errors.Is(err, unix.ENODEV) {
 		return k.make(want)
+	}
+	if err == nil {
+		err = k.refuse(want, &have)
 	}
 	if err != nil {
 		return err
@@ -47,6 +53,34 @@ func (k *links) put(want overlay.Link) error {
 		return k.make(want)
 	}
 	return k.change(want, &have)
+}
+
+// refuse is the error for a device that is not ours to change.
+func (k *links) refuse(want overlay.Link, have *device) error {
+	if want.Kind == overlay.GatewayPeer {
+		if g, err := k.host.device(want.Peer); err == nil && isPeer(&g, have) && have.Attrs().ParentIndex == g.Attrs().Index {
+			return nil
+		}
+	}
+	return refuse(want.Place, have)
+}
+
+// rename gives a device the name that the last listing found it should have. The error
+// is ENODEV when there is none. Before Linux 6.2 it has to be down.
+func (s *space) rename(name string) (device, error) {
+	index, ok := s.index.getRenamed(name)
+	if !ok {
+		return device{}, unix.ENODEV
+	}
+	set := func(h *netlink.Handle) error { return h.LinkSetName(at(index), name) }
+	err := s.do(set)
+	if errors.Is(err, unix.EBUSY) {
+		err = errors.Join(s.do(func(h *netlink.Handle) error { return h.LinkSetDown(at(index)) }), s.do(set))
+	}
+	if err != nil {
+		return device{}, err
+	}
+	return s.device(name)
 }
 
 // mustReplace reports whether the kernel cannot turn the device into ours.

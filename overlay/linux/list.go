@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -69,17 +70,25 @@ func (l *listing) links(k *Kernel) error {
 		return err
 	}
 	l.host, l.fabric = byIndex(host), byIndex(fabric)
+	k.host.renamed(host)
+	k.fabric.renamed(fabric)
 	var gateways, tunnels []int // whose settings change without notice
 	for i := range host {
-		if isGateway(host[i]) {
+		switch a := host[i].Attrs(); {
+		case isGateway(host[i]):
 			l.add(l.object(overlay.Host, &host[i]))
-			gateways = append(gateways, host[i].Attrs().Index)
+			gateways = append(gateways, a.Index)
+		case ours(a.Name) && a.Name[0] == 'g':
+			l.add(foreignLink(overlay.Host, &host[i]))
 		}
 		l.conf4(&host[i])
 	}
 	for i := range fabric {
-		if a := fabric[i].Attrs(); ours(a.Name) || overlay.OursByAlias(a.Alias) && a.Name != "lo" {
+		switch a := fabric[i].Attrs(); {
+		case marked(fabric[i]) || isPeer(l.host[a.ParentIndex], &fabric[i]):
 			l.add(l.object(overlay.Fabric, &fabric[i]))
+		case ours(a.Name):
+			l.add(foreignLink(overlay.Fabric, &fabric[i]))
 		}
 		l.port(&fabric[i])
 		if fabric[i].Type() == "vxlan" {
@@ -99,9 +108,52 @@ func (l *listing) mount(k *Kernel) error {
 }
 
 // isGateway tells our gateway ports from the host's own devices.
-func isGateway(l netlink.Link) bool {
+func isGateway(l netlink.Link) bool { return l.Type() == "veth" && marked(l) }
+
+// marked reports whether a device is ours: by its alias, or, while it is being made,
+// by its group and its name. A name alone says nothing: any program may use it.
+func marked(l netlink.Link) bool {
 	a := l.Attrs()
-	return l.Type() == "veth" && (overlay.OursByAlias(a.Alias) || ours(a.Name) && a.Name[0] == 'g')
+	if a.Name == "lo" {
+		return false // its alias has what the host was like
+	}
+	return overlay.OursByAlias(a.Alias) || ours(a.Name) && a.Group >= overlay.Group && a.Group <= overlay.GroupDoomed
+}
+
+// isPeer reports whether a device of the fabric is the other end of a gateway port: it
+// gets its marks a moment later.
+func isPeer(gateway, d *device) bool {
+	return gateway != nil && isGateway(gateway) && d.Type() == "veth" && gateway.Attrs().ParentIndex == d.Attrs().Index
+}
+
+// foreignLink is a device of somebody else with a name of ours.
+func foreignLink(place overlay.Place, l netlink.Link) overlay.Link {
+	return overlay.Link{Place: place, Name: l.Attrs().Name, Kind: overlay.Foreign, Other: l.Type()}
+}
+
+// refuse is the error for a device that has no mark of ours.
+func refuse(place overlay.Place, l netlink.Link) error {
+	if marked(l) {
+		return nil
+	}
+	return overlay.ForeignDevice(overlay.LinkKey{Place: place, Name: l.Attrs().Name}, l.Type())
+}
+
+// renamed gives devices of ours that somebody renamed their names in the listing. The
+// device as such is put right later.
+func (s *space) renamed(all []device) {
+	found := map[string]int{}
+	defer func() { s.index.setRenamed(found) }()
+	for i := range all {
+		a := all[i].Attrs()
+		name, ok := overlay.AliasName(a.Alias, all[i].Type(), s.place)
+		if !ok || name == a.Name || slices.ContainsFunc(all, func(d device) bool { return d.Attrs().Name == name }) {
+			continue
+		}
+		found[name] = a.Index
+		all[i].other = words("name "+a.Name, all[i].other)
+		a.Name = name
+	}
 }
 
 // ours reports whether a name is one that we give: a letter, and the VNI or

@@ -105,6 +105,8 @@ func (p *plug) adopt() (made bool, err error) {
 		return false, fmt.Errorf("%s: %w", p.inner, overlay.ErrIfnameTaken)
 	case err != nil:
 		return false, err
+	case refuse(overlay.Fabric, outer) != nil:
+		return false, refuse(overlay.Fabric, outer)
 	case taken && inner.Type() == "veth" && inner.Attrs().ParentIndex == outer.Attrs().Index && outer.Attrs().ParentIndex == inner.Attrs().Index:
 		return false, nil
 	case taken:

@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/weft-net/weft/overlay"
 	"github.com/weft-net/weft/overlay/linux/netns"
 )
 
@@ -19,6 +20,7 @@ import (
 // namespace whichever thread uses them.
 type space struct {
 	ns      *os.File
+	place   overlay.Place // the host's unless it is the fabric
 	index   *indexTable
 	watched atomic.Pointer[[]netip.Prefix] // routes to these concern us, whoever makes them
 
@@ -190,11 +192,14 @@ func (s *space) number(name string) (int, error) {
 	return l.Attrs().Index, nil
 }
 
-// deleteLink removes a device; an absent one is no error.
+// deleteLink removes a device of ours; an absent one is no error.
 func (s *space) deleteLink(name string) error {
 	l, err := s.link(name)
 	s.index.drop(name)
 	if err == nil {
+		if err := refuse(s.place, l); err != nil {
+			return err
+		}
 		err = s.do(func(h *netlink.Handle) error { return h.LinkDel(l) })
 	}
 	return absent(err, unix.ENODEV)
@@ -204,8 +209,9 @@ func (s *space) deleteLink(name string) error {
 // costs no look-up. A device made again behind our back shows as an error of its
 // entries, after which everything is read anew.
 type indexTable struct {
-	mu    sync.Mutex // guards index
-	index map[string]int
+	mu      sync.Mutex // guards both
+	index   map[string]int
+	renamed map[string]int // that have another name, by the one that they should have
 }
 
 func newIndexTable() *indexTable { return &indexTable{index: map[string]int{}} }
@@ -227,6 +233,19 @@ func (n *indexTable) set(name string, index int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.index[name] = index
+}
+
+func (n *indexTable) setRenamed(all map[string]int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.renamed = all
+}
+
+func (n *indexTable) getRenamed(name string) (int, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	i, ok := n.renamed[name]
+	return i, ok
 }
 
 func (n *indexTable) drop(name string) {

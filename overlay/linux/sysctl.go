@@ -119,7 +119,7 @@ const undoPrefix = "weft v1 undo "
 func (k *settings) remember(old []overlay.Sysctl) error {
 	var foreign []overlay.Sysctl
 	for _, s := range old {
-		if s.Place == overlay.Host && !ours(s.ConfDevice()) {
+		if s.Place == overlay.Host && !k.ofGateway(s) {
 			foreign = append(foreign, s)
 		}
 	}
@@ -138,6 +138,15 @@ func (k *settings) remember(old []overlay.Sysctl) error {
 		}
 	}
 	return k.setUndo(known)
+}
+
+// ofGateway reports whether a setting goes with a device of ours.
+func (k *settings) ofGateway(s overlay.Sysctl) bool {
+	if !ours(s.ConfDevice()) {
+		return false
+	}
+	l, err := k.host.link(s.ConfDevice())
+	return err == nil && isGateway(l)
 }
 
 func hasName(all []overlay.Sysctl, name string) bool {

@@ -188,6 +188,9 @@ func (k *Kernel) has(dev overlay.LinkKey) bool {
 
 func (k *Kernel) putLink(l overlay.Link) error {
 	old, exists := k.objects[l.Key()].(overlay.Link)
+	if exists && old.Kind == overlay.Foreign {
+		return overlay.ForeignDevice(overlay.LinkKey{Place: old.Place, Name: old.Name}, old.Other)
+	}
 	if exists && l.Replaces(old) {
 		k.remove(l.Key())
 		exists = false
