@@ -52,6 +52,10 @@ func (o *Overlay) attach(ctx context.Context, ep Endpoint) error {
 		return errors.Join(err, o.undo(ctx, ep.ID, rest, plugged))
 	}
 	o.attached[ep.ID] = ep
+	for _, a := range ep.Addrs {
+		o.moves.came(Announcement{ep.VNI, a.Addr(), ep.MAC})
+	}
+	o.announce(ctx)
 	return nil
 }
 
@@ -74,6 +78,9 @@ func (o *Overlay) Detach(ctx context.Context, id string) error {
 	delete(o.attached, id)
 	err := o.unplug(ctx, id)
 	if n != nil {
+		for _, a := range port.Addrs {
+			o.moves.left(Announcement{n.VNI, a, port.MAC})
+		}
 		filters, _ := split(o.portObjects(n, port), func(w Object) bool { return w.Rank() <= RankElement })
 		err = errors.Join(err, o.deleteNow(ctx, filters))
 	}

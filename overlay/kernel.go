@@ -24,6 +24,9 @@ type Kernel interface {
 	Plug(ctx context.Context, ep Endpoint) error
 	// Unplug removes the endpoint's link; nil when there is none.
 	Unplug(ctx context.Context, id string) error
+	// Announce tells the endpoints of this host, and the host, of new hardware
+	// addresses.
+	Announce(ctx context.Context, all ...Announcement) error
 	// Plugged returns the ids of the endpoints whose link exists.
 	Plugged(ctx context.Context) ([]string, error)
 	// Identify returns the cookie of the network namespace at a path, which is

@@ -27,6 +27,7 @@ type Overlay struct {
 	view     *view // nil: to be dumped
 	facts    facts
 	troubles troubles
+	moves    moves
 	warned   string // what Run logged last of them
 }
 
@@ -131,6 +132,7 @@ func (o *Overlay) reconcile(ctx context.Context) (changed int, err error) {
 		o.troubles.keep(put, extra)
 		p := program{Overlay: o, ctx: ctx, patient: true}
 		p.run(put, extra)
+		o.announce(ctx)
 		changed += p.changed
 		if p.again || p.stale {
 			o.view = nil

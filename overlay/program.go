@@ -96,6 +96,7 @@ func (p *program) note(o Object) {
 		p.again = true
 	}
 	p.again = p.troubles.over(o.Key()) || p.again
+	p.moves.put(p.view.get(o.Key()), o, p.network)
 	p.view.set(o)
 }
 
@@ -114,6 +115,7 @@ func (p *program) delete(objects []Object) {
 			}
 			p.changed++
 			p.again = p.troubles.over(o.Key()) || p.again
+			p.moves.deleted(o, p.network)
 			p.view.drop(o)
 			switch o.(type) {
 			case Link, Addr:

@@ -281,6 +281,16 @@ func (k *Kernel) Plugged(context.Context) ([]string, error) {
 	return slices.Collect(maps.Keys(k.plugged)), nil
 }
 
+// Announce is a command.
+func (k *Kernel) Announce(_ context.Context, all ...overlay.Announcement) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, a := range all {
+		k.commands = append(k.commands, a.String())
+	}
+	return nil
+}
+
 // Identify returns the cookie given to AddSandbox.
 func (k *Kernel) Identify(_ context.Context, sandbox string) (uint64, error) {
 	k.mu.Lock()
