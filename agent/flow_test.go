@@ -254,8 +254,13 @@ func (h *flowHost) objects() []overlay.Object {
 
 func (h *flowHost) eventually(what string, check func() error) {
 	h.t.Helper()
+	h.within(10*time.Second, what, check)
+}
+
+func (h *flowHost) within(limit time.Duration, what string, check func() error) {
+	h.t.Helper()
 	var err error
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		if err = check(); err == nil {
 			return
 		}

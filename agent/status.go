@@ -54,7 +54,7 @@ func (m *member) facts() diagnose.Facts {
 	return diagnose.Facts{
 		Forgotten: m.host.ForgottenBy(), Homeless: m.addressGone(), View: m.directory.View(), Complete: m.snapshot().Complete,
 		GossipPort: m.cfg.Ports.Gossip, Losses: m.directory.Losses(),
-		Store: strings.TrimSpace(m.cfg.Store.String()), StoreErr: m.pool.Networks.Healthy(),
+		Store: strings.TrimSpace(m.cfg.Store.String()), StoreErr: m.pool.Networks.Healthy(), StoreLacks: m.networks.Missing(),
 		Endpoints: len(m.endpoints.Planned()), Active: len(m.endpoints.Active()), Troubles: m.overlay.Troubles(),
 		Surroundings: m.overlay.Surroundings(),
 		Zone:         zone, Listeners: m.names.Problems(), PortsHeld: held, PortsLost: lost,

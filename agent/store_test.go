@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/discovery"
@@ -106,6 +107,37 @@ func TestFlowNetworksThatNoAgentMade(t *testing.T) {
 	}
 	one.eventually("nothing is refused any more", func() error {
 		if c := one.check("refused"); c.State != api.CheckOK {
+			return errors.New(c.Detail)
+		}
+		return nil
+	})
+}
+
+// A network whose key somebody deleted comes back, and nothing of it is given away
+// meanwhile.
+func TestFlowANetworkWhoseKeyWasDeleted(t *testing.T) {
+	one, two := pair(t)
+	blue := one.whole("blue")
+	one.raw(http.MethodDelete, "nets/blue", "")
+	if _, err := two.NetworkCreate(t.Context(), api.NetworkCreateRequest{Name: "red", Subnets: []string{blue.CIDRs()}}); api.KindOf(err) != api.KindConflict {
+		t.Errorf("the subnet that hosts carry: got %v, want a conflict", err)
+	}
+	red, err := two.NetworkCreate(t.Context(), api.NetworkCreateRequest{Name: "red"})
+	if err != nil || red.Network.VNI == blue.VNI || red.Network.IPAM.Config[0].Subnet == blue.CIDRs() {
+		t.Errorf("got %+v (%v), want neither VNI nor subnet of blue", red, err)
+	}
+	two.within(30*time.Second, "it is written back", func() error {
+		all, err := two.agent.member().pool.Networks.Networks(t.Context())
+		if err == nil && len(all) != 2 {
+			err = fmt.Errorf("%d networks", len(all))
+		}
+		return err
+	})
+	if _, err := two.Attach(t.Context(), api.AttachRequest{Network: "blue", Netns: "/run/sandbox/1", Name: "web"}); err != nil {
+		t.Error(err)
+	}
+	two.eventually("nothing is missing", func() error {
+		if c := two.check("store"); c.State != api.CheckOK {
 			return errors.New(c.Detail)
 		}
 		return nil

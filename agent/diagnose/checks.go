@@ -26,6 +26,8 @@ type Facts struct {
 
 	Store    string // where it is, in words
 	StoreErr error  // of the last call
+	// StoreLacks says what this host knows and the store does not have; empty: nothing.
+	StoreLacks string
 
 	Endpoints, Active int               // endpoints here, networks with devices here
 	Troubles          []overlay.Trouble // what the kernel refuses
@@ -87,6 +89,11 @@ func store(f Facts) api.Check {
 	if f.StoreErr != nil {
 		c.State, c.Detail = api.CheckFail, f.StoreErr.Error()
 		c.Hint = "agentctl status --wait # what is attached goes on; new networks and blocks wait"
+		return c
+	}
+	if f.StoreLacks != "" {
+		c.State, c.Detail = api.CheckWarn, c.Detail+": "+f.StoreLacks
+		c.Hint = "agentctl status --wait # what is attached goes on"
 	}
 	return c
 }

@@ -20,6 +20,15 @@ import (
 // Create makes a network in the pool. When it returns this host knows the network:
 // an attach that follows finds it.
 func (r *Registry) Create(ctx context.Context, spec pool.NetworkSpec) (discovery.Network, error) {
+	r.mu.Lock()
+	for _, n := range r.all {
+		spec.Carried = append(spec.Carried, pool.Carried{Network: n, Host: spec.By})
+	}
+	for _, c := range r.clashes {
+		spec.Refused = append(spec.Refused, c.ID)
+	}
+	spec.Carried = slices.DeleteFunc(spec.Carried, func(c pool.Carried) bool { _, gone := r.deleted[c.ID]; return gone })
+	r.mu.Unlock()
 	n, err := r.cfg.Store.CreateNetwork(ctx, spec)
 	if err != nil {
 		return discovery.Network{}, err
@@ -48,7 +57,7 @@ func (m *Maker) check(req api.NetworkCreateRequest) (pool.NetworkSpec, []string,
 	members := m.Members()
 	spec := pool.NetworkSpec{
 		Name: strings.ToLower(req.Name), Internal: req.Internal, Driver: cmp.Or(req.Driver, "weft"),
-		Labels: req.Labels, Options: map[string]string{}, By: m.Self, Avoid: avoidEverywhere(members),
+		Labels: req.Labels, Options: map[string]string{}, By: m.Self, Avoid: avoidEverywhere(members), Carried: carriedBy(members),
 		Subnets: req.Subnets, Gateways: req.Gateways, Ranges: req.IPRanges, Aux: req.AuxAddresses,
 	}
 	if i := slices.IndexFunc(req.Subnets, func(s string) bool { return strings.Contains(s, ":") }); i >= 0 {
@@ -86,6 +95,20 @@ func avoidEverywhere(members []discovery.Member) []pool.Avoid {
 	for _, m := range members {
 		for _, p := range m.Header.Avoid {
 			out = append(out, pool.Avoid{Prefix: p, Host: m.Name})
+		}
+	}
+	return out
+}
+
+// carriedBy are the networks that members announce, by their blocks.
+func carriedBy(members []discovery.Member) (out []pool.Carried) {
+	for _, m := range members {
+		for _, h := range m.Header.Networks {
+			c := pool.Carried{Network: discovery.Network{ID: h.ID, VNI: h.VNI}, Host: m.Name}
+			for _, b := range h.Blocks {
+				c.Subnets = append(c.Subnets, discovery.Subnet{CIDR: b})
+			}
+			out = append(out, c)
 		}
 	}
 	return out

@@ -61,10 +61,11 @@ type Registry struct {
 	listed   map[discovery.NetworkID]bool      // of them, those that the watch has shown
 	absent   map[discovery.NetworkID]time.Time // shown before, and since then neither listed nor deleted
 	deleted  map[discovery.NetworkID]pool.GoneBy
-	read     bool   // delivered since this agent started
-	restored int    // the watch's count of fallen indexes
-	lost     bool   // the store lacks what this host knows: to be written back
-	refused  string // why the store did not take it back last time; empty: it did
+	read     bool           // delivered since this agent started
+	restored int            // the watch's count of fallen indexes
+	lost     bool           // the store lacks what this host knows: to be written back
+	refused  string         // why the store did not take it back last time; empty: it did
+	clashes  []strict.Clash // networks of the store that are not taken
 }
 
 // New takes the networks of the last start, so that the kernel is programmed and
@@ -134,9 +135,13 @@ func (r *Registry) take(c pool.Contents, underlay []netip.Prefix) (next []discov
 		}
 	}
 	next, clashes = strict.Networks(known, others, underlay)
+	r.clashes = clashes
 	r.all, r.listed, r.absent, r.deleted, r.read = next, listed, absent, c.NetGone, true
 	r.lost = r.lost || c.Restored > r.restored
 	r.restored = c.Restored
+	if !r.lost && len(absent) == 0 {
+		r.refused = ""
+	}
 	return next, clashes
 }
 
@@ -281,12 +286,41 @@ type Holdings struct {
 func (r *Registry) Reassert(ctx context.Context, w WriteBack, m pool.Meta, h pool.Host, own Holdings) {
 	all := r.ByName()
 	err := errors.Join(w.Reassert(ctx, m, h, all, own.Blocks), w.ReassertAddrs(ctx, h, all, own.Addrs))
+	why := ""
 	if err != nil {
-		r.cfg.Log.Warn("the store was wiped or restored and does not take everything back", "err", err)
-		return
+		why = err.Error()
 	}
 	r.mu.Lock()
-	r.lost, r.absent = false, nil
+	said := r.refused == why
+	r.refused = why
+	if err == nil {
+		r.lost, r.absent = false, nil
+	}
 	r.mu.Unlock()
-	r.cfg.Log.Warn("the store was wiped or restored: the cluster's record, its networks and own blocks were written back")
+	switch {
+	case err == nil:
+		r.cfg.Log.Warn("the store had lost what this host knows, by a wipe, an old copy or a deleted key: it was written back")
+	case !said:
+		r.cfg.Log.Warn("the store has lost what this host knows, and does not take everything back", "err", err)
+	}
+}
+
+// Missing says in words what this host knows and the store does not have; empty:
+// nothing.
+func (r *Registry) Missing() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var names []string
+	for _, n := range r.all {
+		if since, ok := r.absent[n.ID]; ok && time.Since(since) > absentFor {
+			names = append(names, n.Name)
+		}
+	}
+	switch {
+	case r.refused != "":
+		return "it does not take back what this host knows: " + r.refused
+	case len(names) > 0:
+		return "it has lost the keys of " + strings.Join(names, ", ") + ", which are written back"
+	}
+	return ""
 }

@@ -33,6 +33,18 @@ type NetworkSpec struct {
 	Options  map[string]string
 	By       string  // who asks
 	Avoid    []Avoid // of all members
+	// Carried are networks that hosts have, whatever the store says of them by now:
+	// their VNIs, names and addresses are not given again before they were deleted.
+	Carried []Carried
+	// Refused are networks of the store that no host takes: their addresses are free.
+	Refused []discovery.NetworkID
+}
+
+// Carried is a network that a host has. Of one that only another host knows the name
+// is missing, and the subnets are that host's blocks.
+type Carried struct {
+	discovery.Network
+	Host string // that has it
 }
 
 // NetworkRecords are the networks of the store: made, followed and deleted.
@@ -139,6 +151,13 @@ func (r *NetworkRecords) assign(ctx context.Context, spec NetworkSpec, n *discov
 	if err != nil {
 		return g, err
 	}
+	lost, err := r.lost(ctx, spec.Carried, nets)
+	if err != nil {
+		return g, err
+	}
+	if slices.ContainsFunc(lost, func(o Carried) bool { return o.Name == n.Name && o.ID != n.ID }) {
+		return g, fmt.Errorf("%w: hosts carry it, and write it back into the store, which has lost its key", ErrExists)
+	}
 	if slices.ContainsFunc(nets, func(o netValue) bool { return o.Name == n.Name && o.ID != n.ID }) {
 		return g, ErrExists
 	}
@@ -146,16 +165,44 @@ func (r *NetworkRecords) assign(ctx context.Context, spec NetworkSpec, n *discov
 	if err != nil {
 		return g, err
 	}
-	n.VNI = g.free(nets, strays)
-	if n.Subnets, err = spec.layout(s.meta.Pool, spec.uses(nets)); err != nil {
+	n.VNI = g.free(nets, lost, strays)
+	nets = slices.DeleteFunc(nets, func(o netValue) bool { return slices.Contains(spec.Refused, o.ID) })
+	if n.Subnets, err = spec.layout(s.meta.Pool, append(spec.uses(nets), lostUses(lost)...)); err != nil {
 		return g, err
 	}
 	return g, strict.Network(*n)
 }
 
+// lost are the networks that hosts carry and that the store has neither listed nor
+// called deleted: somebody removed their keys, or the store is not filled again yet.
+func (r *NetworkRecords) lost(ctx context.Context, carried []Carried, nets []netValue) (out []Carried, err error) {
+	has := map[discovery.NetworkID]bool{} // or says that it was deleted
+	for _, n := range nets {
+		has[n.ID] = true
+	}
+	for _, c := range carried {
+		known, ok := has[c.ID]
+		if !ok {
+			gone, err := r.store.lookup(ctx, netGoneKey(c.ID))
+			if err != nil {
+				return nil, err
+			}
+			known = gone != nil
+			has[c.ID] = known
+		}
+		if !known {
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
 // free is a VNI that no network has, from the one on that is the next.
-func (g gen) free(nets []netValue, strays map[uint32]bool) uint32 {
+func (g gen) free(nets []netValue, lost []Carried, strays map[uint32]bool) uint32 {
 	used := maps.Clone(strays)
+	for _, c := range lost {
+		used[c.VNI] = true
+	}
 	for _, n := range nets {
 		used[n.VNI] = true
 	}

@@ -196,3 +196,51 @@ func TestKeysHaveOneForm(t *testing.T) {
 		t.Errorf("got %v (%v), want %s alone", all, err, b.Prefix)
 	}
 }
+
+// A network whose key somebody deleted is written back, over the key of its VNI that
+// was left, and nothing of it is given to another meanwhile.
+func TestANetworkWhoseKeyWasDeleted(t *testing.T) {
+	stores(t, func(t *testing.T, s store) {
+		c := newCluster(t, s)
+		blue := c.network(t, "blue")
+		gone := c.network(t, "gone")
+		if _, err := c.first.DeleteNetwork(t.Context(), "gone", "root", false); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.first.FinishDelete(t.Context(), gone, "root"); err != nil {
+			t.Fatal(err)
+		}
+		c.raw(t, "DELETE", "nets/blue", "", "")
+		far := pool.Carried{Host: "far", Network: discovery.Network{ID: newID(), VNI: gone.VNI + 1,
+			Subnets: []discovery.Subnet{{CIDR: netip.MustParsePrefix("10.64.32.0/26")}}}}
+		spec := pool.NetworkSpec{Name: "red", Carried: []pool.Carried{{Network: blue, Host: "one"}, {Network: gone, Host: "one"}, far}}
+		red, err := c.first.CreateNetwork(t.Context(), spec)
+		if err != nil || red.VNI <= far.VNI || red.Subnets[0].CIDR.String() != "10.64.16.0/20" {
+			t.Errorf("got %+v (%v), want the subnet of the deleted one, and a VNI of its own", red, err)
+		}
+		spec.Name, spec.Subnets = "green", []string{blue.Subnets[0].CIDR.String()}
+		_, err = c.first.CreateNetwork(t.Context(), spec)
+		if over, ok := errors.AsType[*pool.OverlapError](err); !ok || over.With != "network blue, which host one carries" {
+			t.Errorf("its subnet: got %v, want that it is carried", err)
+		}
+		spec.Name, spec.Subnets = "blue", nil
+		if _, err = c.first.CreateNetwork(t.Context(), spec); !errors.Is(err, pool.ErrExists) {
+			t.Errorf("its name: got %v, want ErrExists", err)
+		}
+		for range 2 {
+			if err := c.first.Reassert(t.Context(), c.meta, c.one, []discovery.Network{blue, red}, nil); err != nil {
+				t.Error(err)
+			}
+		}
+		all, err := c.first.Networks(t.Context())
+		if err != nil || len(all) != 2 || all[0].ID != blue.ID {
+			t.Errorf("got %v (%v), want blue again, beside red", all, err)
+		}
+		other := blue
+		other.ID, other.Name = newID(), "other"
+		if err := c.first.Reassert(t.Context(), c.meta, c.one, []discovery.Network{other}, nil); !errors.Is(err, pool.ErrConflict) ||
+			!strings.Contains(err.Error(), "network blue") {
+			t.Errorf("a VNI that another network has: got %v, want a conflict that names it", err)
+		}
+	})
+}

@@ -164,6 +164,20 @@ func (r NetworkSpec) uses(nets []netValue) []use {
 	return out
 }
 
+// lostUses are the addresses of networks that hosts carry and the store does not have.
+func lostUses(lost []Carried) (out []use) {
+	for _, c := range lost {
+		by := "network " + c.Name + ", which host " + c.Host + " carries"
+		if c.Name == "" {
+			by = "a network that host " + c.Host + " carries"
+		}
+		for _, s := range c.Subnets {
+			out = append(out, use{s.CIDR, by})
+		}
+	}
+	return out
+}
+
 func (r NetworkSpec) isolated() bool {
 	return strict.Isolated(discovery.Network{Internal: r.Internal, Options: r.Options})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/strict"
 )
 
 // WriteBack puts back what the cluster's hosts know into a store that was wiped,
@@ -84,21 +85,41 @@ func (w *WriteBack) reassertNetwork(ctx context.Context, n discovery.Network) er
 		if kv != nil {
 			return same(now.Network, n)
 		}
+		index, err := w.vni(ctx, n)
+		if err != nil {
+			return err
+		}
 		out, err := w.store.commit(ctx, g.next(max(g.NextVNI, n.VNI+1)), absent(netGoneKey(n.ID)),
-			cas(netKey(n.Name), 0, encode(n)), cas(vniKey(n.VNI), 0, []byte(n.Name)))
+			cas(netKey(n.Name), 0, encode(n)), cas(vniKey(n.VNI), index, []byte(n.Name)))
 		if err != nil || out.ok() {
 			return err
 		}
-		switch {
-		case out.failed[1]:
+		if out.failed[1] {
 			return nil // deleted while we put it back
-		case out.failed[3] && !out.failed[2] && !out.failed[0]:
-			return fmt.Errorf("vni %d: %w", n.VNI, ErrConflict)
 		}
 		if err := afterLostRace(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// vni is the index of the key of a network's VNI; 0: there is none. The key may have
+// outlived that of the network: it is a conflict only when another network has it.
+func (w *WriteBack) vni(ctx context.Context, n discovery.Network) (index uint64, err error) {
+	kv, err := w.store.lookup(ctx, vniKey(n.VNI))
+	if err != nil || kv == nil {
+		return 0, err
+	}
+	if name := string(kv.Value); name != n.Name && strict.NetworkName(name) == nil {
+		other, pair, err := w.networks.net(ctx, name)
+		if _, refused := errors.AsType[strict.Refused](err); err != nil && !refused {
+			return 0, err
+		}
+		if pair != nil && other.VNI == n.VNI {
+			return 0, fmt.Errorf("its vni %d is that of network %s: %w", n.VNI, name, ErrConflict)
+		}
+	}
+	return kv.ModifyIndex, nil
 }
 
 // netGone are the networks that were deleted.
