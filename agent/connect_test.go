@@ -201,3 +201,31 @@ func TestFlowPruneKeepsWhatIsUsedOrSpared(t *testing.T) {
 		t.Errorf("blue: %v", err)
 	}
 }
+
+// Somebody flushed the addresses in a sandbox: status names the endpoint with the line
+// that puts it right, and the request made once more does so.
+func TestAttachedAgainAnAlteredEndpointIsPutRight(t *testing.T) {
+	one, _ := pair(t)
+	r := api.AttachRequest{Network: "blue", Netns: "/run/sandbox/0", Name: "web", Aliases: []string{"www"}, Ifname: "eth0"}
+	first, err := one.Attach(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := one.check("sandboxes"); c.State != api.CheckOK {
+		t.Errorf("as it was made: %+v", c)
+	}
+	one.kernel.Alter(first.ID, "no address "+first.Address)
+	c := one.check("sandboxes")
+	want := api.Check{Name: "sandboxes", State: api.CheckWarn, Detail: "web on blue in /run/sandbox/0: no address " + first.Address,
+		Hint: "agentctl attach blue --netns /run/sandbox/0 --name web --alias www --ifname eth0"}
+	if c != want {
+		t.Errorf("got %+v, want %+v", c, want)
+	}
+	again, err := one.Attach(t.Context(), r)
+	if err != nil || again.ID != first.ID || again.Address != first.Address {
+		t.Errorf("another endpoint: %+v, %v, was %+v", again, err, first)
+	}
+	if c := one.check("sandboxes"); c.State != api.CheckOK {
+		t.Errorf("attached again: %+v", c)
+	}
+}

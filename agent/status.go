@@ -12,7 +12,7 @@ import (
 
 // Status implements api.Service: what works and what does not, each line with
 // what to do about it.
-func (a *Agent) Status(context.Context) (api.Status, error) {
+func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 	st := api.Status{
 		State: "not-a-member", Name: a.cfg.Name, Version: api.Release(), Address: a.config().Advertise.String(),
 		Fabric: a.parts.Host.FabricPath(), PID: os.Getpid(), Checks: []api.Check{},
@@ -30,7 +30,7 @@ func (a *Agent) Status(context.Context) (api.Status, error) {
 		return st, nil
 	}
 	st.Cluster = m.host.Cluster().ID
-	st.Checks = append(diagnose.Checks(m.facts()), diagnose.Refused(a.refused.All()))
+	st.Checks = append(diagnose.Checks(m.facts(ctx)), diagnose.Refused(a.refused.All()))
 	st.Checks = append(st.Checks, m.conflists.Check()...)
 	docker, checks := m.checkDockerNames(a.docker)
 	st.Docker, st.Checks = docker, append(st.Checks, checks...)
@@ -48,14 +48,14 @@ func (a *Agent) Status(context.Context) (api.Status, error) {
 }
 
 // facts are what the checks are made of.
-func (m *member) facts() diagnose.Facts {
+func (m *member) facts(ctx context.Context) diagnose.Facts {
 	zone, _ := m.last()
 	held, lost := m.endpoints.Ports.Problems()
 	return diagnose.Facts{
 		Forgotten: m.host.ForgottenBy(), Homeless: m.addressGone(), View: m.directory.View(), Complete: m.snapshot().Complete,
 		GossipPort: m.cfg.Ports.Gossip, Losses: m.directory.Losses(),
 		Store: strings.TrimSpace(m.cfg.Store.String()), StoreErr: m.pool.Networks.Healthy(), StoreLacks: m.networks.Missing(),
-		Endpoints: len(m.endpoints.Planned()), Active: len(m.endpoints.Active()), Troubles: m.overlay.Troubles(),
+		Endpoints: len(m.endpoints.Planned()), Active: len(m.endpoints.Active()), Troubles: m.overlay.Troubles(), Altered: m.endpoints.Altered(ctx),
 		Surroundings: m.overlay.Surroundings(),
 		Zone:         zone, Listeners: m.names.Problems(), PortsHeld: held, PortsLost: lost,
 	}

@@ -74,11 +74,15 @@ func openKernel(cfg config.Config, log *slog.Logger) (Overlay, error) {
 	return kernelSide{overlay.New(k, filepath.Base(cfg.Fabric), log), k}, nil
 }
 
-// Clean and Identify are the overlay's, not the bare kernel's.
+// Clean, Identify and Inspect are the overlay's, not the bare kernel's.
 func (k kernelSide) Clean(ctx context.Context) error { return k.Overlay.Clean(ctx) }
 
 func (k kernelSide) Identify(ctx context.Context, sandbox string) (uint64, error) {
 	return k.Overlay.Identify(ctx, sandbox)
+}
+
+func (k kernelSide) Inspect(ctx context.Context, ep overlay.Endpoint) ([]string, error) {
+	return k.Overlay.Inspect(ctx, ep)
 }
 
 func (k kernelSide) OpenProbe(vni uint32) (tunnel.Socket, error) {

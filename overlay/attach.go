@@ -112,6 +112,16 @@ func (o *Overlay) Identify(ctx context.Context, sandbox string) (uint64, error) 
 	return cookie, nil
 }
 
+// Inspect returns how an endpoint's interface differs from what Attach made, in words:
+// somebody in its sandbox may have changed it.
+func (o *Overlay) Inspect(ctx context.Context, ep Endpoint) ([]string, error) {
+	differences, err := o.kernel.Inspect(ctx, ep)
+	if err != nil {
+		return nil, fmt.Errorf("inspect %s in %s: %w", ep.Ifname, ep.Sandbox, err)
+	}
+	return differences, nil
+}
+
 func (o *Overlay) unplug(ctx context.Context, id string) error {
 	err := o.kernel.Unplug(ctx, id)
 	if err == nil {

@@ -32,6 +32,9 @@ type Kernel interface {
 	// Identify returns the cookie of the network namespace at a path, which is
 	// never given to another one until the next boot.
 	Identify(ctx context.Context, sandbox string) (uint64, error)
+	// Inspect returns how an endpoint's interface differs from what Plug made, in
+	// words. Without differences it is empty; os.ErrNotExist: no such sandbox.
+	Inspect(ctx context.Context, ep Endpoint) ([]string, error)
 	// Uplinks returns the devices through which packets of endpoints leave and
 	// reach the host: that of the default route and that of the VTEP.
 	Uplinks(ctx context.Context, vtep netip.Addr) (Uplinks, error)

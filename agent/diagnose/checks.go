@@ -31,6 +31,7 @@ type Facts struct {
 
 	Endpoints, Active int               // endpoints here, networks with devices here
 	Troubles          []overlay.Trouble // what the kernel refuses
+	Altered           []endpoint.Altered
 	// Surroundings are what other programs have in the way of the networks here.
 	Surroundings overlay.Surroundings
 
@@ -43,7 +44,7 @@ type Facts struct {
 
 // Checks makes the lines of status, one for each subject.
 func Checks(f Facts) []api.Check {
-	return []api.Check{members(f), datagrams(f), store(f), table(f), kernel(f), routes(f), names(f), ports(f)}
+	return []api.Check{members(f), datagrams(f), store(f), table(f), kernel(f), sandboxes(f), routes(f), names(f), ports(f)}
 }
 
 func members(f Facts) api.Check {

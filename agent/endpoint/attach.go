@@ -37,7 +37,7 @@ func (m *Manager) attachOnce(ctx context.Context, w Wanted) (api.Attachment, err
 		w.ports = nil // a runtime gives a container's ports with each of its networks
 	}
 	if l, ok := m.served(w); ok {
-		return m.Answer(w.Network, l), sameEndpoint(l, w)
+		return m.attachAgain(ctx, w, l)
 	}
 	if err := m.unplugs.waitTried(ctx, w.cookie); err != nil {
 		return api.Attachment{}, err
@@ -56,6 +56,23 @@ func (m *Manager) attachOnce(ctx context.Context, w Wanted) (api.Attachment, err
 		}
 	}
 	return out, nil
+}
+
+// attachAgain answers a request that was served before. What somebody changed in the
+// sandbox meanwhile is put back: a runtime that asks again expects an interface with
+// its address and routes.
+func (m *Manager) attachAgain(ctx context.Context, w Wanted, l journal.Local) (api.Attachment, error) {
+	if err := sameEndpoint(l, w); err != nil {
+		return api.Attachment{}, err
+	}
+	if l.Docker == nil {
+		ep := m.link(w.Network, l)
+		ep.Sandbox = w.sandbox // by which it is open now
+		if err := m.Kernel.Attach(ctx, ep); err != nil {
+			return api.Attachment{}, err
+		}
+	}
+	return m.Answer(w.Network, l), nil
 }
 
 // served finds the endpoint that the request was already served with.

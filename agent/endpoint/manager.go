@@ -33,6 +33,8 @@ type Kernel interface {
 	Attached(ctx context.Context) ([]string, error)
 	// Identify returns the cookie of a network namespace; os.ErrNotExist.
 	Identify(ctx context.Context, sandbox string) (uint64, error)
+	// Inspect returns how a sandbox's interface differs from what Attach made.
+	Inspect(ctx context.Context, ep overlay.Endpoint) ([]string, error)
 }
 
 // Leases hands out addresses of this host's own blocks.

@@ -61,6 +61,7 @@ type plug struct {
 	ep                    overlay.Endpoint
 	bridge                *netlink.LinkAttrs
 	dev                   string // name in the fabric
+	again                 bool   // the link was there: something in the sandbox may be missing
 	inner                 string // name in the sandbox
 }
 
@@ -69,6 +70,7 @@ func (p *plug) run() error {
 	made := err == nil
 	if errors.Is(err, unix.EEXIST) {
 		made, err = p.adopt()
+		p.again = !made
 	}
 	if err == nil {
 		err = p.configure()
@@ -170,7 +172,7 @@ func (p *plug) configureInner() error {
 	if err != nil {
 		return wrap(err, "find "+p.inner)
 	}
-	return p.sandbox.change(func(r *requests) error { return r.inner(inner.Attrs(), p.ep) })
+	return p.sandbox.change(func(r *requests) error { return r.inner(inner.Attrs(), p.ep, p.again) })
 }
 
 // enableIPv6 undoes a runtime's net.ipv6.conf.default.disable_ipv6=1 for an

@@ -2,8 +2,10 @@ package linux
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -161,5 +163,50 @@ func TestIdentify(t *testing.T) {
 	}
 	if _, err := h.o.Identify(t.Context(), path+"-none"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error = %v", err)
+	}
+}
+
+// What somebody did to an endpoint from inside is named, and attached again the
+// endpoint is as it was.
+func TestAlteredInterfaceIsNamedAndPutRight(t *testing.T) {
+	h := newHost(t)
+	h.set(t, h.blueOn(true))
+	sandbox := h.attachDual(t, 9)
+	ep := overlaytest.Endpoint(overlaytest.Blue(h.vtep), overlaytest.Port(9))
+	ep.Sandbox = "/run/netns/" + sandbox
+	ep.Addrs = append(ep.Addrs, netip.PrefixFrom(addr6(9), 64))
+	ep.Gateways = append(ep.Gateways, addr6(1))
+	inspect := func() string {
+		how, err := h.o.Inspect(t.Context(), ep)
+		must(t, err)
+		return strings.Join(how, ", ")
+	}
+	if got := inspect(); got != "" {
+		t.Fatalf("as it was made: %q", got)
+	}
+	for _, row := range []struct{ damage, want string }{
+		{"ip addr flush dev eth0", "no address 10.64.0.9/24, no address 2001:db8:64::9/64, no route to 10.64.0.0/24, no default route via 10.64.0.1"},
+		{"ip link set eth0 down", "eth0 down"},
+		{"ip link set eth0 down; ip link set eth0 up", "no address 2001:db8:64::9/64"},
+		{"ip link set eth0 arp off", "arp off"},
+		{"ip link set eth0 mtu 1300", "mtu 1300, not 1450"},
+		{"ip link set eth0 address 02:00:00:00:00:77", "MAC address 02:00:00:00:00:77, not 0e:01:0a:40:00:09"},
+		{"ip route del default", "no default route via 10.64.0.1"},
+		{"ip route flush dev eth0", "no route to 10.64.0.0/24"},
+		{"ip -6 route flush dev eth0", "no route to 2001:db8:64::/64, no default route via 2001:db8:64::1"},
+		{"ip link del eth0", "no interface eth0"},
+		{"ip link set eth0 name lan0", "no interface eth0"},
+	} {
+		t.Run(row.damage, func(t *testing.T) {
+			sh(t, "ip netns exec %s sh -c '%s'", sandbox, row.damage)
+			if got := inspect(); !strings.Contains(got, row.want) {
+				t.Errorf("got %q, want in it %q", got, row.want)
+			}
+			must(t, h.o.Attach(t.Context(), ep))
+			if got := inspect(); got != "" {
+				t.Errorf("attached again: %q", got)
+			}
+			sh(t, "ip netns exec %s ping -c1 -W2 10.64.0.1; ip netns exec %s ping -c1 -W2 2001:db8:64::1", sandbox, sandbox)
+		})
 	}
 }

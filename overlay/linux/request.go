@@ -1,7 +1,6 @@
 package linux
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"net/netip"
@@ -15,8 +14,8 @@ import (
 	"github.com/weft-net/weft/overlay/linux/netns"
 )
 
-// requests are what the netlink library has no call for, all of them here; the
-// sentence above each says what the library lacks. How a message is laid out is
+// requests are what the netlink library has no call for, all of them here and, of
+// sandboxes, in request_sandbox.go; the sentence above each says what the library lacks. How a message is laid out is
 // known to message.go alone.
 //
 // There are two sockets. With an error the kernel sends a sentence to whoever
@@ -251,50 +250,6 @@ func portInfo(knobs ...knob) *nl.RtAttr {
 		k.add(data)
 	}
 	return info
-}
-
-// inner sets up lo and an endpoint's interface in its sandbox and gives that its
-// addresses and default routes, with one system call: the library makes four or
-// more, and somebody waits for the endpoint. The error is that of the first step
-// that failed.
-func (r *requests) inner(have *netlink.LinkAttrs, ep overlay.Endpoint) error {
-	b, index := newBatch(4), have.Index
-	steps := []string{"set lo up", "set " + have.Name + " up"}
-	b.add(linkRequest(unix.RTM_NEWLINK, loopback, unix.IFF_UP))
-	up := linkRequest(unix.RTM_NEWLINK, index, unix.IFF_UP)
-	if !bytes.Equal(have.HardwareAddr, ep.MAC[:]) { // of an earlier call
-		up.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, ep.MAC[:]))
-	}
-	if have.MTU != ep.MTU {
-		up.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(ep.MTU))))
-	}
-	b.add(up)
-	const replace = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
-	for _, a := range ep.Addrs {
-		req := nl.NewNetlinkRequest(unix.RTM_NEWADDR, replace)
-		msg := nl.NewIfAddrmsg(int(family(a.Addr())))
-		msg.Prefixlen, msg.Index, msg.Flags = uint8(a.Bits()), uint32(index), noDAD(a.Addr())
-		req.AddData(msg)
-		req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, a.Addr().AsSlice()))
-		req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, a.Addr().AsSlice()))
-		b.add(req)
-		steps = append(steps, "add address "+a.String())
-	}
-	for _, gw := range ep.Gateways {
-		req := nl.NewNetlinkRequest(unix.RTM_NEWROUTE, replace)
-		msg := nl.NewRtMsg()
-		msg.Family, msg.Protocol = family(gw), unix.RTPROT_STATIC
-		req.AddData(msg)
-		req.AddData(nl.NewRtAttr(unix.RTA_GATEWAY, gw.AsSlice()))
-		req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(index))))
-		b.add(req)
-		steps = append(steps, "add default route via "+gw.String())
-	}
-	failed, err := r.send(b)
-	for i := 0; i < len(failed) && err == nil; i++ {
-		err = wrap(failed[i], steps[i])
-	}
-	return err
 }
 
 // setTunnel changes a tunnel device in place. The library's LinkModify repeats

@@ -36,6 +36,7 @@ type Kernel struct {
 	sandboxes map[string]uint64
 	commands  []string
 	lists     int
+	altered   map[string][]string
 	changes   chan struct{}
 }
 
@@ -47,6 +48,7 @@ func New() *Kernel {
 		objects:   map[overlay.Key]overlay.Object{},
 		plugged:   map[string]overlay.Endpoint{},
 		sandboxes: map[string]uint64{},
+		altered:   map[string][]string{},
 		changes:   make(chan struct{}, 1),
 	}
 }
@@ -103,6 +105,20 @@ func (k *Kernel) Remove(key overlay.Key) {
 	defer k.mu.Unlock()
 	k.remove(key)
 	k.signal()
+}
+
+// Alter says how an endpoint's interface differs, until it is plugged again.
+func (k *Kernel) Alter(id string, differences ...string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.altered[id] = differences
+}
+
+// Inspect returns what Alter said.
+func (k *Kernel) Inspect(_ context.Context, ep overlay.Endpoint) ([]string, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.altered[ep.ID], nil
 }
 
 // AddSandbox makes a network namespace with a cookie at a path.
@@ -254,6 +270,7 @@ func (k *Kernel) Plug(_ context.Context, ep overlay.Endpoint) error {
 		return fs.ErrNotExist
 	}
 	k.plugged[ep.ID] = ep
+	delete(k.altered, ep.ID)
 	k.objects[l.Key()] = l
 	port := overlay.BridgePort{Dev: l.Name, Bridge: bridge.Name, MulticastFlood: true}
 	k.objects[port.Key()] = port

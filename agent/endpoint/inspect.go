@@ -1,0 +1,58 @@
+package endpoint
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/weft-net/weft/agent/journal"
+	"github.com/weft-net/weft/discovery"
+)
+
+// Altered is an endpoint whose interface is not as it was made.
+type Altered struct {
+	Name, Network string
+	Sandbox       string   // path
+	How           []string // a few words each
+	Again         string   // the command that puts it right
+}
+
+// inspectFor bounds how long all sandboxes are looked at.
+const inspectFor = 2 * time.Second
+
+// Altered looks into the sandboxes of this host's endpoints. Those of Docker are
+// Docker's: the agent may not see them.
+func (m *Manager) Altered(ctx context.Context) (all []Altered) {
+	ctx, cancel := context.WithTimeout(ctx, inspectFor)
+	defer cancel()
+	for _, l := range m.Journal.All() {
+		if ctx.Err() != nil {
+			break
+		}
+		id := l.Endpoint.ID
+		n, known := m.Cluster.Network(l.Endpoint.Network)
+		if l.OfHost() || l.Docker != nil || !known || m.busy.has(id) || m.unplugs.removing(id) {
+			continue
+		}
+		if gone, err := m.vanished(ctx, l); gone || err != nil {
+			continue // the sweep's business
+		}
+		how, err := m.Kernel.Inspect(ctx, m.link(n, l))
+		if _, still := m.Journal.Get(id); err == nil && len(how) > 0 && still {
+			all = append(all, Altered{Name: l.Endpoint.Name, Network: n.Name, Sandbox: l.Sandbox, How: how, Again: again(n, l)})
+		}
+	}
+	return all
+}
+
+// again is the request by which the endpoint was made, as agentctl takes it.
+func again(n discovery.Network, l journal.Local) string {
+	words := []string{"agentctl attach", n.Name, "--netns", strings.TrimPrefix(l.Sandbox, "/run/netns/"), "--name", l.Endpoint.Name}
+	for _, a := range l.Endpoint.Aliases {
+		words = append(words, "--alias", a)
+	}
+	if l.NoRoute {
+		words = append(words, "--no-default-route")
+	}
+	return strings.Join(append(words, "--ifname", l.Ifname), " ")
+}
