@@ -226,6 +226,9 @@ func (n *flowNames) Set(z dns.Zone) {
 
 func (n *flowNames) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 func (n *flowNames) Problems() []error             { return nil }
+func (n *flowNames) Upstreams() dns.Upstreams {
+	return dns.Upstreams{Servers: []dns.Upstream{{Addr: netip.MustParseAddrPort("192.0.2.53:53")}}}
+}
 
 func (n *flowNames) Resolve(context.Context, string, string, dns.Scope) (dns.Answer, error) {
 	return dns.Answer{}, errors.New("not asked here")

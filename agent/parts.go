@@ -50,6 +50,8 @@ type Names interface {
 	Run(ctx context.Context) error
 	// Problems are the listeners that could not be bound.
 	Problems() []error
+	// Upstreams are those that answer what is not ours.
+	Upstreams() dns.Upstreams
 	Resolve(ctx context.Context, name, qtype string, s dns.Scope) (dns.Answer, error)
 }
 

@@ -89,7 +89,7 @@ func flightKey(m *miekg.Msg) string {
 // answers or the time is up.
 func (f *forwarder) race(q *miekg.Msg) (*message, error) {
 	now := time.Now()
-	servers := f.order(f.resolvers.current(), now)
+	servers := order(f.servers(), now)
 	if len(servers) == 0 {
 		return nil, errNoUpstream
 	}
@@ -108,17 +108,15 @@ func (f *forwarder) race(q *miekg.Msg) (*message, error) {
 	return r.run()
 }
 
-// order leaves our own addresses out and puts those that were silent lately last.
-// Else it is the file's, which may say who knows best: first the resolver of a
-// company, then one for the case that it is away.
-func (f *forwarder) order(servers []*upstream, now time.Time) []*upstream {
+// order puts those that were silent lately last. Else it is the file's, which may say
+// who knows best: first the resolver of a company, then one for the case that it is
+// away.
+func order(servers []*upstream, now time.Time) []*upstream {
 	var good, bad []*upstream
 	for _, u := range servers {
-		switch {
-		case f.own(u.addr):
-		case u.avoided(now):
+		if u.avoided(now) {
 			bad = append(bad, u)
-		default:
+		} else {
 			good = append(good, u)
 		}
 	}

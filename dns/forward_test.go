@@ -258,7 +258,11 @@ func TestOwnAddressIsNoUpstream(t *testing.T) {
 func TestLoopEndsInItself(t *testing.T) {
 	t.Parallel()
 	var back atomic.Pointer[netip.AddrPort]
+	var came atomic.Int64
 	up := startUpstream(t, func(w miekg.ResponseWriter, q *miekg.Msg) {
+		if q.Question[0].Name == "example.com." {
+			came.Add(1)
+		}
 		c := miekg.Client{Timeout: 5 * time.Second}
 		if m, _, err := c.Exchange(q, back.Load().String()); err == nil {
 			_ = w.WriteMsg(m)
@@ -271,7 +275,7 @@ func TestLoopEndsInItself(t *testing.T) {
 	if took := time.Since(start); rcode(m) != "SERVFAIL" || took > 5*time.Second {
 		t.Errorf("%s after %s", rcode(m), took)
 	}
-	if n := up.asked.Load(); n > 6 {
+	if n := came.Load(); n > 6 {
 		t.Errorf("one question became %d", n)
 	}
 }

@@ -68,9 +68,25 @@ func resolversIn(behaviours ...behaviour) (*resolvers, *network) {
 	return r, n
 }
 
+func (s *memoryServer) set(b behaviour) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.behaviour = b
+}
+
+// asks is how many queries came over UDP.
+func (s *memoryServer) asks() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.asked)
+}
+
 func (n *network) dial(_ context.Context, proto, address string) (net.Conn, error) {
 	s := n.servers[address]
-	if s.last() == "closed" || proto == "tcp" && strings.Contains(string(s.behaviour), "garb") {
+	s.mu.Lock()
+	behaves := s.behaviour
+	s.mu.Unlock()
+	if behaves.last() == "closed" || proto == "tcp" && strings.Contains(string(behaves), "garb") {
 		return nil, syscall.ECONNREFUSED
 	}
 	ours, theirs := net.Pipe()
@@ -93,30 +109,29 @@ func (s *memoryServer) serve(conn net.Conn, proto string) {
 		if proto == "udp" {
 			s.asked = append(s.asked, time.Now())
 		}
+		behaves := s.behaviour
 		s.mu.Unlock()
-		reply := s.reply(packet, proto, first)
-		if reply == nil {
-			continue
+		if reply := s.reply(behaves, packet, proto, first); reply != nil {
+			time.AfterFunc(behaves.delay(), func() { _, _ = conn.Write(reply) })
 		}
-		time.AfterFunc(s.delay(), func() { _, _ = conn.Write(reply) })
 	}
 }
 
-func (s *memoryServer) reply(packet []byte, proto string, first bool) []byte {
+func (s *memoryServer) reply(behaves behaviour, packet []byte, proto string, first bool) []byte {
 	q := new(miekg.Msg)
 	if err := q.Unpack(packet); err != nil {
 		panic(err)
 	}
 	garbled := append(binary.BigEndian.AppendUint16(nil, q.Id), 0x81, 0x80, 0, 1, 0, 9, 0, 9, 0, 9, 0xFF, 0xFF)
-	if first && strings.HasPrefix(string(s.behaviour), "lost") {
+	if first && strings.HasPrefix(string(behaves), "lost") {
 		return nil
 	}
-	if first && strings.HasPrefix(string(s.behaviour), "garbled") {
+	if first && strings.HasPrefix(string(behaves), "garbled") {
 		return garbled
 	}
 	m := new(miekg.Msg).SetReply(q)
 	m.RecursionAvailable = true
-	switch s.last() {
+	switch behaves.last() {
 	case "has", "cut":
 		m.Answer = answerWith(q, s.addr).Answer
 	case "nx":
@@ -138,11 +153,11 @@ func (s *memoryServer) reply(packet []byte, proto string, first bool) []byte {
 		panic(err)
 	}
 	switch {
-	case s.last() == "bare":
+	case behaves.last() == "bare":
 		return wire[:headerLen]
 	case proto == "tcp":
 		return framed(wire)
-	case s.last() == "cut":
+	case behaves.last() == "cut":
 		return wire[:len(wire)-4]
 	}
 	return wire
@@ -291,9 +306,9 @@ func TestASlowUpstreamKeepsItsPlace(t *testing.T) {
 		r, n := resolversIn("has", "nx")
 		first := n.servers["192.0.2.1:53"]
 		for i := range 20 {
-			first.behaviour = "has"
+			first.set("has")
 			if i%4 == 0 {
-				first.behaviour = []behaviour{"500ms has", "1500ms has", "garbled has", "2500ms has", "400ms has"}[i/4]
+				first.set([]behaviour{"500ms has", "1500ms has", "garbled has", "2500ms has", "400ms has"}[i/4])
 				first.mu.Lock()
 				first.asked = nil
 				first.mu.Unlock()
@@ -318,7 +333,7 @@ func TestASilentUpstreamIsAskedLastUntilItIsBack(t *testing.T) {
 				t.Errorf("query %d: %s after %s", i, got, took)
 			}
 		}
-		n.servers["192.0.2.1:53"].behaviour = "has"
+		n.servers["192.0.2.1:53"].set("has")
 		time.Sleep(probeEvery)
 		askOnce(t.Context(), r) // beside which it is seen that the server is back
 		time.Sleep(100 * time.Millisecond)
@@ -334,12 +349,12 @@ func TestSilenceOfLongAgoProvesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, n := resolversIn("silent", "nx")
 		askOnce(t.Context(), r)
-		n.servers["192.0.2.1:53"].behaviour = "has"
+		n.servers["192.0.2.1:53"].set("has")
 		time.Sleep(avoidFor + time.Second)
 		if got, _ := askOnce(t.Context(), r); got != "has 1" {
 			t.Errorf("got %s of a server that is back", got)
 		}
-		n.servers["192.0.2.1:53"].behaviour = "silent"
+		n.servers["192.0.2.1:53"].set("silent")
 		time.Sleep(time.Minute)
 		if got, took := askOnce(t.Context(), r); got != "NXDOMAIN" || took > silentFor+time.Second {
 			t.Errorf("got %s after %s", got, took)
@@ -358,4 +373,52 @@ func TestALossBeforeTheLastAnswerIsNoSilence(t *testing.T) {
 	if u.doubtful() || u.avoided(time.Now()) || u.err != nil {
 		t.Errorf("put last: %+v", u)
 	}
+}
+
+// What is known of the upstreams is what became of the last that was asked of them.
+func TestUpstreamsAreKnownByTheirAnswers(t *testing.T) {
+	for _, tt := range []struct {
+		behaviour behaviour
+		want      string
+	}{
+		{"has", "<nil>"}, {"nx", "<nil>"}, {"servfail", "<nil>"}, {"lost has", "<nil>"}, {"garbled has", "<nil>"}, {"1500ms has", "<nil>"},
+		{"refused", "answers REFUSED"}, {"bare", "answers REFUSED"}, {"silent", "no answer"}, {"closed", "connection refused"},
+		{"garbage", "malformed answer"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r, _ := resolversIn(tt.behaviour)
+			askOnce(t.Context(), r)
+			if got := fmt.Sprint(r.current()[0].trouble()); got != tt.want {
+				t.Errorf("%s: %s, want %s", tt.behaviour, got, tt.want)
+			}
+		})
+	}
+}
+
+// A server that is of no use is asked now and then, and so is one that was chosen for
+// this program before anybody needs it; nobody else is.
+func TestUselessUpstreamsAreCheckedUntilTheyAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, n := resolversIn("silent", "has")
+		f := newForwarder(t.Context(), r, func(netip.AddrPort) bool { return false })
+		tick := func(times int) {
+			for range times {
+				f.check()
+				time.Sleep(time.Second)
+			}
+		}
+		tick(20)
+		first, second := n.servers["192.0.2.1:53"], n.servers["192.0.2.2:53"]
+		if second.asks() != 1 || first.asks() < 3 || first.asks() > 6 {
+			t.Errorf("asked %d times while it was silent, %d times while it answered", first.asks(), second.asks())
+		}
+		if us := f.servers(); us[0].trouble() == nil || us[1].trouble() != nil {
+			t.Errorf("known are %v and %v", us[0].trouble(), us[1].trouble())
+		}
+		first.set("has")
+		tick(6)
+		if err := f.servers()[0].trouble(); err != nil {
+			t.Errorf("back since 6 s: %v", err)
+		}
+	})
 }

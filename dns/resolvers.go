@@ -26,6 +26,7 @@ type resolvers struct {
 	known map[netip.AddrPort]*upstream // what is known of a server survives a new file
 	list  []*upstream
 	fixed bool
+	err   error // of reading conf
 	look  time.Time
 	seen  [2]fileState
 }
@@ -58,10 +59,11 @@ func (r *resolvers) current() []*upstream {
 	}
 	r.look = time.Now()
 	state := [2]fileState{stateOf(r.conf), stateOf(r.stub)}
-	if state == r.seen {
+	if state == r.seen && r.err == nil {
 		return r.list
 	}
-	if servers, err := hostServers(r.conf, r.stub); err == nil {
+	servers, err := hostServers(r.conf, r.stub)
+	if r.err = err; err == nil {
 		r.use(servers)
 		r.seen = state
 	}
@@ -72,11 +74,15 @@ func (r *resolvers) use(servers []netip.AddrPort) {
 	r.list = nil
 	for _, a := range servers[:min(len(servers), maxUpstreams)] {
 		if r.known[a] == nil {
-			r.known[a] = &upstream{addr: a, dial: r.dial}
+			r.known[a] = &upstream{addr: a, dial: r.dial, asked: time.Now()}
 		}
 		r.list = append(r.list, r.known[a])
 	}
 }
+
+// named reports whether the servers were chosen for this program, and are not just
+// those that the host has.
+func (r *resolvers) named() bool { return r.fixed || r.conf != defaultResolvConf }
 
 func stateOf(file string) fileState {
 	info, err := os.Stat(file)

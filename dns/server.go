@@ -114,6 +114,9 @@ func (s *Server) Run(ctx context.Context) error {
 			s.mu.Lock()
 			s.listen()
 			s.mu.Unlock()
+			if s.view.Load().needsUpstream() {
+				s.remote.check()
+			}
 		}
 	}
 }

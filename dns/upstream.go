@@ -27,9 +27,9 @@ type upstream struct {
 	since    time.Time // when the first of them was sent
 	lastLost time.Time // when the last of them was given up
 	heard    time.Time // when it last sent anything
-	err      error     // of the last try; nil after an answer
+	err      error     // why it is of no use now; nil after an answer
+	asked    time.Time // when it was last asked; before that, when it became known
 	probed   time.Time // when it was last asked beside others, to see whether it is back
-	asked    time.Time // when it was last asked
 }
 
 const (
@@ -43,6 +43,9 @@ const (
 	avoidFor = 10 * time.Second
 	// probeEvery is how often it is asked beside the others meanwhile.
 	probeEvery = time.Second
+	// checkEvery is how often a server that is of no use is asked while nobody else
+	// asks it anything.
+	checkEvery = 4 * time.Second
 )
 
 // avoided reports whether the server was silent again and again, and lately.
@@ -89,7 +92,10 @@ func (u *upstream) silent(sent time.Time) {
 		u.since = sent
 	}
 	u.lost++
-	u.lastLost, u.err = time.Now(), errSilent
+	u.lastLost = time.Now()
+	if u.lost > 1 { // one datagram may be lost
+		u.err = errSilent
+	}
 }
 
 // failed notes an error that is not silence, such as a port that is closed.
@@ -99,7 +105,32 @@ func (u *upstream) failed(err error) {
 	u.err = err
 }
 
-var errSilent = errors.New("no answer")
+var (
+	errSilent  = errors.New("no answer")
+	errRefuses = errors.New("answers REFUSED")
+)
+
+// due reports whether nothing is known of the server since checkEvery, or nothing good:
+// then it is time to ask it something, at most once in that time.
+func (u *upstream) due(now time.Time, named bool) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	doubt := u.lost > 0 || u.err != nil || named && u.heard.IsZero()
+	return doubt && now.Sub(u.asked) >= checkEvery
+}
+
+// trouble is why the server is of no use now, nil as far as it is known to be.
+func (u *upstream) trouble() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.err
+}
+
+func (u *upstream) wasAsked(now time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.asked = now
+}
 
 // ask sends q until the server answers, again every tryFor, and tells lost of each
 // time that it did not. When done is closed the query is over for the asker: this
@@ -110,10 +141,14 @@ func (u *upstream) ask(ctx context.Context, done <-chan struct{}, q *miekg.Msg, 
 	if err != nil {
 		return nil, fmt.Errorf("pack query: %w", err)
 	}
+	u.wasAsked(time.Now())
 	m, err := u.overUDP(ctx, done, q, wire, lost)
 	switch {
 	case err == nil:
 		u.answered()
+		if m.rcode() == miekg.RcodeRefused {
+			u.failed(errRefuses)
+		}
 		return m, nil
 	case !errors.Is(err, errSilent) && ctx.Err() == nil:
 		u.failed(err)

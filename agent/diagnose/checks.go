@@ -37,6 +37,11 @@ type Facts struct {
 
 	Zone      dns.Zone // of the last pass
 	Listeners []error  // that the DNS server could not bind
+	Upstreams dns.Upstreams
+	// NoResolvConf says that /etc/resolv.conf is missing, empty: it is there. NamedFiles
+	// are the namespaces whose file is bound over it.
+	NoResolvConf string
+	NamedFiles   []string
 
 	PortsHeld int // published here
 	PortsLost []string
@@ -122,23 +127,6 @@ func table(f Facts) api.Check {
 	return c
 }
 
-func names(f Facts) api.Check {
-	c := api.Check{Name: "dns", State: api.CheckOK, Detail: "answering"}
-	if names := Unservable(f.Zone); len(names) > 0 {
-		c.State, c.Detail = api.CheckWarn, "answering, but these are no names that DNS can carry: "+strings.Join(names, ", ")
-		c.Hint = "agentctl endpoint ls # give them an alias of letters, digits, - and _, at most 63"
-	}
-	var all []string
-	for _, err := range f.Listeners {
-		all = append(all, err.Error())
-	}
-	if len(all) > 0 {
-		c.State, c.Detail = api.CheckFail, strings.Join(all, "; ")
-		c.Hint = "ss -lntup # traffic works; names are answered again when the port is free"
-	}
-	return c
-}
-
 // ports says which published ports another program holds.
 func ports(f Facts) api.Check {
 	c := api.Check{Name: "ports", State: api.CheckOK, Detail: fmt.Sprintf("%d published here", f.PortsHeld)}
@@ -148,19 +136,4 @@ func ports(f Facts) api.Check {
 		c.Hint = "ss -lntup # and stop that program: clients reach the endpoint, never it"
 	}
 	return c
-}
-
-// Unservable are the names and aliases of a zone that DNS cannot carry, each as
-// "NAME on NETWORK".
-func Unservable(z dns.Zone) (out []string) {
-	for _, n := range z.Networks {
-		for _, e := range n.Names {
-			for _, name := range append([]string{e.Name}, e.Aliases...) {
-				if !dns.Servable(name) {
-					out = append(out, name+" on "+n.Name)
-				}
-			}
-		}
-	}
-	return out
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/journal"
 	"github.com/weft-net/weft/agent/plan"
+	"github.com/weft-net/weft/agent/resolvers"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/overlay"
 )
@@ -53,6 +54,9 @@ func (m *Manager) attachOnce(ctx context.Context, w Wanted) (api.Attachment, err
 	if l.Resolv != "" {
 		if err := m.renderResolv(w.netns); err != nil {
 			out.Notices = append(out.Notices, fmt.Sprintf("/etc/netns/%s/resolv.conf not written: %v", w.netns, err))
+		}
+		if missing := resolvers.Missing(resolvers.HostConf); missing != "" {
+			out.Notices = append(out.Notices, missing+": ip netns exec cannot give "+w.netns+" its own, so no name resolves there")
 		}
 	}
 	return out, nil

@@ -39,6 +39,17 @@ func (p *parts) renderResolv(netns string) error {
 	return p.Host.Files.Put(netns, file)
 }
 
+// NamedFiles are the named namespaces that have a resolv.conf of ours, sorted.
+func (p *parts) NamedFiles() (out []string) {
+	for _, l := range p.Journal.All() {
+		if l.Resolv != "" && !slices.Contains(out, l.Resolv) {
+			out = append(out, l.Resolv)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // restoreResolv rewrites the namespace's file after one of its endpoints went,
 // or came back.
 func (p *parts) restoreResolv(l journal.Local) {

@@ -86,3 +86,23 @@ func TestResolvConfIsKeptElsewhereAndRestored(t *testing.T) {
 		t.Errorf("the user's file was removed: %v", err)
 	}
 }
+
+func TestAMissingFileIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "resolv.conf"), filepath.Join(dir, "link")
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	if got := Missing(file); got != file+" is missing" {
+		t.Errorf("got %q", got)
+	}
+	if got := Missing(link); got != link+" is a link to "+file+", which is missing" {
+		t.Errorf("got %q", got)
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := Missing(file) + Missing(link); got != "" {
+		t.Errorf("got %q of what is there", got)
+	}
+}
