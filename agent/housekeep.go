@@ -28,6 +28,7 @@ func (m *member) housekeep(ctx context.Context) error {
 		m.book.FreeUnclaimed(ctx, time.Now())
 		m.endpoints.HostAddresses(ctx, m.networks.ByName())
 		m.resolvers.Look()
+		m.endpoints.FollowSearch()
 		if n%10 == 0 {
 			m.directory.SetHeader(m.describe)
 			m.writeBack(ctx)

@@ -137,7 +137,7 @@ func (o *opening) openEndpoints(host datadir.Host, cluster datadir.Cluster) (err
 		Host: endpoint.Host{
 			ID: host.ID, Name: host.Name, Cluster: cluster.ID, VTEP: o.cfg.Advertise, Domain: o.cfg.Domain,
 			Fabric: o.machine.FabricPath(), Boot: o.machine.BootID,
-			Search: func() []string { return resolvers.SearchDomains(o.cfg.DNS.ResolvConf) },
+			Search: o.resolvers.Search,
 			Files:  resolvers.NewFiles(o.cfg.DataDir), Resolvers: o.resolvers,
 		},
 		Journal: o.journal, Ports: hostport.New(o.ctx), Kernel: o.overlay,

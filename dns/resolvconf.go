@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"net/netip"
 	"os"
+	"strings"
+	"unicode"
 
 	miekg "github.com/miekg/dns"
 )
@@ -31,17 +33,41 @@ func ReadResolvConf(file string) (ResolvConf, error) {
 	if err != nil {
 		return ResolvConf{}, err
 	}
+	return parseResolvConf(text)
+}
+
+func parseResolvConf(text []byte) (ResolvConf, error) {
 	c, err := miekg.ClientConfigFromReader(bytes.NewReader(text))
 	if err != nil {
 		return ResolvConf{}, err
 	}
-	out := ResolvConf{Search: c.Search}
+	var out ResolvConf
 	for _, server := range c.Servers {
 		if a, err := netip.ParseAddr(server); err == nil {
 			out.Servers = append(out.Servers, a.Unmap())
 		}
 	}
+	for _, domain := range c.Search {
+		if searchable(domain) {
+			out.Search = append(out.Search, domain)
+		}
+	}
 	return out, nil
+}
+
+// searchable reports whether a domain can stand in the search list of another file: a
+// host's file is read by this program, and what it wrote of it by every container's.
+func searchable(domain string) bool {
+	domain = strings.TrimSuffix(domain, ".")
+	if domain == "" || len(domain) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(domain, ".") {
+		if label == "" || len(label) > maxLabel || strings.ContainsFunc(label, func(r rune) bool { return !unicode.IsGraphic(r) || r == '\\' }) {
+			return false
+		}
+	}
+	return true
 }
 
 // hostServers reads conf, and stub in its place where conf leads to the stub

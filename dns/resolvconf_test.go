@@ -2,6 +2,7 @@ package dns
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -105,4 +106,33 @@ func TestReadResolvConf(t *testing.T) {
 	if got, err := ReadResolvConf(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) || len(got.Servers)+len(got.Search) > 0 {
 		t.Errorf("no file: %+v, %v", got, err)
 	}
+}
+
+// Whatever the host's file holds, what is taken of it is addresses and domains that
+// can stand in a line of another such file, and says the same there.
+func FuzzResolvConf(f *testing.F) {
+	f.Add([]byte("# a comment\nsearch corp.test a.test.\nnameserver 192.0.2.53\nnameserver fe80::1%lo\ndomain b.test\n"))
+	f.Add([]byte("search . a..b \x1b[2J x\\y\nnameserver\noptions ndots:99999999999999999999"))
+	f.Add([]byte("nameserver ::ffff:192.0.2.53 # first\r\nsearch\r\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := parseResolvConf(text)
+		if err != nil {
+			return
+		}
+		var again strings.Builder
+		for _, a := range c.Servers {
+			if !a.IsValid() || a.Is4In6() {
+				t.Fatalf("server %v", a)
+			}
+			fmt.Fprintf(&again, "nameserver %s\n", a)
+		}
+		fmt.Fprintf(&again, "search %s\n", strings.Join(c.Search, " "))
+		if strings.Count(again.String(), "\n") != len(c.Servers)+1 {
+			t.Fatalf("a line was broken: %q", again.String())
+		}
+		same, err := parseResolvConf([]byte(again.String()))
+		if err != nil || fmt.Sprint(same) != fmt.Sprint(c) {
+			t.Fatalf("%q gives %v, written and read again %v (%v)", text, c, same, err)
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"sync"
 
 	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/journal"
@@ -11,10 +12,34 @@ import (
 	"github.com/weft-net/weft/discovery/ipam"
 )
 
+// files is what the resolv.conf files of named namespaces were made of. One is written
+// at a time: what the journal says last is what stays.
+type files struct {
+	mu     sync.Mutex // held while a file is written
+	search []string   // the host's, when all were last written
+}
+
+// FollowSearch writes all files again when the host's search list is another.
+func (m *Manager) FollowSearch() {
+	search := m.Host.Search()
+	m.files.mu.Lock()
+	same := slices.Equal(search, m.files.search)
+	m.files.search = search
+	m.files.mu.Unlock()
+	if same {
+		return
+	}
+	for _, netns := range m.NamedFiles() {
+		m.rewriteResolv(netns)
+	}
+}
+
 // renderResolv gives a named namespace the resolver of the networks that its
 // endpoints are on; the first one's is asked. A file that is the user's is kept
 // aside, and comes back with the last endpoint.
 func (p *parts) renderResolv(netns string) error {
+	p.files.mu.Lock()
+	defer p.files.mu.Unlock()
 	var on []journal.Local
 	for _, l := range p.Journal.All() {
 		if l.Resolv == netns {
@@ -53,11 +78,14 @@ func (p *parts) NamedFiles() (out []string) {
 // restoreResolv rewrites the namespace's file after one of its endpoints went,
 // or came back.
 func (p *parts) restoreResolv(l journal.Local) {
-	if l.Resolv == "" {
-		return
+	if l.Resolv != "" {
+		p.rewriteResolv(l.Resolv)
 	}
-	if err := p.renderResolv(l.Resolv); err != nil {
-		p.Log.Warn("resolv.conf of the namespace not restored", "netns", l.Resolv, "err", err)
+}
+
+func (p *parts) rewriteResolv(netns string) {
+	if err := p.renderResolv(netns); err != nil {
+		p.Log.Warn("resolv.conf of the namespace not written", "netns", netns, "err", err)
 	}
 }
 

@@ -30,18 +30,13 @@ func Servers(path string) []netip.Addr {
 	if err != nil {
 		return nil
 	}
-	for i, a := range c.Servers {
-		c.Servers[i] = a.WithZone("")
-	}
-	return c.Servers
+	return withoutZones(c.Servers)
 }
 
-// SearchDomains are the search list of a resolv.conf(5); none when it cannot be
-// read.
-func SearchDomains(path string) []string {
-	c, err := dns.ReadResolvConf(path)
-	if err != nil {
-		return nil
+func withoutZones(all []netip.Addr) []netip.Addr {
+	out := make([]netip.Addr, len(all))
+	for i, a := range all {
+		out[i] = a.WithZone("")
 	}
-	return c.Search
+	return out
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/weft-net/weft/agent/datadir"
 )
@@ -55,23 +57,53 @@ func (f Files) Put(netns string, c File) error {
 
 func (f Files) path(netns string) string { return filepath.Join(f.etc, netns, "resolv.conf") }
 
-// write puts our file in the place of one that is the user's, of which it keeps
-// a copy.
+// owner is whose file stands at a path.
+type owner int
+
+const (
+	nobody owner = iota // there is none
+	weft
+	user
+)
+
+// ownerOf looks at a file itself and not at what a link leads to: a link is a user's.
+func ownerOf(path string) (owner, error) {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nobody, nil
+	case err != nil:
+		return nobody, err
+	case info.Mode()&os.ModeSymlink != 0:
+		return user, nil
+	case !info.Mode().IsRegular():
+		return user, fmt.Errorf("%s is no file: %v", path, info.Mode())
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nobody, err
+	}
+	if bytes.HasPrefix(b, []byte(mark)) {
+		return weft, nil
+	}
+	return user, nil
+}
+
+// write puts our file in the place of one that is the user's, which it keeps.
 func (f Files) write(netns string, b []byte) error {
 	path := f.path(netns)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	old, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-	case err != nil:
+	whose, err := ownerOf(path)
+	if err != nil {
 		return err
-	case !bytes.HasPrefix(old, []byte(mark)):
+	}
+	if whose == user {
 		if err := os.MkdirAll(f.kept, 0o700); err != nil {
 			return err
 		}
-		if err := datadir.ReplaceFile(filepath.Join(f.kept, netns), old, 0o644); err != nil {
+		if err := duplicate(path, filepath.Join(f.kept, netns)); err != nil {
 			return err
 		}
 	}
@@ -82,14 +114,15 @@ func (f Files) write(netns string, b []byte) error {
 // that is the user's is left alone.
 func (f Files) TakeBack(netns string) error {
 	path, kept := f.path(netns), filepath.Join(f.kept, netns)
-	now, err := os.ReadFile(path)
-	if err != nil || !bytes.HasPrefix(now, []byte(mark)) {
+	if whose, err := ownerOf(path); err != nil || whose != weft {
 		return nil
 	}
-	old, err := os.ReadFile(kept)
+	_, err := os.Lstat(kept)
 	switch {
 	case err == nil:
-		err = errors.Join(datadir.ReplaceFile(path, old, 0o644), os.Remove(kept))
+		if err = duplicate(kept, path); err == nil {
+			err = os.Remove(kept)
+		}
 	case errors.Is(err, os.ErrNotExist):
 		err = os.Remove(path)
 	}
@@ -97,4 +130,42 @@ func (f Files) TakeBack(netns string) error {
 	_ = os.Remove(filepath.Dir(path))
 	_ = os.Remove(f.kept)
 	return err
+}
+
+// duplicate puts a file, or a link as the link that it is, in the place of another, with
+// its owner, its mode and its times: the very same file where one file system has both.
+// There is a file at every moment.
+func duplicate(from, to string) error {
+	temp := filepath.Join(filepath.Dir(to), "."+filepath.Base(to)+".new")
+	_ = os.Remove(temp) // of a process that was killed
+	defer func() { _ = os.Remove(temp) }()
+	if os.Link(from, temp) != nil {
+		if err := copyFile(from, temp); err != nil {
+			return fmt.Errorf("keep %s: %w", from, err)
+		}
+	}
+	return os.Rename(temp, to)
+}
+
+func copyFile(from, to string) error {
+	info, err := os.Lstat(from)
+	if err != nil {
+		return err
+	}
+	uid, gid := -1, -1
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		uid, gid = int(st.Uid), int(st.Gid)
+	}
+	if info.Mode()&os.ModeSymlink != 0 {
+		target, err := os.Readlink(from)
+		if err != nil {
+			return err
+		}
+		return errors.Join(os.Symlink(target, to), os.Lchown(to, uid, gid))
+	}
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(to, b, 0o600), os.Lchown(to, uid, gid), os.Chmod(to, info.Mode()), os.Chtimes(to, time.Time{}, info.ModTime()))
 }

@@ -31,7 +31,7 @@ type Resolvers struct {
 	mu         sync.Mutex
 	bySource   map[string][]netip.Addr // servers, by who has containers ask them
 	otherAddrs map[discovery.EndpointID][]netip.Addr
-	search     []string
+	conf       dns.ResolvConf // of the host, when it was last read
 	address    bool
 }
 
@@ -56,7 +56,7 @@ func New(cfg Config) *Resolvers {
 func (r *Resolvers) State() plan.ResolverState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	st := plan.ResolverState{Search: r.search, Address: r.address, OtherAddrs: maps.Clone(r.otherAddrs)}
+	st := plan.ResolverState{Search: r.conf.Search, Address: r.address, OtherAddrs: maps.Clone(r.otherAddrs)}
 	for _, addrs := range r.bySource {
 		st.Resolvers = append(st.Resolvers, addrs...)
 	}
@@ -117,16 +117,26 @@ func (r *Resolvers) Remember(old *Resolvers) {
 	}
 }
 
+// Search is the search list of the host's resolv.conf.
+func (r *Resolvers) Search() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.conf.Search)
+}
+
 // Look reads what may change on the host: its servers, its search domains, and
-// whether an engine sends containers to the address.
+// whether an engine sends containers to the address. A file that cannot be read, as
+// while it is being replaced, changes nothing.
 func (r *Resolvers) Look() {
-	addrs := append(Servers(r.cfg.ResolvConf), Servers(dns.StubResolvConf)...)
-	r.Set(hostSource, append(addrs, dockerFallback...))
-	search := SearchDomains(r.cfg.ResolvConf)
+	conf, err := dns.ReadResolvConf(r.cfg.ResolvConf)
 	address := r.cfg.Address != nil && r.cfg.Address()
 	r.change(func() bool {
-		same := address == r.address && slices.Equal(search, r.search)
-		r.address, r.search = address, search
+		if err != nil {
+			conf = r.conf
+		}
+		same := address == r.address && slices.Equal(conf.Search, r.conf.Search)
+		r.address, r.conf = address, conf
 		return !same
 	})
+	r.Set(hostSource, slices.Concat(withoutZones(conf.Servers), Servers(dns.StubResolvConf), dockerFallback))
 }

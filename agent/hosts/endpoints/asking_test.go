@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -266,4 +267,47 @@ func behindABridge(t *testing.T, h *agenttest.Host, bridge string) *agenttest.Sa
 	s.NS.Must(t, "ip", "link", "set", "eth0", "up")
 	s.NS.Must(t, "ip", "route", "add", "default", "via", "172.17.0.1")
 	return s
+}
+
+// What the host's file says counts as soon as it is written: its servers, of which
+// status says that none answers, and its domains, which every namespace searches.
+func TestTheHostsResolversAreFollowed(t *testing.T) {
+	t.Parallel()
+	l := agenttest.AskingCluster(t, 1)
+	h := l.Host(1)
+	conf := h.More[len(h.More)-1]
+	write := func(text string) {
+		if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.CreateNetwork("blue")
+	client, a := h.Endpoint("blue", "client")
+	searches := func(want string) func() error {
+		return func() error {
+			if r := client.Exec("cat", "/etc/resolv.conf"); !strings.Contains(r.Stdout, "search blue.weft.internal weft.internal"+want+"\n") {
+				return fmt.Errorf("%s", r)
+			}
+			return nil
+		}
+	}
+	status := func(code int, want string) func() error {
+		return func() error {
+			if r := h.Ctl("status"); r.Code != code || !strings.Contains(r.Stdout, want) {
+				return fmt.Errorf("want exit %d with %q: %s", code, want, r)
+			}
+			return nil
+		}
+	}
+	agenttest.Eventually(t, 5*time.Second, "the search list", searches(" corp.test"))
+	agenttest.Eventually(t, 15*time.Second, "a resolver that answers", status(0, "answering"))
+	write("domain other.test\nnameserver 192.0.2.77\n")
+	agenttest.Eventually(t, 5*time.Second, "a domain line", searches(" other.test"))
+	agenttest.Eventually(t, 30*time.Second, "a resolver that is silent", status(1, "no resolver answers for other names: 192.0.2.77:53 ("))
+	write("search a.test b.test\n")
+	agenttest.Eventually(t, 10*time.Second, "no resolver", status(1, conf+" names none"))
+	write("search a.test b.test\nnameserver 192.0.2.77\nnameserver " + agenttest.NamedServer.String() + "\n")
+	agenttest.Eventually(t, 5*time.Second, "another list", searches(" a.test b.test"))
+	agenttest.Eventually(t, 30*time.Second, "one of two answers", status(0, "answering"))
+	agenttest.Eventually(t, 5*time.Second, "forwarded", client.Resolver(a.Gateway).Wants(agenttest.Outside, agenttest.ByNamed))
 }
