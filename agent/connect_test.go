@@ -229,3 +229,32 @@ func TestAttachedAgainAnAlteredEndpointIsPutRight(t *testing.T) {
 		t.Errorf("attached again: %+v", c)
 	}
 }
+
+// What will not resolve is said when it is attached: a name that every program takes
+// for an address, and a container's name that is too long for DNS.
+func TestAttachSaysWhatWillNotResolve(t *testing.T) {
+	one, _ := connected(t)
+	long := strings.Repeat("x", 66)
+	a, err := one.Attach(t.Context(), api.AttachRequest{Network: "blue", Netns: "/run/sandbox/1", Name: "0x10", Aliases: []string{"web"}})
+	if err != nil || len(a.Notices) != 1 || !strings.Contains(a.Notices[0], "ask for 0x10.blue") {
+		t.Errorf("a name that is a number: %q, %v", a.Notices, err)
+	}
+	a, err = one.Attach(t.Context(), api.AttachRequest{Network: "red", Netns: "/run/sandbox/1", Name: "web", Aliases: []string{long}})
+	if err == nil {
+		t.Errorf("an alias of 66 characters is taken: %+v", a)
+	}
+	a, err = one.Attach(t.Context(), api.AttachRequest{Network: "red", Netns: "/run/sandbox/1", Name: long[:63], Aliases: []string{long},
+		Runtime: "podman", Container: "c1"})
+	if err != nil {
+		t.Errorf("a container's name of 66 characters: %+v, %v", a, err)
+	}
+	one.eventually("status names both", func() error {
+		st, err := one.Status(t.Context())
+		for _, c := range st.Checks {
+			if c.Name == "dns" && strings.Contains(c.Detail, long+" on red") && strings.Contains(c.Detail, "0x10 on blue") {
+				return nil
+			}
+		}
+		return fmt.Errorf("%+v, %v", st.Checks, err)
+	})
+}

@@ -9,6 +9,7 @@ import (
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/resolvers"
+	"github.com/weft-net/weft/dns"
 )
 
 // Status implements api.Service: what works and what does not, each line with
@@ -58,7 +59,14 @@ func (m *member) facts(ctx context.Context) diagnose.Facts {
 		Store: strings.TrimSpace(m.cfg.Store.String()), StoreErr: m.pool.Networks.Healthy(), StoreLacks: m.networks.Missing(),
 		Endpoints: len(m.endpoints.Planned()), Active: len(m.endpoints.Active()), Troubles: m.overlay.Troubles(), Altered: m.endpoints.Altered(ctx),
 		Surroundings: m.overlay.Surroundings(),
-		Zone:         zone, Listeners: m.names.Problems(), Upstreams: m.names.Upstreams(),
-		NoResolvConf: resolvers.Missing(resolvers.HostConf), NamedFiles: m.endpoints.NamedFiles(), PortsHeld: held, PortsLost: lost,
+		Names:        m.nameFacts(zone), PortsHeld: held, PortsLost: lost,
+	}
+}
+
+func (m *member) nameFacts(zone dns.Zone) diagnose.NameFacts {
+	return diagnose.NameFacts{
+		Zone: zone, Listeners: m.names.Problems(), Upstreams: m.names.Upstreams(),
+		Called: m.cfg.Name, Known: m.host.Host().Name,
+		NoResolvConf: resolvers.Missing(resolvers.HostConf), NamedFiles: m.endpoints.NamedFiles(),
 	}
 }

@@ -50,6 +50,26 @@ const maxRelative = 150
 // every answer.
 func Servable(name string) bool { return servable(fold(name)) }
 
+// Numeric reports whether programs take a name for an address, and never ask for it: libc
+// does of what inet_aton(3) reads, such as 123 and 0x10.
+func Numeric(name string) bool {
+	parts := strings.Split(name, ".")
+	if len(parts) > 4 {
+		return false
+	}
+	for i, part := range parts {
+		bits := 8
+		if i == len(parts)-1 {
+			bits = 8 * (5 - len(parts)) // the last one has the rest of the address
+		}
+		digits := strings.Trim(strings.ToLower(part), "0123456789abcdef") == "" || strings.HasPrefix(strings.ToLower(part), "0x")
+		if _, err := strconv.ParseUint(part, 0, bits); err != nil || !digits || strings.HasPrefix(strings.ToLower(part), "0b") {
+			return false
+		}
+	}
+	return true
+}
+
 // servable reports whether a name can be a key: labels of letters, digits, "-"
 // and "_". Others cannot be asked for by the libc of any container.
 func servable(name string) bool {

@@ -22,14 +22,17 @@ func TestLabelOfAnyName(t *testing.T) {
 // A name with dots is asked for as it is, too, when DNS can carry it.
 func TestNames(t *testing.T) {
 	for name, want := range map[string][]string{
-		"Web":      {"web"},
-		"DB.prod":  {"db-prod", "db.prod"},
-		"a..b":     {"a--b"},
-		".":        nil,
-		"a b.c":    {"a-b-c"},
-		"-a.b":     {"a-b"},
-		"a.b-.c":   {"a-b--c"},
-		"shop_1.x": {"shop_1-x", "shop_1.x"},
+		"Web":                          {"web"},
+		"DB.prod":                      {"db-prod", "db.prod"},
+		"a..b":                         {"a--b"},
+		".":                            nil,
+		"a b.c":                        {"a-b-c"},
+		"-a.b":                         {"a-b"},
+		"a.b-.c":                       {"a-b--c"},
+		"shop_1.x":                     {"shop_1-x", "shop_1.x"},
+		strings.Repeat("X", 66):        {strings.Repeat("x", 63), strings.Repeat("x", 66)},
+		"a." + strings.Repeat("x", 66): {"a-" + strings.Repeat("x", 61), "a." + strings.Repeat("x", 66)},
+		strings.Repeat("x", 300):       {strings.Repeat("x", 63)},
 	} {
 		if got := api.Names(name); !slices.Equal(got, want) {
 			t.Errorf("Names(%q) = %q, want %q", name, got, want)

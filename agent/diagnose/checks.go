@@ -10,7 +10,6 @@ import (
 	"github.com/weft-net/weft/agent/endpoint"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/gossip"
-	"github.com/weft-net/weft/dns"
 	"github.com/weft-net/weft/overlay"
 )
 
@@ -35,13 +34,7 @@ type Facts struct {
 	// Surroundings are what other programs have in the way of the networks here.
 	Surroundings overlay.Surroundings
 
-	Zone      dns.Zone // of the last pass
-	Listeners []error  // that the DNS server could not bind
-	Upstreams dns.Upstreams
-	// NoResolvConf says that /etc/resolv.conf is missing, empty: it is there. NamedFiles
-	// are the namespaces whose file is bound over it.
-	NoResolvConf string
-	NamedFiles   []string
+	Names NameFacts
 
 	PortsHeld int // published here
 	PortsLost []string
@@ -49,7 +42,7 @@ type Facts struct {
 
 // Checks makes the lines of status, one for each subject.
 func Checks(f Facts) []api.Check {
-	return []api.Check{members(f), datagrams(f), store(f), table(f), kernel(f), sandboxes(f), routes(f), names(f), ports(f)}
+	return []api.Check{members(f), datagrams(f), store(f), table(f), kernel(f), sandboxes(f), routes(f), names(f.Names), ports(f)}
 }
 
 func members(f Facts) api.Check {

@@ -8,12 +8,31 @@ import (
 	"github.com/weft-net/weft/dns"
 )
 
+// NameFacts are what a member knows of how names are answered here.
+type NameFacts struct {
+	Zone      dns.Zone // of the last pass
+	Listeners []error  // that the DNS server could not bind
+	Upstreams dns.Upstreams
+	// Called is this host's name as its machine or its configuration has it now, Known
+	// the one that it joined with.
+	Called, Known string
+	// NoResolvConf says that /etc/resolv.conf is missing, empty: it is there. NamedFiles
+	// are the namespaces whose file is bound over it.
+	NoResolvConf string
+	NamedFiles   []string
+}
+
 // names says whether this host answers names, ours and others.
-func names(f Facts) api.Check {
+func names(f NameFacts) api.Check {
 	c := api.Check{Name: "dns", State: api.CheckOK, Detail: "answering"}
-	if names := Unservable(f.Zone); len(names) > 0 {
-		c.State, c.Detail = api.CheckWarn, "answering, but these are no names that DNS can carry: "+strings.Join(names, ", ")
-		c.Hint = "agentctl endpoint ls # give them an alias of letters, digits, - and _, at most 63"
+	var odd, help []string
+	for _, look := range []func(NameFacts) (detail, hint string){unservable, numeric, renamed} {
+		if detail, hint := look(f); detail != "" {
+			odd, help = append(odd, detail), append(help, hint)
+		}
+	}
+	if len(odd) > 0 {
+		c.State, c.Detail, c.Hint = api.CheckWarn, "answering, but "+strings.Join(odd, "; "), strings.Join(help, "\n")
 	}
 	var broken, hints []string
 	for _, err := range f.Listeners {
@@ -22,7 +41,7 @@ func names(f Facts) api.Check {
 	if len(broken) > 0 {
 		hints = append(hints, "ss -lntup # traffic works; names are answered again when the port is free")
 	}
-	for _, look := range []func(Facts) (detail, hint string){upstreams, namedFiles} {
+	for _, look := range []func(NameFacts) (detail, hint string){upstreams, namedFiles} {
 		if detail, hint := look(f); detail != "" {
 			broken, hints = append(broken, detail), append(hints, hint)
 		}
@@ -33,8 +52,37 @@ func names(f Facts) api.Check {
 	return c
 }
 
+// unservable are names that a runtime takes and DNS does not.
+func unservable(f NameFacts) (detail, hint string) {
+	names := Unservable(f.Zone)
+	if len(names) == 0 {
+		return "", ""
+	}
+	return "these are no names that DNS can carry: " + strings.Join(names, ", "),
+		"agentctl endpoint ls # give them an alias of letters, digits, - and _, at most 63"
+}
+
+// numeric are names that nobody asks a server for.
+func numeric(f NameFacts) (detail, hint string) {
+	names := namesThat(f.Zone, dns.Numeric)
+	if len(names) == 0 {
+		return "", ""
+	}
+	return "programs take these for addresses, unless the network stands behind them: " + strings.Join(names, ", "),
+		"agentctl endpoint ls # ask for NAME.NETWORK, or give them an alias with a letter"
+}
+
+// renamed is a host that the cluster knows by another name.
+func renamed(f NameFacts) (detail, hint string) {
+	if f.Called == f.Known {
+		return "", ""
+	}
+	return fmt.Sprintf("this host is called %s now and is %s to the cluster: %s.host.%s does not resolve", f.Called, f.Known, f.Called, f.Zone.Domain),
+		"agentctl members # ask for " + f.Known + ".host; the name changes with agentctl leave and join"
+}
+
 // upstreams says that nobody answers the names of others.
-func upstreams(f Facts) (detail, hint string) {
+func upstreams(f NameFacts) (detail, hint string) {
 	u := f.Upstreams
 	var dead []string
 	for _, s := range u.Servers {
@@ -59,7 +107,7 @@ func upstreams(f Facts) (detail, hint string) {
 
 // namedFiles says that the files of named namespaces are of no use: ip-netns(8) binds
 // each over a file that has to be there.
-func namedFiles(f Facts) (detail, hint string) {
+func namedFiles(f NameFacts) (detail, hint string) {
 	if f.NoResolvConf == "" || len(f.NamedFiles) == 0 {
 		return "", ""
 	}
@@ -69,11 +117,15 @@ func namedFiles(f Facts) (detail, hint string) {
 
 // Unservable are the names and aliases of a zone that DNS cannot carry, each as
 // "NAME on NETWORK".
-func Unservable(z dns.Zone) (out []string) {
+func Unservable(z dns.Zone) []string {
+	return namesThat(z, func(name string) bool { return !dns.Servable(name) })
+}
+
+func namesThat(z dns.Zone, are func(string) bool) (out []string) {
 	for _, n := range z.Networks {
 		for _, e := range n.Names {
 			for _, name := range append([]string{e.Name}, e.Aliases...) {
-				if !dns.Servable(name) {
+				if are(name) {
 					out = append(out, name+" on "+n.Name)
 				}
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/weft-net/weft/agent/plan"
 	"github.com/weft-net/weft/agent/resolvers"
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/dns"
 	"github.com/weft-net/weft/overlay"
 )
 
@@ -51,6 +52,11 @@ func (m *Manager) attachOnce(ctx context.Context, w Wanted) (api.Attachment, err
 	m.Log.Info("endpoint attached", "endpoint", l.Endpoint.ID, "name", w.name, "network", w.Network.Name,
 		"addr", l.Addrs[0], "took", time.Since(start))
 	out := m.Answer(w.Network, l)
+	for _, name := range slices.Concat([]string{w.name}, w.aliases) {
+		if dns.Numeric(name) {
+			out.Notices = append(out.Notices, fmt.Sprintf("every program takes %s for an address: ask for %s.%s", name, name, w.Network.Name))
+		}
+	}
 	if l.Resolv != "" {
 		if err := m.renderResolv(w.netns); err != nil {
 			out.Notices = append(out.Notices, fmt.Sprintf("/etc/netns/%s/resolv.conf not written: %v", w.netns, err))

@@ -49,10 +49,15 @@ func (m *Manager) Check(ctx context.Context, r api.AttachRequest) (Wanted, error
 		return w, api.Errorf(api.KindMisuse, "%q is no DNS label: letters, digits, - and _, at most 63", r.Name).
 			WithHint("agentctl attach --help # a --name such as web-1")
 	}
+	aliases, long := r.Aliases, []string(nil)
+	if w.runtime != discovery.RuntimeNetns {
+		aliases, long = withoutLong(aliases)
+	}
 	var err error
-	if w.aliases, err = ParseAliases(r.Aliases); err != nil {
+	if w.aliases, err = ParseAliases(aliases); err != nil {
 		return w, err
 	}
+	w.aliases = append(w.aliases, long...)
 	if err := w.checkRuntime(); err != nil {
 		return w, err
 	}
@@ -72,6 +77,19 @@ func (m *Manager) Check(ctx context.Context, r api.AttachRequest) (Wanted, error
 		return w, api.Errorf(api.KindMisuse, "%q is no interface name: at most 15 characters, no blanks, / or :", w.ifname)
 	}
 	return w, m.checkSandbox(ctx, r, &w)
+}
+
+// withoutLong takes out the names of a runtime's container that are too long for DNS.
+// The container is not refused for them: they are kept for status to name.
+func withoutLong(aliases []string) (rest, long []string) {
+	for _, alias := range aliases {
+		if !dns.Servable(alias) && strings.ToLower(alias) == alias && len(alias) > 63 {
+			long = append(long, alias)
+		} else {
+			rest = append(rest, alias)
+		}
+	}
+	return rest, long
 }
 
 // ParseAliases checks names and returns them sorted, each once. Unlike a name an

@@ -20,17 +20,17 @@ type files struct {
 }
 
 // FollowSearch writes all files again when the host's search list is another.
-func (m *Manager) FollowSearch() {
-	search := m.Host.Search()
-	m.files.mu.Lock()
-	same := slices.Equal(search, m.files.search)
-	m.files.search = search
-	m.files.mu.Unlock()
+func (p *parts) FollowSearch() {
+	search := p.Host.Search()
+	p.files.mu.Lock()
+	same := slices.Equal(search, p.files.search)
+	p.files.search = search
+	p.files.mu.Unlock()
 	if same {
 		return
 	}
-	for _, netns := range m.NamedFiles() {
-		m.rewriteResolv(netns)
+	for _, netns := range p.NamedFiles() {
+		p.rewriteResolv(netns)
 	}
 }
 

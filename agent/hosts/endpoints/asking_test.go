@@ -79,7 +79,7 @@ func TestLongAnswersOfTheHostsResolver(t *testing.T) {
 	t.Parallel()
 	const endpoints = 200
 	l := agenttest.AskingCluster(t, 1)
-	l.Host(1).CreateNetwork("blue")
+	l.Host(1).CreateNetwork("blue", "-o", "dns_answers=all")
 	many, client := l.Host(1).Sandbox("many"), l.Host(1).Sandbox("client")
 	for i := range endpoints {
 		many.Attach("blue", "many", "--ifname", fmt.Sprintf("eth%d", i), "--no-default-route")
