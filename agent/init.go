@@ -10,6 +10,7 @@ import (
 	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/membership"
+	"github.com/weft-net/weft/discovery/pool"
 	"github.com/weft-net/weft/discovery/strict"
 )
 
@@ -38,6 +39,9 @@ func (a service) Init(ctx context.Context, r api.InitRequest, progress func(stri
 		progress("finishing an earlier init")
 		return a.resumeInit()
 	}
+	if cluster.Consul == "" {
+		progress("warning: init without --consul: hosts of other machines cannot join; for those type instead: " + initWithConsul)
+	}
 	store := a.cfg.Store
 	store.Consul, store.Prefix = cluster.Consul, cluster.Prefix
 	progress("opening the store" + store.String())
@@ -55,6 +59,10 @@ func (a service) Init(ctx context.Context, r api.InitRequest, progress func(stri
 	}
 	if err := m.pool.Init(ctx, m.host.Meta(), m.host.Record()); err != nil {
 		m.host.NotBegun(err)
+		if cluster.Consul != "" && errors.Is(err, pool.ErrUnavailable) {
+			return api.InitResult{}, api.Errorf(api.KindFailed, "init: %v", err).
+				WithHint("%s # ADDRESS: where a Consul answers; at %s none does", initWithConsul, cluster.Consul)
+		}
 		return api.InitResult{}, m.explain("init", err)
 	}
 	if err := a.commit(m); err != nil {
@@ -62,6 +70,9 @@ func (a service) Init(ctx context.Context, r api.InitRequest, progress func(stri
 	}
 	return initResult(m)
 }
+
+// initWithConsul is the line that makes a cluster of several machines.
+const initWithConsul = "agentctl init --consul http://ADDRESS:8500"
 
 // adopt takes over a cluster that every host has left. Its id is known only now,
 // and gossip was opened under another one: the membership is begun anew.

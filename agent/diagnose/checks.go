@@ -49,7 +49,7 @@ func members(f Facts) api.Check {
 	c := api.Check{Name: "membership", State: api.CheckOK}
 	if f.Forgotten != "" {
 		c.State, c.Detail = api.CheckFail, "this host was taken out of the cluster: "+f.Forgotten
-		c.Hint = "agentctl leave --purge\nagentctl join ADDRESS --token-file FILE"
+		c.Hint = fmt.Sprintf("agentctl join %s --token-file FILE --replace # detaches what runs here, and joins as a new host", anyMember(f.View))
 		return c
 	}
 	if f.Homeless != "" {
@@ -81,6 +81,16 @@ func members(f Facts) api.Check {
 		c.Hint = strings.Join(hints, "\n")
 	}
 	return c
+}
+
+// anyMember is the address of another member, for the line that joins it.
+func anyMember(v discovery.View) string {
+	for _, m := range v.Members {
+		if m.ID != v.Self && m.Status == discovery.StatusAlive && m.Header.VTEP.IsValid() {
+			return m.Header.VTEP.String()
+		}
+	}
+	return "ADDRESS"
 }
 
 func store(f Facts) api.Check {

@@ -88,8 +88,11 @@ func ExplainTo(v discovery.View, what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if e, ok := errors.AsType[*pool.OverlapError](err); ok && e.Next.IsValid() {
-		return api.Errorf(api.KindConflict, "%s: %v", what, err).WithHint("%s --subnet %s # the next free one", "agentctl "+what, e.Next)
+	if e, ok := errors.AsType[*pool.OverlapError](err); ok {
+		if e.Next.IsValid() {
+			return api.Errorf(api.KindConflict, "%s: %v", what, err).WithHint("%s --subnet %s # the next free one", "agentctl "+what, e.Next)
+		}
+		return api.Errorf(api.KindConflict, "%s: %v", what, err).WithHint("%s # without --subnet it gets one that is free", "agentctl "+what)
 	}
 	if _, ok := errors.AsType[*ipam.TakenError](err); ok {
 		return api.Errorf(api.KindConflict, "%s: %v", what, err).WithHint("agentctl endpoint ls # shows who has it: choose another --ip, or none")

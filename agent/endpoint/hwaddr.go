@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/plan"
 	"github.com/weft-net/weft/discovery"
 )
 
@@ -33,6 +34,10 @@ const stationWait = time.Second
 // hold keeps a hardware address for an endpoint that is being made, until it
 // is in the journal and release is called. The error names who has it.
 func (s *stations) hold(ctx context.Context, n discovery.Network, mac discovery.MAC) (release func(), err error) {
+	if host, is := s.gatewayOf(n, mac); is {
+		return nil, api.Errorf(api.KindConflict, "the MAC address %s is that of the gateway of network %s on %s", mac, n.Name, host).
+			WithHint("agentctl endpoint ls --network %s # choose another MAC address, or none", n.Name)
+	}
 	of := station{n.ID, mac}
 	late := time.After(stationWait)
 	for {
@@ -63,6 +68,16 @@ func (s *stations) hold(ctx context.Context, n discovery.Network, mac discovery.
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// gatewayOf is the member whose gateway port has a hardware address on a network.
+func (s *stations) gatewayOf(n discovery.Network, mac discovery.MAC) (host string, is bool) {
+	for _, m := range s.directory.View().Members {
+		if discovery.MAC(plan.GatewayMAC(m.ID, n.VNI)) == mac {
+			return m.Name, true
+		}
+	}
+	return "", false
 }
 
 // take takes a hardware address; false: another request on this host has just done

@@ -16,6 +16,7 @@ import (
 	"github.com/weft-net/weft/agent/hostport"
 	"github.com/weft-net/weft/agent/journal"
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/strict"
 	"github.com/weft-net/weft/dns"
 )
 
@@ -73,8 +74,10 @@ func (m *Manager) Check(ctx context.Context, r api.AttachRequest) (Wanted, error
 	if w.ports, err = hostport.Parse(r.Ports); err != nil {
 		return w, err
 	}
-	if len(w.ifname) > 15 || strings.ContainsAny(w.ifname, "/ \t\n:") || w.ifname == "." || w.ifname == ".." {
-		return w, api.Errorf(api.KindMisuse, "%q is no interface name: at most 15 characters, no blanks, / or :", w.ifname)
+	if w.ifname != "" {
+		if err := strict.Ifname(w.ifname); err != nil {
+			return w, api.Errorf(api.KindMisuse, "--ifname %v", err).WithHint("agentctl attach --help # an --ifname such as eth0, or none")
+		}
 	}
 	return w, m.checkSandbox(ctx, r, &w)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -22,12 +23,25 @@ import (
 var update = flag.Bool("update", false, "write what agentctl answers into testdata/*.txt")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"agentctl": main})
+	testscript.Main(m, map[string]func(){"agentctl": recorded})
+}
+
+// recorded is main, which keeps the hints that it prints in a file of $HINTS.
+func recorded() {
+	var said bytes.Buffer
+	code := run(os.Args[1:], os.Stdin, os.Stdout, io.MultiWriter(os.Stderr, &said), os.Getenv)
+	if f, err := os.CreateTemp(os.Getenv("HINTS"), "said"); err == nil {
+		f.Write(said.Bytes())
+		f.Close()
+	}
+	os.Exit(code)
 }
 
 // TestDialogues runs testdata/*.txt: what a person types and what agentctl
 // answers, with a fake agent behind a real socket.
 func TestDialogues(t *testing.T) {
+	hints := t.TempDir()
+	t.Cleanup(func() { typeHints(t, hints) })
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		UpdateScripts:       *update,
@@ -41,6 +55,7 @@ func TestDialogues(t *testing.T) {
 			env.Defer(ag.remove)
 			env.Values["agent"] = ag
 			env.Setenv("WEFT_SOCKET", ag.socket)
+			env.Setenv("HINTS", hints)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

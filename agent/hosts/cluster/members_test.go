@@ -94,7 +94,10 @@ func TestDeadHostIsRemovedAndComesBackAsANewOne(t *testing.T) {
 	agenttest.Eventually(t, 5*time.Second, "its new holder serves the address", func() error { return two.PingOnce(b.Addr()) })
 
 	agenttest.WantError(t, three.Ctl("join", one.Addr.String(), "--token-file", one.TokenFile()), 5)
-	three.MustCtl("join", one.Addr.String(), "--token-file", one.TokenFile(), "--replace")
+	hint := agenttest.Hints(three.Ctl("status"))[0]
+	if r := three.Type(hint, map[string]string{"FILE": one.TokenFile()}); r.Code != 0 {
+		t.Fatalf("status says to type %q: %s", hint, r)
+	}
 	back := lost.Attach("blue", "back")
 	agenttest.Eventually(t, 5*time.Second, "h3 takes part again", func() error { return two.PingOnce(back.Addr()) })
 }

@@ -2,6 +2,7 @@ package endpoints_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -69,6 +70,9 @@ func badInput(l *agenttest.Lab, held *agenttest.Sandbox, a agenttest.Attachment,
 	return []refusal{
 		{"overlapping subnet", []int{5}, []string{"network", "create", "x", "--subnet", "10.77.0.128/25"}},
 		{"subnet around another", []int{5}, []string{"network", "create", "x", "--subnet", "10.76.0.0/14"}},
+		{"subnet around all others", []int{5}, []string{"network", "create", "x", "--subnet", "10.0.0.0/8"}},
+		{"range without an address to give", []int{2}, []string{"network", "create", "x", "--subnet", "10.80.0.0/24", "--ip-range", "10.80.0.1/32"}},
+		{"name of a network that Docker refuses", []int{2}, []string{"network", "create", "_x"}},
 		{"subnet of the underlay", []int{5}, []string{"network", "create", "x", "--subnet", "192.0.2.0/25"}},
 		{"malformed subnet", []int{2}, []string{"network", "create", "x", "--subnet", "10.77.0.0/33"}},
 		{"no subnet at all", []int{2}, []string{"network", "create", "x", "--subnet", "many"}},
@@ -85,11 +89,16 @@ func badInput(l *agenttest.Lab, held *agenttest.Sandbox, a agenttest.Attachment,
 		{"address outside the subnet", []int{2}, []string{"attach", "blue", "--netns", netns, "--name", "web", "--ip", "10.99.0.1"}},
 		{"no address", []int{2}, []string{"attach", "blue", "--netns", netns, "--name", "web", "--ip", "10.77.0.999"}},
 		{"no MAC", []int{2}, []string{"attach", "blue", "--netns", netns, "--name", "web", "--mac", "nope"}},
+		{"MAC of a group", []int{2}, []string{"attach", "blue", "--netns", netns, "--name", "web", "--mac", "01:00:5e:00:00:01"}},
+		{"MAC of nobody", []int{2}, []string{"attach", "blue", "--netns", netns, "--name", "web", "--mac", "00:00:00:00:00:00"}},
+		{"MAC of the gateway", []int{5}, []string{"attach", "blue", "--netns", netns, "--name", "web", "--mac", gatewayMAC(l, held, a)}},
 		{"unknown network", []int{4}, []string{"attach", "nowhere", "--netns", netns, "--name", "web"}},
 		{"unknown namespace", []int{4}, []string{"attach", "blue", "--netns", netns + "x", "--name", "web"}},
 		{"unknown process", []int{4}, []string{"attach", "blue", "--pid", "2147483646", "--name", "web"}},
 		{"neither namespace nor process", []int{2}, []string{"attach", "blue", "--name", "web"}},
 		{"interface that exists", []int{5}, []string{"attach", "blue", "--netns", string(held.NS), "--name", "web", "--ifname", "lo"}},
+		{"interface name that sysctl takes for all", []int{2}, []string{"attach", "blue", "--netns", netns, "--name", "web", "--ifname", "all"}},
+		{"interface name that is a pattern", []int{2}, []string{"attach", "blue", "--netns", netns, "--name", "web", "--ifname", "eth%d"}},
 		{"interface name too long", []int{2}, []string{"attach", "blue", "--netns", netns, "--name", "web", "--ifname", "sixteen-letters-"}},
 		{"port that is no number", []int{2}, []string{"attach", "blue", "--netns", netns, "--name", "web", "-p", "http:80"}},
 		{"port of another protocol", []int{2}, []string{"attach", "blue", "--netns", netns, "--name", "web", "-p", "8080:80/sctp"}},
@@ -98,6 +107,9 @@ func badInput(l *agenttest.Lab, held *agenttest.Sandbox, a agenttest.Attachment,
 		{"unknown endpoint", []int{4}, []string{"endpoint", "inspect", "nobody"}},
 		{"removing an unknown network", []int{4}, []string{"network", "rm", "nowhere"}},
 		{"inspecting an unknown network", []int{4}, []string{"network", "inspect", "nowhere"}},
+		{"an id by its first digit", []int{4}, []string{"endpoint", "inspect", a.ID[:1]}},
+		{"a network by its first digits", []int{4}, []string{"network", "inspect", l.Host(1).Network("blue").ID[:3]}},
+		{"a container by its first digit", []int{4}, []string{"network", "disconnect", "blue", a.ID[:1]}},
 		{"removing a network in use", []int{5}, []string{"network", "rm", "blue"}},
 		{"name that begins with a hyphen", []int{2}, []string{"attach", "blue", "--netns", netns, "--name=-web"}},
 		{"name with a space", []int{2}, []string{"attach", "blue", "--netns", netns, "--name", "a b"}},
@@ -110,6 +122,40 @@ func badInput(l *agenttest.Lab, held *agenttest.Sandbox, a agenttest.Attachment,
 		{"unknown flag", []int{2}, []string{"network", "create", "x", "--sbunet", "10.80.0.0/24"}},
 		{"leave with endpoints", []int{5}, []string{"leave"}},
 	}
+}
+
+// gatewayMAC is the hardware address of blue's gateway, as its endpoint sees it.
+func gatewayMAC(l *agenttest.Lab, held *agenttest.Sandbox, a agenttest.Attachment) string {
+	held.NS.Run("ping", "-c", "1", "-W", "1", a.Gateway.String())
+	words := strings.Fields(held.NS.Run("ip", "neigh", "show", a.Gateway.String()).Stdout)
+	return words[slices.Index(words, "lladdr")+1]
+}
+
+// The hint of a refused command is the line that works: typed as printed, with values
+// for the words in capitals, it does.
+func TestHintsOfRefusedCommandsWorkAsPrinted(t *testing.T) {
+	t.Parallel()
+	l := agenttest.NewCluster(t, agenttest.Config{Hosts: 2})
+	h := l.Host(1)
+	h.CreateNetwork("blue", "--subnet", "10.77.0.0/24")
+	h.CreateNetwork("tiny", "--subnet", "10.78.0.0/30")
+	h.Endpoint("tiny", "only")
+	held, a := h.Endpoint("blue", "held")
+	rows := badInput(l, held, a, string(h.Sandbox("free").NS))
+	ends := []string{"leave with endpoints", "second init", "unknown namespace", "removing a network in use"}
+	for i, row := range rows {
+		if slices.Contains(ends, row.name) {
+			continue
+		}
+		t.Run(row.name, func(t *testing.T) {
+			r := h.Ctl(row.args...)
+			if r.Code == 0 {
+				return
+			}
+			h.TypeAll(t, r, map[string]string{"NAME": fmt.Sprintf("n%d", i), "NETWORK": "blue", "CIDR": fmt.Sprintf("10.200.%d.0/24", i), "x": fmt.Sprintf("x%d", i)})
+		})
+	}
+	h.TypeAll(t, h.Ctl("leave"), nil)
 }
 
 func TestCommandWithoutAnAgentSaysSo(t *testing.T) {
