@@ -239,6 +239,11 @@ func (e *engine) event(m events.Message) (relist bool) {
 		switch m.Action {
 		case events.ActionCreate, events.ActionDestroy, events.ActionRemove:
 			return true
+		}
+		if m.Actor.Attributes["container"] == "" {
+			return false
+		}
+		switch m.Action {
 		case events.ActionConnect:
 			e.listGiven()
 			if m.Actor.Attributes["type"] == driverName {
@@ -251,6 +256,9 @@ func (e *engine) event(m events.Message) (relist bool) {
 			e.names.disconnected(m.Actor.Attributes["container"])
 		}
 	case events.ContainerEventType:
+		if m.Actor.ID == "" {
+			return false
+		}
 		action, _, _ := strings.Cut(string(m.Action), ":")
 		switch events.Action(action) {
 		case events.ActionCreate, events.ActionStart:
