@@ -44,7 +44,7 @@ var ours = []rule{
 	{"discovery/discoverytest", "conformance suites run against every implementation", []string{"discovery", "discovery/..."}},
 	{"dns", "names come to it as a zone: it must not look for them", nil},
 	{"agent/api", "every client of the agent imports it, and nothing else of the agent may follow it in", nil},
-	{"agent/docker", "one foreign protocol, answered by the agent's own calls", []string{"agent/api", "discovery/pace", "discovery/strict"}},
+	{"agent/docker", "one foreign protocol, answered by the agent's own calls", []string{"agent/api", "discovery", "discovery/pace", "discovery/strict"}},
 	{"agent/docker/setup", "it edits another program's file, with or without an agent", nil},
 	{"agent/agenttest", "it drives the programs from outside, as their users do", nil},
 	{"agent/cni", "one foreign protocol, translated into calls of the API", []string{"agent/api"}},

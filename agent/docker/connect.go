@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/client/pkg/versions"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/discovery"
 )
 
 // Connection is a container that is to be on a network of the cluster.
@@ -61,10 +62,10 @@ func (s *Service) Connect(ctx context.Context, r Connection) (Connected, error) 
 	if r.IP.IsValid() {
 		settings.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: r.IP}
 	}
-	if _, err := on.api.NetworkConnect(ctx, on.all[0].id, client.NetworkConnectOptions{Container: r.Container, EndpointConfig: settings}); err != nil {
+	if _, err := on.api.NetworkConnect(ctx, on.all[0].id, client.NetworkConnectOptions{Container: c.ID, EndpointConfig: settings}); err != nil {
 		return Connected{}, s.driver.refused.said(err, c.name())
 	}
-	if c, err = s.inspect(ctx, r.Container); err != nil {
+	if c, err = s.inspect(ctx, c.ID); err != nil {
 		return Connected{}, err
 	}
 	at, _, err := on.of(ctx, c)
@@ -89,7 +90,7 @@ func (s *Service) Disconnect(ctx context.Context, networkID, container string, f
 	if !ok {
 		return api.Errorf(api.KindNotFound, "%s is not on that network", c.name()).WithHint("agentctl ps")
 	}
-	_, err = on.api.NetworkDisconnect(ctx, from.id, client.NetworkDisconnectOptions{Container: container, Force: force})
+	_, err = on.api.NetworkDisconnect(ctx, from.id, client.NetworkDisconnectOptions{Container: c.ID, Force: force})
 	return s.driver.refused.said(err, c.name())
 }
 
@@ -98,13 +99,26 @@ type containerInfo struct{ container.InspectResponse }
 
 func (c containerInfo) name() string { return strings.TrimPrefix(c.Name, "/") }
 
+func (c containerInfo) keys() discovery.Keys {
+	return discovery.Keys{Name: c.name(), IDs: []string{c.ID}}
+}
+
 func (s *Service) inspect(ctx context.Context, name string) (containerInfo, error) {
 	c := s.engine.client()
 	if c == nil {
 		return containerInfo{}, errAway()
 	}
 	got, err := c.ContainerInspect(ctx, name, client.ContainerInspectOptions{})
-	return containerInfo{got.Container}, s.driver.refused.said(err, name)
+	if err != nil {
+		return containerInfo{}, s.driver.refused.said(err, name)
+	}
+	// Docker takes the start of an id however short: a word that is meant as a name
+	// would be a container whose id happens to begin so.
+	one := containerInfo{got.Container}
+	if _, err := discovery.Find([]containerInfo{one}, name, containerInfo.keys); err != nil {
+		return containerInfo{}, api.Errorf(api.KindNotFound, "Docker: No such container: %s", name)
+	}
+	return one, nil
 }
 
 // Found reports whether an engine of this host is followed, and answers.
