@@ -4,9 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
+	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/docker"
+	"github.com/weft-net/weft/agent/networks"
+	"github.com/weft-net/weft/discovery/pool"
 )
 
 // The cluster gets a network that Docker made: the other host has it, and what Docker
@@ -93,3 +97,24 @@ func TestFlowDockerAutomaticSubnetIsFree(t *testing.T) {
 		t.Error("blue's subnet once more is taken")
 	}
 }
+
+// While the store is away Docker is refused at once, and not its containers later.
+func TestFlowDockerNetworkWaitsForTheStore(t *testing.T) {
+	f := newFlow(t)
+	f.altered = func(p Pool) Pool {
+		p.Networks = awayStore{p.Networks}
+		return p
+	}
+	one := f.host(1)
+	if _, err := one.Init(t.Context(), api.InitRequest{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	_, err := one.agent.driver().Lay(docker.Network{Subnets: []docker.Subnet{{}}}, nil)
+	if e, ok := errors.AsType[*api.Error](err); !ok || e.Kind != api.KindFailed || !strings.HasPrefix(e.Hint, "agentctl status --wait") {
+		t.Errorf("got %+v", err)
+	}
+}
+
+type awayStore struct{ networks.Store }
+
+func (awayStore) Healthy() error { return pool.ErrUnavailable }

@@ -90,11 +90,12 @@ func (d *driver) declare(q networkRequest) error {
 	return nil
 }
 
-// refusal is an error of the agent's with the line that works instead.
+// refusal is an error of the agent's about what was asked for, with the line that works
+// instead.
 func refusal(err error, line string) error {
 	e, ok := errors.AsType[*api.Error](err)
-	if !ok {
-		return err
+	if !ok || e.Kind != api.KindMisuse && e.Kind != api.KindConflict {
+		return err // it is not what was asked for, and the same line works later
 	}
 	return api.Errorf(e.Kind, "%s", e.Message).WithHint("%s", line)
 }

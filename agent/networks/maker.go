@@ -79,10 +79,14 @@ func like(n discovery.Network, r api.NetworkCreateRequest) bool {
 }
 
 // Lay returns the IPv4 subnet that a network would have which has no name yet, as
-// far as this host knows. An automatic one overlaps none of taken.
+// far as this host knows. An automatic one overlaps none of taken. While the store is
+// away no network can be made.
 func (m *Maker) Lay(r api.NetworkCreateRequest, taken []netip.Prefix) (discovery.Subnet, error) {
 	spec, _, err := m.check(r)
 	if err != nil {
+		return discovery.Subnet{}, err
+	}
+	if err := m.Registry.cfg.Store.Healthy(); err != nil {
 		return discovery.Subnet{}, err
 	}
 	all, _ := m.Registry.ByVNI()
