@@ -83,14 +83,19 @@ func members(f Facts) api.Check {
 	return c
 }
 
-// anyMember is the address of another member, for the line that joins it.
+// anyMember is the address of another member, for the line that joins it: of one that
+// is alive, if this host still knows.
 func anyMember(v discovery.View) string {
+	address := "ADDRESS"
 	for _, m := range v.Members {
-		if m.ID != v.Self && m.Status == discovery.StatusAlive && m.Header.VTEP.IsValid() {
-			return m.Header.VTEP.String()
+		if m.ID == v.Self || !m.Header.VTEP.IsValid() || m.Status == discovery.StatusLeft {
+			continue
+		}
+		if address = m.Header.VTEP.String(); m.Status == discovery.StatusAlive {
+			return address
 		}
 	}
-	return "ADDRESS"
+	return address
 }
 
 func store(f Facts) api.Check {

@@ -95,7 +95,7 @@ func TestDeadHostIsRemovedAndComesBackAsANewOne(t *testing.T) {
 
 	agenttest.WantError(t, three.Ctl("join", one.Addr.String(), "--token-file", one.TokenFile()), 5)
 	hint := agenttest.Hints(three.Ctl("status"))[0]
-	if r := three.Type(hint, map[string]string{"FILE": one.TokenFile()}); r.Code != 0 {
+	if r := three.Type(hint, map[string]string{"ADDRESS": one.Addr.String(), "FILE": one.TokenFile()}); r.Code != 0 {
 		t.Fatalf("status says to type %q: %s", hint, r)
 	}
 	back := lost.Attach("blue", "back")
