@@ -17,15 +17,17 @@ type question struct {
 // slices belong to the view.
 type answer struct {
 	rcode   int
-	forward bool // not ours: ask upstream, and nothing below is set but doubt
+	forward bool // not ours: ask upstream. What is below, but doubt, is for the case that nobody there knows
 	doubt   bool // it may yet turn out to be ours: no denial from upstream is believed
-	addrs   choice
-	names   []string // PTR targets, without the domain
-	zone    string   // owner of the SOA record, "" where none is given
-	soa     bool     // the SOA record was asked for
-	any     bool     // ANY was asked for (RFC 8482)
-	ede     uint16   // extended error (RFC 8914), with reason
-	reason  string
+	// searched is the search domain that is believed to stand behind a name of ours.
+	searched string
+	addrs    choice
+	names    []string // PTR targets, without the domain
+	zone     string   // owner of the SOA record, "" where none is given
+	soa      bool     // the SOA record was asked for
+	any      bool     // ANY was asked for (RFC 8482)
+	ede      uint16   // extended error (RFC 8914), with reason
+	reason   string
 }
 
 // answer is the one place where a question becomes an answer. It depends on

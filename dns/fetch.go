@@ -41,13 +41,19 @@ func (s *Server) fetch(ctx context.Context, q *errand) []byte {
 // fetchMsg returns what an upstream says, or what we say in its place.
 func (s *Server) fetchMsg(ctx context.Context, q *errand) (theirs *message, own *miekg.Msg) {
 	s.stats.forwarded.Add(1)
+	if q.searched != "" {
+		if m := s.searchedFor(ctx, q); m != nil {
+			return m, s.completed(q, m)
+		}
+		return nil, q.render(q.answer, q.view, s.ttl)
+	}
 	m, err := s.remote.ask(ctx, q.query)
 	if err != nil {
 		s.stats.failed.Add(1)
 		s.complain(err)
 		return nil, unanswered(q.query, err)
 	}
-	if q.doubt && m.verdict(q.question().qtype) == denial {
+	if q.doubt && q.way != shared && m.verdict(q.question().qtype) == denial {
 		return nil, q.render(q.view.missing(""), q.view, s.ttl)
 	}
 	return m, s.completed(q, m)

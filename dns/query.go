@@ -26,10 +26,10 @@ type query struct {
 // by which way, as whom and of which zone it was asked.
 type errand struct {
 	*query
-	way   way
-	scope *scope
-	view  *view
-	doubt bool // see answer.doubt
+	way    way
+	scope  *scope
+	view   *view
+	answer // doubt, searched, and what is said if nobody upstream knows
 }
 
 // handle takes one packet to its reply. Where the answer has to come from
@@ -58,7 +58,7 @@ func (s *Server) handle(packet []byte, from source, at listenKey, out []byte) (r
 	}
 	a := v.answerAt(at.way, q.question(), scope)
 	if a.forward {
-		return nil, &errand{q, at.way, scope, v, a.doubt}
+		return nil, &errand{q, at.way, scope, v, a}
 	}
 	if a.rcode == miekg.RcodeRefused {
 		s.stats.refused.Add(1)

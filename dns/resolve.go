@@ -85,7 +85,7 @@ func (s *Server) resolve(ctx context.Context, q *query, as Scope) *miekg.Msg {
 		return unanswered(q, errOverload)
 	}
 	defer s.remote.inFlight.give(from)
-	m, own := s.fetchMsg(ctx, &errand{q, direct, scope, v, a.doubt})
+	m, own := s.fetchMsg(ctx, &errand{q, direct, scope, v, a})
 	if own != nil {
 		return own
 	}

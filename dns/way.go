@@ -12,8 +12,8 @@ func (v *view) answerAt(w way, q question, s *scope) answer {
 	if w == direct {
 		return v.answer(q, s)
 	}
-	if zone, ok := v.appended(q.name, s); ok {
-		return answer{rcode: miekg.RcodeNameError, zone: zone}
+	if domain, ok := v.appended(q.name, s); ok {
+		return v.searched(domain, s)
 	}
 	a := v.answer(q, s)
 	if w == shared && (a.rcode == miekg.RcodeServerFailure || a.rcode == miekg.RcodeRefused) {
@@ -22,23 +22,6 @@ func (v *view) answerAt(w way, q question, s *scope) answer {
 		a.rcode = miekg.RcodeNameError
 	}
 	return a
-}
-
-// appended reports whether a name is one that s sees with one of the host's
-// search domains behind it. A container that inherits those asks for it before
-// it asks for the name alone; denied at once, it goes on.
-func (v *view) appended(name string, s *scope) (zone string, ok bool) {
-	if !s.client {
-		return "", false
-	}
-	for _, domain := range v.search {
-		if rest, under := cut(name, domain); under && rest != "" {
-			if _, ours := v.bare(rest, s); ours {
-				return domain, true
-			}
-		}
-	}
-	return "", false
 }
 
 // nobody sees no names of endpoints, and has everything else forwarded.

@@ -3,6 +3,7 @@ package dns
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	miekg "github.com/miekg/dns"
 )
@@ -23,9 +24,10 @@ func TestAnswerByWay(t *testing.T) {
 	}{
 		// The host's search domains.
 		{"blue", "web.corp.test", direct, "forward"},
-		{"blue", "web.corp.test", redirected, "NXDOMAIN corp.test"},
-		{"blue", "web.corp.test", shared, "NXDOMAIN corp.test"},
-		{"blue", "web.blue.corp.test", shared, "NXDOMAIN corp.test"},
+		{"blue", "web.corp.test", redirected, "forward"},
+		{"blue", "web.corp.test", shared, "forward"},
+		{"blue", "web.blue.corp.test", shared, "forward"},
+		{"secret", "vault.corp.test", redirected, "NXDOMAIN corp.test"},
 		{"blue", "nope.corp.test", redirected, "forward"},
 		{"blue", "corp.test", redirected, "forward"},
 		{"blue", "cache.corp.test", redirected, "forward"}, // a name of a network that blue does not see
@@ -93,5 +95,43 @@ func TestSharedAddressIsNoUpstream(t *testing.T) {
 	s := lonely(t, wayZone)
 	if !s.listensOn(netip.AddrPortFrom(addrs("169.254.53.53")[0], 53)) {
 		t.Error("the zone's address would be asked as an upstream")
+	}
+}
+
+// A name of ours with the host's search domain behind it is denied, so that who appends
+// the domain goes on to the name alone; but not where the domain has that name itself.
+func TestASearchDomainsOwnNamesAreNotHidden(t *testing.T) {
+	known := world(t, "web.corp.test. A 203.0.113.5", "www.corp.test. CNAME web.corp.test.", "*.corp.test. A 203.0.113.9")
+	everything := with(t, "203.0.113.9") // a wildcard
+	for _, tt := range []struct {
+		what string
+		ups  []*testUpstream
+		name string
+		want string
+	}{
+		{"a name of the domain", []*testUpstream{known}, "web.corp.test", "203.0.113.5"},
+		{"no name of the domain", []*testUpstream{known}, "pair.corp.test", "NXDOMAIN"},
+		{"another name", []*testUpstream{known}, "nope.corp.test", "NXDOMAIN"},
+		{"a wildcard", []*testUpstream{everything}, "web.corp.test", "NXDOMAIN"},
+		{"a wildcard, another name", []*testUpstream{everything}, "nope.corp.test", "203.0.113.9"},
+		{"nobody answers", []*testUpstream{silent(t)}, "web.corp.test", "NXDOMAIN"},
+		{"nobody listens", []*testUpstream{nowhere(t)}, "web.corp.test", "NXDOMAIN"},
+	} {
+		s := through(t, tt.ups...)
+		z := s.zone
+		z.Search = []string{"corp.test"}
+		s.Set(z)
+		for range 2 {
+			start := time.Now()
+			packet := packed(t, func(m *miekg.Msg) { m.Question[0].Name = tt.name + "." })
+			reply, q := s.handle(packet, source{"lo", s.client}, listenKey{device: "lo", way: redirected}, nil)
+			if q != nil {
+				reply = s.fetch(t.Context(), q)
+			}
+			m := new(miekg.Msg)
+			if err := m.Unpack(reply); err != nil || first(m) != tt.want || time.Since(start) > searchWithin+prompt {
+				t.Errorf("%s: %s after %s, %v, want %s", tt.what, first(m), time.Since(start), err, tt.want)
+			}
+		}
 	}
 }
