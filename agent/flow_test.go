@@ -192,6 +192,8 @@ func (k flowKernel) Underlay(netip.Addr) (int, string, error) { return 1500, "et
 
 func (k flowKernel) Close() error { return nil }
 
+func (k flowKernel) Needs() []overlay.Need { return nil }
+
 func (k flowKernel) OpenProbe(vni uint32) (tunnel.Socket, error) {
 	for _, o := range k.h.objects() {
 		if l, ok := o.(overlay.Link); ok && l.Name == overlay.VXLANName(vni) {

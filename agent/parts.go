@@ -42,6 +42,8 @@ type Overlay interface {
 	Run(ctx context.Context) error
 	// Troubles are what the kernel refuses now.
 	Troubles() []overlay.Trouble
+	// Needs are what weft uses of the kernel, and what of it is missing.
+	Needs() []overlay.Need
 }
 
 // Names is the DNS server of this host.

@@ -57,7 +57,7 @@ func (m *member) facts(ctx context.Context) diagnose.Facts {
 		Forgotten: m.host.ForgottenBy(), Homeless: m.addressGone(), View: m.directory.View(), Complete: m.snapshot().Complete,
 		GossipPort: m.cfg.Ports.Gossip, Losses: m.directory.Losses(),
 		Store: strings.TrimSpace(m.cfg.Store.String()), StoreErr: m.pool.Networks.Healthy(), StoreLacks: m.networks.Missing(),
-		Endpoints: len(m.endpoints.Planned()), Active: len(m.endpoints.Active()), Troubles: m.overlay.Troubles(), Altered: m.endpoints.Altered(ctx),
+		Endpoints: len(m.endpoints.Planned()), Active: len(m.endpoints.Active()), Troubles: m.overlay.Troubles(), Needs: m.overlay.Needs(), Altered: m.endpoints.Altered(ctx),
 		Surroundings: m.overlay.Surroundings(),
 		Names:        m.nameFacts(zone), PortsHeld: held, PortsLost: lost,
 	}

@@ -16,6 +16,7 @@ type program struct {
 	patient  bool // leaves alone what failed a moment ago
 	failures failures
 	broken   map[LinkKey]bool // devices that could not be made
+	untabled map[Place]bool   // likewise, tables of the packet filter
 	changed  int
 	again    bool // another round has something to do
 	stale    bool // what we know of the kernel no longer holds
@@ -56,17 +57,20 @@ func (p *program) put(objects []Object) {
 }
 
 func (p *program) stranded(o Object) bool {
+	if e, ok := o.(NFElement); ok && p.untabled[e.Place] {
+		return true
+	}
 	dev, ok := DeviceOf(o)
 	return ok && p.broken[dev]
 }
 
-// waits reports whether a change has failed and is not due. A device that has to
-// wait and is not there has everything on it wait.
+// waits reports whether a change has failed and is not due. A device or a table that
+// has to wait and is not there has everything in it wait.
 func (p *program) waits(o Object, deleting bool) bool {
 	if !p.patient || !p.troubles.wait(o, deleting, time.Now()) && !p.waitsForPeer(o, deleting) {
 		return false
 	}
-	if _, link := o.(Link); link && !deleting && p.view.get(o.Key()) == nil {
+	if !deleting && p.view.get(o.Key()) == nil {
 		p.breakDevice(o)
 	}
 	return true
@@ -78,15 +82,20 @@ func (p *program) waitsForPeer(o Object, deleting bool) bool {
 	return ok && !deleting && l.Kind == GatewayPeer && p.troubles[LinkKey{Host, l.Peer}] != nil
 }
 
+// breakDevice notes that a device or a table is not there for what belongs into it.
 func (p *program) breakDevice(o Object) {
-	l, ok := o.(Link)
-	if !ok {
-		return
+	switch o := o.(type) {
+	case Link:
+		if p.broken == nil {
+			p.broken = map[LinkKey]bool{}
+		}
+		p.broken[o.device()] = true
+	case NFTable:
+		if p.untabled == nil {
+			p.untabled = map[Place]bool{}
+		}
+		p.untabled[o.Place] = true
 	}
-	if p.broken == nil {
-		p.broken = map[LinkKey]bool{}
-	}
-	p.broken[l.device()] = true
 }
 
 // note records a success. A link that was changed may have lost what stood on
@@ -146,7 +155,8 @@ func (p *program) collect(group []Object, deleting bool, err error) map[Key]*Obj
 		}
 		p.failures = append(p.failures, e)
 		l, link := e.Object.(Link)
-		p.again = p.again || link
+		_, table := e.Object.(NFTable)
+		p.again = p.again || link || table
 		if p.ctx.Err() == nil && (l.Kind != GatewayPeer || failed[LinkKey{Host, l.Peer}] == nil) {
 			p.troubles.failed(key, e, now)
 		}

@@ -178,3 +178,29 @@ func TestTroublesNameTheObjectAndTheReason(t *testing.T) {
 		}
 	})
 }
+
+// A table that the kernel does not take is one trouble, not one for each element, and
+// the rest of the network is made.
+func TestFailingTableIsOneTrouble(t *testing.T) {
+	k, o := newOverlay()
+	k.Fail = func(o overlay.Object, _ bool) error {
+		switch o := o.(type) {
+		case overlay.NFTable:
+			return syscall.ENOENT
+		case overlay.NFElement:
+			t.Errorf("tried without its table: %s", o)
+		}
+		return nil
+	}
+	for range 2 {
+		if err := o.Set(t.Context(), state(t, "remote endpoints")); err == nil {
+			t.Fatal("no error")
+		}
+	}
+	if n := len(o.Troubles()); n != 2 {
+		t.Errorf("%d troubles, want one for each table", n)
+	}
+	if !strings.Contains(k.String(), "neigh replace 10.64.0.5 ") {
+		t.Errorf("the rest waits:\n%s", k)
+	}
+}

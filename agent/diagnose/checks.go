@@ -30,6 +30,7 @@ type Facts struct {
 
 	Endpoints, Active int               // endpoints here, networks with devices here
 	Troubles          []overlay.Trouble // what the kernel refuses
+	Needs             []overlay.Need    // of the kernel
 	Altered           []endpoint.Altered
 	// Surroundings are what other programs have in the way of the networks here.
 	Surroundings overlay.Surroundings
@@ -42,7 +43,7 @@ type Facts struct {
 
 // Checks makes the lines of status, one for each subject.
 func Checks(f Facts) []api.Check {
-	return []api.Check{members(f), datagrams(f), store(f), table(f), kernel(f), sandboxes(f), routes(f), names(f.Names), ports(f)}
+	return []api.Check{members(f), datagrams(f), store(f), table(f), kernel(f), modules(f), sandboxes(f), routes(f), names(f.Names), ports(f)}
 }
 
 func members(f Facts) api.Check {

@@ -11,8 +11,19 @@ import (
 func (k *Kernel) openFilter() (err error) {
 	k.nft, err = nft.New(nft.Config{
 		Host: k.host.ns, Fabric: k.fabric.ns, Guards: guardChains, Log: k.log,
-		Moved: func(came, gone []overlay.NFElement) error { return forget(k.host.ns, came, gone) },
+		Moved: k.moved,
 	})
+	return err
+}
+
+// moved ends the connections of ports that came and went. A kernel that cannot is no
+// reason to hold anything up: Needs says so.
+func (k *Kernel) moved(came, gone []overlay.NFElement) error {
+	err := forget(k.host.ns, came, gone)
+	if unsupported(err) {
+		k.log.Debug("tracked connections stay", "err", err)
+		return nil
+	}
 	return err
 }
 

@@ -50,6 +50,8 @@ type Kernel struct {
 	quiet        *quiet
 	nft          *nft.Tables
 	guards       atomic.Pointer[[]overlay.Guard] // that the last List found
+	needs        atomic.Pointer[[]overlay.Need]  // nil until they were tried
+	tried        chan struct{}                   // closed then
 }
 
 var _ overlay.Kernel = (*Kernel)(nil)
@@ -69,7 +71,8 @@ func Open(cfg Config) (*Kernel, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	k := &Kernel{path: FabricPath(cfg.Fabric), log: cfg.Log}
+	k := &Kernel{path: FabricPath(cfg.Fabric), log: cfg.Log, tried: make(chan struct{})}
+	go k.tryNeeds()
 	if err := MakeFabric(k.path); err != nil {
 		return nil, err
 	}
@@ -101,6 +104,7 @@ func (k *Kernel) open(cfg Config) (err error) {
 
 // Close releases the sockets. What is in the kernel stays.
 func (k *Kernel) Close() error {
+	<-k.tried
 	var errs []error
 	for _, s := range []*space{k.host, k.fabric} {
 		if s != nil {
@@ -114,6 +118,29 @@ func (k *Kernel) Close() error {
 		k.quiet.close()
 	}
 	return errors.Join(errs...)
+}
+
+// tryNeeds tries what the kernel has. Nothing waits for it.
+func (k *Kernel) tryNeeds() {
+	defer close(k.tried)
+	ctx, cancel := context.WithTimeout(context.Background(), netns.Timeout)
+	defer cancel()
+	all := Needs(ctx)
+	for _, n := range all {
+		if n.Err != nil {
+			k.log.Warn("the kernel lacks something", "module", n.Module, "since", n.Since, "for", n.For, "err", n.Err)
+		}
+	}
+	k.needs.Store(&all)
+}
+
+// Needs returns what weft uses of the kernel, and what of it is missing, as it was when
+// the Kernel was opened; nil until that is known.
+func (k *Kernel) Needs() []overlay.Need {
+	if all := k.needs.Load(); all != nil {
+		return *all
+	}
+	return nil
 }
 
 // FabricPath returns the file of the fabric namespace, for setns(2).

@@ -117,7 +117,7 @@ func (k *links) make(want overlay.Link) error {
 		return unix.ENODEV // made together with its other end
 	}
 	if err != nil {
-		return err
+		return lacking(map[overlay.LinkKind]string{overlay.Bridge: "bridge", overlay.VXLAN: "vxlan", overlay.Gateway: "veth"}[want.Kind], err)
 	}
 	have, err := k.space(want.Place).device(want.Name)
 	if err != nil {
