@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/net/publicsuffix"
+
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/datadir"
@@ -51,6 +53,10 @@ func NewCluster(r api.InitRequest, cfg config.Config) (datadir.Cluster, error) {
 	if r.Domain != "" {
 		cfg.Domain = strings.ToLower(strings.Trim(r.Domain, "."))
 	}
+	if othersBelow(cfg.Domain) {
+		return c, api.Errorf(api.KindMisuse, "init: --domain %s: names of others stand below it, and none of them would be found", cfg.Domain).
+			WithHint("agentctl init --domain weft.internal # or one of your own")
+	}
 	if r.Pool != "" {
 		p, err := netip.ParsePrefix(r.Pool)
 		if err != nil {
@@ -72,6 +78,13 @@ func NewCluster(r api.InitRequest, cfg config.Config) (datadir.Cluster, error) {
 	var err error
 	c.CA, err = readCA(cfg.Store.CAFile)
 	return c, err
+}
+
+// othersBelow reports whether anybody may register names below a domain, as below com
+// and co.uk. Nothing that ends with the cluster's domain is ever asked upstream.
+func othersBelow(domain string) bool {
+	suffix, registry := publicsuffix.PublicSuffix(domain)
+	return suffix == domain && (registry || strings.Contains(suffix, "."))
 }
 
 // readCA returns the PEM of the CA that signed Consul's certificate; it travels
