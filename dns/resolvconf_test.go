@@ -66,6 +66,9 @@ func TestResolversFollowTheFile(t *testing.T) {
 		}
 	}
 	step("no file", "")
+	if r.err == nil {
+		t.Error("a missing file is no error")
+	}
 	writeFile(t, r.conf, "nameserver 192.0.2.1\n")
 	step("written", "192.0.2.1:53")
 	writeFile(t, r.conf, "nameserver 192.0.2.1\nnameserver 192.0.2.2\n")

@@ -59,7 +59,7 @@ func (r *resolvers) current() []*upstream {
 	}
 	r.look = time.Now()
 	state := [2]fileState{stateOf(r.conf), stateOf(r.stub)}
-	if state == r.seen && r.err == nil {
+	if state == r.seen && state[0] != (fileState{}) {
 		return r.list
 	}
 	servers, err := hostServers(r.conf, r.stub)

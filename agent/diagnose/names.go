@@ -24,32 +24,32 @@ type NameFacts struct {
 
 // names says whether this host answers names, ours and others.
 func names(f NameFacts) api.Check {
+	var all, hints []string
+	look := func(looks ...func(NameFacts) (detail, hint string)) (found bool) {
+		for _, l := range looks {
+			if detail, hint := l(f); detail != "" {
+				all, hints, found = append(all, detail), append(hints, hint), true
+			}
+		}
+		return found
+	}
 	c := api.Check{Name: "dns", State: api.CheckOK, Detail: "answering"}
-	var odd, help []string
-	for _, look := range []func(NameFacts) (detail, hint string){unservable, numeric, renamed} {
-		if detail, hint := look(f); detail != "" {
-			odd, help = append(odd, detail), append(help, hint)
-		}
+	switch fails, warns := look(listeners, upstreams, namedFiles), look(unservable, numeric, renamed); {
+	case fails:
+		c.State, c.Detail = api.CheckFail, strings.Join(all, "; ")
+	case warns:
+		c.State, c.Detail = api.CheckWarn, "answering, but "+strings.Join(all, "; ")
 	}
-	if len(odd) > 0 {
-		c.State, c.Detail, c.Hint = api.CheckWarn, "answering, but "+strings.Join(odd, "; "), strings.Join(help, "\n")
-	}
-	var broken, hints []string
-	for _, err := range f.Listeners {
-		broken = append(broken, err.Error())
-	}
-	if len(broken) > 0 {
-		hints = append(hints, "ss -lntup # traffic works; names are answered again when the port is free")
-	}
-	for _, look := range []func(NameFacts) (detail, hint string){upstreams, namedFiles} {
-		if detail, hint := look(f); detail != "" {
-			broken, hints = append(broken, detail), append(hints, hint)
-		}
-	}
-	if len(broken) > 0 {
-		c.State, c.Detail, c.Hint = api.CheckFail, strings.Join(broken, "; "), strings.Join(hints, "\n")
-	}
+	c.Hint = strings.Join(hints, "\n")
 	return c
+}
+
+func listeners(f NameFacts) (detail, hint string) {
+	var all []string
+	for _, err := range f.Listeners {
+		all = append(all, err.Error())
+	}
+	return strings.Join(all, "; "), "ss -lntup # traffic works; names are answered again when the port is free"
 }
 
 // unservable are names that a runtime takes and DNS does not.
