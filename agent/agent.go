@@ -86,6 +86,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = dir.Close() }()
+	dir.OnRefused(a.refuseFile)
 	a.mu.Lock()
 	a.dir = dir
 	a.mu.Unlock()
@@ -194,7 +195,7 @@ func (a *Agent) listen() (net.Listener, error) {
 // resume makes this host the member that its data directory says it is, or that
 // an init was about to make it.
 func (a *Agent) resume(ctx context.Context) error {
-	if _, err := os.Stat(a.dir.File(datadir.ClusterFile)); !errors.Is(err, os.ErrNotExist) {
+	if a.dir.Has(datadir.ClusterFile) {
 		return a.resumeMember()
 	}
 	finished, err := a.finishInit(ctx)
@@ -215,11 +216,11 @@ func (a *Agent) resume(ctx context.Context) error {
 func (a *Agent) resumeMember() error {
 	var cluster datadir.Cluster
 	if err := a.dir.Read(datadir.ClusterFile, &cluster); err != nil {
-		return err
+		return a.explainFile(err)
 	}
 	host, err := membership.NextStart(a.dir)
 	if err != nil {
-		return fmt.Errorf("cluster.json is there but not who this host is: %w", err)
+		return a.explainFile(fmt.Errorf("cluster.json is there but not who this host is: %w", err))
 	}
 	m, err := a.open(cluster, host, false)
 	if err != nil {
@@ -229,6 +230,21 @@ func (a *Agent) resumeMember() error {
 	a.begin(m)
 	a.log.Info("member again", "member", host.Name, "incarnation", host.Incarnation, "addr", m.cfg.Advertise)
 	return nil
+}
+
+// refuseFile notes what a file of the data directory does not say, or says wrongly.
+func (a *Agent) refuseFile(source string, why error, hint string) {
+	a.refused.Add(strict.Files, strict.Refused{Source: source, Why: why.Error(), Hint: hint})
+}
+
+// explainFile adds what to type when a file without which there is no membership is
+// lost. The kernel keeps what runs.
+func (a *Agent) explainFile(err error) error {
+	if !errors.Is(err, datadir.ErrDamaged) && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return api.Errorf(api.KindFailed, "%v", err).WithHint("mv %[1]s %[1]s.damaged # or restore a copy of it; then start agentd, and: agentctl join ADDRESS --token-file %[1]s.damaged/%[2]s --replace",
+		a.dir.Path(), datadir.TokenFile)
 }
 
 // begin runs a member; it is the agent's until end.

@@ -29,6 +29,7 @@ func (m *member) housekeep(ctx context.Context) error {
 		m.endpoints.HostAddresses(ctx, m.networks.ByName())
 		m.resolvers.Look()
 		m.endpoints.FollowSearch()
+		m.disks.copy(time.Now(), m.log)
 		if n%10 == 0 {
 			m.directory.SetHeader(m.describe)
 			m.writeBack(ctx)

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/conflist"
 	"github.com/weft-net/weft/agent/diagnose"
@@ -21,6 +19,7 @@ import (
 	"github.com/weft-net/weft/agent/resolvers"
 	"github.com/weft-net/weft/agent/tunnel"
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/pace"
 	"github.com/weft-net/weft/dns"
 )
 
@@ -39,7 +38,7 @@ type member struct {
 	store     EmbeddedStore // nil with Consul
 	directory Directory
 	leases    Leases
-	dbs       []*bbolt.DB
+	disks     disks
 
 	host      *membership.Membership
 	networks  *networks.Registry
@@ -71,11 +70,25 @@ func (m *member) run() {
 
 // Some tasks begin earlier, while the host becomes a member.
 
-func (m *member) runStore() {
-	if m.store != nil {
-		m.start("store", m.store.Run)
+// keepStore serves the embedded store, and tries again when its file cannot be used: a
+// member without a store goes on.
+func (m *member) keepStore(ctx context.Context) error {
+	for said := ""; ; {
+		err := m.store.Run(ctx)
+		if err == nil {
+			return nil
+		}
+		if err.Error() != said {
+			said = err.Error()
+			m.log.Error("the embedded store cannot be served: what is attached goes on", "err", err)
+		}
+		if !pace.Sleep(ctx, storeAgain) {
+			return nil
+		}
 	}
 }
+
+const storeAgain = 5 * time.Second
 
 func (m *member) runDirectory() { m.start("gossip", m.directory.Run) }
 func (m *member) runTunnel()    { m.start("tunnel", m.tunnel.Run) }
@@ -101,9 +114,7 @@ func (m *member) halt() {
 }
 
 func (m *member) close() {
-	for _, db := range m.dbs {
-		_ = db.Close()
-	}
+	m.disks.close(m.log)
 	if m.overlay != nil {
 		_ = m.overlay.Close()
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -26,6 +27,7 @@ import (
 	"github.com/weft-net/weft/agent/resolvers"
 	"github.com/weft-net/weft/agent/tunnel"
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/boltfile"
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
 	"github.com/weft-net/weft/discovery/strict"
@@ -40,6 +42,7 @@ type opening struct {
 	view  datadir.View
 
 	journal *journal.Journal
+	past    endpoint.Past
 	pruned  []discovery.EndpointID // endpoints that ended while no agent ran
 }
 
@@ -99,30 +102,60 @@ func (o *opening) openHost(host datadir.Host, cluster datadir.Cluster) (err erro
 	return err
 }
 
-// openDisk reads what earlier starts left.
+// openDisk reads what earlier starts left. A file that is damaged or lost stops
+// nothing: what it said is in the kernel, the pool and the other file.
 func (o *opening) openDisk(datadir.Host, datadir.Cluster) error {
-	leases, err := o.openDB(datadir.LeasesDB)
+	missing := !o.fresh && isMissing(o.agent.dir.File(datadir.LeasesDB))
+	leases, damage, err := o.openDB(datadir.LeasesDB, boltfile.All)
 	if err != nil {
 		return err
 	}
-	view, err := o.openDB(datadir.ViewDB)
+	o.past = endpoint.Past{Lost: missing || damage != nil, Fresh: o.fresh, Refuse: o.refuse}
+	if missing {
+		o.refuse(leases.Path(), errors.New("it is missing or empty: begun anew from the kernel and the pool"), "")
+	}
+	view, _, err := o.openDB(datadir.ViewDB, boltfile.None)
+	if err != nil {
+		o.refuse(o.agent.dir.File(datadir.ViewDB), err, "")
+	}
+	o.disk, o.view = ipam.NewDisk(leases), datadir.View{DB: view, Refuse: o.refuseRecord}
+	o.journal, err = journal.Open(o.disk, func(source string, why error) {
+		o.past.Lost = true
+		o.refuseRecord(source, why)
+	})
 	if err != nil {
 		return err
 	}
-	o.disk, o.view = ipam.NewDisk(leases), datadir.View{DB: view}
-	if o.journal, err = journal.Open(o.disk); err != nil {
+	if o.book, err = book.Open(o.disk, o.refuseRecord); err != nil {
 		return err
 	}
-	o.book, err = book.Open(o.disk)
-	return err
+	o.past.Leased = ipam.Owners(o.disk)
+	if !o.fresh {
+		if o.past.Backup, err = journal.ReadBackup(o.view.Load(datadir.ViewOwn)); err != nil {
+			o.refuseRecord(o.agent.dir.File(datadir.ViewDB), err)
+		}
+	}
+	return nil
 }
 
-func (o *opening) openDB(name string) (*bbolt.DB, error) {
-	db, err := o.agent.parts.OpenDB(o.agent.dir.File(name))
-	if err == nil {
-		o.dbs = append(o.dbs, db)
+// refuse notes what a file of the data directory does not say, or says wrongly.
+func (o *opening) refuse(source string, why error, hint string) {
+	o.agent.refuseFile(source, why, hint)
+}
+
+func (o *opening) refuseRecord(source string, why error) { o.refuse(source, why, "") }
+
+// openDB opens a database file, or a new one when that is damaged.
+func (o *opening) openDB(name string, keep boltfile.Keep) (*bbolt.DB, *boltfile.Damage, error) {
+	db, damage, err := o.agent.parts.OpenDB(o.agent.dir.File(name), keep)
+	if damage != nil {
+		o.refuse(damage.File, fmt.Errorf("it was damaged (%s) and put aside; %d of its records could be kept", damage.Why, damage.Records),
+			fmt.Sprintf("rm %s # when nobody needs it any more", damage.Aside))
 	}
-	return db, err
+	if err == nil {
+		o.disks.all = append(o.disks.all, db)
+	}
+	return db, damage, err
 }
 
 // openEndpoints takes over what runs here. Networks are known from the disk.
@@ -141,8 +174,9 @@ func (o *opening) openEndpoints(host datadir.Host, cluster datadir.Cluster) (err
 			Files:  resolvers.NewFiles(o.cfg.DataDir), Resolvers: o.resolvers,
 		},
 		Journal: o.journal, Ports: hostport.New(o.ctx), Kernel: o.overlay,
-		Cluster: around{o.loop, o.host, o.networks}, Log: o.log,
+		Cluster: around{o.loop, o.host, o.networks}, Past: o.past, Log: o.log,
 	})
+	o.disks.journal, o.disks.view = o.journal, o.view
 	ctx, cancel := context.WithTimeout(o.ctx, 10*time.Second)
 	defer cancel()
 	o.pruned, err = o.endpoints.Resume(ctx)
@@ -177,10 +211,15 @@ func (o *opening) openStore(_ datadir.Host, cluster datadir.Cluster) (err error)
 	if o.fresh {
 		id = ""
 	}
-	if o.pool, o.store, err = o.agent.parts.OpenPool(o.cfg.Store, o.agent.storeFile(), id, o.agent.refused); err == nil {
-		o.runStore()
+	if o.pool, o.store, err = o.agent.parts.OpenPool(o.cfg.Store, o.agent.storeFile(), id, o.agent.refused); err != nil || o.store == nil {
+		return err
 	}
-	return err
+	if o.fresh {
+		o.start("store", o.store.Run)
+		return nil
+	}
+	o.start("store", o.keepStore)
+	return nil
 }
 
 func (a *Agent) storeFile() string { return filepath.Join(a.cfg.DataDir, datadir.StoreDB) }
@@ -198,7 +237,8 @@ func (o *opening) openCluster(host datadir.Host, _ datadir.Cluster) (err error) 
 		Lend: func(ctx context.Context, to discovery.HostID, body []byte) ([]byte, error) {
 			return o.directory.Call(ctx, to, body)
 		},
-		View: func() discovery.View { return o.directory.View() },
+		View:    func() discovery.View { return o.directory.View() },
+		Running: running(o.journal), Refuse: o.refuseRecord,
 	})
 	if err != nil {
 		return err
@@ -218,6 +258,16 @@ func (o *opening) openCluster(host datadir.Host, _ datadir.Cluster) (err error) 
 		return o.book.Serves(n) && !slices.Contains(o.pruned, owner)
 	})
 	return nil
+}
+
+// running are the addresses of this host's endpoints.
+func running(j *journal.Journal) (out []ipam.Owned) {
+	for _, l := range j.All() {
+		for _, a := range l.Addrs {
+			out = append(out, ipam.Owned{Lease: ipam.Lease{Addr: a, Seq: l.Endpoint.Seq}, Network: l.Endpoint.Network, Owner: l.Endpoint.ID})
+		}
+	}
+	return out
 }
 
 func (o *opening) gossip() gossip.Config {

@@ -16,6 +16,7 @@ import (
 	"github.com/weft-net/weft/agent/networks"
 	"github.com/weft-net/weft/agent/tunnel"
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/boltfile"
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
 	"github.com/weft-net/weft/discovery/pool"
@@ -177,6 +178,6 @@ type Parts struct {
 	OpenDirectory func(cfg gossip.Config) (Directory, error)
 	// OpenLeases reads what leases.db holds of own blocks and addresses.
 	OpenLeases func(cfg ipam.Config) (Leases, error)
-	// OpenDB opens a database file.
-	OpenDB func(path string) (*bbolt.DB, error)
+	// OpenDB opens a database file; one that is damaged is put aside and replaced.
+	OpenDB func(path string, keep boltfile.Keep) (*bbolt.DB, *boltfile.Damage, error)
 }

@@ -77,13 +77,16 @@ func AliasName(alias, kind string, place Place) (name string, ok bool) {
 
 // AliasEndpoint returns the endpoint id in the alias of a link, and false if
 // the link is not ours or not an endpoint's.
-func AliasEndpoint(alias string) (id string, ok bool) {
+func AliasEndpoint(alias string) (id string, ok bool) { return aliasField(alias, "ep=") }
+
+// aliasField returns what an alias of ours has behind a field's name.
+func aliasField(alias, name string) (value string, ok bool) {
 	if !OursByAlias(alias) {
 		return "", false
 	}
 	for field := range strings.FieldsSeq(alias) {
-		if id, ok := strings.CutPrefix(field, "ep="); ok {
-			return id, true
+		if value, ok := strings.CutPrefix(field, name); ok {
+			return value, true
 		}
 	}
 	return "", false

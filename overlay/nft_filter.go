@@ -168,12 +168,15 @@ func (f *filter) near(n *Network) {
 	}
 }
 
+// portsSet begins the names of the sets that ports fills.
+const portsSet = "ports"
+
 // ports are the addresses that each local endpoint may send from.
 func (f *filter) ports(n *Network) {
 	for _, p := range n.Ports {
 		dev := EndpointName(p.Endpoint)
 		for _, a := range sources(p) {
-			f.add(NFElement{Place: Fabric, Set: "ports" + version(a), Dev: dev, MAC: p.MAC, Addr: single(a)})
+			f.add(NFElement{Place: Fabric, Set: portsSet + version(a), Dev: dev, MAC: p.MAC, Addr: single(a)})
 		}
 	}
 }

@@ -9,9 +9,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/weft-net/weft/discovery/boltfile"
 )
 
 // Schema is the number that every file of the data directory carries. A newer
@@ -33,8 +37,9 @@ const (
 
 // Dir is the directory of everything that survives a restart.
 type Dir struct {
-	path string
-	lock *os.File
+	path   string
+	lock   *os.File
+	refuse func(source string, why error, hint string)
 }
 
 // ErrTaken: another agent has the lock of the directory.
@@ -54,7 +59,7 @@ func Open(path string) (*Dir, error) {
 		_ = f.Close()
 		return nil, fmt.Errorf("data directory %s: %w", path, ErrTaken)
 	}
-	return &Dir{path: path, lock: f}, nil
+	return &Dir{path: path, lock: f, refuse: func(string, error, string) {}}, nil
 }
 
 // Close gives up the lock.
@@ -66,24 +71,112 @@ func (d *Dir) Path() string { return d.path }
 // File is the path of one of its files.
 func (d *Dir) File(name string) string { return filepath.Join(d.path, name) }
 
-// Read decodes a file of the directory. It returns an error that is
-// os.ErrNotExist when there is none.
+// ErrNewer: a file was written by a newer agent. ErrDamaged: a file does not hold what
+// was written, and so does its copy.
+var (
+	ErrNewer   = errors.New("written by a newer agent")
+	ErrDamaged = errors.New("damaged")
+)
+
+// checked is what can say that what was read of a file makes no sense.
+type checked interface{ Check() error }
+
+// Has reports whether there is a file, or its copy.
+func (d *Dir) Has(name string) bool {
+	for _, path := range d.places(name) {
+		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+			return true
+		}
+	}
+	return false
+}
+
+// places are where a file is written. Without host.json and cluster.json there is no
+// membership, so they are there twice.
+func (d *Dir) places(name string) []string {
+	if name == HostFile || name == ClusterFile {
+		return []string{d.File(name), d.File(name) + copySuffix}
+	}
+	return []string{d.File(name)}
+}
+
+const copySuffix = ".copy"
+
+// Read decodes a file of the directory, or its copy. A damaged file is put aside, when
+// the copy is whole, or when the agent can do without it; then there is none:
+// os.ErrNotExist. into is a pointer.
 func (d *Dir) Read(name string, into any) error {
-	b, err := os.ReadFile(d.File(name))
+	places := d.places(name)
+	err := read(places[0], into)
+	if err == nil && len(places) > 1 {
+		if _, none := os.Stat(places[1]); errors.Is(none, os.ErrNotExist) {
+			return ignore(d.Write(name, into)) // an earlier agent made no copy
+		}
+	}
+	if err == nil || errors.Is(err, ErrNewer) {
+		return err
+	}
+	there := !errors.Is(err, os.ErrNotExist)
+	if len(places) > 1 {
+		switch second := read(places[1], into); {
+		case second == nil:
+			d.putAside(places[0], err)
+			return ignore(d.Write(name, into)) // else it is read from the copy again
+		case !there && errors.Is(second, os.ErrNotExist):
+			return err
+		}
+		return fmt.Errorf("%w, and there is no copy: %w", err, ErrDamaged)
+	}
+	if there && errors.Is(err, ErrDamaged) {
+		d.putAside(places[0], err)
+		return fmt.Errorf("%w: %w", err, os.ErrNotExist)
+	}
+	return err
+}
+
+func ignore(error) error { return nil }
+
+// putAside renames a damaged file, and says so.
+func (d *Dir) putAside(path string, why error) {
+	if errors.Is(why, os.ErrNotExist) {
+		d.refuse(path, errors.New("it is missing: taken from its copy"), "")
+		return
+	}
+	aside := path + ".damaged-" + time.Now().UTC().Format("20060102T150405.000")
+	hint := "rm " + aside + " # when nobody needs it any more"
+	if err := os.Rename(path, aside); err != nil {
+		hint = ""
+	}
+	d.refuse(path, why, hint)
+}
+
+// OnRefused calls refuse from now on for each file that was damaged.
+func (d *Dir) OnRefused(refuse func(source string, why error, hint string)) { d.refuse = refuse }
+
+func read(path string, into any) error {
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return err
+	}
+	if b, err = boltfile.Unseal([]byte(filepath.Base(strings.TrimSuffix(path, copySuffix))), b); err != nil {
+		return fmt.Errorf("%s: %w: %w", path, ErrDamaged, err)
 	}
 	var head struct {
 		Schema int `json:"schema"`
 	}
 	if err := json.Unmarshal(b, &head); err != nil {
-		return fmt.Errorf("%s: %w", d.File(name), err)
+		return fmt.Errorf("%s: %w: %w", path, ErrDamaged, err)
 	}
 	if head.Schema > Schema {
-		return fmt.Errorf("%s: written by a newer agent (schema %d, this one knows %d)", d.File(name), head.Schema, Schema)
+		return fmt.Errorf("%s: %w (schema %d, this one knows %d)", path, ErrNewer, head.Schema, Schema)
 	}
 	if err := json.Unmarshal(b, into); err != nil {
-		return fmt.Errorf("%s: %w", d.File(name), err)
+		return fmt.Errorf("%s: %w: %w", path, ErrDamaged, err)
+	}
+	if c, ok := into.(checked); ok {
+		if err := c.Check(); err != nil {
+			return fmt.Errorf("%s: %w: %w", path, ErrDamaged, err)
+		}
 	}
 	return nil
 }
@@ -95,15 +188,24 @@ func (d *Dir) Write(name string, v any) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", d.File(name), err)
 	}
-	return ReplaceFile(d.File(name), append(b, '\n'), 0o600)
+	b = boltfile.Seal([]byte(name), append(b, '\n'))
+	for _, path := range d.places(name) {
+		if err := ReplaceFile(path, b, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// Remove removes files of the directory. One that is absent is no error.
+// Remove removes files of the directory, with their copies. One that is absent is no
+// error.
 func (d *Dir) Remove(names ...string) error {
 	var errs []error
 	for _, n := range names {
-		if err := os.Remove(d.File(n)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
+		for _, path := range d.places(n) {
+			if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+				errs = append(errs, err)
+			}
 		}
 	}
 	return errors.Join(errs...)

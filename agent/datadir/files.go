@@ -1,9 +1,12 @@
 package datadir
 
 import (
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/weft-net/weft/discovery"
 )
@@ -15,6 +18,14 @@ type Host struct {
 	ID          discovery.HostID `json:"id"`
 	Incarnation uint64           `json:"incarnation"`
 	Name        string           `json:"name"`
+}
+
+// Check says what of a host.json no agent wrote.
+func (h *Host) Check() error {
+	if h.ID.IsZero() || h.Name == "" || h.Incarnation == 0 {
+		return errors.New("it names no host")
+	}
+	return nil
 }
 
 // Cluster is cluster.json: which cluster this host is a member of, and the
@@ -38,6 +49,19 @@ type Cluster struct {
 	Cloned        bool             `json:"cloned,omitempty"`    // another agent runs under this id
 }
 
+// Check says what of a cluster.json no agent wrote.
+func (c *Cluster) Check() error {
+	switch id, err := hex.DecodeString(c.ID); {
+	case err != nil || len(id) != 16:
+		return fmt.Errorf("%q is no id of a cluster", c.ID)
+	case len(c.Keys) == 0 || slices.ContainsFunc(c.Keys, func(k []byte) bool { return len(k) != 32 }):
+		return errors.New("it has no key, or one that is not whole")
+	case c.Domain == "" || !c.Pool.IsValid() || c.Profile == "" || c.GossipPort == 0 || c.TunnelPort == 0 || c.Prefix == "":
+		return errors.New("it lacks a setting of the cluster")
+	}
+	return nil
+}
+
 // Pending is pending.json: the membership that init is about to write into the
 // pool. Its keys are nowhere else until cluster.json is there, so without it an
 // init that is killed in between would leave a cluster that nobody can enter.
@@ -46,6 +70,9 @@ type Pending struct {
 	Cluster Cluster `json:"cluster"`
 	Host    Host    `json:"host"`
 }
+
+// Check says what of a pending.json no agent wrote.
+func (p *Pending) Check() error { return errors.Join(p.Cluster.Check(), p.Host.Check()) }
 
 // unfreed is unfreed.json: the hosts that this one fenced to take their name, until
 // what they held is free. It is written before the fence, so that nothing is lost

@@ -8,18 +8,19 @@ import (
 	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/journal"
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/boltfile"
 	"github.com/weft-net/weft/discovery/ipam"
 )
 
 // openJournal is an empty one.
 func openJournal(t *testing.T) *journal.Journal {
 	t.Helper()
-	db, err := datadir.OpenDB(filepath.Join(t.TempDir(), datadir.LeasesDB))
+	db, _, err := datadir.OpenDB(filepath.Join(t.TempDir(), datadir.LeasesDB), boltfile.All)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	j, err := journal.Open(ipam.NewDisk(db))
+	j, err := journal.Open(ipam.NewDisk(db), func(source string, why error) { t.Errorf("%s: %v", source, why) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,6 +31,9 @@ type Kernel interface {
 	Detach(ctx context.Context, id string) error
 	// Attached lists the endpoints whose interface exists.
 	Attached(ctx context.Context) ([]string, error)
+	// Found returns what the kernel alone says of those: ID, Network, Cluster, MAC and
+	// Addrs.
+	Found(ctx context.Context) ([]overlay.Endpoint, error)
 	// Identify returns the cookie of a network namespace; os.ErrNotExist.
 	Identify(ctx context.Context, sandbox string) (uint64, error)
 	// Inspect returns how a sandbox's interface differs from what Attach made.
@@ -98,7 +101,17 @@ type Config struct {
 	Ports   *hostport.Table
 	Kernel  Kernel
 	Cluster Cluster
+	Past    Past
 	Log     *slog.Logger
+}
+
+// Past is what earlier agents wrote down, beside the journal.
+type Past struct {
+	Fresh  bool                                        // this host has just become a member: nothing that is there is of it
+	Lost   bool                                        // the journal is not all that they wrote
+	Leased map[discovery.EndpointID]bool               // endpoints that have a lease
+	Backup map[discovery.EndpointID]journal.Local      // of the journal, a moment older
+	Refuse func(source string, why error, hint string) // is told what was taken up from elsewhere
 }
 
 // Manager is this host's endpoints.

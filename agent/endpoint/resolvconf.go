@@ -9,6 +9,7 @@ import (
 	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/journal"
 	"github.com/weft-net/weft/agent/resolvers"
+	"github.com/weft-net/weft/discovery/boltfile"
 	"github.com/weft-net/weft/discovery/ipam"
 )
 
@@ -96,12 +97,12 @@ func CleanResolv(dir *datadir.Dir) error {
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	db, err := datadir.OpenDB(path)
+	db, _, err := datadir.OpenDB(path, boltfile.All)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = db.Close() }()
-	j, err := journal.Open(ipam.NewDisk(db))
+	j, err := journal.Open(ipam.NewDisk(db), func(string, error) {})
 	if err != nil {
 		return err
 	}

@@ -12,10 +12,13 @@ import (
 	"github.com/weft-net/weft/discovery/pace"
 )
 
-// Resume drops journaled endpoints whose sandbox went away while no agent ran, and
+// Resume takes up the endpoints that only the kernel knows. It drops journaled endpoints whose sandbox went away while no agent ran, and
 // returns them; then it takes the ports of the others, before another program does.
 // It is called before gossip opens: what is announced first is what runs.
 func (m *Manager) Resume(ctx context.Context) (pruned []discovery.EndpointID, err error) {
+	if err := (strays{m.parts}).takeUp(ctx); err != nil {
+		m.Log.Warn("what the kernel has and the journal has not is not all written down", "err", err)
+	}
 	plugged, err := m.Kernel.Attached(ctx)
 	if err != nil {
 		return nil, err
@@ -36,7 +39,8 @@ func (m *Manager) Resume(ctx context.Context) (pruned []discovery.EndpointID, er
 		}
 		m.Log.Info("sandbox went away while no agent ran", "endpoint", l.Endpoint.ID, "sandbox", l.Sandbox)
 		if err := m.Journal.Remove(l.Endpoint.ID); err != nil {
-			return pruned, err
+			m.Log.Warn("endpoint of a vanished sandbox not removed", "endpoint", l.Endpoint.ID, "err", err)
+			continue // the sweep tries again
 		}
 		pruned = append(pruned, l.Endpoint.ID)
 		m.restoreResolv(l)
@@ -81,36 +85,14 @@ func (m *Manager) Run(ctx context.Context) error {
 		plugged := make(map[string]bool, len(there))
 		for _, id := range there {
 			plugged[id] = true
-			m.unplugStray(ctx, id)
 		}
+		strays{m.parts}.bury(ctx, there)
 		for _, l := range m.Journal.All() {
 			if !l.OfHost() && l.Docker == nil && !plugged[l.Endpoint.ID.String()] {
 				m.mend(ctx, l.Endpoint.ID)
 			}
 		}
 	}
-}
-
-// unplugStray removes an interface that belongs to no endpoint and that no
-// request works on.
-func (m *Manager) unplugStray(ctx context.Context, text string) {
-	var id discovery.EndpointID
-	if id.UnmarshalText([]byte(text)) != nil {
-		return
-	}
-	// In this order: attach writes the journal before its work ends, and detach notes
-	// that the interface goes before it removes the entry.
-	if m.busy.has(id) {
-		return
-	}
-	if _, ok := m.Journal.Get(id); ok || m.unplugs.removing(id) {
-		return
-	}
-	if err := m.Kernel.Detach(ctx, text); err != nil {
-		m.Log.Warn("interface without endpoint not removed", "endpoint", text, "err", err)
-		return
-	}
-	m.Log.Info("interface without endpoint removed", "endpoint", text)
 }
 
 // mend looks again, under the sandbox's lock, at an endpoint without an
@@ -144,8 +126,8 @@ func (m *Manager) mend(ctx context.Context, id discovery.EndpointID) {
 // vanished reports whether an endpoint's sandbox is gone: its path leads nowhere or
 // to another namespace, or the machine was started again since.
 func (p *parts) vanished(ctx context.Context, l journal.Local) (bool, error) {
-	if l.Boot != "" && l.Boot != p.Host.Boot() {
-		return true, nil
+	if l.Boot != "" && l.Boot != p.Host.Boot() || l.Sandbox == "" {
+		return true, nil // without a sandbox it was taken up from the kernel, and ends with its interface
 	}
 	cookie, err := p.Kernel.Identify(ctx, l.Sandbox)
 	if errors.Is(err, os.ErrNotExist) {

@@ -33,7 +33,7 @@ func TestJournalSurvivesARestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = db.Close() })
-		j, err := Open(ipam.NewDisk(db))
+		j, err := Open(ipam.NewDisk(db), func(source string, why error) { t.Errorf("%s: %v", source, why) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,6 +63,7 @@ func TestJournalSurvivesARestart(t *testing.T) {
 	_ = j.disk.DB().Close()
 
 	j = open()
+	web.Rev = 1
 	if diff := cmp.Diff([]Local{web}, j.All(), addrDiff); diff != "" {
 		t.Errorf("after a restart (-want +got):\n%s", diff)
 	}

@@ -3,7 +3,9 @@ package journal
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -30,6 +32,7 @@ type Local struct {
 	Resolv    string             `json:"resolv,omitempty"` // name of the namespace whose resolv.conf we wrote
 	Created   time.Time          `json:"created"`
 	Ports     []overlay.Publish  `json:"ports,omitempty"` // of this host, that lead to the endpoint
+	Rev       uint64             `json:"rev,omitempty"`   // the journal counts the writes of this entry
 }
 
 // DockerEndpoint is what Docker calls an endpoint. The agent may not see its
@@ -38,6 +41,19 @@ type DockerEndpoint struct {
 	EndpointID string `json:"endpoint_id"`           // 64 hex digits
 	NetworkID  string `json:"network_id"`            // of the Docker network, 64 hex digits
 	SandboxKey string `json:"sandbox_key,omitempty"` // the same for all endpoints of a container; empty: it has not joined, or has left
+}
+
+// check refuses an entry with which nothing can be done: others rely on an address.
+func (l Local) check() error {
+	if l.Endpoint.ID.IsZero() || l.Endpoint.Network.IsZero() || len(l.Addrs) == 0 || len(l.Endpoint.Addrs()) == 0 {
+		return fmt.Errorf("it has no id, network or address: %w", discovery.ErrMalformed)
+	}
+	for _, a := range l.Addrs {
+		if !a.IsValid() || !slices.Contains(l.Endpoint.Addrs(), a.Addr()) {
+			return fmt.Errorf("its addresses differ: %w", discovery.ErrMalformed)
+		}
+	}
+	return nil
 }
 
 // OfHost reports whether the endpoint is this host itself, not something that

@@ -78,6 +78,7 @@ func New(cfg Config) *Registry {
 	var saved []discovery.Network
 	if err := json.Unmarshal(cfg.Saved, &saved); err != nil {
 		cfg.Log.Warn("the networks of the last start cannot be read", "err", err)
+		r.all = nil
 	}
 	saved = slices.DeleteFunc(saved, func(n discovery.Network) bool { return strict.Network(n) != nil })
 	r.all, _ = strict.Networks(nil, saved, nil)

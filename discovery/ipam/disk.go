@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/boltfile"
 )
 
 // schema is the layout of our buckets. A file with a higher one was written by
@@ -22,6 +23,7 @@ var (
 	bucketAddresses = []byte("addresses") // network id, address → addressRecord
 	bucketReturns   = []byte("returns")   // number → returnRecord
 	keySchema       = []byte("schema")    // in bucketBlocks
+	keySchemaSum    = []byte("schema_sum")
 )
 
 // addressRecord is what is written down of an address: it is ours to give, or
@@ -83,6 +85,17 @@ func (d *Disk) DB() *bbolt.DB { return d.db }
 
 // errAborted is about changes of which nobody knows whether they are on the disk.
 var errAborted = errors.New("the write was given up")
+
+// Prepare makes what a part of the file needs, unless done says that it is there: a
+// disk that takes nothing can be read all the same.
+func (d *Disk) Prepare(done func(*bbolt.Tx) bool, prepare Change) error {
+	there := false
+	err := d.db.View(func(tx *bbolt.Tx) error { there = done(tx); return nil })
+	if err == nil && !there {
+		err = d.db.Update(prepare)
+	}
+	return err
+}
 
 type batch struct {
 	changes []Change
@@ -151,7 +164,7 @@ func forgetRest(n discovery.NetworkID, a netip.Addr) Change {
 	return func(tx *bbolt.Tx) error {
 		b, key := tx.Bucket(bucketAddresses), addressKey(n, a)
 		var r addressRecord
-		if raw := b.Get(key); raw == nil || json.Unmarshal(raw, &r) != nil || r.State != stateResting {
+		if raw := b.Get(key); raw == nil || decode(key, raw, &r) != nil || r.State != stateResting {
 			return nil
 		}
 		return b.Delete(key)
@@ -203,7 +216,7 @@ func put(bucket, key []byte, value any) Change {
 	return func(tx *bbolt.Tx) error {
 		raw, err := json.Marshal(value)
 		if err == nil {
-			err = tx.Bucket(bucket).Put(key, raw)
+			err = tx.Bucket(bucket).Put(key, boltfile.Seal(key, raw))
 		}
 		if err != nil {
 			return fmt.Errorf("write %s/%x: %w", bucket, key, err)

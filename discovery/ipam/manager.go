@@ -52,7 +52,7 @@ type Pool interface {
 	Reserved(ctx context.Context, id discovery.NetworkID, within netip.Prefix) (map[netip.Addr]discovery.Reservation, error)
 }
 
-// Config is what a Manager needs. Every field but Log is required.
+// Config is what a Manager needs. Every field that may not be nil is required.
 type Config struct {
 	Self  discovery.HostID
 	Nonce uint64 // of this start of the agent
@@ -61,7 +61,11 @@ type Config struct {
 	// Lend asks another member's Manager, which answers with Serve.
 	Lend func(ctx context.Context, to discovery.HostID, body []byte) ([]byte, error)
 	View func() discovery.View
-	Log  *slog.Logger // nil: none
+	// Running are the endpoints that run here, whatever the file says. May be nil.
+	Running []Owned
+	// Refuse is told of each record that is not whole. May be nil.
+	Refuse func(source string, why error)
+	Log    *slog.Logger // nil: none
 }
 
 // Lease is an address that an endpoint may use until it is freed.
@@ -101,8 +105,11 @@ func New(cfg Config) (*Manager, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.Pool = caughtPool{cfg.Pool, cfg.Log}
-	found := loader{self: cfg.Self, now: time.Now(), nets: map[discovery.NetworkID]*network{}}
-	if err := found.load(cfg.Disk.db); err != nil {
+	if cfg.Refuse == nil {
+		cfg.Refuse = func(string, error) {}
+	}
+	found := loader{self: cfg.Self, now: time.Now(), refuse: cfg.Refuse, nets: map[discovery.NetworkID]*network{}}
+	if err := found.load(cfg.Disk, cfg.Running); err != nil {
 		return nil, fmt.Errorf("read leases: %w", err)
 	}
 	s := &shared{cfg: cfg, nets: &networks{all: found.nets}, wake: pace.NewSignal(), changes: pace.NewSignal()}

@@ -79,7 +79,9 @@ func (nw *network) addUser(n *discovery.Network) (gone context.Context, ok bool)
 	}
 	if !nw.life.known {
 		nw.begin()
-		nw.rereadAt = time.Now().Add(rereadTime) // nothing of it is held yet
+		if len(nw.held) == 0 { // else its record was lost, and what the pool has of it counts
+			nw.rereadAt = time.Now().Add(rereadTime)
+		}
 	}
 	nw.life.users++
 	return nw.life.gone, true

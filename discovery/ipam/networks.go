@@ -85,7 +85,7 @@ func (r *networks) forget(nw *network) {
 	defer r.mu.Unlock()
 	nw.mu.Lock()
 	defer nw.mu.Unlock()
-	if !nw.life.known && len(nw.returns) == 0 && r.all[nw.id] == nw {
+	if !nw.life.known && len(nw.returns) == 0 && len(nw.owners) == 0 && r.all[nw.id] == nw {
 		nw.life.forgotten = true
 		delete(r.all, nw.id)
 	}

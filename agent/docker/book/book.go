@@ -5,10 +5,13 @@
 package book
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +21,7 @@ import (
 	"github.com/weft-net/weft/agent/journal"
 	"github.com/weft-net/weft/agent/networks"
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/boltfile"
 	"github.com/weft-net/weft/discovery/ipam"
 )
 
@@ -52,48 +56,76 @@ type Book struct {
 	given     map[place]bool                     // addresses that containers have by --ip, running or not; nil: not heard yet
 }
 
-// The buckets of leases.db: what each Docker network stands for, and the subnet with
-// which Docker was told to make it, if the cluster did not have it.
+// The buckets of leases.db: what each Docker network stands for with a checksum of that,
+// and the subnet with which Docker was told to make it, if the cluster did not have it.
 var (
 	objectsBucket  = []byte("docker_networks")
+	sumsBucket     = []byte("docker_networks_sum")
 	declaredBucket = []byte("docker_declared")
 )
 
 // Open reads what an earlier start left. Before Use only Serves and Objects may be
-// called.
-func Open(disk *ipam.Disk) (*Book, error) {
+// called. It calls refuse for what is not whole: Docker's list says it again.
+func Open(disk *ipam.Disk, refuse func(source string, why error)) (*Book, error) {
 	b := &Book{objects: map[string]discovery.NetworkID{}, declared: map[string]string{},
 		unclaimed: map[discovery.EndpointID]time.Time{}, missing: map[discovery.EndpointID]time.Time{}}
 	b.Disk = disk
-	if err := disk.DB().Update(b.read); err != nil {
+	err := disk.Prepare(prepared, prepare)
+	if err == nil {
+		err = disk.DB().View(func(tx *bbolt.Tx) error { return b.read(tx, refuse) })
+	}
+	if err != nil {
 		return nil, fmt.Errorf("docker networks %s: %w", disk.DB().Path(), err)
 	}
 	return b, nil
 }
 
-func (b *Book) read(tx *bbolt.Tx) error {
-	objects, err := tx.CreateBucketIfNotExists(objectsBucket)
-	if err != nil {
-		return err
-	}
-	declared, err := tx.CreateBucketIfNotExists(declaredBucket)
-	if err != nil {
-		return err
-	}
-	if err := declared.ForEach(func(k, v []byte) error {
+func (b *Book) read(tx *bbolt.Tx, refuse func(source string, why error)) error {
+	err := tx.Bucket(declaredBucket).ForEach(func(k, v []byte) error {
+		if _, err := netip.ParsePrefix(string(v)); err != nil {
+			refuse(fmt.Sprintf("%s, subnet of docker network %q", tx.DB().Path(), k), err)
+			return nil
+		}
 		b.declared[string(k)] = string(v)
 		return nil
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
-	return objects.ForEach(func(k, v []byte) error {
-		var id discovery.NetworkID
-		if err := id.UnmarshalText(v); err != nil {
-			return fmt.Errorf("docker network %s: %w", k, err)
+	sums := tx.Bucket(sumsBucket)
+	return tx.Bucket(objectsBucket).ForEach(func(k, v []byte) error {
+		id, err := decode(k, v, sums.Get(k))
+		if err != nil {
+			refuse(fmt.Sprintf("%s, docker network %q", tx.DB().Path(), k), err)
+			return nil
 		}
 		b.objects[string(k)] = id
 		return nil
 	})
+}
+
+var buckets = [][]byte{objectsBucket, sumsBucket, declaredBucket}
+
+// prepared reports whether the buckets are there.
+func prepared(tx *bbolt.Tx) bool {
+	return !slices.ContainsFunc(buckets, func(name []byte) bool { return tx.Bucket(name) == nil })
+}
+
+func prepare(tx *bbolt.Tx) error {
+	for _, name := range buckets {
+		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decode reads a network id. An earlier agent wrote no checksum.
+func decode(k, v, sum []byte) (id discovery.NetworkID, err error) {
+	if sum != nil && !bytes.Equal(sum, boltfile.Sum(k, v)) {
+		return id, boltfile.ErrDamaged
+	}
+	return id, id.UnmarshalText(v)
 }
 
 // Use gives the Book the rest of the membership. cfg.Disk is that of Open.
@@ -103,7 +135,10 @@ func (b *Book) Use(cfg Config) {
 
 // adopt is on the disk when it returns nil.
 func (b *Book) adopt(dockerID string, id discovery.NetworkID) error {
-	err := b.Disk.Commit(func(tx *bbolt.Tx) error { return tx.Bucket(objectsBucket).Put([]byte(dockerID), []byte(id.String())) })
+	err := b.Disk.Commit(func(tx *bbolt.Tx) error {
+		k, v := []byte(dockerID), []byte(id.String())
+		return errors.Join(tx.Bucket(objectsBucket).Put(k, v), tx.Bucket(sumsBucket).Put(k, boltfile.Sum(k, v)))
+	})
 	if err != nil {
 		return fmt.Errorf("docker networks %s: %w", b.Disk.DB().Path(), err)
 	}
@@ -128,7 +163,8 @@ func (b *Book) declare(dockerID, subnet string) error {
 // drop forgets a Docker network; an unknown one is no error.
 func (b *Book) drop(dockerID string) error {
 	err := b.Disk.Commit(func(tx *bbolt.Tx) error {
-		return errors.Join(tx.Bucket(objectsBucket).Delete([]byte(dockerID)), tx.Bucket(declaredBucket).Delete([]byte(dockerID)))
+		k := []byte(dockerID)
+		return errors.Join(tx.Bucket(objectsBucket).Delete(k), tx.Bucket(sumsBucket).Delete(k), tx.Bucket(declaredBucket).Delete(k))
 	})
 	if err != nil {
 		return fmt.Errorf("docker networks %s: %w", b.Disk.DB().Path(), err)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/weft-net/weft/discovery/boltfile"
 )
 
 const schema = 1
@@ -31,7 +33,23 @@ const tombLimit = 4096
 // file is the open database. Whoever has it has its lock.
 type file struct {
 	*bbolt.DB
-	id string
+	id     string
+	damage *boltfile.Damage // of the file that was here before; nil: none
+}
+
+// onlyID keeps of a damaged file which store it is. Half of its keys would be worse
+// than none: the members notice that a store was wiped, and write back what they have.
+// A file that is no database may be somebody else's: its path is given by the user.
+func onlyID(c boltfile.Contents) (out boltfile.Contents, err error) {
+	if c.Foreign {
+		return out, boltfile.ErrForeign
+	}
+	for _, r := range c.Records {
+		if _, err := hex.DecodeString(string(r.Value)); r.Bucket == string(bucketStore) && bytes.Equal(r.Key, keyID) && err == nil && len(r.Value) == 32 {
+			out.Records = append(out.Records, r)
+		}
+	}
+	return out, nil
 }
 
 // entry is one key, in the JSON shape of Consul.
@@ -47,13 +65,12 @@ type entry struct {
 // openFile opens and locks the database, which is made if it is missing. The
 // error is bbolt's ErrTimeout when another process has the lock.
 func openFile(name string) (*file, error) {
-	// Without a Timeout bbolt waits for the lock for ever; with one that is
-	// shorter than its poll it tries once.
-	db, err := bbolt.Open(name, 0o600, &bbolt.Options{Timeout: time.Millisecond})
+	// With a time that is shorter than bbolt's poll the lock is tried once.
+	db, damage, err := boltfile.Open(name, time.Millisecond, onlyID)
 	if err != nil {
 		return nil, err
 	}
-	f := &file{DB: db}
+	f := &file{DB: db, damage: damage}
 	if err := db.Update(f.prepare); err != nil {
 		db.Close()
 		return nil, err
@@ -85,10 +102,12 @@ func create(tx *bbolt.Tx, store *bbolt.Bucket) error {
 			return err
 		}
 	}
-	var id [16]byte
-	rand.Read(id[:])
-	if err := store.Put(keyID, []byte(hex.EncodeToString(id[:]))); err != nil {
-		return err
+	if store.Get(keyID) == nil {
+		var id [16]byte
+		rand.Read(id[:])
+		if err := store.Put(keyID, []byte(hex.EncodeToString(id[:]))); err != nil {
+			return err
+		}
 	}
 	// Clients take an index below 1 for a fault of the server.
 	if err := putUint(store, keyIndex, 1); err != nil {

@@ -30,6 +30,10 @@ func (s *Store) Run(ctx context.Context) error {
 	for told := false; ctx.Err() == nil; {
 		switch f, err := openFile(s.cfg.File); {
 		case err == nil:
+			if d := f.damage; d != nil {
+				s.cfg.Log.Error("the embedded store was damaged: it begins anew, and the members write back what they have",
+					"file", d.File, "why", d.Why, "aside", d.Aside)
+			}
 			if err := s.serve(ctx, f); err != nil {
 				return err
 			}

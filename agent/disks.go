@@ -1,0 +1,70 @@
+package agent
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/weft-net/weft/agent/datadir"
+	"github.com/weft-net/weft/agent/journal"
+)
+
+// disks are the open database files. A copy of the journal is kept in view.db, so that
+// a leases.db that is damaged or lost takes no endpoint's name, sandbox or ports along.
+type disks struct {
+	all     []*bbolt.DB
+	journal *journal.Journal // nil: not read yet
+	view    datadir.View
+
+	copied uint64 // changes of the journal that are in the copy, and one more
+	next   time.Time
+	failed bool
+}
+
+const (
+	copyEvery  = time.Second
+	copyAtOnce = 64 << 10 // bytes; a larger journal is copied less often
+	copySeldom = 30 * time.Second
+)
+
+// copy copies the journal when it has changed and the last copy is old enough. A
+// failure is logged once. Its caller is one goroutine.
+func (d *disks) copy(now time.Time, log *slog.Logger) {
+	changes := d.journal.Changes() + 1
+	if changes == d.copied || now.Before(d.next) {
+		return
+	}
+	raw, err := d.journal.Backup()
+	if err == nil {
+		err = d.view.Save(datadir.ViewOwn, raw)
+	}
+	d.next = now.Add(min(copyEvery*time.Duration(1+len(raw)/copyAtOnce), copySeldom))
+	if err == nil {
+		d.copied, d.failed = changes, false
+		return
+	}
+	if !d.failed {
+		log.Warn("the journal is not copied", "err", err)
+	}
+	d.failed = true
+}
+
+// close copies the journal once more and closes the files.
+func (d *disks) close(log *slog.Logger) {
+	if d.journal != nil {
+		d.next = time.Time{}
+		d.copy(time.Now(), log)
+	}
+	for _, db := range d.all {
+		_ = db.Close()
+	}
+}
+
+// isMissing reports whether a file is not there, or empty.
+func isMissing(path string) bool {
+	info, err := os.Stat(path)
+	return errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0
+}
