@@ -33,7 +33,7 @@ func (a service) Init(ctx context.Context, r api.InitRequest, progress func(stri
 	finished, err := a.finishInit(ctx)
 	if err != nil {
 		return api.InitResult{}, api.Errorf(api.KindFailed, "init: %v", err).
-			WithHint("agentctl init, when the store answers; to give the earlier one up: rm %s", a.dir.File(datadir.PendingFile))
+			WithHint("agentctl init # when the store answers\nrm %s # gives the earlier one up", a.dir.File(datadir.PendingFile))
 	}
 	if finished {
 		progress("finishing an earlier init")

@@ -55,7 +55,7 @@ func members(f Facts) api.Check {
 	}
 	if f.Homeless != "" {
 		c.State, c.Detail = api.CheckFail, f.Homeless
-		c.Hint = "ip addr; without advertise in agentd.yaml the agent follows the default route"
+		c.Hint = "ip addr # without advertise in agentd.yaml the agent follows the default route"
 		return c
 	}
 	alive, total := 0, 0

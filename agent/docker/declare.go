@@ -25,7 +25,9 @@ import (
 // mtuOption is what Docker's own drivers call the option mtu.
 const mtuOption = "com.docker.network.driver.mtu"
 
-// settings are the driver options of a Docker network as the cluster has them.
+// settings are the driver options of a Docker network as the cluster has them. The
+// word that was used for the MTU is kept as a label (summarized), so that the Docker
+// networks of other hosts have the same and a compose file finds them as declared.
 func settings(generic map[string]string) map[string]string {
 	out := maps.Clone(generic)
 	delete(out, networkOption)
@@ -277,10 +279,32 @@ func (s *syncing) spread(ctx context.Context, n network.Summary) {
 func summarized(n network.Summary) Network {
 	out := Network{Name: n.Name, Internal: n.Internal, Labels: maps.Clone(n.Labels), Options: settings(n.Options)}
 	delete(out.Labels, ourLabel)
+	if mtu, ok := n.Options[mtuOption]; ok {
+		if out.Labels == nil {
+			out.Labels = map[string]string{}
+		}
+		out.Labels[mtuOption] = mtu
+	}
 	for _, c := range n.IPAM.Config {
 		out.Subnets = append(out.Subnets, Subnet{CIDR: c.Subnet, Gateway: c.Gateway, Range: c.IPRange, Aux: c.AuxAddress})
 	}
 	return out
+}
+
+// asDeclared are the labels and driver options of the Docker network that the agent
+// makes for a network: those that a user's has.
+func asDeclared(n Network) (labels, options map[string]string) {
+	labels, options = map[string]string{ourLabel: "1"}, map[string]string{}
+	maps.Copy(labels, n.Labels)
+	maps.Copy(options, n.Options)
+	if mtu, ok := labels[mtuOption]; ok {
+		delete(labels, mtuOption)
+		if options["mtu"] == mtu {
+			delete(options, "mtu")
+			options[mtuOption] = mtu
+		}
+	}
+	return labels, options
 }
 
 // duplicates removes a network that the agent made when a user made one of the name

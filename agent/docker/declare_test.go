@@ -138,7 +138,7 @@ func TestTheClusterGetsTheNetworkThatTheEngineLists(t *testing.T) {
 	f.cluster.Declared = map[string]string{"n7": "10.97.0.0/24"}
 	listed(t, f, declaredList, nil)
 	c, _ := f.Cluster()
-	want := []Network{{ID: "mn7", Name: "shop_backend", Internal: true, Labels: map[string]string{"team": "a"}, Options: map[string]string{"mtu": "1200"},
+	want := []Network{{ID: "mn7", Name: "shop_backend", Internal: true, Labels: map[string]string{"team": "a", mtuOption: "1200"}, Options: map[string]string{"mtu": "1200"},
 		Subnets: []Subnet{{CIDR: netip.MustParsePrefix("10.97.0.0/24"), Gateway: netip.MustParseAddr("10.97.0.254"),
 			Range: netip.MustParsePrefix("10.97.0.128/25"), Aux: map[string]netip.Addr{"nas": netip.MustParseAddr("10.97.0.9")}}}}}
 	if diff := cmp.Diff(want, c.Networks, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" || c.Objects["n7"] != "mn7" {
@@ -186,5 +186,33 @@ func TestANetworkRemovedOnOneHostComesBackAndTheLogSaysWhy(t *testing.T) {
 	s.made(Network{ID: "b2", Name: "red"}, "n2")
 	if got := log.String(); strings.Count(got, "made again") != 1 || !strings.Contains(got, `network=blue hint="agentctl network rm blue`) {
 		t.Errorf("%s", got)
+	}
+}
+
+// The agent's own Docker network is as a user's: without options of weft's, and with
+// the words that were used on the other host. Only of two networks with one subnet an
+// option says which is meant.
+func TestTheAgentsDockerNetworkIsAsItWasDeclared(t *testing.T) {
+	f := newFake()
+	f.cluster.Networks[0].Labels = map[string]string{"team": "a", mtuOption: "1400"}
+	made := make(chan map[string]any, 8)
+	listed(t, f, `[]`, map[string]http.HandlerFunc{"POST /networks/create": func(w http.ResponseWriter, r *http.Request) {
+		var body map[string]any
+		_ = json.NewDecoder(r.Body).Decode(&body)
+		made <- body
+		_, _ = w.Write([]byte(`{"Id":"n1"}`))
+	}})
+	for range 3 {
+		body := <-made
+		switch got := fmt.Sprint(body["Name"], body["Options"], body["IPAM"].(map[string]any)["Options"], body["Labels"]); body["Name"] {
+		case "blue":
+			if want := "bluemap[com.docker.network.driver.mtu:1400] <nil> map[team:a weft:1]"; got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		case "twin":
+			if want := "twinmap[network:twin] map[network:twin] map[weft:1]"; got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		}
 	}
 }

@@ -127,7 +127,7 @@ func (d *driver) createEndpoint(ctx context.Context, q endpointRequest) (endpoin
 	n, ok := c.byID(c.Objects[q.NetworkID])
 	if !ok {
 		return endpointAnswer{}, api.Errorf(api.KindNotFound, "this Docker network stands for no network of the cluster").
-			WithHint("docker network rm it; agentctl network ls")
+			WithHint("agentctl network ls # docker network rm takes away one that stands for none")
 	}
 	a, err := netip.ParsePrefix(q.Interface.Address)
 	if err != nil {

@@ -327,7 +327,7 @@ func (e *engine) check() (c api.Check, there bool) {
 		return c, false
 	case e.api == nil && errors.Is(e.failed, errElsewhere):
 		c.State, c.Detail = api.CheckWarn, e.failed.Error()
-		c.Hint = "docker_socket in agentd.yaml names that of this host"
+		c.Hint = "editor /etc/weft/agentd.yaml # docker_socket names that of this host"
 	case e.api == nil:
 		c.State, c.Detail = api.CheckFail, e.failed.Error()
 		c.Hint = "docker version; journalctl -u docker"
@@ -336,7 +336,7 @@ func (e *engine) check() (c api.Check, there bool) {
 		c.Hint = "docker version; journalctl -u docker; systemctl restart docker"
 	case len(e.problems) > 0:
 		c.State, c.Detail = api.CheckWarn, strings.Join(e.problems, "; ")
-		c.Hint = "docker network ls; docker network rm NAME makes room"
+		c.Hint = "docker network ls # docker network rm NAME makes room"
 	case len(e.unknown) > 0:
 		c.State = api.CheckWarn
 		c.Detail = fmt.Sprintf("on networks of the cluster from before this host was a member: %s", strings.Join(e.unknown, ", "))

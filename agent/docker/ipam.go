@@ -128,7 +128,7 @@ func poolOf(c Cluster, q poolRequest) (n Network, sub Subnet, known bool, err er
 
 func noNetwork(name string) error {
 	return api.Errorf(api.KindNotFound, "the cluster has no network %s", name).
-		WithHint("agentctl network create %s makes it, and the Docker network on every host", name)
+		WithHint("agentctl network create %s # makes it, and the Docker network on every host", name)
 }
 
 func named(all []Network) string {

@@ -268,12 +268,9 @@ func (s *syncing) make(ctx context.Context, n Network) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, engineWait)
 	defer cancel()
-	labels, options, poolOptions := map[string]string{ourLabel: "1"}, maps.Clone(n.Options), map[string]string(nil)
-	maps.Copy(labels, n.Labels)
+	labels, options := asDeclared(n)
+	var poolOptions map[string]string
 	if len(s.cluster.with(sub.CIDR.String())) > 1 {
-		if options == nil {
-			options = map[string]string{}
-		}
 		options[networkOption] = n.Name
 		poolOptions = map[string]string{networkOption: n.Name}
 	}

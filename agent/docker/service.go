@@ -154,10 +154,10 @@ func (s *Service) Checks() []api.Check {
 	switch {
 	case errors.Is(taken, syscall.EADDRINUSE):
 		c.State, c.Detail = api.CheckFail, "another agent serves "+s.cfg.Plugin+": this host's Docker is not ours"
-		c.Hint = "stop that agent, or give this one a --docker-plugin-socket of its own"
+		c.Hint = "agentd --docker-plugin-socket PATH # one of its own; or stop the other agent"
 	case taken != nil:
 		c.State, c.Detail = api.CheckFail, taken.Error()
-		c.Hint = "docker_plugin_socket in agentd.yaml chooses another"
+		c.Hint = "editor /etc/weft/agentd.yaml # docker_plugin_socket chooses another"
 	}
 	return []api.Check{c}
 }

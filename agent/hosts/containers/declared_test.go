@@ -110,7 +110,7 @@ services:
 networks:
   backend:
     driver: weft
-    driver_opts: {mtu: "1400"}
+    driver_opts: {com.docker.network.driver.mtu: "1400"}
     labels: {team: shop}
     ipam:
       driver: weft
