@@ -28,7 +28,7 @@ func TestDockerNetworksAreThoseOfTheCluster(t *testing.T) {
 	}
 	assertNetworksRefused(t, docker[0])
 	useUnderOtherNames(t, ctl, docker[0], docker[1])
-	removeOnOneHost(ctl, docker[0], docker[1])
+	removeOnOneHost(t, ctl, docker[0], docker[1])
 	takeANameOfDockersOwn(t, ctl, docker[0], docker[1])
 	removeFromTheCluster(t, ctl, docker)
 }
@@ -93,12 +93,15 @@ func useUnderOtherNames(t *testing.T, ctl *agenttest.Host, here, there *agenttes
 
 // removeOnOneHost takes a network from one engine: it comes back, since the cluster
 // has it.
-func removeOnOneHost(ctl *agenttest.Host, here, there *agenttest.Engine) {
+func removeOnOneHost(t *testing.T, ctl *agenttest.Host, here, there *agenttest.Engine) {
 	ctl.MustCtl("network", "create", "spare")
 	here.AwaitNetwork("spare")
 	there.AwaitNetwork("spare")
 	here.Must("network", "rm", "spare")
 	here.AwaitNetwork("spare")
+	if said := here.Host.LogTail(1000); !strings.Contains(said, "made again") || !strings.Contains(said, "agentctl network rm spare") {
+		t.Error("the log does not say why it is back")
+	}
 	here.Must("network", "prune", "-f")
 	here.AwaitNetwork("spare")
 	there.Must("run", "--rm", "--network", "spare", agenttest.Image, "true")
