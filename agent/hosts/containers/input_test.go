@@ -80,7 +80,7 @@ var badInput = []struct {
 	{"an option that nobody knows", "network create -d weft --ipam-driver weft --ipam-opt network=blue --subnet 10.93.0.0/24 -o colour=red x", []string{"colour", "no such setting"}},
 	{"a network without its subnet, which the host has a route to", "network create -d weft --ipam-driver weft --ipam-opt network=blue x", []string{"--subnet 10.93.0.0/24 NAME"}},
 	{"an IPAM option that nobody knows", "network create -d weft --ipam-driver weft --ipam-opt colour=red x", []string{"colour", "unknown option"}},
-	{"a subnet that nobody has", "network create -d weft --ipam-driver weft --subnet 10.99.0.0/24 x", []string{"10.99.0.0/24", "agentctl network create"}},
+	{"a subnet over another", "network create -d weft --ipam-driver weft --subnet 10.93.0.0/16 x", []string{"10.93.0.0/16 overlaps network blue", "docker network create -d weft --ipam-driver weft NAME"}},
 	{"a network that nobody has", "run --rm --network nowhere busybox true", []string{"nowhere"}},
 }
 
