@@ -59,6 +59,7 @@ type flowHost struct {
 	boot     string // of its machine
 	agent    *Agent
 	noKernel error                         // of opening it
+	asks     atomic.Value                  // where the store was asked last, a string
 	hang     atomic.Pointer[chan struct{}] // passes wait until it is closed
 	clings   atomic.Pointer[chan struct{}] // interfaces are not removed until it is closed
 	refuses  atomic.Bool                   // to remove interfaces
@@ -118,9 +119,11 @@ func (h *flowHost) parts(log *slog.Logger) Parts {
 	return Parts{
 		Names: &h.names, Host: flowMachine{h},
 		OpenOverlay: func() (Overlay, error) { return flowKernel{overlay.New(h.kernel, "weft", log), h}, h.noKernel },
-		OpenPool: func(_ config.Store, _, cluster string, refused *strict.Ledger) (Pool, EmbeddedStore, error) {
+		OpenPool: func(s config.Store, _, cluster string, refused *strict.Ledger) (Pool, EmbeddedStore, error) {
 			made, err := pool.New(pool.Config{HTTPClient: h.store.Client(), Cluster: cluster, Refused: refused, Log: log})
 			p := PoolOf(made)
+			h.asks.Store(s.Consul)
+			p.Address = flowAddress{h}
 			if h.altered != nil {
 				p = h.altered(p)
 			}
@@ -145,6 +148,13 @@ func named(c gossip.Config) discovery.Header {
 	h.Name, h.Version, h.Nonce = c.Name, c.Version, c.Nonce
 	return h
 }
+
+// flowAddress notes where a host asks; the store is the same.
+type flowAddress struct{ h *flowHost }
+
+func (a flowAddress) UseAddress(at string) error { a.h.asks.Store(at); return nil }
+func (a flowAddress) Address() string            { return a.h.asks.Load().(string) }
+func (a flowAddress) Close()                     {}
 
 // flowNode is gossip in memory; a host whose agent ends is switched off.
 type flowNode struct {

@@ -24,20 +24,20 @@ func (a service) Join(ctx context.Context, r api.JoinRequest, progress func(stri
 		return api.JoinResult{}, err
 	}
 	defer done()
-	t, peers, err := membership.CheckJoin(r)
+	t, peers, err := membership.CheckJoin(&r)
 	if err != nil {
 		return api.JoinResult{}, err
 	}
-	cluster := membership.TokenCluster(t, r, peers, a.cfg)
+	cluster := membership.TokenCluster(t, r, peers, a.config())
 	if m := a.member(); m != nil {
 		if m.host.ForgottenBy() == "" || !r.Replace {
-			return m.host.JoinedAlready(t)
+			return a.joinedAlready(ctx, m, t, r.Consul)
 		}
 		if err := a.dismiss(ctx, m, progress); err != nil {
 			return api.JoinResult{}, m.explain("join --replace", err)
 		}
 	}
-	progress("opening the store" + config.Store{Consul: cluster.Consul}.String())
+	progress("opening the store" + config.Store{Consul: cluster.ConsulFor(a.config().Store.Consul)}.String())
 	if err := membership.CheckMachine(cluster, a.cfg); err != nil {
 		return api.JoinResult{}, diagnose.Explain("join", err)
 	}

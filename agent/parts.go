@@ -93,6 +93,17 @@ type Pool struct {
 	Holders   networks.Holders   // of a network that is deleted
 	WriteBack networks.WriteBack // after a wipe
 	Blocks    ipam.Pool          // of this host
+	Address   Address            // of Consul
+}
+
+// Address is where the store is asked.
+type Address interface {
+	// UseAddress has another Consul asked, or several with commas between.
+	UseAddress(address string) error
+	// Address is what UseAddress, or the configuration, said last; empty: the embedded
+	// store.
+	Address() string
+	Close()
 }
 
 // Founding makes a cluster in the store.
@@ -103,7 +114,7 @@ type Founding interface {
 
 // PoolOf is one store in all its roles.
 func PoolOf(p *pool.Pool) Pool {
-	return Pool{Founding: p, Records: p, Networks: p, Holders: p, WriteBack: p, Blocks: p}
+	return Pool{Founding: p, Records: p, Networks: p, Holders: p, WriteBack: p, Blocks: p, Address: p}
 }
 
 // EmbeddedStore is the pool's stand-in for one machine.

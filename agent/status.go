@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/resolvers"
 	"github.com/weft-net/weft/dns"
@@ -56,7 +57,7 @@ func (m *member) facts(ctx context.Context) diagnose.Facts {
 	return diagnose.Facts{
 		Forgotten: m.host.ForgottenBy(), Homeless: m.addressGone(), View: m.directory.View(), Complete: m.snapshot().Complete,
 		GossipPort: m.cfg.Ports.Gossip, Losses: m.directory.Losses(),
-		Store: strings.TrimSpace(m.cfg.Store.String()), StoreErr: m.pool.Networks.Healthy(), StoreLacks: m.networks.Missing(),
+		Store: strings.TrimSpace(config.Store{Consul: m.pool.Address.Address()}.String()), StoreErr: m.pool.Networks.Healthy(), StoreLacks: m.networks.Missing(),
 		Endpoints: len(m.endpoints.Planned()), Active: len(m.endpoints.Active()), Troubles: m.overlay.Troubles(), Needs: m.overlay.Needs(), Altered: m.endpoints.Altered(ctx),
 		Surroundings: m.overlay.Surroundings(),
 		Names:        m.nameFacts(zone), PortsHeld: held, PortsLost: lost,

@@ -143,3 +143,53 @@ func TestFlowANetworkWhoseKeyWasDeleted(t *testing.T) {
 		return nil
 	})
 }
+
+// Where a host asks Consul says the last who was told: init, join, the file, a join
+// of a member; and the token keeps the address of the cluster.
+func TestFlowWhereConsulIsAsked(t *testing.T) {
+	f := newFlow(t)
+	one, two := f.host(1), f.host(2)
+	asks := func(want string) {
+		t.Helper()
+		if got := two.asks.Load(); got != want {
+			t.Errorf("asks at %v, want %s", got, want)
+		}
+	}
+	made, err := one.Init(t.Context(), api.InitRequest{Consul: "http://192.0.2.10:8500/, http://192.0.2.11:8500"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	join := api.JoinRequest{Addresses: []string{"192.0.2.1"}, Token: readToken(t, made.TokenFile)}
+	if _, err := two.Join(t.Context(), join, nil); err != nil {
+		t.Fatal(err)
+	}
+	asks("http://192.0.2.10:8500,http://192.0.2.11:8500")
+	again, err := two.Join(t.Context(), join, nil)
+	if err != nil || !again.Already || again.Store != "" {
+		t.Errorf("a second join: %+v (%v)", again, err)
+	}
+	join.Consul = "http://127.0.0.1:8500/"
+	again, err = two.Join(t.Context(), join, nil)
+	if err != nil || !again.Already || again.Store != " in Consul at http://127.0.0.1:8500" {
+		t.Errorf("with --consul: %+v (%v)", again, err)
+	}
+	asks("http://127.0.0.1:8500")
+	two.stop()
+	two.start()
+	asks("http://127.0.0.1:8500")
+	cfg := two.agent.config()
+	cfg.Store.Consul = "http://192.0.2.12:8500"
+	if err := two.agent.Reload(cfg); err != nil {
+		t.Error(err)
+	}
+	asks("http://192.0.2.12:8500")
+	if c := two.check("store"); c.Detail != "in Consul at http://192.0.2.12:8500" {
+		t.Errorf("status: %+v", c)
+	}
+	if tok := two.agent.member().host.Cluster().Consul; tok != "http://192.0.2.10:8500,http://192.0.2.11:8500" {
+		t.Errorf("the token says %s", tok)
+	}
+	join.Consul = "http://127.0.0.1:8500/ui"
+	_, err = two.Join(t.Context(), join, nil)
+	wantKind(t, err, api.KindMisuse, "Consul's API is at http://127.0.0.1:8500")
+}

@@ -89,7 +89,7 @@ type Check struct {
 // InitRequest makes this host the first of a new cluster. Empty fields take
 // the configuration's value, else the default.
 type InitRequest struct {
-	Consul string `json:"consul,omitempty"` // URL; empty: the embedded store
+	Consul string `json:"consul,omitempty"` // URL, or several with commas between; empty: the embedded store
 	Pool   string `json:"pool,omitempty"`   // CIDR for automatic subnets
 	Domain string `json:"domain,omitempty"`
 	Adopt  bool   `json:"adopt,omitempty"` // take over a prefix whose hosts are all gone
@@ -110,14 +110,17 @@ type InitResult struct {
 type JoinRequest struct {
 	Addresses []string `json:"addresses"` // of members, host or host:port
 	Token     string   `json:"token"`
-	Consul    string   `json:"consul,omitempty"` // overrides the token's address
+	Consul    string   `json:"consul,omitempty"` // overrides the token's address; of a member it changes where it asks
 	Replace   bool     `json:"replace,omitempty"`
 }
 
 // JoinResult answers join.
 type JoinResult struct {
 	Cluster string   `json:"cluster"`
-	Members []string `json:"members"` // names of the members that see this host
+	Members []string `json:"members"`           // names of the members that see this host
+	Already bool     `json:"already,omitempty"` // it was a member of the cluster before
+	// Store is where this host asks the cluster's store from now on; empty: where it did.
+	Store string `json:"store,omitempty"`
 }
 
 // LeaveRequest takes this host, or with Force the dead host Name, out of the

@@ -12,7 +12,6 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -50,7 +49,7 @@ type Config struct {
 
 // Store says where the pool is kept.
 type Store struct {
-	Consul    string // URL of a Consul agent; empty: the embedded store
+	Consul    string // URL of a Consul agent, or several with commas between, asked in turn; empty: the embedded store
 	Prefix    string // of all keys, "weft/v1/"
 	TokenFile string // with the Consul ACL token; empty: CONSUL_HTTP_TOKEN[_FILE]
 	CAFile    string // PEM; empty: the system's
@@ -60,7 +59,7 @@ type Store struct {
 // String says where in words that follow "the store".
 func (s Store) String() string {
 	if s.Consul != "" {
-		return " in Consul at " + s.Consul
+		return " in Consul at " + strings.ReplaceAll(s.Consul, ",", ", ")
 	}
 	return " of this machine (embedded)"
 }
@@ -156,7 +155,7 @@ type raw struct {
 	DNSIntercept  string   `yaml:"dns_intercept"`
 	DNSAddress    string   `yaml:"dns_address"`
 	Consul        struct {
-		URL       string `yaml:"url"`
+		URL       urls   `yaml:"url"`
 		Prefix    string `yaml:"prefix"`
 		TokenFile string `yaml:"token_file"`
 		CAFile    string `yaml:"ca_file"`
@@ -229,7 +228,7 @@ func (in raw) typed() (Config, error) {
 			Tunnel: cmp.Or(in.TunnelPort, 4799),
 		},
 		Store: Store{
-			Consul:    in.Consul.URL,
+			Consul:    string(in.Consul.URL),
 			Prefix:    strings.TrimSuffix(cmp.Or(in.Consul.Prefix, "weft/v1"), "/") + "/",
 			TokenFile: in.Consul.TokenFile,
 			CAFile:    in.Consul.CAFile,
@@ -237,6 +236,9 @@ func (in raw) typed() (Config, error) {
 		},
 		Docker: Docker{Socket: cmp.Or(in.DockerSocket, "/run/docker.sock"), DaemonJSON: cmp.Or(in.DockerJSON, setup.File), Plugin: in.DockerPlugin},
 		DNS:    DNS{ResolvConf: cmp.Or(in.DNS.ResolvConf, "/etc/resolv.conf"), ForwardSingle: true},
+	}
+	if clean, err := Consul(cfg.Store.Consul); err == nil { // else Check says what is wrong
+		cfg.Store.Consul = clean
 	}
 	// Several agents of one machine have a run directory each, and one Docker.
 	if cfg.Docker.Plugin == "" && cfg.RunDir == defaultRunDir {
@@ -321,7 +323,7 @@ func (c Config) Check() error {
 	if d := c.ConflistDir(); d != "" && !filepath.IsAbs(d) {
 		return fmt.Errorf("cni_conf_dir: %q is no absolute path", d)
 	}
-	if err := CheckConsul(c.Store.Consul); err != nil {
+	if _, err := Consul(c.Store.Consul); err != nil {
 		return fmt.Errorf("consul.url: %w", err)
 	}
 	for _, label := range strings.Split(c.Domain, ".") {
@@ -343,21 +345,6 @@ func (c Config) ConflistDir() string {
 		return "/etc/cni/net.d"
 	}
 	return c.CNIConf
-}
-
-// CheckConsul says what is wrong with the address of a Consul; an empty one is
-// none.
-func CheckConsul(address string) error {
-	u, err := url.Parse(address)
-	switch {
-	case address == "":
-		return nil
-	case err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "":
-		return nil
-	case err == nil && u.Scheme == "unix" && strings.HasPrefix(u.Path, "/"):
-		return nil
-	}
-	return fmt.Errorf("%q is no URL such as http://192.0.2.10:8500", address)
 }
 
 // Socket is the path of the API socket.

@@ -102,15 +102,19 @@ func TestReloadNamesTheKeysThatNeedARestart(t *testing.T) {
 	if err := running.Reload(next); err != nil {
 		t.Errorf("a changed log level: %v", err)
 	}
+	next.Store.Consul = "http://192.0.2.11:8500"
+	if err := running.Reload(next); err != nil {
+		t.Errorf("another address of Consul: %v", err)
+	}
 	other := map[string]string{
-		"name": "other", "advertise": "192.0.2.9", "consul": "http://192.0.2.10:8500", "domain": "example.com", "pool": "10.0.0.0/8",
+		"name": "other", "advertise": "192.0.2.9", "domain": "example.com", "pool": "10.0.0.0/8",
 		"gossip-port": "1", "tunnel-port": "1", "profile": "wan", "avoid": "10.1.0.0/16",
 		"dns-intercept": "off", "dns-address": "on",
 		"log-format": "json", "dns-ttl": "1s", "dns-upstreams": "192.0.2.53", "dns-forward-single-label": "false", "dns-dead-grace": "2s",
 	}
 	file := strings.NewReplacer("dns-intercept", "dns_intercept", "dns-address", "dns_address", "consul-ca-file", "consul.ca_file", "consul-", "consul.", "dns-", "dns.")
 	for _, k := range Keys() {
-		if k.Flag == "log-level" {
+		if k.Flag == "log-level" || k.Flag == "consul" {
 			continue
 		}
 		value := other[k.Flag]
@@ -122,22 +126,57 @@ func TestReloadNamesTheKeysThatNeedARestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := strings.ReplaceAll(file.Replace(k.Flag), "-", "_")
-		if want == "consul" {
-			want = "consul.url"
-		}
 		if err := running.Reload(next); !errors.Is(err, errReload) || !strings.HasPrefix(strings.ReplaceAll(err.Error(), ",", ":"), "reload: "+want+":") {
 			t.Errorf("a changed %s: got %v, want it to name %s", k.Flag, err, want)
 		}
 	}
 }
 
-func TestConsulIsAURL(t *testing.T) {
-	for address, ok := range map[string]bool{
-		"": true, "http://192.0.2.10:8500": true, "https://consul.example.com": true, "unix:///run/consul.sock": true,
-		"foo": false, "192.0.2.10:8500": false, "http://": false, "ftp://192.0.2.10": false, "unix://consul.sock": false,
+func TestAddressesOfConsul(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                     "",
+		"http://192.0.2.10:8500":               "http://192.0.2.10:8500",
+		"http://192.0.2.10:8500/":              "http://192.0.2.10:8500",
+		" HTTP://192.0.2.10:8500// ":           "http://192.0.2.10:8500",
+		"https://consul.example.com":           "https://consul.example.com",
+		"unix:///run/consul.sock":              "unix:///run/consul.sock",
+		"http://a:8500, http://b:8500/,":       "http://a:8500,http://b:8500",
+		"http://[2001:db8::1]:8500":            "http://[2001:db8::1]:8500",
+		"http://192.0.2.10:8500,unix:///run/c": "http://192.0.2.10:8500,unix:///run/c",
 	} {
-		if err := CheckConsul(address); (err == nil) != ok {
-			t.Errorf("%q: got %v, want it accepted: %t", address, err, ok)
+		if got, err := Consul(text); err != nil || got != want {
+			t.Errorf("%q: got %q (%v), want %q", text, got, err, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"foo": "is no URL", "192.0.2.10:8500": "is no URL", "http://": "is no URL", "ftp://192.0.2.10": "is no URL", "unix://consul.sock": "is no URL",
+		"http://192.0.2.10:8500/ui/":                       "Consul's API is at http://192.0.2.10:8500",
+		"http://192.0.2.10:8500/v1":                        "Consul's API is at http://192.0.2.10:8500",
+		"http://192.0.2.10:8500?dc=one":                    "Consul's API is at http://192.0.2.10:8500",
+		"http://192.0.2.10:8500,http://192.0.2.11:8500/v1": "Consul's API is at http://192.0.2.11:8500",
+	} {
+		if _, err := Consul(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want %q", text, err, want)
+		}
+	}
+}
+
+// A file has one address or a list of them, and names the key when one is wrong.
+func TestAddressesOfConsulInTheFile(t *testing.T) {
+	for text, want := range map[string]string{
+		"consul: {url: 'http://a:8500/'}":                 "http://a:8500",
+		"consul:\n  url: [http://a:8500, http://b:8500/]": "http://a:8500,http://b:8500",
+		"consul:\n  url: http://a:8500,http://b:8500":     "http://a:8500,http://b:8500",
+		"consul: {url: ''}":                               "",
+	} {
+		cfg, err := parse(strings.NewReader(text))
+		if err != nil || cfg.Store.Consul != want {
+			t.Errorf("%s: got %q (%v), want %q", text, cfg.Store.Consul, err, want)
+		}
+	}
+	for _, text := range []string{"consul: {url: 'http://a:8500/ui'}", "consul: {url: {a: b}}", "consul: {url: [[a]]}"} {
+		if _, err := parse(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), "url") {
+			t.Errorf("%s: got %v, want an error that names the key", text, err)
 		}
 	}
 }

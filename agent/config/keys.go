@@ -31,7 +31,10 @@ func Keys() []Key {
 		text("cni-conf-dir", "DIR|none", "a CNI conflist for each network is kept here (default /etc/cni/net.d with run-dir /run/weft, else none)", func(in *raw) *string { return &in.CNIConfDir }),
 		text("log-level", "LEVEL", "debug, info, warn or error (default info)", func(in *raw) *string { return &in.LogLevel }),
 		text("log-format", "FORMAT", "text or json (default text)", func(in *raw) *string { return &in.LogFormat }),
-		text("consul", "URL", "keep networks and blocks in Consul (default: the embedded store)", func(in *raw) *string { return &in.Consul.URL }),
+		{Flag: "consul", Value: "URL,...", Usage: "keep networks and blocks in Consul; several are asked in turn (default: the embedded store)", set: func(in *raw, v string) error {
+			in.Consul.URL = urls(v)
+			return nil
+		}},
 		text("consul-prefix", "PREFIX", "begins all keys (default weft/v1)", func(in *raw) *string { return &in.Consul.Prefix }),
 		text("consul-token-file", "FILE", "holds the Consul ACL token", func(in *raw) *string { return &in.Consul.TokenFile }),
 		text("consul-ca-file", "FILE", "PEM of the CA that signed Consul's certificate", func(in *raw) *string { return &in.Consul.CAFile }),
@@ -113,7 +116,7 @@ func Load(path string, flags map[string]string) (Config, error) {
 var errReload = errors.New("a change of it needs a restart")
 
 // Reload says whether a running agent may take next over c: only the log level
-// differs. The error names the other keys that do, as the file has them.
+// and the address of Consul differ. The error names the other keys that do, as the file has them.
 func (c Config) Reload(next Config) error {
 	var keys []string
 	running, wanted := c.values(), next.values()
@@ -138,7 +141,7 @@ func (c Config) values() []keyValue {
 	return []keyValue{
 		{"name", c.Name}, {"advertise", c.Advertise}, {"run_dir", c.RunDir}, {"data_dir", c.DataDir}, {"fabric", c.Fabric},
 		{"log_format", c.LogFormat},
-		{"consul.url", c.Store.Consul}, {"consul.prefix", c.Store.Prefix},
+		{"consul.prefix", c.Store.Prefix},
 		{"consul.token_file", c.Store.TokenFile}, {"consul.ca_file", c.Store.CAFile}, {"embedded_store", c.Store.Embedded},
 		{"docker_socket", c.Docker.Socket}, {"docker_daemon_json", c.Docker.DaemonJSON}, {"docker_plugin_socket", c.Docker.Plugin}, {"cni_conf_dir", c.CNIConf},
 		{"dns_intercept", c.DNS.Intercept}, {"dns_address", c.DNS.Address},

@@ -1,6 +1,7 @@
 package datadir
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -31,22 +32,39 @@ func (h *Host) Check() error {
 // Cluster is cluster.json: which cluster this host is a member of, and the
 // settings that all members share.
 type Cluster struct {
-	Schema        int              `json:"schema"`
-	ID            string           `json:"id"` // 32 hex digits
-	Keys          [][]byte         `json:"keys"`
-	Domain        string           `json:"domain"`
-	Pool          netip.Prefix     `json:"pool"`
-	Profile       string           `json:"profile"`
-	GossipPort    uint16           `json:"gossip_port"`
-	TunnelPort    uint16           `json:"tunnel_port"`
-	WireGuardPort uint16           `json:"wireguard_port,omitempty"` // as pool.Meta.WGPort
-	Consul        string           `json:"consul,omitempty"`         // URL; empty: the embedded store
-	Prefix        string           `json:"prefix"`
-	CA            []byte           `json:"ca,omitempty"`
-	Store         string           `json:"store,omitempty"`     // id of the embedded store
-	Peers         []netip.AddrPort `json:"peers,omitempty"`     // given to join
-	Forgotten     string           `json:"forgotten,omitempty"` // who took this host out
-	Cloned        bool             `json:"cloned,omitempty"`    // another agent runs under this id
+	Schema        int          `json:"schema"`
+	ID            string       `json:"id"` // 32 hex digits
+	Keys          [][]byte     `json:"keys"`
+	Domain        string       `json:"domain"`
+	Pool          netip.Prefix `json:"pool"`
+	Profile       string       `json:"profile"`
+	GossipPort    uint16       `json:"gossip_port"`
+	TunnelPort    uint16       `json:"tunnel_port"`
+	WireGuardPort uint16       `json:"wireguard_port,omitempty"` // as pool.Meta.WGPort
+	Consul        string       `json:"consul,omitempty"`         // URL, several with commas between, as the token has it; empty: the embedded store
+	// OwnConsul is Consul as this host reaches it; empty: at Consul. It was chosen while
+	// the configuration said what is in ConfiguredConsul: a later change there counts
+	// for more.
+	OwnConsul        string           `json:"own_consul,omitempty"`
+	ConfiguredConsul string           `json:"configured_consul,omitempty"`
+	Prefix           string           `json:"prefix"`
+	CA               []byte           `json:"ca,omitempty"`
+	Store            string           `json:"store,omitempty"`     // id of the embedded store
+	Peers            []netip.AddrPort `json:"peers,omitempty"`     // given to join
+	Forgotten        string           `json:"forgotten,omitempty"` // who took this host out
+	Cloned           bool             `json:"cloned,omitempty"`    // another agent runs under this id
+}
+
+// ConsulFor is the address at which this host asks Consul, of which its configuration
+// says configured; empty: the store is the embedded one.
+func (c Cluster) ConsulFor(configured string) string {
+	switch {
+	case c.Consul == "":
+		return ""
+	case configured != "" && configured != c.ConfiguredConsul:
+		return configured
+	}
+	return cmp.Or(c.OwnConsul, c.Consul)
 }
 
 // Check says what of a cluster.json no agent wrote.

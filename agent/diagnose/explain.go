@@ -54,6 +54,7 @@ var remedies = []struct {
 	hint string
 }{
 	{pool.ErrPermission, api.KindPermission, "agentd config print-default # consul.token_file: an ACL token that may write the prefix"},
+	{pool.ErrNotConsul, api.KindFailed, "agentd config print-default # consul.url: where Consul's HTTP API answers, without a path"},
 	{pool.ErrUnavailable, api.KindFailed, "agentctl status --wait # what is attached goes on; try again when the store answers"},
 	{discovery.ErrStoreAway, api.KindFailed, "agentctl status --wait # what is attached goes on; try again when the store answers"},
 	{discovery.ErrFull, api.KindConflict, "agentctl network create NAME --subnet CIDR # a larger one; or detach what is not needed"},

@@ -39,7 +39,11 @@ func NextStart(d *datadir.Dir) (datadir.Host, error) {
 func NewCluster(r api.InitRequest, cfg config.Config) (datadir.Cluster, error) {
 	c := datadir.Cluster{
 		Schema: datadir.Schema, Keys: [][]byte{make([]byte, 32)},
-		Consul: cmp.Or(r.Consul, cfg.Store.Consul), Prefix: cfg.Store.Prefix,
+		Consul: cmp.Or(r.Consul, cfg.Store.Consul), ConfiguredConsul: cfg.Store.Consul, Prefix: cfg.Store.Prefix,
+	}
+	var err error
+	if c.Consul, err = config.Consul(c.Consul); err != nil {
+		return c, api.Errorf(api.KindMisuse, "init: --consul %v", err).WithHint("agentctl init --consul http://192.0.2.10:8500")
 	}
 	var id [16]byte
 	_, _ = rand.Read(id[:])
@@ -72,10 +76,6 @@ func NewCluster(r api.InitRequest, cfg config.Config) (datadir.Cluster, error) {
 	if c.Consul == "" {
 		return c, nil
 	}
-	if err := config.CheckConsul(c.Consul); err != nil {
-		return c, api.Errorf(api.KindMisuse, "init: --consul %v", err).WithHint("agentctl init --consul http://192.0.2.10:8500")
-	}
-	var err error
 	c.CA, err = readCA(cfg.Store.CAFile)
 	return c, err
 }
@@ -103,11 +103,15 @@ func readCA(path string) ([]byte, error) {
 // TokenCluster is the cluster that a token lets this host into, with what the token
 // says. Enter adds what the pool says.
 func TokenCluster(t datadir.Token, r api.JoinRequest, peers []netip.AddrPort, cfg config.Config) datadir.Cluster {
-	return datadir.Cluster{
+	c := datadir.Cluster{
 		Schema: datadir.Schema, ID: t.Cluster, Keys: [][]byte{t.Key}, GossipPort: t.GossipPort, Peers: peers,
-		Consul: cmp.Or(r.Consul, t.Consul), Prefix: cmp.Or(t.Prefix, cfg.Store.Prefix), CA: t.CA, Store: t.Store,
+		Consul: cmp.Or(t.Consul, r.Consul), ConfiguredConsul: cfg.Store.Consul, Prefix: cmp.Or(t.Prefix, cfg.Store.Prefix), CA: t.CA, Store: t.Store,
 		Domain: cfg.Domain, Pool: cfg.Pool, Profile: t.Profile, TunnelPort: cfg.Ports.Tunnel,
 	}
+	if own := cmp.Or(r.Consul, cfg.Store.Consul); own != c.Consul {
+		c.OwnConsul = own
+	}
+	return c
 }
 
 // readPeers reads the addresses of members that join is given.
@@ -173,6 +177,9 @@ func Overrule(cfg config.Config, c datadir.Cluster, differ func(key string, clus
 	}
 	cfg.Domain, cfg.Pool, cfg.Profile = c.Domain, c.Pool, c.Profile
 	cfg.Ports = config.Ports{Gossip: c.GossipPort, Tunnel: c.TunnelPort}
-	cfg.Store.Consul, cfg.Store.Prefix = c.Consul, c.Prefix
+	if cfg.Store.Consul != "" && c.Consul == "" {
+		differ("consul.url", "the embedded store", cfg.Store.Consul)
+	}
+	cfg.Store.Consul, cfg.Store.Prefix = c.ConsulFor(cfg.Store.Consul), c.Prefix
 	return cfg
 }

@@ -9,8 +9,9 @@ import (
 	"github.com/weft-net/weft/discovery"
 )
 
-// CheckJoin reads a join request, or says what is wrong with it.
-func CheckJoin(r api.JoinRequest) (datadir.Token, []netip.AddrPort, error) {
+// CheckJoin reads a join request, or says what is wrong with it. The address of
+// Consul in it is then as it is kept.
+func CheckJoin(r *api.JoinRequest) (datadir.Token, []netip.AddrPort, error) {
 	t, err := datadir.ParseToken(r.Token)
 	if err != nil {
 		return t, nil, api.Errorf(api.KindMisuse, "join: %v", err).
@@ -20,7 +21,11 @@ func CheckJoin(r api.JoinRequest) (datadir.Token, []netip.AddrPort, error) {
 	if err != nil {
 		return t, nil, err
 	}
-	if err := config.CheckConsul(r.Consul); err != nil {
+	if t.Consul, err = config.Consul(t.Consul); err != nil {
+		return t, nil, api.Errorf(api.KindMisuse, "join: the token names Consul at %v", err).
+			WithHint("agentctl join %s --token-file FILE # of another member", r.Addresses[0])
+	}
+	if r.Consul, err = config.Consul(r.Consul); err != nil {
 		return t, nil, api.Errorf(api.KindMisuse, "join: --consul %v", err).
 			WithHint("agentctl join %s --token-file FILE --consul http://192.0.2.10:8500", r.Addresses[0])
 	}
@@ -31,7 +36,7 @@ func CheckJoin(r api.JoinRequest) (datadir.Token, []netip.AddrPort, error) {
 func (m *Membership) JoinedAlready(t datadir.Token) (api.JoinResult, error) {
 	host, cluster := m.cfg.Host, m.Cluster()
 	if cluster.Forgotten == "" && t.Cluster == cluster.ID {
-		out := api.JoinResult{Cluster: cluster.ID}
+		out := api.JoinResult{Cluster: cluster.ID, Already: true}
 		for _, o := range m.directory.View().Members {
 			if o.ID != host.ID && o.Status == discovery.StatusAlive {
 				out.Members = append(out.Members, o.Name)
@@ -45,4 +50,17 @@ func (m *Membership) JoinedAlready(t datadir.Token) (api.JoinResult, error) {
 	}
 	return api.JoinResult{}, api.Errorf(api.KindConflict, "join: %s is a member of cluster %s", host.Name, cluster.ID).
 		WithHint("agentctl leave --purge\nagentctl join ADDRESS --token-file FILE")
+}
+
+// SetConsul notes where this host asks Consul from now on. configured is what its
+// configuration says of that now.
+func (m *Membership) SetConsul(address, configured string) error {
+	return m.change(func(c *datadir.Cluster) bool {
+		if address == c.Consul {
+			address = ""
+		}
+		changed := c.OwnConsul != address || c.ConfiguredConsul != configured
+		c.OwnConsul, c.ConfiguredConsul = address, configured
+		return changed
+	})
 }

@@ -119,3 +119,24 @@ func TestUnfreedHostsSurviveARestart(t *testing.T) {
 		t.Errorf("the empty list stays on the disk: %v", err)
 	}
 }
+
+func TestWhereConsulIsAsked(t *testing.T) {
+	for name, tt := range map[string]struct {
+		cluster    datadir.Cluster
+		configured string
+		want       string
+	}{
+		"embedded":                       {datadir.Cluster{}, "http://file", ""},
+		"as the token has it":            {datadir.Cluster{Consul: "http://token"}, "", "http://token"},
+		"as join was told":               {datadir.Cluster{Consul: "http://token", OwnConsul: "http://join"}, "", "http://join"},
+		"as the file says":               {datadir.Cluster{Consul: "http://token"}, "http://file", "http://file"},
+		"told while the file said so":    {datadir.Cluster{Consul: "http://token", OwnConsul: "http://join", ConfiguredConsul: "http://file"}, "http://file", "http://join"},
+		"the file was changed since":     {datadir.Cluster{Consul: "http://token", OwnConsul: "http://join", ConfiguredConsul: "http://file"}, "http://other", "http://other"},
+		"the file says nothing any more": {datadir.Cluster{Consul: "http://token", OwnConsul: "http://join", ConfiguredConsul: "http://file"}, "", "http://join"},
+		"init was told something else":   {datadir.Cluster{Consul: "http://init", ConfiguredConsul: "http://file"}, "http://file", "http://init"},
+	} {
+		if got := tt.cluster.ConsulFor(tt.configured); got != tt.want {
+			t.Errorf("%s: got %s, want %s", name, got, tt.want)
+		}
+	}
+}

@@ -43,7 +43,7 @@ on all hosts; what is not given is as agentd of this host was told.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&r.Consul, "consul", "", "`URL` of the Consul that keeps networks and addresses")
+	cmd.Flags().Var(&commas{&r.Consul}, "consul", "`URL` of the Consul that keeps networks and addresses; several are asked in turn")
 	cmd.Flags().StringVar(&r.Pool, "pool", "", "take automatic subnets from this `CIDR` (default 10.64.0.0/10)")
 	cmd.Flags().StringVar(&r.Domain, "domain", "", "the `NAME` below which endpoints are found (default weft.internal)")
 	cmd.Flags().Uint16Var(&r.GossipPort, "gossip-port", 0, "members talk on this `PORT`, tcp and udp (default 4798)")
@@ -88,17 +88,41 @@ from WEFT_TOKEN.`,
 				if err != nil {
 					return err
 				}
-				return out.print(a.out, res, func(w io.Writer) {
-					fmt.Fprintf(w, "joined cluster %s, seen by %s\n", oneLine(res.Cluster), oneLine(strings.Join(res.Members, ", ")))
-				})
+				return out.print(a.out, res, func(w io.Writer) { showJoin(w, res) })
 			})
 		},
 	}
 	cmd.Flags().StringVar(&tokenFile, "token-file", "", "read the token from `FILE`, - is stdin")
-	cmd.Flags().StringVar(&r.Consul, "consul", "", "`URL` of Consul as this host reaches it (default the token's)")
+	cmd.Flags().Var(&commas{&r.Consul}, "consul", "`URL` of Consul as this host reaches it, also of a member already (default the token's)")
 	cmd.Flags().BoolVar(&r.Replace, "replace", false, "take the name of a dead host, as a new one")
 	out.addFlags(cmd, "table")
 	return cmd
+}
+
+func showJoin(w io.Writer, r api.JoinResult) {
+	verb := "joined"
+	if r.Already {
+		verb = "already a member of"
+	}
+	fmt.Fprintf(w, "%s cluster %s, seen by %s\n", verb, oneLine(r.Cluster), oneLine(strings.Join(r.Members, ", ")))
+	if r.Store != "" {
+		fmt.Fprintf(w, "its store is asked%s from now on\n", oneLine(r.Store))
+	}
+}
+
+// commas is a flag that may be given several times, or once with commas.
+type commas struct{ text *string }
+
+func (c *commas) String() string { return *c.text }
+func (c *commas) Type() string   { return "string" }
+
+// Set implements pflag.Value.
+func (c *commas) Set(s string) error {
+	if *c.text != "" {
+		s = *c.text + "," + s
+	}
+	*c.text = s
+	return nil
 }
 
 // token is the one line that lets this host in, without white space: it may

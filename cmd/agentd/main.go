@@ -79,7 +79,7 @@ func command(stderr io.Writer) *cobra.Command {
 		Short: "The weft daemon: one on each host",
 		Long: "agentd carries this host's part of the overlay and serves agentctl.\n" +
 			"It runs until it gets SIGTERM; what it programmed stays in the kernel.\n" +
-			"SIGHUP applies a changed log level.",
+			"SIGHUP applies a changed log level and address of Consul.",
 		Example:           "  agentd --config /etc/weft/agentd.yaml\n  agentd --name host1 --advertise 192.0.2.1",
 		Args:              noArgs,
 		SilenceUsage:      true,
@@ -129,9 +129,17 @@ func keyFlag(flags *pflag.FlagSet, k config.Key) *string {
 // keyValue implements pflag.Value.
 type keyValue struct{ text, takes string }
 
-func (v *keyValue) String() string     { return v.text }
-func (v *keyValue) Set(s string) error { v.text = s; return nil }
-func (v *keyValue) Type() string       { return v.takes }
+func (v *keyValue) String() string { return v.text }
+func (v *keyValue) Type() string   { return v.takes }
+
+// Set implements pflag.Value. What takes several may be given several times.
+func (v *keyValue) Set(s string) error {
+	if v.text != "" && strings.HasSuffix(v.takes, ",...") {
+		s = v.text + "," + s
+	}
+	v.text = s
+	return nil
+}
 
 // one checks that a command has one argument.
 func one(name string) cobra.PositionalArgs {

@@ -11,7 +11,7 @@ import (
 	"github.com/weft-net/weft/agent/config"
 )
 
-// reloader applies a changed log level at each SIGHUP, and says which other key
+// reloader applies a changed log level and address of Consul at each SIGHUP, and says which other key
 // was changed that needs a restart.
 type reloader struct {
 	cfg     config.Config
@@ -49,6 +49,9 @@ func (r reloader) once(ctx context.Context) string {
 	next, err := r.load()
 	if err == nil {
 		err = r.cfg.Reload(next)
+	}
+	if err == nil {
+		err = r.agent.Reload(next)
 	}
 	if err != nil {
 		log.Error("configuration not reloaded", "err", err)

@@ -111,8 +111,12 @@ func TestStoreAway(t *testing.T) {
 		<-r.Context().Done()
 	}
 	fails := func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "No cluster leader", 500) }
-	breaks := func(w http.ResponseWriter, _ *http.Request) {
+	breaks := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "100")
+		if r.URL.Path == "/v1/txn" {
+			w.Write([]byte(`{"Results":`))
+			return
+		}
 		w.Write([]byte(`[{"Key":`))
 	}
 	for name, handler := range map[string]http.HandlerFunc{"hangs": hangs, "has no leader": fails, "breaks off": breaks} {

@@ -19,6 +19,7 @@ var (
 	ErrPermission   = fmt.Errorf("store: %w", os.ErrPermission) // also an os.ErrPermission
 	ErrNoCluster    = errors.New("store holds no cluster")      // readable and writable, without meta
 	ErrOtherCluster = errors.New("store holds another cluster") // meta has another id
+	ErrNotConsul    = errors.New("that is no answer of Consul's")
 	ErrNewerSchema  = errors.New("store is of a newer version") // read, never written
 )
 

@@ -5,6 +5,7 @@
 package pool
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http"
 
@@ -17,7 +18,7 @@ const defaultPrefix = "weft/v1/"
 // Config says where the store is. The usual CONSUL_HTTP_* variables of the
 // environment stand for what is empty.
 type Config struct {
-	Address    string         // URL of Consul; "unix:///path" too
+	Address    string         // URL of Consul, "unix:///path" too; of several, with commas between, one is asked until it does not answer
 	HTTPClient *http.Client   // of the embedded store; nil: the network
 	Prefix     string         // of all keys; empty: "weft/v1/"
 	Token      string         // for Consul's ACLs
@@ -63,6 +64,24 @@ func New(cfg Config) (*Pool, error) {
 
 // Close drops idle connections.
 func (p *Pool) Close() { p.store.transport.CloseIdleConnections() }
+
+// UseAddress has another Consul asked from now on, or several, as Config.Address. It
+// must be the same store; nothing of another cluster is ever read or written.
+func (p *Pool) UseAddress(address string) error {
+	if p.store.servers == nil {
+		return fmt.Errorf("the built-in store has no address: %w", ErrInvalid)
+	}
+	return p.store.servers.use(address)
+}
+
+// Address is where the store is asked, as Config.Address; empty: it is the built-in
+// one.
+func (p *Pool) Address() string {
+	if p.store.servers == nil {
+		return ""
+	}
+	return p.store.servers.addresses()
+}
 
 // Healthy returns the outcome of the last call: nil, or an error that wraps
 // ErrUnavailable, ErrPermission, ErrOtherCluster, ErrNoCluster or

@@ -92,21 +92,22 @@ func (s *store) recheckKey(ctx context.Context, key string) {
 	}
 }
 
-// deletion is the command that deletes a key of the store.
-func deletion(cfg Config, address string) func(key string) string {
-	switch {
-	case cfg.Socket != "":
-		return func(key string) string {
-			return fmt.Sprintf("curl --unix-socket %s -X DELETE http://weft/v1/kv/%s", word(cfg.Socket), word((&url.URL{Path: key}).EscapedPath()))
+// deletion makes the command that deletes a key of the store. socket is that of an
+// embedded store; without one nobody else reaches it, and there is no command.
+func (s *store) deletion(socket string) func(key string) string {
+	return func(key string) string {
+		switch {
+		case s.servers == nil && socket == "":
+			return ""
+		case s.servers == nil:
+			return fmt.Sprintf("curl --unix-socket %s -X DELETE http://weft/v1/kv/%s", word(socket), word((&url.URL{Path: key}).EscapedPath()))
 		}
-	case cfg.HTTPClient != nil:
-		return func(string) string { return "" }
+		at := ""
+		if now, _ := s.servers.current(); now.url.String() != "http://127.0.0.1:8500" {
+			at = "-http-addr=" + word(now.url.String()) + " "
+		}
+		return "consul kv delete " + at + word(key)
 	}
-	at := ""
-	if address != "" && address != "http://127.0.0.1:8500" {
-		at = "-http-addr=" + word(address) + " "
-	}
-	return func(key string) string { return "consul kv delete " + at + word(key) }
 }
 
 // word is a word of a shell's command line, whatever is in it.

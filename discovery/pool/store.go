@@ -2,13 +2,16 @@ package pool
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,7 +31,7 @@ const callLimit = 5 * time.Second
 type store struct {
 	client    *api.Client
 	transport *http.Client
-	where     string // for people
+	servers   *servers // of Consul; nil: it is the embedded store
 	prefix    string
 	tokenFile string
 	log       *slog.Logger
@@ -56,9 +59,7 @@ func newStore(cfg Config) (*store, error) {
 	if tokenFile == "" && cfg.Token == "" {
 		tokenFile = os.Getenv(api.HTTPTokenFileEnvName)
 	}
-	address := conf.Address // NewClient cuts the scheme off
-	at := where(cfg, address)
-	hc, err := httpClient(cfg, conf)
+	hc, all, err := httpClient(cfg, conf)
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", conf.Address, err)
 	}
@@ -70,11 +71,11 @@ func newStore(cfg Config) (*store, error) {
 	if cfg.UserAgent != "" {
 		client.AddHeader("User-Agent", cfg.UserAgent)
 	}
-	s := &store{client: client, transport: hc, where: at, prefix: cfg.Prefix, tokenFile: tokenFile, cluster: cfg.Cluster, log: cfg.Log}
+	s := &store{client: client, transport: hc, servers: all, prefix: cfg.Prefix, tokenFile: tokenFile, cluster: cfg.Cluster, log: cfg.Log}
 	if s.prefix == "" {
 		s.prefix = defaultPrefix
 	}
-	s.refusals = &refusals{ledger: cfg.Refused, prefix: s.prefix, remove: deletion(cfg, address), all: map[string]strict.Refused{}}
+	s.refusals = &refusals{ledger: cfg.Refused, prefix: s.prefix, remove: s.deletion(cfg.Socket), all: map[string]strict.Refused{}}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -96,7 +97,10 @@ func (s *store) healthy() error {
 // has been answered.
 func (s *store) note(err error) error {
 	if e, ok := errors.AsType[*url.Error](err); ok {
-		err = fmt.Errorf("%s: %w", s.where, e.Err)
+		err = e.Err
+	}
+	if notJSON(err) {
+		err = fmt.Errorf("%s answers with something else: %w: %w", s.name(), ErrNotConsul, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,6 +109,22 @@ func (s *store) note(err error) error {
 	}
 	s.callErr = err
 	return err
+}
+
+// name names the store in errors.
+func (s *store) name() string {
+	if s.servers == nil {
+		return "built-in store"
+	}
+	now, _ := s.servers.current()
+	return now.name
+}
+
+// notJSON reports whether an answer could not be decoded.
+func notJSON(err error) bool {
+	_, syntax := errors.AsType[*json.SyntaxError](err)
+	_, kind := errors.AsType[*json.UnmarshalTypeError](err)
+	return !errors.Is(err, ErrUnavailable) && (syntax || kind || errors.Is(err, io.ErrUnexpectedEOF))
 }
 
 // noteMeta records what the last look at meta showed, and passes err on.
@@ -141,15 +161,36 @@ func (s *store) try(ctx context.Context, fn func(q *api.QueryOptions) error) (tr
 		tries++
 		token, err := s.token()
 		if err == nil {
-			err = fn((&api.QueryOptions{Token: token}).WithContext(ctx))
+			err = s.once(ctx, token, fn)
 		}
-		if err = s.note(err); err == nil || !errors.Is(err, ErrUnavailable) {
+		_, others := s.others()
+		if err = s.note(err); err == nil || !errors.Is(err, ErrUnavailable) && (!errors.Is(err, ErrNotConsul) || tries > others) {
 			return tries, err
 		}
 		if !pace.Sleep(ctx, pace.Jitter(wait.Failed())) {
 			return tries, err
 		}
 	}
+}
+
+// once makes one try. With several servers one that hangs has no more than its part of
+// the time.
+func (s *store) once(ctx context.Context, token string, fn func(q *api.QueryOptions) error) error {
+	if limit, others := s.others(); others > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	return fn((&api.QueryOptions{Token: token}).WithContext(ctx))
+}
+
+// others is how many more servers can be asked, and how long each may take.
+func (s *store) others() (limit time.Duration, count int) {
+	if s.servers == nil {
+		return callLimit, 0
+	}
+	_, all := s.servers.current()
+	return max(callLimit/time.Duration(all+1), time.Second), all - 1
 }
 
 // get reads a key as it stands; nil when it is missing, which says nothing
@@ -181,7 +222,7 @@ func (s *store) list(ctx context.Context, folder string) (pairs api.KVPairs, err
 	var qm *api.QueryMeta
 	_, err = s.try(ctx, func(q *api.QueryOptions) error {
 		pairs, qm, err = s.client.KV().List(s.prefix+folder, q)
-		return err
+		return s.whole(pairs, err)
 	})
 	switch {
 	case err != nil:
@@ -202,6 +243,14 @@ func (s *store) empty(ctx context.Context, folder string) error {
 		return err
 	}
 	_, err := s.get(ctx, folder+"-probe")
+	return err
+}
+
+// whole is err, or an error about a list that Consul never sends.
+func (s *store) whole(pairs api.KVPairs, err error) error {
+	if err == nil && slices.Contains(pairs, nil) {
+		return fmt.Errorf("%s answers with null in a list: %w", s.name(), ErrNotConsul)
+	}
 	return err
 }
 
@@ -226,9 +275,12 @@ func (s *store) blocking(ctx context.Context, folder string, above uint64) (pair
 	if err != nil {
 		return nil, 0, false, s.note(err)
 	}
-	q := &api.QueryOptions{AllowStale: true, WaitIndex: above, WaitTime: wait, Token: token}
+	// A server that lags must not answer the first query after another one: its index
+	// would look as if the store had been restored.
+	q := &api.QueryOptions{AllowStale: above > 0, WaitIndex: above, WaitTime: wait, Token: token}
 	start := time.Now()
 	pairs, qm, err := s.client.KV().List(s.prefix+folder, q.WithContext(ctx))
+	err = s.whole(pairs, err)
 	if err == nil && qm.ResultsFilteredByACLs {
 		err = ErrPermission
 	}

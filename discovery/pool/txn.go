@@ -70,6 +70,11 @@ func (s *store) commit(ctx context.Context, ops ...*api.KVTxnOp) (outcome, error
 			return outcome{}, err
 		}
 		inDoubt = inDoubt || out.inDoubt
+		if out.ok() {
+			if _, err := out.pair(keyMeta); err != nil { // the guard's
+				return outcome{}, s.note(err)
+			}
+		}
 		if !out.failed[0] {
 			return out.shift(inDoubt), nil
 		}
@@ -111,12 +116,15 @@ func (s *store) txn(ctx context.Context, ops []*api.KVTxnOp) (outcome, error) {
 	for _, e := range resp.Errors {
 		// A transaction that the token does not allow comes back as one that
 		// lost a race: status 409 and this text.
-		if strings.Contains(e.What, "ermission denied") {
+		if strings.Contains(e.What, "ermission denied") && e.OpIndex >= 0 && e.OpIndex < len(ops) {
 			return outcome{}, s.note(fmt.Errorf("%s: %w", ops[e.OpIndex].Key, ErrPermission))
 		}
 		out.failed[e.OpIndex] = true
 	}
 	for _, r := range resp.Results {
+		if r == nil || r.KV == nil {
+			continue // which Consul never sends
+		}
 		r.KV.Key = strings.TrimPrefix(r.KV.Key, s.prefix)
 		out.pairs[r.KV.Key] = r.KV
 	}
