@@ -24,7 +24,7 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 	if m == nil {
 		st.Checks = append(st.Checks, api.Check{Name: "membership", State: api.CheckFail, Detail: "this host is not a member of a cluster",
 			Hint: api.NotMember})
-		st.Checks = append(st.Checks, diagnose.Refused(a.refused.All()))
+		st.Checks = append(st.Checks, diagnose.Refused(a.refused.All()), diagnose.Linux(osRelease()))
 		docker, checks := a.strandedDNS()
 		st.Docker, st.Checks = docker, append(st.Checks, checks...)
 		if a.docker != nil {
@@ -33,7 +33,7 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 		return st, nil
 	}
 	st.Cluster = m.host.Cluster().ID
-	st.Checks = append(diagnose.Checks(m.facts(ctx)), diagnose.Refused(a.refused.All()))
+	st.Checks = append(diagnose.Checks(m.facts(ctx)), diagnose.Refused(a.refused.All()), diagnose.Linux(osRelease()))
 	st.Checks = append(st.Checks, m.conflists.Check()...)
 	docker, checks := m.checkDockerNames(a.docker)
 	st.Docker, st.Checks = docker, append(st.Checks, checks...)
@@ -48,6 +48,12 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 		st.State = "forgotten"
 	}
 	return st, nil
+}
+
+// osRelease is what uname -r prints, empty when it cannot be read.
+func osRelease() string {
+	b, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	return strings.TrimSpace(string(b))
 }
 
 // facts are what the checks are made of.

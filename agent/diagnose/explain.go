@@ -79,6 +79,7 @@ var remedies = []struct {
 	{overlay.ErrPortTaken, api.KindConflict, "ss -lunp # shows who has the port; tunnel_port in agentd.yaml chooses another"},
 	{overlay.ErrTooManyPorts, api.KindConflict, "agentctl members # attach it on another host"},
 	{ipam.ErrOutside, api.KindMisuse, "agentctl network inspect NETWORK # shows the subnet"},
+	{errors.ErrUnsupported, api.KindFailed, "agentctl doctor # says what this kernel lacks"},
 	{overlay.ErrNoNFT, api.KindFailed, "apt install nftables"},
 	{os.ErrPermission, api.KindPermission, "sudo agentd # or with CAP_NET_ADMIN and CAP_SYS_ADMIN"},
 	{context.DeadlineExceeded, api.KindTimeout, "agentctl status"},
