@@ -340,14 +340,15 @@ func TestQuestionThatIsNone(t *testing.T) {
 	}
 }
 
-func TestNamesThatLibcTakesForAddresses(t *testing.T) {
+func TestNamesThatNobodyAsksFor(t *testing.T) {
 	for name, want := range map[string]bool{
 		"123": true, "0x10": true, "0X1f": true, "017": true, "1.2": true, "1.2.3.4": true, "4294967295": true, "0": true, "1.0x10": true,
 		"web": false, "12a": false, "0x": false, "08": false, "1_2": false, "4294967296": false, "1.2.3.4.5": false, "256.1": false,
-		"1.2.3.256": false, "0b1": false, "0o7": false, "1.": false, "": false, "-1": false, "123.blue": false, "beef": false, "1e3": false,
+		"1.2.3.256": false, "0b1": false, "0o7": false, "": false, "-1": false, "123.blue": false, "beef": false, "1e3": false,
+		"localhost": true, "LOCALHOST.": true, "web.localhost": true, "localhost1": false,
 	} {
-		if got := Numeric(name); got != want {
-			t.Errorf("%q: %v, want %v", name, got, want)
+		if got := NeverAsked(name); (got != "") != want {
+			t.Errorf("%q: taken for %q, want it taken for an address: %v", name, got, want)
 		}
 	}
 }

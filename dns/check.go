@@ -42,15 +42,21 @@ func (f *forwarder) servers() []*upstream {
 	return slices.DeleteFunc(slices.Clone(f.resolvers.current()), func(u *upstream) bool { return f.own(u.addr) })
 }
 
-// check asks upstreams that are of no use whether they are again, and those that were
-// chosen for this server once before anybody needs them.
+// check asks upstreams that are of no use, or refused something, for what every
+// resolver can answer, and those that were chosen for this server once before anybody
+// needs them.
 func (f *forwarder) check() {
 	over := make(chan struct{})
 	close(over) // one try
 	for _, u := range f.servers() {
 		if u.due(time.Now(), f.resolvers.named()) {
 			q := new(miekg.Msg).SetQuestion(".", miekg.TypeNS)
-			go func() { _, _ = u.ask(f.ctx, over, q, func() {}) }()
+			go func() {
+				m, err := u.ask(f.ctx, over, q, func() {})
+				if err == nil && m.verdict(miekg.TypeNS) == refusal {
+					u.refused(m.rcode())
+				}
+			}()
 		}
 	}
 }

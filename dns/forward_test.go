@@ -106,8 +106,8 @@ func TestForwarded(t *testing.T) {
 	}{
 		{"one upstream", func(t *testing.T) []*testUpstream { return []*testUpstream{with(t, good)} }, good, 0, prompt},
 		{"the first is asked first", func(t *testing.T) []*testUpstream { return []*testUpstream{with(t, good), with(t, bad)} }, good, 0, prompt},
-		{"the first is silent", func(t *testing.T) []*testUpstream { return []*testUpstream{silent(t), with(t, good)} }, good, 300 * time.Millisecond, 400 * time.Millisecond},
-		{"the first two are silent", func(t *testing.T) []*testUpstream { return []*testUpstream{silent(t), silent(t), with(t, good)} }, good, 600 * time.Millisecond, 700 * time.Millisecond},
+		{"the first is silent", func(t *testing.T) []*testUpstream { return []*testUpstream{silent(t), with(t, good)} }, good, 300 * time.Millisecond, 900 * time.Millisecond},
+		{"the first two are silent", func(t *testing.T) []*testUpstream { return []*testUpstream{silent(t), silent(t), with(t, good)} }, good, 600 * time.Millisecond, 1200 * time.Millisecond},
 		{"the first does not listen", func(t *testing.T) []*testUpstream { return []*testUpstream{nowhere(t), with(t, good)} }, good, 0, prompt},
 		{"the first fails", func(t *testing.T) []*testUpstream {
 			return []*testUpstream{startUpstream(t, rcodeWith(miekg.RcodeServerFailure)), with(t, good)}

@@ -50,9 +50,20 @@ const maxRelative = 150
 // every answer.
 func Servable(name string) bool { return servable(fold(name)) }
 
-// Numeric reports whether programs take a name for an address, and never ask for it: libc
-// does of what inet_aton(3) reads, such as 123 and 0x10.
-func Numeric(name string) bool {
+// NeverAsked says what programs take a name for, so that they ask no server for it;
+// empty: they ask. libc reads 123 and 0x10 as inet_aton(3) does, and knows localhost.
+func NeverAsked(name string) string {
+	switch name = fold(name); {
+	case numeric(name):
+		return "an address"
+	case name == "localhost" || strings.HasSuffix(name, ".localhost"):
+		return "the loopback address" // RFC 6761, section 6.3
+	}
+	return ""
+}
+
+// numeric reports whether inet_aton(3) reads a name.
+func numeric(name string) bool {
 	parts := strings.Split(name, ".")
 	if len(parts) > 4 {
 		return false

@@ -367,7 +367,7 @@ func TestALossBeforeTheLastAnswerIsNoSilence(t *testing.T) {
 	u := &upstream{}
 	sent := time.Now()
 	for range tries {
-		u.answered()
+		u.answered(false)
 		u.silent(sent)
 	}
 	if u.doubtful() || u.avoided(time.Now()) || u.err != nil {
@@ -375,19 +375,23 @@ func TestALossBeforeTheLastAnswerIsNoSilence(t *testing.T) {
 	}
 }
 
-// What is known of the upstreams is what became of the last that was asked of them.
+// What is known of the upstreams is what became of the last that was asked of them. One
+// that refuses is asked for what every resolver can answer.
 func TestUpstreamsAreKnownByTheirAnswers(t *testing.T) {
 	for _, tt := range []struct {
 		behaviour behaviour
 		want      string
 	}{
-		{"has", "<nil>"}, {"nx", "<nil>"}, {"servfail", "<nil>"}, {"lost has", "<nil>"}, {"garbled has", "<nil>"}, {"1500ms has", "<nil>"},
+		{"has", "<nil>"}, {"nx", "<nil>"}, {"servfail", "answers SERVFAIL"}, {"lost has", "<nil>"}, {"garbled has", "<nil>"}, {"1500ms has", "<nil>"},
 		{"refused", "answers REFUSED"}, {"bare", "answers REFUSED"}, {"silent", "no answer"}, {"closed", "connection refused"},
 		{"garbage", "malformed answer"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			r, _ := resolversIn(tt.behaviour)
 			askOnce(t.Context(), r)
+			time.Sleep(checkEvery)
+			newForwarder(t.Context(), r, func(netip.AddrPort) bool { return false }).check()
+			time.Sleep(2 * time.Second)
 			if got := fmt.Sprint(r.current()[0].trouble()); got != tt.want {
 				t.Errorf("%s: %s, want %s", tt.behaviour, got, tt.want)
 			}

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -27,7 +28,9 @@ type upstream struct {
 	since    time.Time // when the first of them was sent
 	lastLost time.Time // when the last of them was given up
 	heard    time.Time // when it last sent anything
-	err      error     // why it is of no use now; nil after an answer
+	err      error     // why it does not answer now; nil when it does
+	refuses  error     // that it refuses even what every resolver can answer
+	doubt    bool      // it refused something, which may be the question's fault
 	asked    time.Time // when it was last asked; before that, when it became known
 	probed   time.Time // when it was last asked beside others, to see whether it is back
 }
@@ -74,11 +77,14 @@ func (u *upstream) probe(now time.Time) bool {
 	return true
 }
 
-// answered notes a reply of any kind: the server is there.
-func (u *upstream) answered() {
+// answered notes a reply: the server is there, and if it is no refusal of use.
+func (u *upstream) answered(refused bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.heard, u.lost, u.err = time.Now(), 0, nil
+	u.heard, u.lost, u.err, u.doubt = time.Now(), 0, nil, refused
+	if !refused {
+		u.refuses = nil
+	}
 }
 
 // silent notes that a query sent at that time was not answered.
@@ -105,17 +111,21 @@ func (u *upstream) failed(err error) {
 	u.err = err
 }
 
-var (
-	errSilent  = errors.New("no answer")
-	errRefuses = errors.New("answers REFUSED")
-)
+// refused notes that the server refuses what every resolver can answer.
+func (u *upstream) refused(rcode int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.refuses, u.doubt = fmt.Errorf("answers %s", miekg.RcodeToString[rcode]), false
+}
+
+var errSilent = errors.New("no answer")
 
 // due reports whether nothing is known of the server since checkEvery, or nothing good:
 // then it is time to ask it something, at most once in that time.
 func (u *upstream) due(now time.Time, named bool) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	doubt := u.lost > 0 || u.err != nil || named && u.heard.IsZero()
+	doubt := u.doubt || u.lost > 0 || u.err != nil || u.refuses != nil || named && u.heard.IsZero()
 	return doubt && now.Sub(u.asked) >= checkEvery
 }
 
@@ -123,7 +133,7 @@ func (u *upstream) due(now time.Time, named bool) bool {
 func (u *upstream) trouble() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.err
+	return cmp.Or(u.err, u.refuses)
 }
 
 func (u *upstream) wasAsked(now time.Time) {
@@ -145,10 +155,7 @@ func (u *upstream) ask(ctx context.Context, done <-chan struct{}, q *miekg.Msg, 
 	m, err := u.overUDP(ctx, done, q, wire, lost)
 	switch {
 	case err == nil:
-		u.answered()
-		if m.rcode() == miekg.RcodeRefused {
-			u.failed(errRefuses)
-		}
+		u.answered(m.verdict(q.Question[0].Qtype) == refusal)
 		return m, nil
 	case !errors.Is(err, errSilent) && ctx.Err() == nil:
 		u.failed(err)
@@ -177,12 +184,15 @@ func (u *upstream) overUDP(ctx context.Context, done <-chan struct{}, q *miekg.M
 			lost()
 		case errors.Is(err, errMalformed) && malformed == 0:
 			malformed++ // as any datagram may be
-			u.answered()
+			u.answered(false)
 		default:
 			return m, err
 		}
 		select {
 		case <-done:
+			if errors.Is(err, errMalformed) {
+				return nil, err
+			}
 			return nil, errSilent
 		default:
 		}

@@ -34,7 +34,7 @@ func names(f NameFacts) api.Check {
 		return found
 	}
 	c := api.Check{Name: "dns", State: api.CheckOK, Detail: "answering"}
-	switch fails, warns := look(listeners, upstreams, namedFiles), look(unservable, numeric, renamed); {
+	switch fails, warns := look(listeners, upstreams, namedFiles), look(unservable, neverAsked, renamed); {
 	case fails:
 		c.State, c.Detail = api.CheckFail, strings.Join(all, "; ")
 	case warns:
@@ -62,9 +62,9 @@ func unservable(f NameFacts) (detail, hint string) {
 		"agentctl endpoint ls # give them an alias of letters, digits, - and _, at most 63"
 }
 
-// numeric are names that nobody asks a server for.
-func numeric(f NameFacts) (detail, hint string) {
-	names := namesThat(f.Zone, dns.Numeric)
+// neverAsked are names that nobody asks a server for.
+func neverAsked(f NameFacts) (detail, hint string) {
+	names := namesThat(f.Zone, func(name string) bool { return dns.NeverAsked(name) != "" })
 	if len(names) == 0 {
 		return "", ""
 	}

@@ -53,8 +53,8 @@ func (m *Manager) attachOnce(ctx context.Context, w Wanted) (api.Attachment, err
 		"addr", l.Addrs[0], "took", time.Since(start))
 	out := m.Answer(w.Network, l)
 	for _, name := range slices.Concat([]string{w.name}, w.aliases) {
-		if dns.Numeric(name) {
-			out.Notices = append(out.Notices, fmt.Sprintf("every program takes %s for an address: ask for %s.%s", name, name, w.Network.Name))
+		if what := dns.NeverAsked(name); what != "" {
+			out.Notices = append(out.Notices, fmt.Sprintf("every program takes %s for %s: ask for %s.%s", name, what, name, w.Network.Name))
 		}
 	}
 	if l.Resolv != "" {

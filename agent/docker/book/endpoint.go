@@ -161,7 +161,7 @@ func (b *Book) describe(ctx context.Context, id string, c docker.Container) erro
 	b.Resolvers.SetOtherAddrs(l.Endpoint.ID, c.Others)
 	next := l
 	next.Container = c.ID
-	next.Endpoint.Name = strings.ToLower(c.Name)
+	next.Endpoint.Name = nameOf(c)
 	next.Endpoint.Aliases = aliases(c)
 	next.Endpoint.Health = health[c.Health]
 	if next.Container == l.Container && next.Endpoint.Equal(l.Endpoint) {
@@ -178,6 +178,14 @@ var health = map[string]discovery.Health{
 // longestName is that of DNS (RFC 1035, section 2.3.4). Docker takes longer ones,
 // which would only weigh on every packet of gossip.
 const longestName = 253
+
+// nameOf is a container's name as its endpoint has it.
+func nameOf(c docker.Container) string {
+	if len(c.Name) > longestName {
+		return api.Label(c.Name) // no other member takes a longer one
+	}
+	return strings.ToLower(c.Name)
+}
 
 // aliases are a container's other names, as an endpoint has them. One that
 // DNS cannot carry is kept, for status to name, unless it is too long for that.
