@@ -95,11 +95,16 @@ func (d *driver) declare(q networkRequest) error {
 // refusal is an error of the agent's about what was asked for, with the line that works
 // instead.
 func refusal(err error, line string) error {
-	e, ok := errors.AsType[*api.Error](err)
-	if !ok || e.Kind != api.KindMisuse && e.Kind != api.KindConflict {
-		return err // it is not what was asked for, and the same line works later
+	if !final(err) {
+		return err // the same line works later
 	}
-	return api.Errorf(e.Kind, "%s", e.Message).WithHint("%s", line)
+	return api.Errorf(api.KindOf(err), "%v", err).WithHint("%s", line)
+}
+
+// final reports whether an error is about what was asked for.
+func final(err error) bool {
+	kind := api.KindOf(err)
+	return kind == api.KindMisuse || kind == api.KindConflict
 }
 
 const (
@@ -214,15 +219,15 @@ func (c Cluster) pool(id string) (Network, bool) {
 	return Network{}, false
 }
 
-// waiting reports whether a pool is of a Docker network that the cluster is about to
-// get.
-func (c Cluster) waiting(pool string) bool {
-	for dockerID, subnet := range c.Declared {
-		if subnet == pool && c.Objects[dockerID] == "" {
-			return true
+// waiting is the Docker network of a pool that the cluster is about to get; empty: there
+// is none.
+func (c Cluster) waiting(pool string) (dockerID string) {
+	for id, subnet := range c.Declared {
+		if subnet == pool && c.Objects[id] == "" {
+			return id
 		}
 	}
-	return false
+	return ""
 }
 
 // madeWithin is how long a container waits for the cluster to get its network:
@@ -241,9 +246,13 @@ func (d *driver) awaitNetwork(ctx context.Context, pool string) (Network, error)
 		if n, ok := c.pool(pool); ok {
 			return n, nil
 		}
-		if !c.waiting(pool) {
+		id := c.waiting(pool)
+		if id == "" {
 			return Network{}, api.Errorf(api.KindNotFound, "the network of this Docker network was deleted from the cluster").
 				WithHint("agentctl network ls")
+		}
+		if err := d.refusedBy(id); err != nil {
+			return Network{}, err
 		}
 		if !pace.Sleep(ctx, 20*time.Millisecond) {
 			return Network{}, api.Errorf(api.KindTimeout, "the cluster has not got this Docker network yet").
@@ -271,6 +280,10 @@ func (s *syncing) spread(ctx context.Context, n network.Summary) {
 		s.later = true
 		s.log.Warn("docker network replaced by the cluster's, which another host made first", "network", n.Name, "subnet", n.IPAM.Config[0].Subnet, "err", err)
 	default:
+		if final(err) {
+			s.declined[n.ID] = api.Errorf(api.KindOf(err), "docker network %s is not in the cluster: %v", n.Name, err).
+				WithHint("docker network rm %s # then: %s", n.Name, byHand(Network{Internal: n.Internal}))
+		}
 		s.problem("docker network %s is not in the cluster: %v", n.Name, err)
 	}
 }

@@ -216,3 +216,19 @@ func TestTheAgentsDockerNetworkIsAsItWasDeclared(t *testing.T) {
 		}
 	}
 }
+
+// A container on a network that the cluster will not take is told at once why.
+func TestAContainerOnANetworkThatTheClusterDoesNotTakeIsToldWhy(t *testing.T) {
+	f := newFake()
+	f.cluster.Networks = nil
+	f.cluster.Declared = map[string]string{"n7": "10.97.0.0/24"}
+	f.refuses = api.Errorf(api.KindMisuse, "network name my.net is no DNS label")
+	e := listed(t, f, declaredList, nil)
+	d := newDriver(agentOf(f), e.log)
+	d.refusedBy = e.declinedBy
+	start := time.Now()
+	_, got := post(d.handler(), "IpamDriver.RequestAddress", `{"PoolID":"10.97.0.0/24","Address":""}`)
+	if !strings.Contains(got, "my.net is no DNS label") || !strings.Contains(got, "docker network rm shop_backend") || time.Since(start) > madeWithin/2 {
+		t.Errorf("after %v: %s", time.Since(start), got)
+	}
+}

@@ -17,6 +17,9 @@ type driver struct {
 	agent   Agent
 	log     *slog.Logger
 	refused refusals
+	// refusedBy is why the cluster does not take a declared Docker network, by its id;
+	// nil: it may yet.
+	refusedBy func(dockerID string) error
 
 	mu      sync.Mutex
 	asked   map[string]time.Time       // network id: a pool of the driver's choice was given, and nothing made of it yet
@@ -24,7 +27,7 @@ type driver struct {
 }
 
 func newDriver(a Agent, log *slog.Logger) *driver {
-	return &driver{agent: a, log: log, asked: map[string]time.Time{}, offered: map[netip.Prefix]time.Time{}}
+	return &driver{agent: a, log: log, refusedBy: func(string) error { return nil }, asked: map[string]time.Time{}, offered: map[netip.Prefix]time.Time{}}
 }
 
 // createNetwork checks that a Docker network is like the network that it stands

@@ -49,6 +49,7 @@ type engine struct {
 	failed   error             // why there is none, or none of ours
 	silent   time.Time         // since when it does not answer; zero: it does
 	problems []string          // for status
+	declined map[string]error  // why the cluster does not take declared networks, by Docker's id
 	unknown  []string          // containers of the engine whose endpoints the agent does not know
 	objects  map[string]string // Docker network id to name: those of ours, as last listed
 	names    *names
@@ -56,6 +57,13 @@ type engine struct {
 
 func newEngine(a Agent, log *slog.Logger) *engine {
 	return &engine{agent: a, log: log, changing: make(chan struct{}, 1), containers: make(chan struct{}, 1)}
+}
+
+// declinedBy is why the cluster does not take a declared network; nil: it may yet.
+func (e *engine) declinedBy(dockerID string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.declined[dockerID]
 }
 
 // errLost: the engine went away, as it does when it is stopped.

@@ -80,7 +80,7 @@ func (e *engine) sync(ctx context.Context) (done bool, err error) {
 		e.problems = stranded(list)
 		return true, nil
 	}
-	s := syncing{engine: e, api: api, cluster: c, list: list, objects: map[string]string{}, served: map[string]bool{}}
+	s := syncing{engine: e, api: api, cluster: c, list: list, objects: map[string]string{}, served: map[string]bool{}, declined: map[string]error{}}
 	inDoubt := s.forgetVanished()
 	for _, n := range list {
 		switch {
@@ -104,7 +104,7 @@ func (e *engine) sync(ctx context.Context) (done bool, err error) {
 			e.log.Warn("docker networks: " + p)
 		}
 	}
-	e.problems, e.objects = s.problems, s.objects
+	e.problems, e.objects, e.declined = s.problems, s.objects, s.declined
 	return len(s.problems) == 0 && !inDoubt && !s.later, nil
 }
 
@@ -131,6 +131,7 @@ type syncing struct {
 	list     []network.Summary
 	objects  map[string]string // those of ours
 	served   map[string]bool   // Network.ID of those that have their Docker network
+	declined map[string]error  // declared ones that the cluster will not take
 	problems []string
 	later    bool // something is to be looked at again
 }

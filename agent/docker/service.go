@@ -42,7 +42,9 @@ type Service struct {
 // New returns a service; nothing is looked for before Run.
 func New(cfg Config, a Agent) *Service {
 	log := cfg.Log.With("part", "docker")
-	return &Service{cfg: cfg, log: log, at: placeOf(cfg.Socket), driver: newDriver(a, log), engine: newEngine(a, log)}
+	s := &Service{cfg: cfg, log: log, at: placeOf(cfg.Socket), driver: newDriver(a, log), engine: newEngine(a, log)}
+	s.driver.refusedBy = s.engine.declinedBy
+	return s
 }
 
 // lookEvery is the pause between two looks for an engine.
