@@ -63,6 +63,28 @@ func (m *moves) came(a Announcement) {
 	}
 }
 
+// ports notes the local endpoints that a State has no more.
+func (m *moves) ports(before, after State) {
+	still := map[Announcement]bool{}
+	each(after, func(a Announcement) { still[a] = true })
+	each(before, func(a Announcement) {
+		if !still[a] {
+			m.left(a)
+		}
+	})
+}
+
+// each calls do for each address of a local endpoint.
+func each(s State, do func(Announcement)) {
+	for i := range s.Networks {
+		for _, p := range s.Networks[i].Ports {
+			for _, addr := range p.Addrs {
+				do(Announcement{s.Networks[i].VNI, addr, p.MAC})
+			}
+		}
+	}
+}
+
 // put notes what an object that was put says of addresses. before is what the kernel
 // had instead, or nil.
 func (m *moves) put(before, o Object, network func(vni uint32) *Network) {

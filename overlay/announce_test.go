@@ -35,6 +35,12 @@ func TestOnlyNewHardwareAddressesAreAnnounced(t *testing.T) {
 	set := func(remotes ...overlay.Remote) func() {
 		return func() { must(t, o.Set(t.Context(), with(remotes...))) }
 	}
+	local := func(mac byte) overlay.State {
+		s, p := with(), overlaytest.Port(6)
+		p.MAC = overlaytest.MAC(mac)
+		s.Networks[1].Ports = []overlay.Port{p}
+		return s
+	}
 	detach := func() { must(t, o.Detach(t.Context(), overlaytest.Port(6).Endpoint)) }
 	for _, step := range []struct {
 		what string
@@ -55,6 +61,10 @@ func TestOnlyNewHardwareAddressesAreAnnounced(t *testing.T) {
 		{"gone from here again", detach, 0},
 		{"elsewhere as another", set(at(63, 2)), 63},
 		{"here instead", attach(64), 64},
+		{"here in the state", func() { must(t, o.Set(t.Context(), local(64))) }, 0},
+		{"out of the state", set(), 0},
+		{"and detached", detach, 0},
+		{"here with one more", attach(65), 65},
 	} {
 		k.Commands()
 		step.do()

@@ -53,6 +53,7 @@ func New(k Kernel, fabric string, log *slog.Logger) *Overlay {
 func (o *Overlay) Set(ctx context.Context, s State) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.moves.ports(o.state, s)
 	o.state, o.set = s, true
 	// From its first State on an endpoint is what States say of it: one that lost
 	// its address to another host is left out of them.

@@ -2,6 +2,7 @@ package linux
 
 import (
 	"fmt"
+	"hash/maphash"
 	"net/netip"
 	"os"
 	"slices"
@@ -129,5 +130,18 @@ func BenchmarkPlug(b *testing.B) {
 		b.StopTimer()
 		must(b, h.o.Detach(b.Context(), ep.ID))
 		b.StartTimer()
+	}
+}
+
+// BenchmarkQuietLook is what an idle agent does twice a second for one network.
+func BenchmarkQuietLook(b *testing.B) {
+	h := newHost(b)
+	h.set(b, h.blueOn(false))
+	seed := maphash.MakeSeed()
+	first := h.k.quiet.sum(seed)
+	for b.Loop() {
+		if h.k.quiet.sum(seed) != first {
+			b.Fatal("something changed")
+		}
 	}
 }

@@ -21,7 +21,7 @@ func TestForeignDevicesAreNeverTouched(t *testing.T) {
 			for _, ns := range []string{h.ns, h.fabric} {
 				sh(t, "ip -n %s link add name %s type %s", ns, name, kind)
 				sh(t, "ip -n %s link set %s up; ip -n %s addr add 198.51.100.9/24 dev %s", ns, name, ns, name)
-				show := fmt.Sprintf("ip -n %s link show %s; ip -n %s -4 addr show %s", ns, name, ns, name)
+				show := fmt.Sprintf("{ ip -n %s link show %s; ip -n %s -4 addr show %s; } 2>/dev/null", ns, name, ns, name)
 				before := sh(t, "%s", show)
 				h.set(t, h.state(t, "remote endpoints"))
 				drift, err := h.o.Verify(t.Context())
@@ -79,7 +79,7 @@ func TestForeignDeviceInTheWayIsNamedBeforeAnythingIsMade(t *testing.T) {
 
 func (h *host) devices(t *testing.T) string {
 	t.Helper()
-	return sh(t, "ip -n %s -br link | sort; ip -n %s -br link | sort", h.ns, h.fabric)
+	return sh(t, "{ ip -n %s -br link | sort; ip -n %s -br link | sort; } 2>/dev/null", h.ns, h.fabric)
 }
 
 // A network that carries traffic goes on when a foreign device takes the place of a
@@ -123,6 +123,23 @@ func TestRenamedDevicesGetTheirNamesBack(t *testing.T) {
 		sh(t, "ip -n %s link set %s name other", ns, dev)
 		repaired(t, fmt.Sprintf("ip -n %s -br link show %s | sed 's/[@ ].*//'", ns, dev), dev+"\n")
 		await(t, nil, func() bool { return h.text(t) == want })
+		sh(t, "ip netns exec %s ping -c1 -W2 10.64.0.1", sandbox)
+	}
+}
+
+// A device that somebody moved into another namespace is made anew, also where its
+// VNI or its other end stand in the way.
+func TestMovedDevicesAreMadeAnew(t *testing.T) {
+	h := newHost(t)
+	h.set(t, h.state(t, "remote endpoints"))
+	sandbox, elsewhere := h.attach(t, 9), newNamespace(t)
+	want := h.text(t)
+	h.running(t)
+	for _, move := range [][3]string{
+		{h.ns, "g001000", elsewhere}, {h.ns, "g001000", h.fabric}, {h.fabric, "p001000", elsewhere}, {h.fabric, "p001000", h.ns}, {h.fabric, "v001000", h.ns},
+	} {
+		sh(t, "ip -n %s link set %s netns %s", move[0], move[1], move[2])
+		await(t, nil, func() bool { return h.text(t) == want && len(h.o.Troubles()) == 0 })
 		sh(t, "ip netns exec %s ping -c1 -W2 10.64.0.1", sandbox)
 	}
 }

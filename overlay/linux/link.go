@@ -110,9 +110,10 @@ func (k *links) make(want overlay.Link) error {
 			err = k.makeLeaked(want, err)
 		}
 	case overlay.Gateway:
-		veth := netlink.NewVeth(attrs(want))
-		veth.PeerName, veth.PeerMTU, veth.PeerNamespace = want.Peer, uint32(want.MTU), netlink.NsFd(k.fabric.ns.Fd())
-		err = k.host.do(func(h *netlink.Handle) error { return h.LinkAdd(veth) })
+		err = k.makeGateway(want)
+		if errors.Is(err, unix.EEXIST) && k.fabric.deleteLink(want.Peer) == nil {
+			err = k.makeGateway(want) // its other end had been left alone: somebody moved this one away
+		}
 	default:
 		return unix.ENODEV // made together with its other end
 	}
@@ -124,6 +125,12 @@ func (k *links) make(want overlay.Link) error {
 		return err
 	}
 	return k.change(want, &have)
+}
+
+func (k *links) makeGateway(want overlay.Link) error {
+	veth := netlink.NewVeth(attrs(want))
+	veth.PeerName, veth.PeerMTU, veth.PeerNamespace = want.Peer, uint32(want.MTU), netlink.NsFd(k.fabric.ns.Fd())
+	return k.host.do(func(h *netlink.Handle) error { return h.LinkAdd(veth) })
 }
 
 // makeVXLAN asks for the device on a socket of the host: it lives in the fabric

@@ -78,6 +78,8 @@ func (l *listing) links(k *Kernel) error {
 		case isGateway(host[i]):
 			l.add(l.object(overlay.Host, &host[i]))
 			gateways = append(gateways, a.Index)
+		case marked(host[i]): // somebody moved it here
+			l.add(l.object(overlay.Host, &host[i]))
 		case ours(a.Name) && a.Name[0] == 'g':
 			l.add(foreignLink(overlay.Host, &host[i]))
 		}
