@@ -218,12 +218,22 @@ func (a *Agent) resumeMember() error {
 	if err := a.dir.Read(datadir.ClusterFile, &cluster); err != nil {
 		return a.explainFile(err)
 	}
+	if cluster.Cloned { // 0.1.0 took this host out because of its copy; what the pool says is told again
+		cluster.Cloned, cluster.Forgotten = false, ""
+		if err := a.dir.Write(datadir.ClusterFile, cluster); err != nil {
+			return err
+		}
+	}
 	host, err := membership.NextStart(a.dir)
 	if err != nil {
 		return a.explainFile(fmt.Errorf("cluster.json is there but not who this host is: %w", err))
 	}
 	m, err := a.open(cluster, host, false)
 	if err != nil {
+		return err
+	}
+	if err := m.host.Clones.CheckAlone(m.ctx); err != nil {
+		m.stop()
 		return err
 	}
 	m.host.NoteKept()

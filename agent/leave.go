@@ -56,8 +56,7 @@ func (a service) Leave(ctx context.Context, r api.LeaveRequest, progress func(st
 
 // giveBack gives back all that this host holds in the pool. It begins with its
 // own leases, on the disk: should the store fail halfway, nothing is handed out
-// here that was given back there. A clone gives back nothing, since what the
-// pool has under its id is the original's.
+// here that was given back there.
 func (m *member) giveBack(ctx context.Context, r api.LeaveRequest, progress func(string)) (err error) {
 	m.host.SetLeaving(true)
 	defer func() {
@@ -65,9 +64,6 @@ func (m *member) giveBack(ctx context.Context, r api.LeaveRequest, progress func
 			m.host.SetLeaving(false)
 		}
 	}()
-	if m.host.Cluster().Cloned {
-		return nil
-	}
 	progress("giving back what this host holds")
 	// What was attached since the first look, and the host's own addresses.
 	if err := errors.Join(m.vacate(ctx, api.LeaveRequest{Purge: r.Purge}, progress), m.endpoints.DetachAll(ctx)); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/agent/endpoint"
+	"github.com/weft-net/weft/agent/networks"
 	"github.com/weft-net/weft/agent/plan"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pace"
@@ -20,10 +21,11 @@ import (
 // loop brings the cluster's state into this host's kernel and DNS server. Whatever
 // has changed, one pass takes the newest state whole.
 type loop struct {
-	from  sources
-	wake  pace.Signal
-	ended <-chan struct{} // with the member's tasks
-	log   *slog.Logger
+	from     sources
+	wake     pace.Signal
+	disputes *networks.Disputes // hears of each view
+	ended    <-chan struct{}    // with the member's tasks
+	log      *slog.Logger
 
 	mu       sync.Mutex
 	waiters  []chan error                // of Settle
@@ -42,6 +44,7 @@ type sources struct {
 	view     func() discovery.View
 	networks func() (all []discovery.Network, read bool)
 	heard    func(discovery.View) bool // of every registered host
+	hosts    func(discovery.View) (all map[discovery.HostID]discovery.Registered, read bool)
 	own      func() plan.Own
 	blocks   func() []discovery.HeaderNetwork
 	settings plan.Settings
@@ -179,8 +182,11 @@ func (l *loop) last() (dns.Zone, error) {
 func (l *loop) snapshot() discovery.Snapshot {
 	v := l.from.view()
 	all, read := l.from.networks()
+	l.disputes.Note(v)
+	hosts, hostsRead := l.from.hosts(v)
 	return discovery.Snapshot{
 		Self: v.Self, Members: v.Members, Networks: all, Endpoints: v.Endpoints, Refused: v.Refused,
+		Hosts: hosts, HostsRead: hostsRead,
 		Complete: v.Complete && l.whole(v, read),
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/weft-net/weft/agent/tunnel"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pace"
+	"github.com/weft-net/weft/discovery/strict"
 	"github.com/weft-net/weft/dns"
 )
 
@@ -63,6 +64,8 @@ func (m *member) run() {
 	m.start("overlay", m.overlay.Run)
 	m.start("networks", func(ctx context.Context) error { return m.networks.Run(ctx, m.host.Gone) })
 	m.start("endpoints", m.endpoints.Run)
+	m.start("disputes", m.disputes.Run)
+	m.start("clones", m.host.Clones.Watch)
 	m.start("hosts", func(ctx context.Context) error { return m.host.Run(ctx, m.Poke, m.networks.NoteLost) })
 	m.start("housekeeping", m.housekeep)
 	m.start("conflists", m.keepConflists)
@@ -179,6 +182,8 @@ func (m *member) avoid() []netip.Prefix {
 			out = append(out, netip.PrefixFrom(a, a.BitLen()))
 		}
 	}
+	// 0.0.0.0/1, as of a VPN that takes all traffic, would leave no room for any.
+	out = slices.DeleteFunc(out, func(p netip.Prefix) bool { return !strict.Avoidable(p) })
 	slices.SortFunc(out, func(a, b netip.Prefix) int { return a.Compare(b) })
 	return slices.Compact(out)
 }

@@ -243,6 +243,9 @@ func (o *opening) openCluster(host datadir.Host, _ datadir.Cluster) (err error) 
 	if err != nil {
 		return err
 	}
+	if err := o.host.Hosts.Restore(o.view.Load(datadir.ViewHosts), func(b []byte) error { return o.view.Save(datadir.ViewHosts, b) }); err != nil {
+		o.log.Warn("the hosts of the last start cannot be read", "err", err)
+	}
 	if o.directory, err = o.agent.parts.OpenDirectory(o.gossip()); err != nil {
 		return err
 	}
@@ -250,6 +253,10 @@ func (o *opening) openCluster(host datadir.Host, _ datadir.Cluster) (err error) 
 	o.endpoints.Use(o.leases, o.directory)
 	o.deletions = &networks.Deletions{Registry: o.networks, Store: o.pool.Networks, Holders: o.pool.Holders, Users: o.endpoints,
 		Leases: o.leases, View: o.directory.View, Self: host.Name, Log: o.log}
+	o.loop.disputes = &networks.Disputes{Pool: o.pool.Holders, Nets: o.networks.Get, Own: o.leases.Holds, Self: host.ID,
+		Tell: o.directory.SetHolder,
+		Save: func(b []byte) error { return o.view.Save(datadir.ViewHolders, b) }, Log: o.log}
+	o.loop.disputes.Open(o.view.Load(datadir.ViewHolders))
 	o.book.Use(book.Config{Disk: o.disk, Journal: o.journal, Networks: o.networks, Maker: o.maker(), Endpoints: o.endpoints, Leases: o.leases,
 		Resolvers: o.resolvers, Explain: o.explain, Log: o.log})
 	o.loop.from = o.sources()
@@ -275,20 +282,19 @@ func (o *opening) gossip() gossip.Config {
 	cfg := gossip.Config{
 		Self: host.ID, Name: host.Name, Version: api.Release(),
 		Incarnation: host.Incarnation, Nonce: o.agent.nonce,
-		Bind:    netip.AddrPortFrom(o.cfg.Advertise, o.cfg.Ports.Gossip),
-		Keys:    cluster.Keys,
-		Profile: o.cfg.Profile,
-		Header:  discovery.Header{Nonce: o.agent.nonce, Name: host.Name, Version: api.Release(), VTEP: o.cfg.Advertise, TunnelPort: o.cfg.Ports.Tunnel},
-		Saved:   o.view.Load(datadir.ViewGossip),
-		Save:    func(b []byte) error { return o.view.Save(datadir.ViewGossip, b) },
-		Seeds:   o.host.Seeds,
-		Serve:   o.serve,
-		Forgotten: func(by string) {
-			o.host.Forget(fmt.Sprintf("a member (%s) says so", by))
-		},
-		Conflict: o.host.Conflict,
-		DNSGrace: o.cfg.Grace,
-		Log:      o.log,
+		Bind:      netip.AddrPortFrom(o.cfg.Advertise, o.cfg.Ports.Gossip),
+		Keys:      cluster.Keys,
+		Profile:   o.cfg.Profile,
+		Header:    discovery.Header{Nonce: o.agent.nonce, Name: host.Name, Version: api.Release(), VTEP: o.cfg.Advertise, TunnelPort: o.cfg.Ports.Tunnel},
+		Saved:     o.view.Load(datadir.ViewGossip),
+		Save:      func(b []byte) error { return o.view.Save(datadir.ViewGossip, b) },
+		Seeds:     o.host.Seeds,
+		Serve:     o.serve,
+		Forgotten: o.host.GoneSaid,
+		Conflict:  o.host.Clones.Conflict,
+		Border:    gossip.Border{Admit: o.host.Hosts.Admits, Most: o.cfg.Limits.MemberEndpoints},
+		DNSGrace:  o.cfg.Grace,
+		Log:       o.log,
 	}
 	var id discovery.HostID
 	if err := id.UnmarshalText([]byte(cluster.ID)); err == nil {
@@ -308,7 +314,7 @@ func (o *opening) gossip() gossip.Config {
 func (m *member) sources() sources {
 	cluster := m.host.Cluster().ID
 	return sources{
-		view: m.directory.View, networks: m.networks.ByVNI, heard: m.host.AllHeard, blocks: m.leases.Blocks,
+		view: m.directory.View, networks: m.networks.ByVNI, heard: m.host.AllHeard, hosts: m.host.Hosts.Registered, blocks: m.leases.Blocks,
 		own: func() plan.Own {
 			return plan.Own{Cluster: cluster, Locals: m.endpoints.Planned(), Active: m.endpoints.Active(), Resolvers: m.resolvers.State()}
 		},

@@ -69,6 +69,9 @@ type Directory interface {
 	Changes() <-chan struct{}
 	Leave(ctx context.Context) error
 	Forget(ids []discovery.HostID)
+	Reconsider(drop []discovery.HostID)
+	Running(at netip.AddrPort) bool
+	SetHolder(h func(n discovery.NetworkID, a netip.Addr) (holder discovery.HostID, known bool))
 	Call(ctx context.Context, to discovery.HostID, body []byte) ([]byte, error)
 }
 
@@ -80,6 +83,8 @@ type Leases interface {
 	// records one by one.
 	Held() []discovery.Block
 	HeldAddrs() []discovery.ReservedAddr
+	// Holds reports whether an own block covers the address.
+	Holds(n discovery.NetworkID, a netip.Addr) bool
 	Changes() <-chan struct{}
 	Serve(from discovery.HostID, body []byte) []byte
 	Run(ctx context.Context) error

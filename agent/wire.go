@@ -18,6 +18,7 @@ import (
 	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/docker"
 	"github.com/weft-net/weft/agent/endpoint"
+	"github.com/weft-net/weft/agent/membership"
 	"github.com/weft-net/weft/agent/tunnel"
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
@@ -161,8 +162,15 @@ func Cleanup(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	return errors.Join(k.Clean(ctx), k.Close(), endpoint.CleanResolv(dir))
 }
 
+// IsCopy reports whether the agent ended because its host runs elsewhere: to start it
+// again does not help.
+func IsCopy(err error) bool { return errors.Is(err, membership.ErrCloned) }
+
 // Hint is the next command to type after an error of the daemon itself.
 func Hint(err error) string {
+	if e, ok := errors.AsType[*membership.ClonedError](err); ok {
+		return e.Hint()
+	}
 	if e, ok := errors.AsType[*api.Error](diagnose.Explain("agentd", err)); ok && e.Hint != "" {
 		return e.Hint
 	}

@@ -2,6 +2,7 @@ package agenttest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -280,4 +281,25 @@ func (h *Host) Network(name string) Network {
 		h.lab.t.Fatalf("%s: network inspect %s: %d networks", h.Name, name, len(list))
 	}
 	return list[0]
+}
+
+// Copy copies the agent's data directory to another host, whose agent does not run, as
+// the copy of a virtual machine does.
+func (h *Host) Copy(to *Host) {
+	t := h.lab.t
+	t.Helper()
+	must(t, "mkdir", "-p", to.Dir)
+	must(t, "cp", "-r", filepath.Join(h.Dir, "data"), filepath.Join(to.Dir, "data"))
+}
+
+// AwaitEnd waits until the agent ends by itself, and returns what it wrote last.
+func (h *Host) AwaitEnd() string {
+	h.lab.t.Helper()
+	Eventually(h.lab.t, 20*time.Second, h.Name+": the agent ends", func() error {
+		if h.Running() {
+			return errors.New("it runs")
+		}
+		return nil
+	})
+	return h.LogTail(20)
 }

@@ -45,6 +45,7 @@ type Config struct {
 	Grace     time.Duration  // a dead member's names stay this long
 	CNIConf   string         // directory of conflists, or "none"; empty: /etc/cni/net.d with the default RunDir, else none
 	Avoid     []netip.Prefix // no automatic subnet overlaps these, on any host
+	Limits    Limits
 }
 
 // Store says where the pool is kept.
@@ -62,6 +63,11 @@ func (s Store) String() string {
 		return " in Consul at " + strings.ReplaceAll(s.Consul, ",", ", ")
 	}
 	return " of this machine (embedded)"
+}
+
+// Limits bound what others may make this host hold.
+type Limits struct {
+	MemberEndpoints int // of one other member
 }
 
 // Docker says where this host's Docker is.
@@ -167,6 +173,9 @@ type raw struct {
 		ForwardSingleLabel *bool    `yaml:"forward_single_label"`
 		DeadGrace          string   `yaml:"dead_grace"`
 	} `yaml:"dns"`
+	Limits struct {
+		MemberEndpoints uint16 `yaml:"member_endpoints"`
+	} `yaml:"limits"`
 }
 
 // parse is Load of what r has, without flags.
@@ -235,6 +244,7 @@ func (in raw) typed() (Config, error) {
 			Embedded:  in.EmbeddedStore,
 		},
 		Docker: Docker{Socket: cmp.Or(in.DockerSocket, "/run/docker.sock"), DaemonJSON: cmp.Or(in.DockerJSON, setup.File), Plugin: in.DockerPlugin},
+		Limits: Limits{MemberEndpoints: int(cmp.Or(in.Limits.MemberEndpoints, 4096))},
 		DNS:    DNS{ResolvConf: cmp.Or(in.DNS.ResolvConf, "/etc/resolv.conf"), ForwardSingle: true},
 	}
 	if clean, err := Consul(cfg.Store.Consul); err == nil { // else Check says what is wrong

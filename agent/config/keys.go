@@ -48,6 +48,7 @@ func Keys() []Key {
 		port("tunnel-port", "of the tunnel, udp (default 4799)", func(in *raw) *uint16 { return &in.TunnelPort }),
 		text("profile", "PROFILE", "lan or wan (default lan)", func(in *raw) *string { return &in.Profile }),
 		list("avoid", "CIDR,...", "subnets that no automatic subnet may overlap", func(in *raw) *[]string { return &in.Avoid }),
+		number16("limits-member-endpoints", "COUNT", "endpoints of one other member that are taken (default 4096)", func(in *raw) *uint16 { return &in.Limits.MemberEndpoints }),
 		text("dns-ttl", "DURATION", "resolvers keep our names this long (default 5s)", func(in *raw) *string { return &in.DNS.TTL }),
 		list("dns-upstreams", "IP,...", "resolvers for all other names (default: those of resolv.conf)", func(in *raw) *[]string { return &in.DNS.Upstreams }),
 		text("dns-resolv-conf", "FILE", "names this host's resolvers (default /etc/resolv.conf)", func(in *raw) *string { return &in.DNS.ResolvConf }),
@@ -71,7 +72,11 @@ func list(flag, value, usage string, field func(*raw) *[]string) Key {
 }
 
 func port(flag, usage string, field func(*raw) *uint16) Key {
-	return Key{Flag: flag, Value: "PORT", Usage: usage, set: func(in *raw, v string) error {
+	return number16(flag, "PORT", usage, field)
+}
+
+func number16(flag, value, usage string, field func(*raw) *uint16) Key {
+	return Key{Flag: flag, Value: value, Usage: usage, set: func(in *raw, v string) error {
 		n, err := strconv.ParseUint(v, 10, 16)
 		*field(in) = uint16(n)
 		return err
@@ -147,7 +152,7 @@ func (c Config) values() []keyValue {
 		{"dns_intercept", c.DNS.Intercept}, {"dns_address", c.DNS.Address},
 		{"domain", c.Domain}, {"pool", c.Pool},
 		{"gossip_port", c.Ports.Gossip}, {"tunnel_port", c.Ports.Tunnel},
-		{"profile", c.Profile}, {"avoid", c.Avoid},
+		{"profile", c.Profile}, {"avoid", c.Avoid}, {"limits.member_endpoints", c.Limits.MemberEndpoints},
 		{"dns.ttl", c.DNS.TTL}, {"dns.upstreams", c.DNS.Upstreams}, {"dns.resolv_conf", c.DNS.ResolvConf},
 		{"dns.forward_single_label", c.DNS.ForwardSingle}, {"dns.dead_grace", c.Grace},
 	}

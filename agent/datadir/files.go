@@ -52,7 +52,7 @@ type Cluster struct {
 	Store            string           `json:"store,omitempty"`     // id of the embedded store
 	Peers            []netip.AddrPort `json:"peers,omitempty"`     // given to join
 	Forgotten        string           `json:"forgotten,omitempty"` // who took this host out
-	Cloned           bool             `json:"cloned,omitempty"`    // another agent runs under this id
+	Cloned           bool             `json:"cloned,omitempty"`    // written by 0.1.0: Forgotten was not said by the pool
 }
 
 // ConsulFor is the address at which this host asks Consul, of which its configuration

@@ -24,7 +24,9 @@ type View struct {
 var (
 	ViewGossip   = []byte("gossip")
 	ViewNetworks = []byte("networks")
-	ViewOwn      = []byte("own") // the journal, should leases.db be lost
+	ViewOwn      = []byte("own")     // the journal, should leases.db be lost
+	ViewHosts    = []byte("hosts")   // that the pool registers
+	ViewHolders  = []byte("holders") // of disputed addresses
 )
 
 var errNoView = errors.New(ViewDB + " could not be opened when the agent started")

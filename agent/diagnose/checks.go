@@ -3,6 +3,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -118,15 +119,15 @@ func table(f Facts) api.Check {
 	c.Detail = fmt.Sprintf("%d endpoints", len(f.View.Endpoints))
 	var conflicted []string
 	for _, r := range f.View.Endpoints {
-		if r.Conflicted {
-			conflicted = append(conflicted, fmt.Sprintf("%s of %s", r.Addrs()[0], f.View.MemberName(r.Host)))
+		if r.Conflicted && r.Host == f.View.Self { // of others the check "refused" tells
+			conflicted = append(conflicted, fmt.Sprintf("%s of %s", r.Addrs()[0], cmp.Or(r.Name, r.ID.String())))
 		}
 	}
 	shared := endpoint.SharedMACs(f.View)
 	switch {
 	case len(conflicted) > 0:
-		c.State, c.Detail = api.CheckFail, "addresses claimed twice, not programmed: "+strings.Join(conflicted, ", ")
-		c.Hint = "agentctl endpoint ls # detach one of each"
+		c.State, c.Detail = api.CheckFail, "endpoints of this host whose address another host holds, not programmed: "+strings.Join(conflicted, ", ")
+		c.Hint = "agentctl endpoint ls # detach them and attach them again"
 	case len(shared) > 0:
 		c.State, c.Detail = api.CheckFail, "MAC addresses that two endpoints have: "+strings.Join(shared, ", ")
 		c.Hint = "agentctl endpoint ls # detach one of each"

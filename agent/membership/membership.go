@@ -29,6 +29,8 @@ type Records interface {
 	Fence(ctx context.Context, name, by string) (pool.Host, error)
 	FenceLost(ctx context.Context, id discovery.HostID, name, by string) error
 	FreeHeld(ctx context.Context, id discovery.HostID) (blocks, addrs int, err error)
+	// Removed is a pool.ForgottenError for a host that was taken out.
+	Removed(ctx context.Context, id discovery.HostID) error
 }
 
 // Directory is the gossip.
@@ -36,6 +38,10 @@ type Directory interface {
 	Join(ctx context.Context, addrs []netip.AddrPort, progress func(string)) ([]discovery.Member, error)
 	View() discovery.View
 	Forget(ids []discovery.HostID)
+	// Reconsider drops hosts, and asks anew whether others are to be taken in.
+	Reconsider(drop []discovery.HostID)
+	// Running reports whether another instance answers under this host's id there.
+	Running(at netip.AddrPort) bool
 }
 
 // Config is what a Membership is made of.
@@ -60,12 +66,16 @@ type Membership struct {
 
 	writing sync.Mutex // keeps the writes of cluster.json in order; mu is never held over one
 
+	Hosts  *Registry // the members that the pool registers
+	Clones *Clones   // other instances of this host
+
 	mu         sync.Mutex
 	cluster    datadir.Cluster
 	kept       bool // on the disk
 	leaving    bool
 	started    time.Time
 	registered []discovery.HostID // the pool's hosts; nil: not read since this agent started
+	goneSaid   string             // a member says that this host was taken out
 
 	owing   sync.Mutex         // of unfreed, on the disk and here
 	unfreed []discovery.HostID // hosts whose name this one took, whose blocks are still to be freed
@@ -74,7 +84,8 @@ type Membership struct {
 // New makes a Membership of cfg and of the list of hosts that earlier starts left
 // to be freed. What asks the pool or the members may be called only after Use.
 func New(cfg Config) (*Membership, error) {
-	m := &Membership{cfg: cfg, cluster: cfg.Cluster, started: time.Now()}
+	m := &Membership{cfg: cfg, cluster: cfg.Cluster, started: time.Now(), Hosts: newRegistry()}
+	m.Clones = &Clones{name: cfg.Host.Name, self: cfg.Host.ID, dir: cfg.Dir.File(""), hosts: m.Hosts, told: make(chan netip.AddrPort, 1)}
 	var err error
 	m.unfreed, err = cfg.Dir.Unfreed()
 	return m, err
@@ -82,7 +93,13 @@ func New(cfg Config) (*Membership, error) {
 
 // Use gives the Membership the pool and the gossip, which are opened with its Host
 // and Cluster.
-func (m *Membership) Use(r Records, d Directory) { m.records, m.directory = r, d }
+func (m *Membership) Use(r Records, d Directory) {
+	m.records, m.directory = r, d
+	m.Clones.records, m.Clones.directory = r, d
+	if m.ForgottenBy() != "" {
+		d.Forget([]discovery.HostID{m.cfg.Host.ID})
+	}
+}
 
 // Host is who this host is.
 func (m *Membership) Host() datadir.Host { return m.cfg.Host }
@@ -156,15 +173,6 @@ func (m *Membership) Forget(why string) {
 	if err != nil {
 		m.cfg.Log.Error("cannot remember that this host was taken out", "err", err)
 	}
-}
-
-// Conflict says that another agent runs under this host's id, at an address.
-func (m *Membership) Conflict(other netip.AddrPort) {
-	m.cfg.Log.Error("another agent runs under this host's id: a copied data directory?", "addr", other)
-	if err := m.change(func(c *datadir.Cluster) bool { c.Cloned = true; return true }); err != nil {
-		m.cfg.Log.Error("cannot remember that this host is a copy of another", "err", err)
-	}
-	m.Forget("the agent at " + other.String() + " has the same host id")
 }
 
 // Gone tells gossip which hosts were taken out, as the pool lists them. This host

@@ -1,11 +1,8 @@
 package membership
 
 import (
-	"encoding/json"
 	"log/slog"
-	"net/netip"
 	"os"
-	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -31,26 +28,6 @@ func kept(t *testing.T) (*Membership, *datadir.Dir) {
 		t.Fatal(err)
 	}
 	return m, dir
-}
-
-// Gossip says at one moment that this host was taken out, and that it is a copy: the
-// file has both, whichever is written last.
-func TestForgottenAndClonedAtOnce(t *testing.T) {
-	for range 20 {
-		m, dir := kept(t)
-		var wg sync.WaitGroup
-		wg.Go(func() { m.Forget("agentctl leave --force by host2") })
-		wg.Go(func() { m.Conflict(netip.MustParseAddrPort("192.0.2.2:4798")) })
-		wg.Wait()
-		text, err := os.ReadFile(dir.File(datadir.ClusterFile))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got datadir.Cluster
-		if err := json.Unmarshal(text, &got); err != nil || got.Forgotten == "" || !got.Cloned {
-			t.Fatalf("%v in %s, want forgotten and cloned", err, text)
-		}
-	}
 }
 
 func TestForgottenIsToldOnce(t *testing.T) {

@@ -2,11 +2,13 @@ package membership
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pace"
 	"github.com/weft-net/weft/discovery/pool"
+	"github.com/weft-net/weft/discovery/strict"
 )
 
 // patience is how long this host does not sweep because it has not heard of a
@@ -39,38 +41,59 @@ func (m *Membership) AllHeard(v discovery.View) bool {
 }
 
 // Run reads the list of registered hosts and corrects this host's own record, every
-// 30 s until ctx ends. It calls changed after each reading. It calls lost when the
-// pool has no record of this host: then the store was wiped, another host wrote the
-// cluster's record back, and whatever this host holds is missing too.
+// 30 s and when gossip shows something new, until ctx ends. It calls changed after
+// each reading. It calls lost when the pool has no record of this host: then the store
+// was wiped, another host wrote the cluster's record back, and whatever this host
+// holds is missing too.
 func (m *Membership) Run(ctx context.Context, changed, lost func()) error {
+	next := pace.Hinted{First: hintFirst, Most: hintMost}
 	for {
-		wait := 30 * time.Second
+		wait, news := 30*time.Second, false
 		hosts, err := m.records.Hosts(ctx)
 		if err != nil {
 			wait = time.Second
+			m.Hosts.away()
 		} else {
-			m.setRegistered(hosts)
+			news = m.setRegistered(hosts)
 			changed()
 			m.registerAgain(ctx, hosts, lost)
 		}
-		if !pace.Sleep(ctx, wait) {
+		m.checkRemoved(ctx)
+		if !next.Sleep(ctx, wait, m.Hosts.wake, news) {
 			return nil
 		}
 	}
 }
 
-func (m *Membership) setRegistered(hosts []pool.Host) {
+// setRegistered takes the pool's hosts, and lets gossip look again at whom it knows.
+func (m *Membership) setRegistered(hosts []pool.Host) (news bool) {
 	ids := []discovery.HostID{}
 	for _, h := range hosts {
 		ids = append(ids, h.ID)
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.registered = ids
+	m.mu.Unlock()
+	v := m.directory.View()
+	drop, news, err := m.Hosts.take(m.cfg.Host.ID, hosts, func(id discovery.HostID) bool {
+		o := v.Member(id)
+		return o.ID.IsZero() || o.Status == discovery.StatusLeft || o.Header.Flags&discovery.FlagGone != 0
+	})
+	if err != nil {
+		m.cfg.Log.Warn("the pool's hosts are not saved for the next start", "err", err)
+	}
+	if len(drop) > 0 {
+		m.cfg.Log.Warn("refused", "border", string(strict.Gossip), "source", fmt.Sprintf("%d hosts", len(drop)), "why", "the pool has no record of them")
+	}
+	if news || len(drop) > 0 {
+		m.directory.Reconsider(drop)
+	}
+	return news
 }
 
 // registerAgain corrects this host's record in the pool, which says where it was
-// at its last start.
+// at its last start. Where another instance of this host answers the record is that
+// one's.
 func (m *Membership) registerAgain(ctx context.Context, hosts []pool.Host, lost func()) {
 	if m.Usable() != nil {
 		return
@@ -81,6 +104,10 @@ func (m *Membership) registerAgain(ctx context.Context, hosts []pool.Host, lost 
 		if h.ID == want.ID {
 			found, want.Joined = true, h.Joined
 			if h.VTEP == want.VTEP && h.Gossip == want.Gossip && h.Version == want.Version && h.Incarnation == want.Incarnation {
+				return
+			}
+			if m.directory.Running(h.Gossip) {
+				m.Clones.Conflict(h.Gossip)
 				return
 			}
 		}

@@ -36,6 +36,7 @@ const (
 	exitOK         = 0
 	exitFailed     = 1
 	exitMisuse     = 2
+	exitConflict   = 5
 	exitPermission = 7
 )
 
@@ -66,6 +67,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch {
 	case errors.As(err, new(misuse)):
 		return exitMisuse
+	case agent.IsCopy(err):
+		return exitConflict
 	case errors.Is(err, os.ErrPermission):
 		return exitPermission
 	}

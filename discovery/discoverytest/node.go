@@ -167,7 +167,7 @@ func (n *Node) flushOut() {
 		default:
 		}
 	}
-	if by := n.x.ForgottenBy(); by != "" && !n.told {
+	if by := n.x.GoneSaid(); by != "" && !n.told {
 		n.told = true
 		if n.cfg.Forgotten != nil {
 			n.cfg.Forgotten(by)
@@ -231,6 +231,25 @@ func (n *Node) Forget(ids []discovery.HostID) {
 	n.t.Forget(ids)
 	n.flushOut()
 }
+
+// Reconsider is gossip.Gossip's: all hosts of a cluster in memory are taken in.
+func (n *Node) Reconsider(drop []discovery.HostID) {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	n.t.Reconsider(drop)
+	n.flushOut()
+}
+
+// SetHolder is gossip.Gossip's.
+func (n *Node) SetHolder(h table.Holder) {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	n.t.SetHolder(h)
+	n.flushOut()
+}
+
+// Running is gossip.Gossip's: no two hosts of a cluster in memory have one id.
+func (n *Node) Running(netip.AddrPort) bool { return false }
 
 // Join is gossip.Gossip's: hosts of a cluster in memory know each other from
 // the start, so it only waits until one of them holds this host's state.

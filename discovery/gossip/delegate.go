@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/table"
 )
 
 // delegate is what memberlist calls. Most calls come with memberlist's locks
@@ -18,6 +19,7 @@ import (
 type delegate struct {
 	self    string // the own node's name
 	meta    []byte
+	admit   table.Admit // may be nil
 	replica *replica
 	inbox   *inbox
 }
@@ -28,7 +30,9 @@ func (d *delegate) NodeMeta(int) []byte { return d.meta }
 // NotifyMsg implements memberlist.Delegate. A message that finds the queue full
 // is dropped: digests repair it.
 func (d *delegate) NotifyMsg(b []byte) {
-	d.inbox.putMessage(bytes.Clone(b))
+	if len(b) <= largest {
+		d.inbox.putMessage(bytes.Clone(b))
+	}
 }
 
 // GetBroadcasts implements memberlist.Delegate. Nothing of ours is broadcast:
@@ -44,7 +48,9 @@ func (d *delegate) LocalState(bool) []byte {
 
 // MergeRemoteState implements memberlist.Delegate.
 func (d *delegate) MergeRemoteState(b []byte, _ bool) {
-	d.inbox.putEvent(event{kind: digestReceived, bytes: bytes.Clone(b)})
+	if len(b) <= largest {
+		d.inbox.putEvent(event{kind: digestReceived, bytes: bytes.Clone(b)})
+	}
 }
 
 // AckPayload implements memberlist.PingDelegate.
@@ -80,10 +86,13 @@ func (d *delegate) NotifyConflict(existing, other *memberlist.Node) {
 	}
 }
 
-var errForgotten = errors.New("the host was forgotten")
+var (
+	errForgotten = errors.New("the host was forgotten")
+	errStranger  = errors.New("the host is not registered in the pool")
+)
 
 // NotifyAlive implements memberlist.AliveDelegate: a forgotten host is no
-// member at any incarnation.
+// member at any incarnation, and one that the pool does not know is none yet.
 func (d *delegate) NotifyAlive(n *memberlist.Node) error {
 	id, ok := hostID(n.Name)
 	if !ok {
@@ -92,6 +101,9 @@ func (d *delegate) NotifyAlive(n *memberlist.Node) error {
 	if d.replica.refuses(id) {
 		d.inbox.putEvent(event{kind: refusedAlive, node: copyNode(n)})
 		return errForgotten
+	}
+	if d.admit != nil && !d.admit(id, true) {
+		return errStranger
 	}
 	return nil
 }

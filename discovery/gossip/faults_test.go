@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -274,35 +275,53 @@ func TestRestartAtAnotherAddressIsAccepted(t *testing.T) {
 	}
 }
 
+// Of two instances under one id the one that the members hold goes on, whatever
+// numbers the two drew and however young its state is.
 func TestClonedHostIsToldAndTheFirstIsNot(t *testing.T) {
-	t.Parallel()
-	var first, second atomic.Int32
-	nodes := []*node{newNode(t, 0), newNode(t, 1, with(func(c *Config) { c.Conflict = func(netip.AddrPort) { first.Add(1) } }))}
-	nodes[1].join(nodes[0])
-	var other atomic.Value
-	clone := newNode(t, 1, with(func(c *Config) {
-		c.Nonce++
-		c.Conflict = func(at netip.AddrPort) { second.Add(1); other.Store(at) }
-	}))
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-	defer cancel()
-	if _, err := clone.Join(ctx, []netip.AddrPort{nodes[0].Addr()}, nil); err == nil {
-		t.Error("a cloned host joined")
-	}
-	eventually(t, 5*time.Second, "the clone to be told", func() error {
-		if second.Load() == 0 {
-			return errors.New("no call of Conflict")
-		}
-		return nil
-	})
-	if got := other.Load(); got != nodes[1].Addr() {
-		t.Errorf("told of %v, want %v", got, nodes[1].Addr())
-	}
-	if first.Load() != 0 {
-		t.Error("the first instance was told to stop")
-	}
-	if m, _ := nodes[0].member(testID(1)); m.Gossip != nodes[1].Addr() {
-		t.Errorf("member at %v, want %v", m.Gossip, nodes[1].Addr())
+	for name, c := range map[string]struct {
+		nonce uint64 // of the clone, beyond the first one's
+		inc   uint64 // and its incarnation
+	}{
+		"a higher number":            {1, 1},
+		"a lower number":             {math.MaxUint64, 1},
+		"a lower one, a later start": {math.MaxUint64, 2},
+		"a much later start":         {1, 9},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var first, second atomic.Int32
+			nodes := []*node{newNode(t, 0), newNode(t, 1, with(func(c *Config) { c.Conflict = func(netip.AddrPort) { first.Add(1) } }))}
+			nodes[1].join(nodes[0])
+			var other atomic.Value
+			clone := newNode(t, 1, with(func(n *Config) {
+				n.Nonce += c.nonce
+				n.Incarnation = c.inc
+				n.Conflict = func(at netip.AddrPort) { second.Add(1); other.Store(at) }
+			}))
+			if !clone.Running(nodes[1].Addr()) || clone.Running(nodes[0].Addr()) || clone.Running(clone.Addr()) {
+				t.Error("the clone does not see who runs under its id before it joins")
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+			defer cancel()
+			if _, err := clone.Join(ctx, []netip.AddrPort{nodes[0].Addr()}, nil); err == nil {
+				t.Error("a cloned host joined")
+			}
+			eventually(t, 10*time.Second, "the clone to be told", func() error {
+				if second.Load() == 0 {
+					return errors.New("no call of Conflict")
+				}
+				return nil
+			})
+			if got := other.Load(); got != nodes[1].Addr() {
+				t.Errorf("told of %v, want %v", got, nodes[1].Addr())
+			}
+			if first.Load() != 0 {
+				t.Error("the first instance was told to stop")
+			}
+			if m, _ := nodes[0].member(testID(1)); m.Gossip != nodes[1].Addr() {
+				t.Errorf("member at %v, want %v", m.Gossip, nodes[1].Addr())
+			}
+		})
 	}
 }
 
@@ -411,7 +430,14 @@ func TestLeaveTakesEverythingAlong(t *testing.T) {
 func TestForgottenHostIsToldAndRefused(t *testing.T) {
 	t.Parallel()
 	told := make(chan string, 1)
-	nodes := cluster(t, 3, with(func(c *Config) { c.Forgotten = func(by string) { told <- by } }))
+	nodes := cluster(t, 3, with(func(c *Config) {
+		c.Forgotten = func(by string) {
+			select {
+			case told <- by:
+			default: // said again
+			}
+		}
+	}))
 	nodes[2].Announce([]discovery.Endpoint{endpoint(2, 1)}, nil)
 	eventually(t, 3*time.Second, "announced", func() error { return converged(nodes) })
 	nodes[2].left.Store(true)

@@ -40,10 +40,18 @@ type Config struct {
 	// a minute at most. May be nil.
 	Seeds     func(context.Context) ([]netip.AddrPort, error)
 	Serve     func(from discovery.HostID, body []byte) []byte // answers Call; may be nil
-	Forgotten func(by string)                                 // called once, when a member said that this host is; may be nil
-	Conflict  func(other netip.AddrPort)                      // another instance runs under our id; may be nil
-	DNSGrace  time.Duration                                   // from death to hidden names
-	Log       *slog.Logger                                    // nil: discarded
+	Forgotten func(by string)                                 // a member says that this host is: a hint to ask the pool, at most once a second from each; may be nil
+	Conflict  func(other netip.AddrPort)                      // another instance runs under our id, and is the one that the members hold; may be nil
+	Border    Border
+	DNSGrace  time.Duration // from death to hidden names
+	Log       *slog.Logger  // nil: discarded
+}
+
+// Border is what of others is taken in. The zero value takes in all hosts.
+type Border struct {
+	// Admit is called under locks and must not wait. Nil admits all.
+	Admit table.Admit
+	Most  int // endpoints that are held of one other host; 0: table.MostEndpoints
 }
 
 // Gossip is this host as a member of the cluster. Its methods are safe for
@@ -112,11 +120,13 @@ func open(cfg Config, adjust func(*Gossip, *memberlist.Config)) (*Gossip, error)
 func assemble(cfg Config, r *replica, trans *transport) *Gossip {
 	g := &Gossip{cfg: cfg, trans: trans, replica: r, work: &sync.WaitGroup{}, count: &counters{}}
 	g.sender = newSender(cfg.Log, g.work, g.count)
+	trans.gate.member, trans.gate.refused = g.sender.isAt, func(from netip.Addr) { g.count.junk.Add(1) }
 	r.send, r.forgotten = g.sender.dispatch, cfg.Forgotten
 	g.contacts = &contacts{trans: trans, label: labelOf(cfg.Cluster), work: g.work, count: g.count, log: cfg.Log}
 	g.caller = &caller{self: cfg.Self, sender: g.sender, serve: cfg.Serve, open: map[uint64]chan []byte{}, seq: rand.Uint64() >> 1}
 	g.liveness = &liveness{replica: r, sender: g.sender, contacts: g.contacts, seq: map[discovery.HostID]uint64{}}
-	g.clones = &clones{self: cfg.Self, nonce: cfg.Nonce, conflict: cfg.Conflict, replica: r, contacts: g.contacts}
+	g.clones = &clones{self: cfg.Self, nonce: cfg.Nonce, inc: r.table.OwnVersion().Inc, at: trans.addr, conflict: cfg.Conflict,
+		replica: r, contacts: g.contacts}
 	g.rejoiner = &rejoiner{self: trans.addr, seeds: cfg.Seeds, replica: r, contacts: g.contacts, log: cfg.Log,
 		given: map[netip.AddrPort]struct{}{}, pauses: map[netip.AddrPort]pause{}}
 	g.saver = newSaver(cfg.Save, r, g.count)
@@ -143,7 +153,7 @@ func openTable(cfg Config) (*table.Table, error) {
 	h.Name, h.Version, h.Nonce = cfg.Name, cfg.Version, cfg.Nonce
 	h.FormatMin, h.FormatMax = table.FormatMin, table.FormatMax
 	tc := table.Config{Self: cfg.Self, Incarnation: cfg.Incarnation, Header: h,
-		Endpoints: cfg.Endpoints, Saved: cfg.Saved, Grace: cfg.DNSGrace, Now: time.Now()}
+		Endpoints: cfg.Endpoints, Saved: cfg.Saved, Grace: cfg.DNSGrace, Now: time.Now(), Admit: cfg.Border.Admit, Most: cfg.Border.Most}
 	t, err := table.New(tc)
 	if errors.Is(err, discovery.ErrMalformed) {
 		cfg.Log.Warn("saved table unreadable, starting without it", "err", err)
@@ -175,7 +185,7 @@ func (g *Gossip) config(p profile) *memberlist.Config {
 	c.RequireNodeNames = true
 	c.Logger = newLogBridge(g.cfg.Log, &g.count.junk).logger()
 	m := meta{table.FormatMin, table.FormatMax, g.replica.table.OwnVersion().Inc, g.cfg.Nonce}
-	d := &delegate{self: c.Name, meta: m.encode(), replica: g.replica, inbox: g.inbox}
+	d := &delegate{self: c.Name, meta: m.encode(), admit: g.cfg.Border.Admit, replica: g.replica, inbox: g.inbox}
 	c.Delegate, c.Events, c.Ping, c.Conflict, c.Alive = d, d, d, d, d
 	return c
 }
@@ -207,6 +217,44 @@ func (g *Gossip) SetHeader(change func(h *discovery.Header)) {
 // Forget drops hosts and refuses them from now on, whatever their incarnation.
 // The own header's GoneHash tells the others that it was done.
 func (g *Gossip) Forget(ids []discovery.HostID) { g.replica.forget(ids) }
+
+// SetHolder says who holds which address, as the pool has it, from now on.
+func (g *Gossip) SetHolder(h table.Holder) {
+	g.replica.update(func(t *table.Table) { t.SetHolder(h) })
+}
+
+// Reconsider asks Admit again: hosts that are not admitted are dropped, and those that
+// are running members by now are taken in.
+func (g *Gossip) Reconsider(drop []discovery.HostID) {
+	g.replica.update(func(t *table.Table) { t.Reconsider(drop) })
+	known := map[string]bool{}
+	for _, p := range g.replica.peers() {
+		known[p.ID.String()] = p.Seen
+	}
+	for _, n := range g.contacts.ml.Members() {
+		if id, ok := hostID(n.Name); ok && !known[n.Name] && id != g.cfg.Self && g.admits(id) {
+			g.inbox.putEvent(event{kind: memberUp, node: copyNode(n)})
+		}
+	}
+}
+
+func (g *Gossip) admits(id discovery.HostID) bool {
+	return g.cfg.Border.Admit == nil || g.cfg.Border.Admit(id, true)
+}
+
+// Running reports whether another instance answers under this host's id at an
+// address, which is not this one's.
+func (g *Gossip) Running(at netip.AddrPort) bool {
+	if at == g.trans.addr {
+		return false
+	}
+	for range 2 { // a datagram may be lost
+		if g.contacts.answers(g.cfg.Self, at) {
+			return true
+		}
+	}
+	return false
+}
 
 // SetKeys replaces the gossip keys while running: the first encrypts from now
 // on, all decrypt. With the old keys still among them nothing is interrupted.

@@ -60,7 +60,7 @@ func endpoint(host, n int) discovery.Endpoint {
 	binary.BigEndian.PutUint32(id[:], uint32(host))
 	binary.BigEndian.PutUint32(id[4:], uint32(n))
 	return discovery.Endpoint{ID: id, Network: discovery.NetworkID{1}, Seq: 1, Runtime: "netns",
-		Name: fmt.Sprintf("web%d", n), IPv4: netip.AddrFrom4([4]byte{10, 42, byte(host), byte(n)}), MAC: discovery.MAC{2, 5: byte(n)}}
+		MAC: discovery.MAC{0x0e, 0, 10, 42, byte(host), byte(n)}, Name: fmt.Sprintf("web%d", n), IPv4: netip.AddrFrom4([4]byte{10, 42, byte(host), byte(n)})}
 }
 
 // node is one member under test, which can be stopped and started again.

@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -35,6 +36,7 @@ type inbox struct {
 	messages chan []byte
 	ready    pace.Signal // an event came
 	count    *counters
+	waiting  atomic.Int64 // bytes of messages
 
 	mu     sync.Mutex // guards events
 	events []event
@@ -44,13 +46,28 @@ func newInbox(count *counters) *inbox {
 	return &inbox{messages: make(chan []byte, 8192), ready: pace.NewSignal(), count: count}
 }
 
+const (
+	largest   = 512 << 10 // bytes of a message: a state has half of it at most
+	waitsMost = 8 << 20   // bytes of the messages that wait
+)
+
 // putMessage drops a message that finds the queue full: digests repair it.
 func (i *inbox) putMessage(b []byte) {
-	select {
-	case i.messages <- b:
-	default:
-		i.count.inboxFull.Add(1)
+	if i.waiting.Add(int64(len(b))) <= waitsMost {
+		select {
+		case i.messages <- b:
+			return
+		default:
+		}
 	}
+	i.waiting.Add(-int64(len(b)))
+	i.count.inboxFull.Add(1)
+}
+
+// took notes that a message was taken out of the queue.
+func (i *inbox) took(b []byte) []byte {
+	i.waiting.Add(-int64(len(b)))
+	return b
 }
 
 func (i *inbox) putEvent(e event) {

@@ -22,7 +22,6 @@ type replica struct {
 	send    func([]table.Packet)
 
 	forgotten func(by string) // may be nil
-	told      atomic.Bool     // forgotten was called
 
 	mu    sync.Mutex // guards what follows
 	table *table.Table
@@ -72,13 +71,13 @@ func (r *replica) step(f func(now time.Time)) {
 	r.mu.Lock()
 	f(time.Now())
 	r.noteChanges()
-	out, unsent, by := r.x.Take(), r.x.Unsent(), r.x.ForgottenBy()
+	out, unsent, by := r.x.Take(), r.x.Unsent(), r.x.GoneSaid()
 	r.mu.Unlock()
 	r.send(out)
 	if unsent {
 		r.flush.Set() // a new incarnation was needed
 	}
-	if by != "" && !r.told.Swap(true) && r.forgotten != nil {
+	if by != "" && r.forgotten != nil {
 		r.forgotten(by)
 	}
 }

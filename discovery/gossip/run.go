@@ -52,10 +52,10 @@ func (g *Gossip) loop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case b := <-g.inbox.messages:
-			g.receive(b)
+			g.receive(g.inbox.took(b), true)
 			ticks.wake()
 		case <-g.inbox.ready:
-			g.handleEvents()
+			g.handleEvents(ctx)
 			ticks.wake()
 		case <-g.replica.flush:
 			if !armed {
@@ -109,12 +109,16 @@ func (t *ticks) wake() {
 	}
 }
 
-// receive handles one message and those that wait behind it.
-func (g *Gossip) receive(b []byte) {
+// receive handles one message and those that wait behind it; sent: it was sent to this
+// host's port, and is not what memberlist exchanged with it.
+func (g *Gossip) receive(b []byte, sent bool) {
 	var calls []table.Call
 	g.replica.step(func(now time.Time) {
 		for n := 0; ; n++ {
 			g.count.received.Add(1)
+			if sent {
+				g.clones.note(b)
+			}
 			if c, err := g.replica.x.Receive(now, b); err == nil && c != nil {
 				calls = append(calls, *c)
 			}
@@ -123,6 +127,7 @@ func (g *Gossip) receive(b []byte) {
 			}
 			select {
 			case b = <-g.inbox.messages:
+				sent, b = true, g.inbox.took(b)
 			default:
 				return
 			}
@@ -134,12 +139,12 @@ func (g *Gossip) receive(b []byte) {
 }
 
 // handleEvents works off what memberlist's callbacks noted.
-func (g *Gossip) handleEvents() {
+func (g *Gossip) handleEvents(ctx context.Context) {
 	for _, e := range g.inbox.takeEvents() {
 		id, ok := hostID(e.node.Name)
 		switch {
 		case e.kind == digestReceived:
-			g.receive(e.bytes)
+			g.receive(e.bytes, false)
 		case !ok, id == g.cfg.Self && e.kind != idTaken:
 		case e.kind == memberUp:
 			g.liveness.up(id, e.node)
@@ -150,7 +155,7 @@ func (g *Gossip) handleEvents() {
 		case e.kind == refusedAlive:
 			g.tellGone(id, e.node)
 		case e.kind == idTaken:
-			g.work.Go(func() { g.clones.check(e.node) })
+			g.work.Go(func() { g.clones.check(ctx, e.node) })
 		}
 	}
 }
@@ -183,7 +188,7 @@ func (g *Gossip) sayGoodbye(ctx context.Context) {
 	g.confirmAll(ctx, func() {
 		select {
 		case b := <-g.inbox.messages:
-			g.receive(b)
+			g.receive(g.inbox.took(b), true)
 		default:
 		}
 	})

@@ -3,6 +3,7 @@ package gossip
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -66,6 +67,12 @@ func (s *sender) nodeWhere(match func(memberlist.Node) bool) (discovery.HostID, 
 		}
 	}
 	return discovery.HostID{}, memberlist.Node{}, false
+}
+
+// isAt reports whether a member is at an address.
+func (s *sender) isAt(a netip.Addr) bool {
+	_, _, ok := s.nodeWhere(func(n memberlist.Node) bool { return addrPort(n).Addr() == a })
+	return ok
 }
 
 func (s *sender) dropped(to discovery.HostID, k table.Kind) bool {

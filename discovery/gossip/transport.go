@@ -31,6 +31,7 @@ type transport struct {
 	ctx     context.Context // ends with Shutdown, and ends connection attempts
 	stop    context.CancelFunc
 	wg      sync.WaitGroup
+	gate    gate
 
 	arrived func(from netip.Addr, at time.Time) // is told of each datagram
 
@@ -76,14 +77,19 @@ func (t *transport) accept() {
 			}
 			return
 		}
-		if t.isCut("tcp", conn.RemoteAddr().(*net.TCPAddr).AddrPort()) {
+		from := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+		if t.isCut("tcp", from) {
 			conn.Close()
 			continue
 		}
+		within := t.gate.enter(conn, from.Addr().Unmap())
+		if within == nil {
+			continue
+		}
 		select {
-		case t.streams <- conn:
+		case t.streams <- within:
 		case <-t.ctx.Done():
-			conn.Close()
+			within.Close()
 			return
 		}
 	}

@@ -190,6 +190,18 @@ func (m *Manager) Held() []discovery.Block {
 	return out
 }
 
+// Holds reports whether a block in hand covers the address.
+func (m *Manager) Holds(id discovery.NetworkID, a netip.Addr) bool {
+	nw := m.nets.get(id)
+	if nw == nil {
+		return false
+	}
+	nw.mu.Lock()
+	defer nw.mu.Unlock()
+	b := nw.blockOf(a)
+	return b != nil && !b.lost
+}
+
 // HeldAddrs returns the leased addresses that the pool records one by one, for a
 // pool that was wiped too, in no order.
 func (m *Manager) HeldAddrs() []discovery.ReservedAddr {

@@ -32,14 +32,18 @@ func (r *networks) enter(ctx context.Context, n discovery.Network) (_ context.Co
 
 // find is enter for a network that must be known already.
 func (r *networks) find(ctx context.Context, id discovery.NetworkID) (_ context.Context, nw *network, leave func(), ok bool) {
-	r.mu.Lock()
-	nw = r.all[id]
-	r.mu.Unlock()
-	if nw == nil {
+	if nw = r.get(id); nw == nil {
 		return ctx, nil, nil, false
 	}
 	ctx, leave, ok = r.join(ctx, nw, nil)
 	return ctx, nw, leave, ok
+}
+
+// get returns the network of that id; nil: nothing of it is held.
+func (r *networks) get(id discovery.NetworkID) *network {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.all[id]
 }
 
 // join makes the caller a user of nw until leave. The returned context ends

@@ -68,3 +68,34 @@ func (b *Backoff) Worked() { b.wait = 0 }
 
 // Failing reports whether the last attempt failed.
 func (b *Backoff) Failing() bool { return b.wait > 0 }
+
+// Hinted waits between two looks at something that is far away, which others say has
+// changed. What they say is a hint: the more often a look found nothing new, the later
+// it is followed. It is not safe for concurrent use.
+type Hinted struct {
+	First, Most time.Duration // from a look to the next one that a hint asks for
+	wait        time.Duration
+}
+
+// Sleep waits for d after a look that found news or none, or less when hint is set
+// meanwhile. It returns false when ctx ended first.
+func (h *Hinted) Sleep(ctx context.Context, d time.Duration, hint Signal, news bool) bool {
+	h.wait = min(2*h.wait, h.Most)
+	if news || h.wait == 0 {
+		h.wait = h.First
+	}
+	least := min(h.wait, d)
+	if !Sleep(ctx, least) {
+		return false
+	}
+	end := time.NewTimer(d - least)
+	defer end.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-end.C:
+		h.wait = 0
+	case <-hint:
+	}
+	return true
+}

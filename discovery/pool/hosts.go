@@ -158,6 +158,17 @@ func (r *ClusterRecords) nameTaken(ctx context.Context, name string, kv *api.KVP
 	return &NameTakenError{Name: name, Host: h}
 }
 
+// Removed is a *ForgottenError for a host that was removed, nil for one that was not,
+// and else says why the store could not be asked.
+func (r *ClusterRecords) Removed(ctx context.Context, id discovery.HostID) error {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	if err := r.forgotten(ctx, id); err != nil {
+		return fmt.Errorf("look for host %s among those removed: %w", id, err)
+	}
+	return nil
+}
+
 // forgotten is a *ForgottenError for a host that was removed.
 func (r *ClusterRecords) forgotten(ctx context.Context, id discovery.HostID) error {
 	kv, err := r.store.lookup(ctx, goneKey(id))

@@ -93,7 +93,7 @@ func (t *Table) applySection(s section) outcome {
 	if s.Owner == t.own.id || s.At.IsZero() || t.forgotten.has(s.Owner) {
 		return ignored
 	}
-	o := t.owners.admitted(s.Owner)
+	o := t.owners.admitted(s.Owner, false)
 	if o == nil || t.limit.pauses(o) {
 		return ignored
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // Holder finds who holds an address, as the pool has it; false: it is not known.
-type Holder func(network discovery.NetworkID, a netip.Addr) (discovery.HostID, bool)
+type Holder = func(network discovery.NetworkID, a netip.Addr) (discovery.HostID, bool)
 
 // announced counts the endpoints that announce an address, so that a view looks
 // for conflicts only where there are some.

@@ -39,10 +39,10 @@ type Exchange struct {
 	digests  *comparer
 	confirms *confirmer
 
-	sent        Version                        // newest own version that was pushed
-	waiting     map[discovery.HostID]struct{}  // owners that want to hear which version is held
-	toldGone    map[discovery.HostID]time.Time // forgotten hosts, and when they were told so
-	forgottenBy string
+	sent     Version                        // newest own version that was pushed
+	waiting  map[discovery.HostID]struct{}  // owners that want to hear which version is held
+	toldGone map[discovery.HostID]time.Time // forgotten hosts, and when they were told so
+	goneSaid string                         // the member that said last that this host is forgotten
 }
 
 // shared is what the parts of an Exchange have in common.
@@ -94,11 +94,24 @@ func (s *shared) shown(by discovery.HostID, v Version) {
 	}
 }
 
-// Silent reports whether the own host was forgotten: it announces nothing.
+// Silent reports whether the own host was forgotten, as Table.Forget was told: it
+// announces nothing.
 func (x *Exchange) Silent() bool { return x.t.Forgotten(x.t.own.id) }
 
-// ForgottenBy returns the member that said that this host is forgotten, or "".
-func (x *Exchange) ForgottenBy() string { return x.forgottenBy }
+// GoneSaid returns the member that said, since the last call, that this host is
+// forgotten; "" when none did. It is a hint to ask the pool.
+func (x *Exchange) GoneSaid() (by string) {
+	by, x.goneSaid = x.goneSaid, ""
+	return by
+}
+
+// Ask makes a member answer this host, with what it has of its own state beyond what
+// is held here: an empty answer too comes to where the member holds this host.
+func (x *Exchange) Ask(id discovery.HostID) {
+	if o := x.t.owners.byID[id]; o != nil {
+		x.send(id, true, pull{From: x.t.own.id, Owners: []pullEntry{{shortOf(id), o.at}}})
+	}
+}
 
 // Stats returns the counters now.
 func (x *Exchange) Stats() Stats { return x.stats }

@@ -14,7 +14,7 @@ func (t *Table) SetMember(now time.Time, id discovery.HostID, addr netip.AddrPor
 	if t.forgotten.has(id) {
 		return false
 	}
-	o := t.owners.admitted(id)
+	o := t.owners.admitted(id, true)
 	if o == nil {
 		return false
 	}

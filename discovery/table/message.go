@@ -284,6 +284,19 @@ func (c Call) Append(b []byte) []byte {
 	return append(binary.AppendUvarint(b, c.Seq), c.Body...)
 }
 
+// Sender is the host that a message says it comes from, for the kinds that are sent to
+// one host as an answer or a question; false for all others.
+func Sender(b []byte) (from discovery.HostID, ok bool) {
+	if len(b) < 1+len(from) {
+		return from, false
+	}
+	switch Kind(b[0] &^ (confirmBit | completeBit)) {
+	case KindDigest, KindPull, KindState, KindCall, KindReply:
+		return discovery.HostID(b[1 : 1+len(from)]), true
+	}
+	return from, false
+}
+
 // parseMessage decodes a message. It fails with ErrMalformed, also for kinds of newer
 // formats; the parts of the result may share memory with b.
 func parseMessage(b []byte) (message, error) {

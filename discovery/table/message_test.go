@@ -305,3 +305,22 @@ func FuzzRestore(f *testing.F) {
 		}
 	})
 }
+
+// FuzzAcked: whatever a probe's answer carries, it is compared or refused.
+func FuzzAcked(f *testing.F) {
+	x := exchange(f, 1, header(1))
+	f.Add(x.Ack())
+	f.Add([]byte{})
+	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 1, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		x := exchange(t, 1, header(1))
+		x.SetMember(start, hostID(2), netip.AddrPort{}, discovery.StatusAlive)
+		if err := x.Acked(start, hostID(2), b); err != nil && !errors.Is(err, discovery.ErrMalformed) {
+			t.Errorf("%x: %v", b, err)
+		}
+		x.Tick(start)
+		if got := x.OwnVersion(); got != (table.Version{Inc: 1, Ver: 1}) {
+			t.Errorf("%x: the own version is %v", b, got)
+		}
+	})
+}

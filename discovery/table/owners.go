@@ -17,8 +17,8 @@ const buckets = 256
 type owners struct {
 	byID    map[discovery.HostID]*owner
 	byShort map[short]discovery.HostID
-	admit   func(discovery.HostID) bool // may be nil: all are taken in
-	root    uint64                      // XOR over all owners whose state is known, whatever is believed of their life
+	admit   Admit  // may be nil: all are taken in
+	root    uint64 // XOR over all owners whose state is known, whatever is believed of their life
 }
 
 func newOwners() owners {
@@ -35,15 +35,22 @@ func (os *owners) add(id discovery.HostID) *owner {
 	return o
 }
 
-// admitted returns the owner of that id; nil: its state is not taken in.
-func (os *owners) admitted(id discovery.HostID) *owner {
+// admitted returns the owner of that id; nil: its state is not taken in. Running: it
+// takes part, and is not only spoken of.
+func (os *owners) admitted(id discovery.HostID, running bool) *owner {
 	if o := os.byID[id]; o != nil {
 		return o
 	}
-	if os.admit != nil && !os.admit(id) {
+	if os.admit != nil && !os.admit(id, running) {
 		return nil
 	}
 	return os.add(id)
+}
+
+// shown reports whether the owner is in a view: one that may yet turn out to be a member
+// is held, so that it is complete when it does, and nothing more.
+func (os *owners) shown(o *owner, self discovery.HostID) bool {
+	return os.admit == nil || o.id == self || os.admit(o.id, false)
 }
 
 // since is when this host first heard of what a record announces.

@@ -143,7 +143,7 @@ func (r *restorer) section(b []byte) error {
 // owner returns an owner that counts as alive until gossip speaks of it; nil: it is
 // not admitted.
 func (r *restorer) owner(id discovery.HostID) *owner {
-	o := r.t.owners.admitted(id)
+	o := r.t.owners.admitted(id, false)
 	if o == nil {
 		return nil
 	}

@@ -39,9 +39,9 @@ func (x *Exchange) Receive(now time.Time, b []byte) (*Call, error) {
 	case state:
 		x.receiveState(now, m)
 	case gone:
+		// Whoever has the key can say it. Whether it is so the pool knows.
 		if m.ID == x.t.own.id {
-			x.forgottenBy = m.By
-			x.t.Forget([]discovery.HostID{m.ID})
+			x.goneSaid = m.By
 		}
 	case Call:
 		return &m, nil

@@ -82,7 +82,7 @@ func (l *limit) refused(os *owners) (out []discovery.Refusal) {
 		}
 		if !o.over.IsZero() {
 			out = append(out, discovery.Refusal{Host: id, What: "host",
-				Why: fmt.Sprintf("announces more than %d endpoints (endpoints_per_member), the rest is not taken", l.most)})
+				Why: fmt.Sprintf("announces more than %d endpoints (limits.member_endpoints of agentd.yaml), the rest is not taken", l.most)})
 		}
 		out = append(out, o.refusedEndpoints()...)
 	}

@@ -54,12 +54,14 @@ type Config struct {
 	Saved       []byte        // a Table's MarshalBinary, or nil
 	Grace       time.Duration // from death to hidden names
 	Now         time.Time
-	// Admit reports whether the state of a host that is not held may be taken in.
-	// Nil admits all.
-	Admit func(discovery.HostID) bool
+	Admit       Admit // may be nil: all are admitted
 	// Most is how many endpoints of one other host are held; 0: MostEndpoints.
 	Most int
 }
+
+// Admit reports whether a host is a member, or with running whether one that takes part
+// may be one. It is asked again whenever a view is made.
+type Admit = func(id discovery.HostID, running bool) bool
 
 // MostEndpoints is how many endpoints of one host are held where nothing else is
 // configured.
@@ -216,14 +218,18 @@ func (t *Table) Forget(ids []discovery.HostID) bool {
 	return news
 }
 
-// Drop removes what is held of hosts that are no longer admitted. They are not
-// forgotten: once they are admitted again, they are like any other.
-func (t *Table) Drop(ids []discovery.HostID) {
-	for _, id := range ids {
+// Reconsider makes the view anew, since Admit answers otherwise than before, and removes
+// what is held of some hosts. They are not forgotten: once they are admitted again, they
+// are like any other.
+func (t *Table) Reconsider(drop []discovery.HostID) {
+	for _, id := range drop {
 		if o := t.owners.byID[id]; o != nil && o != t.own {
 			t.stored++
 			t.drop(o)
 		}
+	}
+	for _, o := range t.owners.byID {
+		t.endpointsChanged(o)
 	}
 	t.checkComplete()
 }

@@ -219,9 +219,9 @@ func TestAHostAnnouncesTooMuch(t *testing.T) {
 // A host that is not admitted is not held, whatever speaks of it; once it is, it is
 // like any other.
 func TestAHostThatIsNotAdmitted(t *testing.T) {
-	open := false
+	open, spoken := false, false
 	tb, err := table.New(table.Config{Self: hostID(2), Incarnation: 1, Header: header(2), Now: start,
-		Admit: func(id discovery.HostID) bool { return open || id != hostID(1) }})
+		Admit: func(id discovery.HostID, running bool) bool { return open || running && spoken || id != hostID(1) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,12 +230,18 @@ func TestAHostThatIsNotAdmitted(t *testing.T) {
 	if v := b.View(); len(v.Endpoints) != 0 || len(v.Members) != 1 {
 		t.Errorf("members %v, endpoints %v: want this host alone", v.Members, v.Endpoints)
 	}
-	open = true
+	spoken = true
 	convergeAt(start.Add(time.Minute), a, b)
+	if v := b.View(); b.Owners() != 2 || len(v.Endpoints) != 0 || len(v.Members) != 1 {
+		t.Errorf("%d owners, members %v, endpoints %v: want it held and not shown", b.Owners(), v.Members, v.Endpoints)
+	}
+	open = true
+	b.Reconsider(nil)
 	if v := b.View(); len(v.Endpoints) != 3 || len(v.Members) != 2 {
 		t.Errorf("members %v, endpoints %v: want both", v.Members, v.Endpoints)
 	}
-	b.Drop([]discovery.HostID{hostID(1)})
+	open, spoken = false, false
+	b.Reconsider([]discovery.HostID{hostID(1)})
 	if v := b.View(); len(v.Endpoints) != 0 || len(v.Members) != 1 || b.Forgotten(hostID(1)) {
 		t.Errorf("members %v, endpoints %v: want this host alone", v.Members, v.Endpoints)
 	}
@@ -595,5 +601,25 @@ func TestOwnEndpointsArePendingUntilShown(t *testing.T) {
 	converge(a, b)
 	if got := recordOf(t, a.View(), endpointID(1, 1)).Status; got != discovery.EndpointLive {
 		t.Errorf("after the exchange: %v, want live", got)
+	}
+}
+
+// Whoever has the key can send it: one message ends nothing.
+func TestOneMemberSaysThatAHostIsForgotten(t *testing.T) {
+	a, b := exchange(t, 1, header(1), endpoints(1, 2)...), exchange(t, 2, header(2))
+	converge(a, b)
+	if _, err := a.Receive(start, table.Gone{ID: hostID(1), By: "h2"}.Append(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if by := a.GoneSaid(); by != "h2" || a.GoneSaid() != "" {
+		t.Errorf("said by %q, want it told once", by)
+	}
+	if a.Silent() || a.Forgotten(hostID(1)) {
+		t.Error("the host takes itself for forgotten")
+	}
+	a.Announce([]discovery.Endpoint{endpoint(1, 3)}, nil)
+	convergeAt(start.Add(time.Minute), a, b)
+	if got := len(b.View().Endpoints); got != 3 {
+		t.Errorf("the other shows %d endpoints, want 3", got)
 	}
 }

@@ -21,7 +21,7 @@ type viewCache struct {
 // the next change and must not be written to.
 func (t *Table) View() discovery.View {
 	if t.view.members == nil {
-		t.view.members, t.view.refused = t.owners.members(), t.limit.refused(&t.owners)
+		t.view.members, t.view.refused = t.owners.members(t.own.id), t.limit.refused(&t.owners)
 	}
 	if len(t.view.stale) > 0 {
 		t.view.endpoints = t.view.merge(t.staleRecords())
@@ -33,10 +33,10 @@ func (t *Table) View() discovery.View {
 }
 
 // members returns the owners as members, sorted by name, then id.
-func (os *owners) members() []discovery.Member {
+func (os *owners) members(self discovery.HostID) []discovery.Member {
 	out := make([]discovery.Member, 0, len(os.byID))
 	for id, o := range os.byID {
-		if o.at.IsZero() && down(o.status) {
+		if o.at.IsZero() && down(o.status) || !os.shown(o, self) {
 			continue // an address read from the disk, not a member
 		}
 		out = append(out, discovery.Member{ID: id, Name: o.header.Name, Version: o.header.Version,
@@ -71,8 +71,8 @@ func (t *Table) staleRecords() (out []discovery.Record) {
 	alone := t.owners.alone(t.own.id)
 	for id := range t.view.stale {
 		o := t.owners.byID[id]
-		if o == nil {
-			continue // forgotten
+		if o == nil || !t.owners.shown(o, t.own.id) {
+			continue // forgotten, or not yet a member
 		}
 		for _, e := range o.eps {
 			if !o.believes(e.ID) {

@@ -78,7 +78,7 @@ func TestWipedConsulGetsEverythingBack(t *testing.T) {
 		before = lasting(t, l)
 	}
 	for _, h := range l.Hosts {
-		if out := h.MustCtl("status"); strings.Contains(out, "claimed twice") {
+		if out := h.MustCtl("status"); strings.Contains(out, "another host holds") {
 			t.Errorf("%s: %s", h.Name, out)
 		}
 	}
