@@ -180,14 +180,14 @@ func (a *Agent) exclusively(what string) (done func(), err error) {
 }
 
 func (a *Agent) listen() (net.Listener, error) {
+	if err := datadir.OpenRunDir(a.cfg.RunDir); err != nil {
+		return nil, err
+	}
 	if l := a.parts.Sockets.API; l != nil {
 		if given := l.Addr().String(); given != a.cfg.Socket() {
 			a.log.Warn("the API is served where the service manager listens, not below run_dir", "addr", given, "run_dir", a.cfg.RunDir)
 		}
 		return l, nil
-	}
-	if err := os.MkdirAll(a.cfg.RunDir, 0o755); err != nil {
-		return nil, fmt.Errorf("run directory: %w", err)
 	}
 	return api.ListenUnix(a.cfg.Socket())
 }

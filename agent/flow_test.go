@@ -217,10 +217,11 @@ func (flowMachine) Privileged() error { return nil }
 func (flowMachine) DefaultAddr() (netip.Addr, error) {
 	return netip.Addr{}, errors.New("no default route")
 }
-func (flowMachine) HasAddr(netip.Addr) (bool, error) { return true, nil }
-func (flowMachine) Routes() ([]netip.Prefix, error)  { return nil, nil }
-func (flowMachine) FabricPath() string               { return "/run/netns/weft" }
-func (m flowMachine) BootID() string                 { return "boot " + m.h.boot }
+func (flowMachine) HasAddr(netip.Addr) (bool, error)              { return true, nil }
+func (flowMachine) Routes() ([]netip.Prefix, error)               { return nil, nil }
+func (flowMachine) Neighbours() ([]overlay.NeighbourTable, error) { return nil, nil }
+func (flowMachine) FabricPath() string                            { return "/run/netns/weft" }
+func (m flowMachine) BootID() string                              { return "boot " + m.h.boot }
 
 // flowNames keeps the newest zone.
 type flowNames struct {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/networks"
 )
@@ -35,6 +36,7 @@ func (m *member) housekeep(ctx context.Context) error {
 			m.writeBack(ctx)
 			zone, _ := m.last()
 			notes.names(diagnose.Unservable(zone))
+			notes.neighbours(diagnose.NeighbourTables(m.neighbours()))
 			m.endpoints.Ports.Retry()
 		}
 		if n%60 == 0 {
@@ -79,6 +81,7 @@ type notes struct {
 	log     *slog.Logger
 	away    time.Time       // since when the store does not answer; zero: it does
 	unnamed map[string]bool // names that were said to be impossible
+	crowded string          // state of the neighbour tables
 }
 
 // store says when the store goes away, and when it is back.
@@ -91,6 +94,18 @@ func (n *notes) store(err error) {
 		n.log.Info("the store is back", "after", time.Since(n.away).Round(time.Second))
 		n.away = time.Time{}
 	}
+}
+
+// neighbours says when a neighbour table fills, is full, and has room again.
+func (n *notes) neighbours(c api.Check) {
+	switch {
+	case c.State == n.crowded || n.crowded == "" && c.State == api.CheckOK:
+	case c.State == api.CheckOK:
+		n.log.Info("the kernel's neighbour tables have room again")
+	default:
+		n.log.Warn(c.Detail, "hint", c.Hint)
+	}
+	n.crowded = c.State
 }
 
 // names says once of each name that it is not served.

@@ -11,9 +11,11 @@ import (
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/diagnose"
+	"github.com/weft-net/weft/agent/hostport"
 	"github.com/weft-net/weft/agent/membership"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pace"
+	"github.com/weft-net/weft/overlay"
 )
 
 // Join implements api.Service. It returns when a member shows that it knows
@@ -53,7 +55,9 @@ func (a service) Join(ctx context.Context, r api.JoinRequest, progress func(stri
 		return api.JoinResult{}, m.explain("join", err)
 	}
 	out := api.JoinResult{Cluster: cluster.ID}
+	_ = m.machine.neighbours.look(time.Now())
 	out.Members, err = m.meet(ctx, peers, progress)
+	err = m.blame(err)
 	if err == nil {
 		err = a.commit(m)
 	}
@@ -84,9 +88,13 @@ func (m *member) meet(ctx context.Context, peers []netip.AddrPort, progress func
 	}
 	m.runTunnel()
 	m.runLoop()
-	if err := m.Settle(ctx); ctx.Err() != nil {
-		return nil, err // what is wrong with the kernel alone, the probes show
-	}
+	err = m.Settle(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return nil, err
+	case errors.Is(err, overlay.ErrPortTaken):
+		return nil, hostport.Held(err, "for the tunnel", m.cfg.Ports.Tunnel, "udp")
+	} // what else is wrong with the kernel, the probes show
 	if err := m.tunnel.Check(ctx, m.directory, progress); err != nil {
 		return nil, err
 	}

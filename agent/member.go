@@ -32,7 +32,7 @@ type member struct {
 	*tasks
 	*loop
 
-	machine   Host
+	machine   machine
 	overlay   Overlay
 	names     Names
 	pool      Pool

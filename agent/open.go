@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -56,7 +57,7 @@ func (a *Agent) open(cluster datadir.Cluster, host datadir.Host, fresh bool) (m 
 	})
 	t := newTasks()
 	o := opening{agent: a, fresh: fresh, member: &member{cfg: cfg, log: log, tasks: t, loop: newLoop(t.ctx.Done(), log),
-		names: a.parts.Names, machine: a.parts.Host, conflists: conflist.New(cfg.ConflistDir(), cfg.Socket(), log)}}
+		names: a.parts.Names, machine: machine{a.parts.Host, &neighbourWatch{read: a.parts.Host.Neighbours}}, conflists: conflist.New(cfg.ConflistDir(), cfg.Socket(), log)}}
 	defer func() {
 		if err != nil {
 			o.undo()
@@ -247,6 +248,9 @@ func (o *opening) openCluster(host datadir.Host, _ datadir.Cluster) (err error) 
 		o.log.Warn("the hosts of the last start cannot be read", "err", err)
 	}
 	if o.directory, err = o.agent.parts.OpenDirectory(o.gossip()); err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			err = hostport.Held(err, "for gossip", o.cfg.Ports.Gossip, "tcp", "udp")
+		}
 		return err
 	}
 	o.host.Use(o.pool.Records, o.directory)

@@ -157,6 +157,8 @@ type Host interface {
 	HasAddr(a netip.Addr) (bool, error)
 	// Routes are the subnets that this host reaches without us.
 	Routes() ([]netip.Prefix, error)
+	// Neighbours are the kernel's neighbour tables.
+	Neighbours() ([]overlay.NeighbourTable, error)
 	// BootID tells this start of the machine from any other; empty: unknown.
 	BootID() string
 	// FabricPath is the path of the namespace with the bridges.

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -9,8 +10,10 @@ import (
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/diagnose"
+	"github.com/weft-net/weft/agent/hostport"
 	"github.com/weft-net/weft/agent/resolvers"
 	"github.com/weft-net/weft/dns"
+	"github.com/weft-net/weft/overlay"
 )
 
 // Status implements api.Service: what works and what does not, each line with
@@ -64,9 +67,9 @@ func (m *member) facts(ctx context.Context) diagnose.Facts {
 		Forgotten: m.host.ForgottenBy(), Homeless: m.addressGone(), View: m.directory.View(), Complete: m.snapshot().Complete,
 		GossipPort: m.cfg.Ports.Gossip, Losses: m.directory.Losses(),
 		Store: strings.TrimSpace(config.Store{Consul: m.pool.Address.Address()}.String()), StoreErr: m.pool.Networks.Healthy(), StoreLacks: m.networks.Missing(),
-		Endpoints: len(m.endpoints.Planned()), Active: len(m.endpoints.Active()), Troubles: m.overlay.Troubles(), Needs: m.overlay.Needs(), Altered: m.endpoints.Altered(ctx),
-		Surroundings: m.overlay.Surroundings(),
-		Names:        m.nameFacts(zone), PortsHeld: held, PortsLost: lost,
+		Endpoints: len(m.endpoints.Planned()), Active: len(m.endpoints.Active()), Troubles: m.troubles(), Needs: m.overlay.Needs(), Altered: m.endpoints.Altered(ctx),
+		Surroundings: m.overlay.Surroundings(), Neighbours: m.neighbours(),
+		Names: m.nameFacts(zone), PortsHeld: held, PortsLost: lost,
 	}
 }
 
@@ -76,4 +79,15 @@ func (m *member) nameFacts(zone dns.Zone) diagnose.NameFacts {
 		Called: m.cfg.Name, Known: m.host.Host().Name,
 		NoResolvConf: resolvers.Missing(resolvers.HostConf), NamedFiles: m.endpoints.NamedFiles(),
 	}
+}
+
+// troubles are what the kernel refuses. Of the tunnel's port it does not say who has it.
+func (m *member) troubles() []overlay.Trouble {
+	all := m.overlay.Troubles()
+	for i, t := range all {
+		if errors.Is(t.Err, overlay.ErrPortTaken) {
+			all[i].Err = hostport.Held(t.Err, "for the tunnel", m.cfg.Ports.Tunnel, "udp")
+		}
+	}
+	return all
 }

@@ -127,6 +127,8 @@ func (host) DefaultAddr() (netip.Addr, error) { return linux.DefaultAddr() }
 func (host) Routes() ([]netip.Prefix, error)  { return linux.LocalRoutes() }
 func (h host) FabricPath() string             { return h.fabric }
 
+func (host) Neighbours() ([]overlay.NeighbourTable, error) { return linux.NeighbourTables() }
+
 func (host) HasAddr(a netip.Addr) (bool, error) { return linux.HasAddr(a) }
 
 func (host) BootID() string {

@@ -10,7 +10,53 @@ import (
 // Surroundings are what other programs have on this host that packets to and from
 // endpoints meet.
 type Surroundings struct {
-	Routes []Overlap // sorted
+	Routes  []Overlap // sorted
+	Filters []ForeignFilter
+}
+
+// Interest is what Surroundings are about.
+type Interest struct {
+	Subnets []netip.Prefix // of all networks
+	// Ways are the networks here that lead out.
+	Ways      []Way
+	Uplinks   []string // devices to the world
+	Published bool     // some ports of the host lead to endpoints
+}
+
+// Way is a network's way out: its gateway port, and an address of each family that
+// an endpoint may have.
+type Way struct {
+	Dev   string
+	Addrs []netip.Addr
+}
+
+// ForeignFilter is a chain of another program's packet filter that drops what
+// endpoints send or are sent. An accept of ours is not final there.
+type ForeignFilter struct {
+	Family, Table, Chain string
+	Policy               bool     // by its policy; else by a rule
+	Drops                []string // what is dropped, in words
+}
+
+// NeighbourTable is one of the kernel's, which all network namespaces share: when it
+// is full, no new neighbour is spoken to.
+type NeighbourTable struct {
+	Name      string // arp_cache or ndisc_cache
+	IPv6      bool
+	Entries   int    // of all namespaces; permanent ones do not count against the limit
+	Limit     int    // gc_thresh3
+	Overflows uint64 // since the boot: how often it was full
+}
+
+// String is the chain as nft(8) names it.
+func (f ForeignFilter) String() string { return f.Family + " " + f.Table + " " + f.Chain }
+
+// Accept are the commands by which the chain lets endpoints' packets pass.
+func (f ForeignFilter) Accept() []string {
+	return []string{
+		fmt.Sprintf("nft insert rule %s meta iifgroup %#x accept", f, Group),
+		fmt.Sprintf("nft insert rule %s meta oifgroup %#x accept", f, Group),
+	}
 }
 
 // Overlap is a route of another program to addresses of a subnet of ours.
@@ -127,8 +173,10 @@ func (o *Overlay) Surroundings() Surroundings {
 
 // notice keeps what stands in the way of the networks here, and says what is new.
 func (o *Overlay) notice(all Surroundings) {
-	before, now := o.Surroundings(), Surroundings{Routes: o.state.taken(all.Routes)}
+	before, now := o.Surroundings(), all
+	now.Routes = o.state.taken(all.Routes)
 	o.around.Store(&now)
+	o.noticeFilters(before.Filters, now.Filters)
 	for _, r := range now.Routes {
 		if !slices.Contains(before.Routes, r) {
 			o.log.Warn("another program's route takes packets for endpoints", "route", r.Route, "network", r.Network, "addrs", r.Cut())
@@ -139,6 +187,40 @@ func (o *Overlay) notice(all Surroundings) {
 			o.log.Info("the route that took packets for endpoints is gone", "route", r.Route, "network", r.Network)
 		}
 	}
+}
+
+func (o *Overlay) noticeFilters(before, now []ForeignFilter) {
+	in := func(all []ForeignFilter, f ForeignFilter) bool {
+		return slices.ContainsFunc(all, func(g ForeignFilter) bool { return f.String() == g.String() })
+	}
+	for _, f := range now {
+		if !in(before, f) {
+			o.log.Warn("another program's packet filter drops what endpoints send or are sent", "chain", f.String(), "drops", f.Drops)
+		}
+	}
+	for _, f := range before {
+		if !in(now, f) {
+			o.log.Info("the packet filter that dropped endpoints' packets lets them pass", "chain", f.String())
+		}
+	}
+}
+
+// interest is what other programs may stand in the way of.
+func (s *State) interest(uplinks []string) Interest {
+	about := Interest{Subnets: s.prefixes(), Uplinks: uplinks}
+	for i := range s.Networks {
+		n := &s.Networks[i]
+		if n.Internal || n.Probe {
+			continue
+		}
+		w := Way{Dev: GatewayName(n.VNI)}
+		for _, sub := range n.Subnets {
+			w.Addrs = append(w.Addrs, sub.Gateway.Next())
+		}
+		about.Ways = append(about.Ways, w)
+		about.Published = about.Published || len(n.Published) > 0
+	}
+	return about
 }
 
 // taken are the routes by which the kernel sends elsewhere what belongs into a

@@ -5,8 +5,9 @@ import "fmt"
 // Guard is a chain of iptables(8) through which forwarded packets must pass
 // before another program's rules, or its policy, drop them.
 type Guard struct {
-	IPv6  bool
-	Chain string // DOCKER-USER, which is there for others' rules, or FORWARD
+	IPv6   bool
+	Chain  string // DOCKER-USER, which is there for others' rules, or FORWARD
+	Legacy bool   // of the old iptables, beside the one on nftables
 }
 
 // Accept is a rule at the top of a guard's chain: what leaves an ordinary
@@ -32,6 +33,9 @@ func (a Accept) command(verb string) string {
 	program, group := "iptables", "--src-group"
 	if a.IPv6 {
 		program = "ip6tables"
+	}
+	if a.Legacy {
+		program += "-legacy"
 	}
 	if a.In {
 		group = "--dst-group"

@@ -8,7 +8,7 @@ import (
 )
 
 func TestAccepts(t *testing.T) {
-	guards := []Guard{{false, "DOCKER-USER"}, {true, "FORWARD"}}
+	guards := []Guard{{Chain: "DOCKER-USER"}, {IPv6: true, Chain: "FORWARD"}}
 	v4 := Network{VNI: 2, Subnets: []Subnet{subnet("10.42.0.0/24", "10.42.0.1")}}
 	v6 := Network{VNI: 3, Subnets: []Subnet{subnet("2001:db8:42::/64", "2001:db8:42::1")}}
 	inward := v4

@@ -44,9 +44,9 @@ type Kernel interface {
 	// Guards returns the chains of other programs' packet filters in which
 	// forwarded packets may end, as the last List found them.
 	Guards(ctx context.Context) ([]Guard, error)
-	// Around returns what other programs have in the way of packets to and from the
-	// subnets. What changes of it afterwards is signalled.
-	Around(ctx context.Context, subnets []netip.Prefix) (Surroundings, error)
+	// Around returns what other programs have in the way of endpoints' packets. What
+	// changes of it afterwards is signalled.
+	Around(ctx context.Context, about Interest) (Surroundings, error)
 	// Changes signals that something may have changed. Signals are coalesced;
 	// the channel is closed when ctx ends.
 	Changes(ctx context.Context) <-chan struct{}

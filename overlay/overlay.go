@@ -198,9 +198,9 @@ func (o *Overlay) read(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look for other packet filters: %w", err)
 	}
-	around, err := o.kernel.Around(ctx, o.state.prefixes())
+	around, err := o.kernel.Around(ctx, o.state.interest(uplinks.Devices))
 	if err != nil {
-		return fmt.Errorf("look for other programs' routes: %w", err)
+		return fmt.Errorf("look for other programs' routes and filters: %w", err)
 	}
 	o.notice(around)
 	o.view, o.facts = newView(have), facts{uplinks, bridges, guards, around}

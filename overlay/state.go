@@ -129,6 +129,8 @@ const (
 var (
 	// ErrIfnameTaken: the sandbox has an interface of that name which is not ours.
 	ErrIfnameTaken = errors.New("interface name is taken in the sandbox")
+	// ErrFabric: the sandbox is an agent's fabric, which carries networks.
+	ErrFabric = errors.New("the namespace is the fabric of an agent, which carries networks")
 	// ErrPortTaken: another program or VXLAN device of another mode holds the
 	// tunnel's UDP port.
 	ErrPortTaken = errors.New("tunnel port is taken")

@@ -33,6 +33,7 @@ const (
 	LeasesDB    = "leases.db"     // own blocks, leases and endpoints
 	ViewDB      = "view.db"       // the cluster as it was last seen
 	StoreDB     = "store.db"      // of the embedded store
+	lockFile    = "lock"
 )
 
 // Dir is the directory of everything that survives a restart.
@@ -46,12 +47,20 @@ type Dir struct {
 var ErrTaken = errors.New("another agent uses this data directory")
 
 // Open makes the directory and locks it, so that two agents never write
-// the same files. The lock goes with the process.
+// the same files. The lock goes with the process. A directory or a file in it that
+// another user could change is an *UnsafeError.
 func Open(path string) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	d := &Dir{path: path, refuse: func(string, error, string) {}}
+	if err := checkDir("data directory", path); err != nil {
+		return nil, err
+	}
+	if err := d.checkFiles(); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	f, err := os.OpenFile(d.File(lockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
@@ -59,7 +68,8 @@ func Open(path string) (*Dir, error) {
 		_ = f.Close()
 		return nil, fmt.Errorf("data directory %s: %w", path, ErrTaken)
 	}
-	return &Dir{path: path, lock: f, refuse: func(string, error, string) {}}, nil
+	d.lock = f
+	return d, nil
 }
 
 // Close gives up the lock.

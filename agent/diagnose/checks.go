@@ -35,6 +35,7 @@ type Facts struct {
 	Altered           []endpoint.Altered
 	// Surroundings are what other programs have in the way of the networks here.
 	Surroundings overlay.Surroundings
+	Neighbours   []Neighbours
 
 	Names NameFacts
 
@@ -44,7 +45,12 @@ type Facts struct {
 
 // Checks makes the lines of status, one for each subject.
 func Checks(f Facts) []api.Check {
-	return []api.Check{members(f), datagrams(f), store(f), table(f), kernel(f), modules(f), sandboxes(f), routes(f), names(f.Names), ports(f)}
+	return []api.Check{
+		members(f), datagrams(f), store(f), table(f),
+		kernel(f), modules(f), NeighbourTables(f.Neighbours),
+		sandboxes(f), routes(f), filters(f),
+		names(f.Names), ports(f),
+	}
 }
 
 func members(f Facts) api.Check {

@@ -34,6 +34,9 @@ func Explain(what string, err error) error {
 	if r, ok := errors.AsType[strict.Refused](err); ok {
 		return &api.Error{Kind: api.KindConflict, Message: what + ": " + err.Error(), Hint: r.Hint}
 	}
+	if e, ok := errors.AsType[*datadir.UnsafeError](err); ok {
+		return api.Errorf(api.KindPermission, "%s: %v", what, err).WithHint("%s", e.Mend)
+	}
 	out := api.Errorf(api.KindFailed, "%s: %v", what, err)
 	for _, r := range remedies {
 		if errors.Is(err, r.err) {
@@ -76,6 +79,7 @@ var remedies = []struct {
 	{syscall.EADDRNOTAVAIL, api.KindMisuse, "agentd --advertise ADDRESS # one of this host"},
 	{overlay.ErrIfnameTaken, api.KindConflict, "agentctl attach --help # --ifname chooses another name"},
 	{overlay.ErrForeign, api.KindConflict, "ip -d link # rename that device or delete it"},
+	{overlay.ErrFabric, api.KindMisuse, "agentctl network create NAME -o host_access=full # lets the host reach every endpoint"},
 	{overlay.ErrPortTaken, api.KindConflict, "ss -lunp # shows who has the port; tunnel_port in agentd.yaml chooses another"},
 	{overlay.ErrTooManyPorts, api.KindConflict, "agentctl members # attach it on another host"},
 	{ipam.ErrOutside, api.KindMisuse, "agentctl network inspect NETWORK # shows the subnet"},

@@ -43,6 +43,97 @@ func deletion(r overlay.ForeignRoute) string {
 	return r.Deletion()
 }
 
+// filters says which packet filters of other programs drop what endpoints send or are
+// sent. An accept of weft's own table is not final in them.
+func filters(f Facts) api.Check {
+	c := api.Check{Name: "filters", State: api.CheckOK, Detail: "none of another program drops what endpoints send"}
+	var details, hints []string
+	for _, g := range f.Surroundings.Filters {
+		by := "by a rule for all that none before it accepts"
+		if g.Policy {
+			by = "by its policy"
+		}
+		details = append(details, fmt.Sprintf("chain %s, which is not weft's, drops %s %s", g, joined(g.Drops), by))
+		if g.Table == "firewalld" {
+			hints = append(hints, firewalld...)
+			continue
+		}
+		accept := g.Accept()
+		accept[len(accept)-1] += " # and put both into the file that makes the table"
+		hints = append(hints, accept...)
+	}
+	if len(details) > 0 {
+		c.State, c.Detail, c.Hint = api.CheckFail, strings.Join(details, "; "), strings.Join(hints, "\n")
+	}
+	return c
+}
+
+// firewalld makes its rules anew at each reload: it is told of the gateway ports in
+// its own words.
+var firewalld = []string{
+	"firewall-cmd --permanent --zone=trusted --add-interface=g+",
+	"firewall-cmd --permanent --new-policy=weft",
+	"firewall-cmd --permanent --policy=weft --add-ingress-zone=ANY --add-egress-zone=trusted --set-target=ACCEPT",
+	"firewall-cmd --reload",
+}
+
+// Neighbours is a neighbour table of the kernel, and how this host stands with it.
+type Neighbours struct {
+	overlay.NeighbourTable
+	Permanent int  // entries that are known to be permanent, and do not count
+	Full      bool // it overflowed a moment ago
+}
+
+// nearlyFull is the share of a neighbour table that deserves a look.
+const nearlyFull = 0.8
+
+// NeighbourTables says whether the kernel has room for the neighbours of this machine.
+func NeighbourTables(all []Neighbours) api.Check {
+	c := api.Check{Name: "neighbours", State: api.CheckOK, Detail: "the kernel has room for more"}
+	var details, hints []string
+	for _, n := range all {
+		counted := n.Entries - n.Permanent
+		switch {
+		case n.Full:
+			c.State = api.CheckFail
+			details = append(details, fmt.Sprintf("the kernel's neighbour table %s is full: %d entries of at most %d, for all network namespaces of the machine",
+				n.Name, counted, n.Limit))
+		case n.Limit > 0 && float64(counted) >= nearlyFull*float64(n.Limit):
+			if c.State == api.CheckOK {
+				c.State = api.CheckWarn
+			}
+			details = append(details, fmt.Sprintf("the kernel's neighbour table %s has %d entries of at most %d, for all network namespaces of the machine",
+				n.Name, counted, n.Limit))
+		default:
+			continue
+		}
+		hints = append(hints, fmt.Sprintf("sysctl -w net.%s.neigh.default.gc_thresh3=%d # in the machine's first network namespace", family(n.IPv6), roomFor(n.Limit)))
+	}
+	if len(details) > 0 {
+		c.Detail, c.Hint = strings.Join(details, "; "), strings.Join(hints, "\n")
+	}
+	return c
+}
+
+// roomFor is a limit well above the one that is too small, and not below the one
+// that an agent sets where it may.
+func roomFor(limit int) int { return max(4*limit, 16384) }
+
+func family(v6 bool) string {
+	if v6 {
+		return "ipv6"
+	}
+	return "ipv4"
+}
+
+// joined is a list in a sentence.
+func joined(words []string) string {
+	if n := len(words); n > 1 {
+		return strings.Join(words[:n-1], ", ") + " and " + words[n-1]
+	}
+	return strings.Join(words, "")
+}
+
 // within are this host's endpoints with an address in a prefix.
 func within(v discovery.View, p netip.Prefix) (out []string) {
 	for _, r := range v.Endpoints {

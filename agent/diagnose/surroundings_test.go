@@ -47,3 +47,49 @@ func TestRouteOfAVPNIsNamed(t *testing.T) {
 		}
 	}
 }
+
+func TestForeignFilterIsNamed(t *testing.T) {
+	if c := filters(Facts{}); c.State != api.CheckOK {
+		t.Errorf("nothing in the way: %+v", c)
+	}
+	f := Facts{Surroundings: overlay.Surroundings{Filters: []overlay.ForeignFilter{
+		{Family: "inet", Table: "fw", Chain: "forward", Policy: true, Drops: []string{"egress", "answers to it", "published ports"}},
+		{Family: "inet", Table: "firewalld", Chain: "filter_FORWARD", Drops: []string{"egress"}},
+	}}}
+	c := filters(f)
+	for _, part := range []string{"chain inet fw forward", "drops egress, answers to it and published ports by its policy", "chain inet firewalld filter_FORWARD", "drops egress by a rule"} {
+		if !strings.Contains(c.Detail, part) {
+			t.Errorf("%q is not in %q", part, c.Detail)
+		}
+	}
+	for _, line := range []string{"nft insert rule inet fw forward meta iifgroup 0x4f56 accept", "nft insert rule inet fw forward meta oifgroup 0x4f56 accept #", "firewall-cmd --reload"} {
+		if !strings.Contains(c.Hint, line) {
+			t.Errorf("%q is not in %q", line, c.Hint)
+		}
+	}
+	if c.State != api.CheckFail {
+		t.Errorf("state %s", c.State)
+	}
+}
+
+func TestFullNeighbourTableIsNamed(t *testing.T) {
+	arp := func(entries, permanent int, full bool) []Neighbours {
+		return []Neighbours{{NeighbourTable: overlay.NeighbourTable{Name: "arp_cache", Entries: entries, Limit: 1024}, Permanent: permanent, Full: full}}
+	}
+	const line = "sysctl -w net.ipv4.neigh.default.gc_thresh3=16384 #"
+	for name, tt := range map[string]struct {
+		tables []Neighbours
+		state  string
+		says   string
+	}{
+		"room":                {arp(818, 0, false), api.CheckOK, "room"},
+		"four fifths":         {arp(820, 0, false), api.CheckWarn, "arp_cache has 820 entries of at most 1024"},
+		"permanent ones only": {arp(5000, 4900, false), api.CheckOK, "room"},
+		"full":                {arp(1024, 0, true), api.CheckFail, "arp_cache is full: 1024 entries of at most 1024"},
+	} {
+		c := NeighbourTables(tt.tables)
+		if c.State != tt.state || !strings.Contains(c.Detail, tt.says) || strings.HasPrefix(c.Hint, line) != (tt.state != api.CheckOK) {
+			t.Errorf("%s: got %+v", name, c)
+		}
+	}
+}

@@ -167,12 +167,12 @@ func (m *Manager) checkSandbox(ctx context.Context, r api.AttachRequest, w *Want
 	var err error
 	w.cookie, err = m.Kernel.Identify(ctx, w.sandbox)
 	switch {
+	case errors.Is(err, syscall.EINVAL):
+		return api.Errorf(api.KindMisuse, "%v", err).WithHint("ip netns list # shows those that have a name; --pid takes that of a process")
 	case errors.Is(err, os.ErrNotExist) && r.PID > 0:
 		return api.Errorf(api.KindNotFound, "no process %d", r.PID).WithHint("agentctl attach --help # --pid is that of a process in the namespace")
 	case errors.Is(err, os.ErrNotExist):
 		return api.Errorf(api.KindNotFound, "no network namespace %s", r.Netns).WithHint("ip netns add %s", filepath.Base(r.Netns))
-	case errors.Is(err, syscall.EINVAL):
-		return api.Errorf(api.KindMisuse, "%s is no network namespace", w.sandbox).WithHint("ip netns list")
 	case err != nil:
 		return err
 	}

@@ -8,6 +8,38 @@ import (
 	"strings"
 )
 
+// HeldError says which program has a port of this host that the agent needs.
+type HeldError struct {
+	What   string // the port and what it is for
+	Holder string // "nginx (pid 812)"; empty: not found
+	Err    error  // of the one who wanted it
+}
+
+// Held names who has a port, over the first of the protocols (tcp, udp) that anybody
+// has it. It returns nil for nil.
+func Held(err error, what string, port uint16, protocols ...string) error {
+	if err == nil {
+		return nil
+	}
+	for _, protocol := range protocols {
+		if holder := program(protocol, port); holder != "" {
+			return &HeldError{fmt.Sprintf("%d/%s, %s", port, protocol, what), holder, err}
+		}
+	}
+	return &HeldError{What: fmt.Sprintf("%d/%s, %s", port, strings.Join(protocols, " or "), what), Err: err}
+}
+
+// Error names the port and who has it.
+func (e *HeldError) Error() string {
+	if e.Holder == "" {
+		return fmt.Sprintf("port %s, is taken: %v", e.What, e.Err)
+	}
+	return fmt.Sprintf("port %s, is held by %s", e.What, e.Holder)
+}
+
+// Unwrap returns what the one who wanted the port was told.
+func (e *HeldError) Unwrap() error { return e.Err }
+
 // program names the program that holds a port of this host: "nginx (pid 812)";
 // empty when none is found, such as one of another process id namespace.
 func program(protocol string, port uint16) string {
@@ -17,7 +49,11 @@ func program(protocol string, port uint16) string {
 			continue
 		}
 		for line := range strings.Lines(string(b)) {
-			if inode := holds(line, protocol, port); inode != "" {
+			switch inode := holds(line, protocol, port); inode {
+			case "":
+			case "0":
+				return "the kernel, for a tunnel device (ip -d link show)"
+			default:
 				if owner := socketOwner(inode); owner != "" {
 					return owner
 				}

@@ -96,3 +96,18 @@ func TestUplinks(t *testing.T) {
 		t.Errorf("uplinks %q", got.Devices)
 	}
 }
+
+func TestNeighbourTables(t *testing.T) {
+	all, err := NeighbourTables()
+	must(t, err)
+	families := map[bool]string{}
+	for _, n := range all {
+		families[n.IPv6] = n.Name
+		if n.Limit < 128 || n.Entries < 0 || n.Entries > 1<<20 {
+			t.Errorf("table %+v", n)
+		}
+	}
+	if families[false] != "arp_cache" || families[true] != "ndisc_cache" {
+		t.Errorf("tables %+v", all)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -19,8 +20,8 @@ import (
 var guardChains = []string{"DOCKER-USER", "FORWARD"}
 
 // Guards returns the chains of iptables(8) that drop forwarded packets, or may,
-// as the last List found them: DOCKER-USER where there is one, else FORWARD if
-// its policy is to drop.
+// as the last List found them: DOCKER-USER where FORWARD leads there, else FORWARD
+// if it drops or rejects what none of its rules has accepted.
 func (k *Kernel) Guards(context.Context) ([]overlay.Guard, error) {
 	if g := k.guards.Load(); g != nil {
 		return *g, nil
@@ -33,7 +34,7 @@ func (k *Kernel) Guards(context.Context) ([]overlay.Guard, error) {
 // of the kernel alone.
 func (k *Kernel) listAccepts(l *listing) error {
 	var g guarding
-	err := k.eachFilter(func(f *iptables.IPTables, v6 bool) error { return g.read(f, v6) })
+	err := k.eachFilter(func(f *iptables.IPTables, of backend) error { return g.read(f, of) })
 	if err != nil {
 		k.log.Warn("the host's own packet filter cannot be read", "err", err)
 		g = guarding{}
@@ -43,39 +44,61 @@ func (k *Kernel) listAccepts(l *listing) error {
 	return nil
 }
 
+// backend is one of the filters that iptables(8) may have made: both the old one and
+// that on nftables drop what they do not want.
+type backend struct{ v6, legacy bool }
+
 // guarding is what the filters of iptables(8) say of forwarded packets.
 type guarding struct {
-	guards  []overlay.Guard // at most one a family
+	guards  []overlay.Guard // at most one a backend
 	accepts []overlay.Object
 }
 
-func (g *guarding) read(f *iptables.IPTables, v6 bool) error {
-	found := false
+func (g *guarding) read(f *iptables.IPTables, of backend) error {
+	rules := map[string][]string{}
 	for _, chain := range guardChains {
 		there, err := f.ChainExists("filter", chain)
+		if err == nil && there {
+			rules[chain], err = f.List("filter", chain)
+		}
 		if err != nil {
 			return err
 		}
-		if !there {
-			continue
-		}
-		rules, err := f.List("filter", chain)
-		if err != nil {
-			return err
-		}
-		guard := overlay.Guard{IPv6: v6, Chain: chain}
-		if !found && (chain != "FORWARD" || slices.Contains(rules, "-P FORWARD DROP")) {
-			found = true
-			g.guards = append(g.guards, guard)
-		}
+	}
+	guard := overlay.Guard{IPv6: of.v6, Legacy: of.legacy}
+	switch {
+	case rules["DOCKER-USER"] != nil && slices.Contains(rules["FORWARD"], "-A FORWARD -j DOCKER-USER"):
+		guard.Chain = "DOCKER-USER"
+	case slices.ContainsFunc(rules["FORWARD"], dropsAll):
+		guard.Chain = "FORWARD"
+	}
+	if guard.Chain != "" {
+		g.guards = append(g.guards, guard)
+	}
+	for chain, all := range rules {
 		for _, in := range []bool{false, true} {
-			a := overlay.Accept{Guard: guard, In: in}
-			if slices.ContainsFunc(rules, func(rule string) bool { return isAccept(rule, a) }) {
+			a := overlay.Accept{Guard: overlay.Guard{IPv6: of.v6, Legacy: of.legacy, Chain: chain}, In: in}
+			if slices.ContainsFunc(all, func(rule string) bool { return isAccept(rule, a) }) {
 				g.accepts = append(g.accepts, a)
 			}
 		}
 	}
 	return nil
+}
+
+// dropsAll reports whether a line of FORWARD ends every packet that comes to it: the
+// policy, or a rule without a condition.
+func dropsAll(rule string) bool {
+	words := strings.Fields(rule)
+	if slices.Equal(words, []string{"-P", "FORWARD", "DROP"}) {
+		return true
+	}
+	if i := slices.Index(words, "--comment"); i > 0 { // its text may have blanks
+		if j := slices.Index(words, "-j"); j > i {
+			words = slices.Delete(words, i-2, j)
+		}
+	}
+	return len(words) > 3 && words[0] == "-A" && words[2] == "-j" && (words[3] == "DROP" || words[3] == "REJECT")
 }
 
 func isAccept(rule string, a overlay.Accept) bool {
@@ -92,13 +115,13 @@ func acceptRule(a overlay.Accept) []string {
 // putAccept inserts a rule at the top, so that no jump of another program comes
 // before it.
 func (k *Kernel) putAccept(a overlay.Accept) error {
-	return k.withFilter(a.IPv6, func(f *iptables.IPTables) error {
+	return k.withFilter(backend{a.IPv6, a.Legacy}, func(f *iptables.IPTables) error {
 		return f.InsertUnique("filter", a.Chain, 1, acceptRule(a)...)
 	})
 }
 
 func (k *Kernel) deleteAccept(a overlay.Accept) error {
-	return k.withFilter(a.IPv6, func(f *iptables.IPTables) error {
+	return k.withFilter(backend{a.IPv6, a.Legacy}, func(f *iptables.IPTables) error {
 		there, err := f.ChainExists("filter", a.Chain)
 		if err != nil || !there {
 			return err
@@ -107,17 +130,17 @@ func (k *Kernel) deleteAccept(a overlay.Accept) error {
 	})
 }
 
-// eachFilter calls do for each family whose filter exists in the host namespace.
-func (k *Kernel) eachFilter(do func(f *iptables.IPTables, v6 bool) error) error {
-	for _, v6 := range []bool{false, true} {
-		there, err := k.hasFilter(v6)
+// eachFilter calls do for each filter that exists in the host namespace.
+func (k *Kernel) eachFilter(do func(f *iptables.IPTables, of backend) error) error {
+	for _, of := range []backend{{}, {v6: true}, {legacy: true}, {v6: true, legacy: true}} {
+		there, err := k.hasFilter(of)
 		if err != nil {
 			return err
 		}
 		if !there {
 			continue
 		}
-		if err := k.withFilter(v6, func(f *iptables.IPTables) error { return do(f, v6) }); err != nil && !errors.Is(err, exec.ErrNotFound) {
+		if err := k.withFilter(of, func(f *iptables.IPTables) error { return do(f, of) }); err != nil && !errors.Is(err, exec.ErrNotFound) {
 			return err
 		}
 	}
@@ -126,14 +149,13 @@ func (k *Kernel) eachFilter(do func(f *iptables.IPTables, v6 bool) error) error 
 
 // hasFilter looks for a filter without making one, as listing it with the
 // program would.
-func (k *Kernel) hasFilter(v6 bool) (bool, error) {
-	names := "/proc/thread-self/net/ip_tables_names"
-	if v6 {
-		names = "/proc/thread-self/net/ip6_tables_names"
+func (k *Kernel) hasFilter(of backend) (there bool, err error) {
+	if !of.legacy {
+		return k.nft.HasFilter(of.v6)
 	}
-	there, err := k.nft.HasFilter(v6)
-	if err != nil || there {
-		return there, err
+	names := "/proc/thread-self/net/ip_tables_names"
+	if of.v6 {
+		names = "/proc/thread-self/net/ip6_tables_names"
 	}
 	err = netns.Within(k.host.ns, func() error {
 		b, _ := os.ReadFile(names) // absent without the old iptables
@@ -144,13 +166,14 @@ func (k *Kernel) hasFilter(v6 bool) (bool, error) {
 }
 
 // withFilter runs programs in the host namespace.
-func (k *Kernel) withFilter(v6 bool, do func(f *iptables.IPTables) error) error {
-	program, family := "iptables", iptables.ProtocolIPv4
-	if v6 {
-		program, family = "ip6tables", iptables.ProtocolIPv6
+func (k *Kernel) withFilter(of backend, do func(f *iptables.IPTables) error) error {
+	family := iptables.ProtocolIPv4
+	if of.v6 {
+		family = iptables.ProtocolIPv6
 	}
+	program := of.program()
 	return netns.Within(k.host.ns, func() error {
-		f, err := iptables.New(iptables.IPFamily(family), iptables.Timeout(5))
+		f, err := iptables.New(iptables.IPFamily(family), iptables.Timeout(5), iptables.Path(program))
 		if err == nil {
 			err = do(f)
 		}
@@ -159,4 +182,28 @@ func (k *Kernel) withFilter(v6 bool, do func(f *iptables.IPTables) error) error 
 		}
 		return nil
 	})
+}
+
+// program is the one for a backend. Which of the two goes by the plain name is the
+// host's choice (update-alternatives(1)).
+func (b backend) program() string {
+	name := "iptables"
+	if b.v6 {
+		name = "ip6tables"
+	}
+	legacy := false
+	if path, err := exec.LookPath(name); err == nil {
+		if path, err = filepath.EvalSymlinks(path); err == nil {
+			legacy = strings.Contains(path, "legacy") || filepath.Base(path) == "xtables-multi"
+		}
+	} else {
+		legacy = !b.legacy // only the full name is left to try
+	}
+	switch {
+	case legacy == b.legacy:
+		return name
+	case b.legacy:
+		return name + "-legacy"
+	}
+	return name + "-nft"
 }

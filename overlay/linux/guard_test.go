@@ -41,17 +41,31 @@ func needIPTables(t *testing.T) {
 	}
 }
 
+// filterRow is a filter of another program.
+type filterRow struct {
+	chain  string // in which our rules belong
+	before []string
+}
+
+// again adds the rules that a flush took.
+func (row filterRow) again(t *testing.T, h *host) {
+	t.Helper()
+	for _, rule := range row.before {
+		if strings.HasPrefix(rule, "-A "+row.chain) {
+			sh(t, "ip netns exec %s iptables %s", h.ns, rule)
+		}
+	}
+}
+
 // Docker's rules and a dropping policy let pass what leaves and enters our
 // networks, come back when they are flushed, and leave nothing behind.
 func TestForwardedPacketsPassOtherFilters(t *testing.T) {
 	needIPTables(t)
-	for name, row := range map[string]struct {
-		chain  string
-		before []string
-	}{
+	for name, row := range map[string]filterRow{
 		"a policy": {"FORWARD", []string{"-P FORWARD DROP", "-A FORWARD -i eth9 -j ACCEPT"}},
 		"Docker": {"DOCKER-USER", []string{"-P FORWARD DROP", "-N DOCKER-USER", "-A FORWARD -j DOCKER-USER",
 			"-A DOCKER-USER -j RETURN"}},
+		"a rule for the rest":             {"FORWARD", []string{"-A FORWARD -i eth9 -j ACCEPT", "-A FORWARD -m comment --comment what-is-left -j REJECT"}},
 		"Docker that found forwarding on": {"DOCKER-USER", []string{"-N DOCKER-USER", "-A FORWARD -j DOCKER-USER"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -75,6 +89,7 @@ func TestForwardedPacketsPassOtherFilters(t *testing.T) {
 			ended := make(chan error, 1)
 			go func() { ended <- h.o.Run(ctx) }()
 			sh(t, "ip netns exec %s iptables -F %s", h.ns, row.chain)
+			row.again(t, h)
 			for start := time.Now(); ; time.Sleep(5 * time.Millisecond) {
 				again, _ := h.accepted(t, row.chain)
 				if slices.Equal(rules, again) {
@@ -95,15 +110,48 @@ func TestForwardedPacketsPassOtherFilters(t *testing.T) {
 			}
 			h.set(t, h.state(t, "one network"))
 			must(t, h.k.Clean(t.Context()))
-			for _, rule := range row.before { // that the flush took
-				if strings.HasPrefix(rule, "-A "+row.chain) {
-					sh(t, "ip netns exec %s iptables %s", h.ns, rule)
-				}
-			}
 			if after := sh(t, "ip netns exec %s iptables -S", h.ns); after != before {
 				t.Errorf("before:\n%safter:\n%s", before, after)
 			}
 		})
+	}
+}
+
+// The old iptables may have a filter of its own, beside that on nftables: what it
+// drops stays dropped, whatever the other one accepts.
+func TestForwardedPacketsPassTheOldFilter(t *testing.T) {
+	needIPTables(t)
+	h := newHost(t)
+	for _, program := range []string{"iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy"} {
+		sh(t, "ip netns exec %s %s -P FORWARD DROP", h.ns, program)
+	}
+	h.set(t, h.state(t, "with IPv6"))
+	for _, program := range []string{"iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy"} {
+		if rules := sh(t, "ip netns exec %s %s -S FORWARD", h.ns, program); strings.Count(rules, "--comment weft -j ACCEPT") != 2 {
+			t.Errorf("%s: %s", program, rules)
+		}
+	}
+	drift, err := h.o.Verify(t.Context())
+	must(t, err)
+	if len(drift) > 0 {
+		t.Errorf("not as wanted: %v", drift)
+	}
+	must(t, h.k.Clean(t.Context()))
+	if rules := sh(t, "ip netns exec %s iptables-legacy -S FORWARD", h.ns); strings.TrimSpace(rules) != "-P FORWARD DROP" {
+		t.Errorf("left over: %s", rules)
+	}
+}
+
+// A DOCKER-USER that FORWARD does not lead to lets nothing pass.
+func TestChainThatNothingLeadsToIsNoPlaceForRules(t *testing.T) {
+	needIPTables(t)
+	h := newHost(t)
+	for _, rule := range []string{"-P FORWARD DROP", "-N DOCKER-USER"} {
+		sh(t, "ip netns exec %s iptables %s", h.ns, rule)
+	}
+	h.set(t, h.state(t, "one network"))
+	if rules, _ := h.accepted(t, "FORWARD"); len(rules) != 2 {
+		t.Errorf("in FORWARD: %q", rules)
 	}
 }
 

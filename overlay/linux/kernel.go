@@ -79,6 +79,9 @@ func Open(cfg Config) (*Kernel, error) {
 	if err := k.open(cfg); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the kernel: %w", err), k.Close())
 	}
+	if err := k.settings.mark(); err != nil {
+		return nil, errors.Join(err, k.Close())
+	}
 	k.settings.raiseNeighbourLimits()
 	return k, nil
 }

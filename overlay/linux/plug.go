@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -29,7 +30,21 @@ func (k *Kernel) Plug(ctx context.Context, ep overlay.Endpoint) error {
 	if p.sandbox, err = openSandbox(ep.Sandbox); err != nil {
 		return err
 	}
-	return errors.Join(p.run(), p.sandbox.close())
+	err = p.sandbox.noFabric()
+	if err == nil {
+		err = p.run()
+	}
+	return errors.Join(err, p.sandbox.close())
+}
+
+// noFabric refuses the namespace of bridges of this agent or of another one of this
+// machine: the interface would be a port beside theirs.
+func (s *space) noFabric() error {
+	lo, err := s.link("lo")
+	if err == nil && strings.HasPrefix(lo.Attrs().Alias, undoPrefix) {
+		return fmt.Errorf("%s: %w", s.ns.Name(), overlay.ErrFabric)
+	}
+	return err
 }
 
 // Unplug removes both ends of an endpoint's veth.

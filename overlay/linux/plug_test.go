@@ -210,3 +210,21 @@ func TestAlteredInterfaceIsNamedAndPutRight(t *testing.T) {
 		})
 	}
 }
+
+// An interface in a fabric would be a port beside those of a network: refused, in this
+// agent's and in that of another agent of the machine, also before it carries anything.
+func TestFabricIsNoSandbox(t *testing.T) {
+	h, other := newHost(t), newHost(t)
+	s := h.state(t, "one network")
+	h.set(t, s)
+	for i, fabric := range []string{h.fabric, other.fabric} {
+		ep := overlaytest.Endpoint(s.Networks[1], overlaytest.Port(byte(9+i)))
+		ep.Sandbox = "/run/netns/" + fabric
+		if err := h.o.Attach(t.Context(), ep); !errors.Is(err, overlay.ErrFabric) {
+			t.Errorf("error = %v, want %v", err, overlay.ErrFabric)
+		}
+		if links := sh(t, "ip -n %s -br link show type veth", fabric); strings.Contains(links, "eth0") {
+			t.Errorf("left in the fabric: %s", links)
+		}
+	}
+}

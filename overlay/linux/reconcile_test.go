@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -184,6 +185,12 @@ func TestForeignRouteIsLeftAlone(t *testing.T) {
 
 func TestClean(t *testing.T) {
 	h := newHost(t)
+	// Both ends of the uplink carry: afterwards nothing changes but by us.
+	for start := time.Now(); strings.Count(sh(t, "ip -n %s -6 route", h.ns), "fe80::/64") < 2; time.Sleep(5 * time.Millisecond) {
+		if time.Since(start) > 5*time.Second {
+			t.Fatal("the uplink does not come up")
+		}
+	}
 	before := h.in(t, "sh -c 'ip link; ip route; ip -6 route; nft list ruleset; sysctl -e net.ipv4.conf.eth0.forwarding'")
 	s := h.state(t, "with IPv6")
 	s.Elsewhere = []netip.Prefix{netipPrefix("10.65.0.0/24"), netipPrefix("2001:db8:65::/64")}

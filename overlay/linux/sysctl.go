@@ -158,6 +158,18 @@ func hasName(all []overlay.Sysctl, name string) bool {
 	return false
 }
 
+// mark makes the fabric known as one, also to other agents of the machine: its list
+// is there from the start, even if it has nothing in it.
+func (k *settings) mark() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	known, err := k.remembered()
+	if err != nil || known != nil {
+		return err
+	}
+	return k.setUndo(nil)
+}
+
 // remembered returns what the host's own settings were before us.
 func (k *settings) remembered() ([]overlay.Sysctl, error) {
 	lo, err := k.fabric.link("lo")

@@ -331,7 +331,7 @@ func (k *Kernel) Bridges(context.Context) ([]string, error) { return []string{"d
 func (k *Kernel) Guards(context.Context) ([]overlay.Guard, error) { return k.Guard, nil }
 
 // Around returns Surroundings.
-func (k *Kernel) Around(context.Context, []netip.Prefix) (overlay.Surroundings, error) {
+func (k *Kernel) Around(context.Context, overlay.Interest) (overlay.Surroundings, error) {
 	return k.Surroundings, nil
 }
 

@@ -129,6 +129,40 @@ func TestRebuiltHostTakesItsNameBack(t *testing.T) {
 	two.MustCtl("detach", "blue", "web") // gone already
 }
 
+// A port that another program has is named, with the program, by join, and by status
+// when the program came later.
+func TestProgramOnAPortOfTheAgentIsNamed(t *testing.T) {
+	t.Parallel()
+	l := agenttest.NewLab(t, agenttest.Config{Hosts: 2})
+	one, two := l.Host(1), l.Host(2)
+	one.Start()
+	two.Start()
+	one.Init()
+	join := []string{"join", one.Addr.String(), "--token-file", one.TokenFile()}
+	holder := fmt.Sprintf("(pid %d)", os.Getpid())
+	tunnel, err := two.NS.ListenUDP(netip.AddrPortFrom(netip.IPv4Unspecified(), 4799))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := two.Ctl(join...)
+	agenttest.WantError(t, r, 5)
+	if !strings.Contains(r.Stderr, "4799/udp") || !strings.Contains(r.Stderr, holder) || strings.Contains(r.Stderr, "blocked") {
+		t.Errorf("want the tunnel's port and its holder %s: %s", holder, r)
+	}
+	tunnel.Close()
+	gossip, err := two.NS.ListenTCP(netip.AddrPortFrom(two.Addr, 4798))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r = two.Ctl(join...)
+	agenttest.WantError(t, r, 5)
+	if !strings.Contains(r.Stderr, "4798/tcp") || !strings.Contains(r.Stderr, holder) {
+		t.Errorf("want the gossip port and its holder %s: %s", holder, r)
+	}
+	gossip.Close()
+	two.MustCtl(join...)
+}
+
 // An endpoint goes with its namespace, and a namespace made again under the
 // same name is a new one.
 func TestEndpointGoesWithItsNamespace(t *testing.T) {

@@ -10,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -64,6 +66,13 @@ type refusal struct {
 	args  []string
 }
 
+// fifo is one that nobody has opened.
+func fifo(l *agenttest.Lab) string {
+	path := filepath.Join(l.Dir, "fifo")
+	_ = syscall.Mkfifo(path, 0o600)
+	return path
+}
+
 // badInput is commands that cannot be obeyed where held is attached to blue as a,
 // tiny is full, and netns is free.
 func badInput(l *agenttest.Lab, held *agenttest.Sandbox, a agenttest.Attachment, netns string) []refusal {
@@ -93,6 +102,14 @@ func badInput(l *agenttest.Lab, held *agenttest.Sandbox, a agenttest.Attachment,
 		{"MAC of nobody", []int{2}, []string{"attach", "blue", "--netns", netns, "--name", "web", "--mac", "00:00:00:00:00:00"}},
 		{"MAC of the gateway", []int{5}, []string{"attach", "blue", "--netns", netns, "--name", "web", "--mac", gatewayMAC(l, held, a)}},
 		{"unknown network", []int{4}, []string{"attach", "nowhere", "--netns", netns, "--name", "web"}},
+		{"the fabric", []int{2}, []string{"attach", "blue", "--netns", string(l.Host(1).Fabric), "--name", "web"}},
+		{"the fabric of another host of the machine", []int{2}, []string{"attach", "blue", "--netns", string(l.Host(2).Fabric), "--name", "web"}},
+		{"the host's own namespace", []int{2}, []string{"attach", "blue", "--netns", string(l.Host(1).NS), "--name", "web"}},
+		{"the host's own namespace, by a process", []int{2}, []string{"attach", "blue", "--pid", strconv.Itoa(l.Host(1).PID()), "--name", "web"}},
+		{"a FIFO", []int{2}, []string{"attach", "blue", "--netns", fifo(l), "--name", "web"}},
+		{"a device", []int{2}, []string{"attach", "blue", "--netns", "/dev/null", "--name", "web"}},
+		{"a directory", []int{2}, []string{"attach", "blue", "--netns", "..", "--name", "web"}},
+		{"a namespace of another kind", []int{2}, []string{"attach", "blue", "--netns", "/proc/self/ns/uts", "--name", "web"}},
 		{"unknown namespace", []int{4}, []string{"attach", "blue", "--netns", netns + "x", "--name", "web"}},
 		{"unknown process", []int{4}, []string{"attach", "blue", "--pid", "2147483646", "--name", "web"}},
 		{"neither namespace nor process", []int{2}, []string{"attach", "blue", "--name", "web"}},

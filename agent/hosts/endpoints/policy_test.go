@@ -85,3 +85,44 @@ func TestRouteOfAVPNIsNamedInStatus(t *testing.T) {
 		return nil
 	})
 }
+
+// Another program's filter that drops what is forwarded is named in status, and the
+// lines of the hint, typed as they are, open it. What the old iptables drops is
+// accepted without any.
+func TestForeignFilterIsNamedAndTheHintOpensIt(t *testing.T) {
+	t.Parallel()
+	l := agenttest.NewCluster(t, agenttest.Config{Hosts: 1})
+	h := l.Host(1)
+	h.CreateNetwork("blue")
+	web, _ := h.Endpoint("blue", "web")
+	out := func() error { return web.PingOnce(agenttest.InternetAddr) }
+	h.NS.Must(t, "iptables-legacy", "-P", "FORWARD", "DROP")
+	h.MustCtl("network", "create", "green") // the old iptables tells nobody
+	h.Endpoint("green", "other")
+	agenttest.Eventually(t, 5*time.Second, "endpoints pass the old iptables", out)
+	h.NS.Must(t, "sh", "-c", "nft add table inet fw; nft add chain inet fw ahead '{ type filter hook forward priority 10; policy drop; }'")
+	if out() == nil {
+		t.Error("the chain drops nothing: this test would see nothing")
+	}
+	var hints []string
+	agenttest.Eventually(t, 10*time.Second, "status names the chain", func() error {
+		r := h.Ctl("doctor")
+		if !strings.Contains(r.Stdout, "chain inet fw ahead") || !strings.Contains(r.Stdout, "egress") || r.Code != 1 {
+			return fmt.Errorf("%s", r)
+		}
+		for line := range strings.Lines(r.Stdout) {
+			if _, hint, ok := strings.Cut(line, "fix    filters"); ok {
+				hints = append(hints, strings.TrimSpace(hint))
+			}
+		}
+		return nil
+	})
+	h.NS.Must(t, "sh", "-c", strings.Join(hints, "\n"))
+	agenttest.Eventually(t, 3*time.Second, "endpoints reach the world again", out)
+	agenttest.Eventually(t, 10*time.Second, "all is well", func() error {
+		if r := h.Ctl("doctor"); strings.Contains(r.Stdout, "inet fw") {
+			return fmt.Errorf("%s", r)
+		}
+		return nil
+	})
+}

@@ -20,23 +20,67 @@ const nsfsMagic = 0x6e736673
 // own is the namespace of the calling thread.
 const own = "/proc/thread-self/ns/net"
 
-// Open opens a namespace file; an empty path is the caller's own namespace. A
-// plain file of that name, left behind by a reboot, is no namespace:
-// os.ErrNotExist.
+// Open opens a namespace file; an empty path is the caller's own namespace. Anything
+// else is a *NotNetnsError, and is looked at without being opened: a FIFO would wait
+// for its other end, and a device may do anything.
 func Open(path string) (*os.File, error) {
 	if path == "" {
 		path = own
 	}
-	f, err := os.Open(path)
+	at, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	var st unix.Statfs_t
+	defer unix.Close(at)
+	if what := kindOf(at); what != "" {
+		return nil, &NotNetnsError{path, what}
+	}
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", at), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	if typ, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE); err == nil && typ != unix.CLONE_NEWNET {
+		return nil, errors.Join(&NotNetnsError{path, "a namespace of another kind"}, unix.Close(fd))
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// NotNetnsError says what is at a path where a network namespace should be. Since
+// there is none it is os.ErrNotExist, and also unix.EINVAL, as setns(2) would say.
+type NotNetnsError struct{ Path, What string }
+
+// Error says what is there instead.
+func (e *NotNetnsError) Error() string {
+	return fmt.Sprintf("%s is %s, no network namespace", e.Path, e.What)
+}
+
+// Is makes the error the two that it means.
+func (e *NotNetnsError) Is(target error) bool {
+	return target == fs.ErrNotExist || target == unix.EINVAL
+}
+
+// kindOf says what a descriptor is of; empty: a namespace.
+func kindOf(fd int) string {
+	var fsys unix.Statfs_t
 	//nolint:unconvert // the field is 32 bits wide on some machines
-	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil || int64(st.Type) != nsfsMagic {
-		return nil, errors.Join(&fs.PathError{Op: "open network namespace", Path: path, Err: fs.ErrNotExist}, f.Close())
+	if err := unix.Fstatfs(fd, &fsys); err == nil && int64(fsys.Type) == nsfsMagic {
+		return ""
 	}
-	return f, nil
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return "nothing that can be looked at"
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFIFO:
+		return "a FIFO"
+	case unix.S_IFDIR:
+		return "a directory"
+	case unix.S_IFSOCK:
+		return "a socket"
+	case unix.S_IFCHR, unix.S_IFBLK:
+		return "a device"
+	}
+	return "a file"
 }
 
 // Within runs fn on a thread in the namespace, for what a thread alone can do

@@ -24,8 +24,11 @@ type table struct {
 	ns     *os.File
 	port   atomic.Uint32 // netlink address of conn, in the notifications of what we did
 	guards []string
-	moved  func(came, gone []overlay.NFElement) error
-	log    *slog.Logger
+	// foreign are the chains of other programs that a packet of an endpoint meets, by
+	// chainKey, as they were last read.
+	foreign atomic.Pointer[map[string]bool]
+	moved   func(came, gone []overlay.NFElement) error
+	log     *slog.Logger
 
 	mu       sync.Mutex // guards what follows: one transaction or list at a time
 	conn     *nftables.Conn

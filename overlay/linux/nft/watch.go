@@ -2,12 +2,14 @@ package nft
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -55,7 +57,7 @@ func (t *table) watch(ctx context.Context, notify func()) error {
 // concerned reports whether a change is one of our table, and not by us.
 func (t *table) concerned(changes []netlink.Message) bool {
 	for _, m := range changes {
-		if m.Header.PID != t.port.Load() && t.named(m) || t.place == overlay.Host && t.guard(m) {
+		if m.Header.PID != t.port.Load() && t.named(m) || t.place == overlay.Host && (t.guard(m) || t.meets(m)) {
 			return true
 		}
 	}
@@ -86,6 +88,50 @@ func (t *table) guard(m netlink.Message) bool {
 		return false
 	}
 	return slices.Contains(t.guards, attribute(m, name)) && attribute(m, unix.NFTA_TABLE_NAME) == "filter"
+}
+
+// meets reports whether a notification is about a chain of another program that
+// endpoints' packets meet, or may: a base chain that is new is looked at.
+func (t *table) meets(m netlink.Message) bool {
+	if len(m.Data) < nfHeader || attribute(m, unix.NFTA_TABLE_NAME) == t.def.Name {
+		return false
+	}
+	switch m.Header.Type &^ (unix.NFNL_SUBSYS_NFTABLES << 8) {
+	case unix.NFT_MSG_DELTABLE:
+		return true
+	case unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_DELCHAIN:
+		return hooked(m) || t.met(m, unix.NFTA_CHAIN_NAME)
+	case unix.NFT_MSG_NEWRULE, unix.NFT_MSG_DELRULE:
+		return t.met(m, unix.NFTA_RULE_CHAIN)
+	}
+	return false
+}
+
+// met reports whether a packet met the chain that a notification names.
+func (t *table) met(m netlink.Message, name uint16) bool {
+	chains := t.foreign.Load()
+	return chains != nil && (*chains)[chainKey(nftables.TableFamily(m.Data[0]), attribute(m, unix.NFTA_TABLE_NAME), attribute(m, name))]
+}
+
+// hooked reports whether a chain is a base chain in the forward hook.
+func hooked(m netlink.Message) (is bool) {
+	ad, err := netlink.NewAttributeDecoder(m.Data[nfHeader:])
+	if err != nil {
+		return false
+	}
+	ad.ByteOrder = binary.BigEndian
+	for ad.Next() {
+		if ad.Type() != unix.NFTA_CHAIN_HOOK {
+			continue
+		}
+		ad.Nested(func(ad *netlink.AttributeDecoder) error {
+			for ad.Next() {
+				is = is || ad.Type() == unix.NFTA_HOOK_HOOKNUM && ad.Uint32() == unix.NF_INET_FORWARD
+			}
+			return nil
+		})
+	}
+	return is
 }
 
 // attribute is a text in a notification, "" when it has none.

@@ -1,0 +1,75 @@
+package nft
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+// flows are those of one network with a published port.
+func someFlows() []Flow {
+	g, eth0 := Device{"g00002a", 7, 0x4f56}, Device{"eth0", 3, 0}
+	a := netip.MustParseAddr("10.42.0.7")
+	return []Flow{
+		{Name: "egress", In: g, Out: eth0, Src: a},
+		{Name: "answers", In: eth0, Out: g, Dst: a, FromWorld: true, Established: true},
+		{Name: "published", In: eth0, Out: g, Dst: a, FromWorld: true, Translated: true},
+		{Name: "egress6", In: g, Out: eth0, Src: netip.MustParseAddr("2001:db8:2a::7")},
+	}
+}
+
+// Each row is a forward chain of another program and what of endpoints it drops.
+func TestForeignFiltersAreFollowed(t *testing.T) {
+	l := newNFTLab(t)
+	sh(t, "ip -n %s link add eth0 type veth peer name g00002a", l.host)
+	const all, v4 = "egress answers published egress6", "egress answers published"
+	for name, row := range map[string]struct{ rules, want string }{
+		"a policy":                         {"policy drop;", all},
+		"a policy of IPv4":                 {"ip| policy drop;", v4},
+		"a policy of IPv6":                 {"ip6| policy drop;", "egress6"},
+		"no policy":                        {"policy accept;", ""},
+		"a rule for all":                   {"policy accept; reject with icmpx admin-prohibited", all},
+		"after what a firewall lets pass":  {"policy drop; ct state established,related accept; ct state invalid drop; iifname \"eth9\" accept", "egress published egress6"},
+		"a verdict map":                    {"policy drop; ct state vmap { established : accept, related : accept, invalid : drop }", "egress published egress6"},
+		"a map of names":                   {"policy drop; iifname vmap { \"g00002a\" : jump weft-user, \"eth1\" : drop }; oifname vmap { \"g00002a\" : accept }", ""},
+		"published ports":                  {"policy drop; ct status dnat accept; ct state { established, related } accept", "egress egress6"},
+		"our groups":                       {"policy drop; meta iifgroup 0x4f56 accept; meta oifgroup 0x4f56 accept", ""},
+		"our names":                        {"policy drop; iifname \"g*\" accept; oifname \"g*\" accept", ""},
+		"a set of names":                   {"policy drop; iifname { \"eth1\", \"g00002a\" } accept; oifname { \"g00002a\" } accept", ""},
+		"the other names":                  {"policy drop; iifname != \"eth0\" accept; oifname != \"eth0\" accept", ""},
+		"an index":                         {"policy drop; meta iif 7 accept; meta oif 7 accept", ""},
+		"the subnet":                       {"ip| policy drop; ip saddr 10.42.0.0/16 accept; ip daddr 10.42.0.0/20 accept", ""},
+		"a set of subnets":                 {"ip| policy drop; ip saddr { 10.42.0.0/16, 192.0.2.0/24 } accept; ip daddr 10.42.0.0/16 accept", ""},
+		"another subnet":                   {"ip| policy drop; ip saddr 10.43.0.0/16 accept", v4},
+		"some ports of endpoints":          {"policy drop; iifname \"g*\" tcp dport { 80, 443 } accept; oifname \"g*\" accept", ""},
+		"some ports of anybody":            {"policy drop; tcp dport 22 accept", all},
+		"a drop of something":              {"policy accept; ip daddr 203.0.113.0/24 drop; tcp dport 25 reject; limit rate over 10/second drop", ""},
+		"a chain of ours":                  {"policy drop; jump weft-user", ""},
+		"a chain that goes to the end":     {"policy drop; goto nothing; accept", all},
+		"a chain that ends in a reject":    {"policy accept; iifname \"g*\" jump zone; oifname \"g*\" goto zone", all},
+		"another uplink":                   {"policy drop; iifname \"lan0\" oifname \"eth0\" accept", all},
+		"a mark that packets may not have": {"policy drop; meta mark 1 accept", all},
+	} {
+		t.Run(name, func(t *testing.T) {
+			family, rules, ok := strings.Cut(row.rules, "| ")
+			if !ok {
+				family, rules = "inet", row.rules
+			}
+			sh(t, "ip netns exec %s nft -f - <<'END'\n%s\nEND", l.host, "table "+family+" fw {\nchain weft-user { iifname \"g*\" accept; oifname \"g*\" accept; }\nchain nothing { counter; }\nchain zone { counter; reject; }\n"+
+				"chain ahead { type filter hook forward priority 10; "+rules+"\n}\n}")
+			defer sh(t, "ip netns exec %s nft delete table %s fw", l.host, family)
+			found, err := l.nft.Droppers(someFlows())
+			must(t, err)
+			got := ""
+			for _, f := range found {
+				if f.String() != family+" fw ahead" {
+					t.Errorf("found %s", f)
+				}
+				got = strings.Join(f.Drops, " ")
+			}
+			if got != row.want {
+				t.Errorf("drops %q, want %q", got, row.want)
+			}
+		})
+	}
+}
