@@ -320,6 +320,25 @@ func TestASlowUpstreamKeepsItsPlace(t *testing.T) {
 	})
 }
 
+// A server that always takes more than a second is slow, and not silent: others answer
+// before it, and what it alone knows is still found.
+func TestAVerySlowUpstreamKeepsItsPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, n := resolversIn("1200ms has", "has")
+		second := n.servers["192.0.2.2:53"]
+		for i := range 30 {
+			if got, took := askOnce(t.Context(), r); got != "has 2" || took > 400*time.Millisecond {
+				t.Errorf("query %d: %s after %s", i, got, took)
+			}
+			time.Sleep(time.Duration(i%3) * 500 * time.Millisecond)
+		}
+		second.set("nx")
+		if got, took := askOnce(t.Context(), r); got != "has 1" || took > 1300*time.Millisecond {
+			t.Errorf("a name that the first alone knows: %s after %s", got, took)
+		}
+	})
+}
+
 // A server that stays silent is asked last, and found again when it is back.
 func TestASilentUpstreamIsAskedLastUntilItIsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

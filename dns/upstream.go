@@ -31,6 +31,7 @@ type upstream struct {
 	err      error     // why it does not answer now; nil when it does
 	refuses  error     // that it refuses even what every resolver can answer
 	doubt    bool      // it refused something, which may be the question's fault
+	late     int       // queries that wait for its answer, though they are over
 	asked    time.Time // when it was last asked; before that, when it became known
 	probed   time.Time // when it was last asked beside others, to see whether it is back
 }
@@ -144,7 +145,7 @@ func (u *upstream) wasAsked(now time.Time) {
 
 // ask sends q until the server answers, again every tryFor, and tells lost of each
 // time that it did not. When done is closed the query is over for the asker: this
-// one is still waited for, to know whether the server is slow or silent. ctx ends
+// one is still waited for a while, to know whether the server is slow or silent. ctx ends
 // it at once.
 func (u *upstream) ask(ctx context.Context, done <-chan struct{}, q *miekg.Msg, lost func()) (*message, error) {
 	wire, err := q.Pack()
@@ -172,6 +173,7 @@ func (u *upstream) overUDP(ctx context.Context, done <-chan struct{}, q *miekg.M
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	began := time.Now()
 	for malformed := 0; ; {
 		sent := time.Now()
 		m, err := u.try(conn, q, wire, sent)
@@ -193,11 +195,39 @@ func (u *upstream) overUDP(ctx context.Context, done <-chan struct{}, q *miekg.M
 			if errors.Is(err, errMalformed) {
 				return nil, err
 			}
-			return nil, errSilent
+			return u.linger(conn, q, began.Add(silentFor))
 		default:
 		}
 	}
 }
+
+// linger waits for a late answer to a query that is over: it tells a server that is
+// slow from one that is silent. A few at a time tell as much as many.
+func (u *upstream) linger(conn net.Conn, q *miekg.Msg, until time.Time) (*message, error) {
+	u.mu.Lock()
+	u.late++
+	few := u.late <= maxLate
+	u.mu.Unlock()
+	defer func() {
+		u.mu.Lock()
+		u.late--
+		u.mu.Unlock()
+	}()
+	if !few {
+		return nil, errSilent
+	}
+	if err := conn.SetDeadline(until); err != nil {
+		return nil, err
+	}
+	m, err := receive(conn, q, readDatagram)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, errSilent
+	}
+	return m, err
+}
+
+// maxLate is how many queries at a time linger.
+const maxLate = 50
 
 // try sends wire once and waits tryFor.
 func (u *upstream) try(conn net.Conn, q *miekg.Msg, wire []byte, sent time.Time) (*message, error) {
