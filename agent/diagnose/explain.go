@@ -100,7 +100,11 @@ func ExplainTo(v discovery.View, what string, err error) error {
 		}
 		return api.Errorf(api.KindConflict, "%s: %v", what, err).WithHint("%s # without --subnet it gets one that is free", "agentctl "+what)
 	}
-	if _, ok := errors.AsType[*ipam.TakenError](err); ok {
+	if e, ok := errors.AsType[*ipam.TakenError](err); ok {
+		if e.Name == "" && e.HostName != "" { // no endpoint is announced there
+			return api.Errorf(api.KindConflict, "%s: %v", what, err).
+				WithHint("docker ps -a # on %s: a container that is stopped keeps its --ip; choose another address, or none", e.HostName)
+		}
 		return api.Errorf(api.KindConflict, "%s: %v", what, err).WithHint("agentctl endpoint ls # shows who has it: choose another --ip, or none")
 	}
 	if e, ok := errors.AsType[*ipam.AwayError](err); ok {

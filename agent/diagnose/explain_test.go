@@ -46,3 +46,14 @@ func TestErrorsHaveAKindAndAHint(t *testing.T) {
 		t.Errorf("got %+v", e)
 	}
 }
+
+// An address that no endpoint is announced with is a stopped container's: the endpoints
+// do not show it.
+func TestATakenAddressIsShownWhereItIs(t *testing.T) {
+	for _, tt := range []struct{ name, want string }{{"web", "agentctl endpoint ls"}, {"", "docker ps -a # on h1"}} {
+		err := ExplainTo(discovery.View{}, "attach web", &ipam.TakenError{HostName: "h1", Name: tt.name})
+		if e, ok := errors.AsType[*api.Error](err); !ok || e.Kind != api.KindConflict || !strings.HasPrefix(e.Hint, tt.want) {
+			t.Errorf("%q: got %+v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
