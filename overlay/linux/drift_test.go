@@ -119,8 +119,8 @@ var drifts = []struct{ damage, shows string }{
 	{"ip netns exec FABRIC nft delete element bridge weft ports4 '{ KEEP . 0e:01:0a:40:00:05 . 10.64.0.5 }'", "nft list set bridge weft ports4"},
 	{"ip netns exec FABRIC nft insert rule bridge weft guard iifname KEEP drop", "nft list table bridge weft | grep -v counter"},
 	{"ip netns exec HOST nft add element inet weft closed '{ g001000 }'", "HOST nft list set inet weft closed"},
-	{"umount -l /run/netns/FABRIC", "HOST ls -i /run/netns/FABRIC"},
-	{"ip netns del FABRIC", "HOST ls -i /run/netns/FABRIC"},
+	{"umount -l /run/netns/FABRIC", "HOST stat -Lc %i /run/netns/FABRIC || echo none"},
+	{"ip netns del FABRIC", "HOST stat -Lc %i /run/netns/FABRIC || echo none"},
 }
 
 func TestWhatCanKillOrOpenTrafficIsRepaired(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -101,7 +102,7 @@ func (k *Kernel) open(cfg Config) (err error) {
 	k.entries = entries{fabric: k.fabric}
 	k.settings = &settings{host: k.host, fabric: k.fabric, log: k.log}
 	k.facts = &facts{host: k.host, uplinks: cfg.Uplinks}
-	k.quiet = &quiet{host: k.host, fabric: k.fabric, path: k.path}
+	k.quiet = &quiet{host: k.host, fabric: k.fabric, path: k.path, seed: maphash.MakeSeed()}
 	return nil
 }
 
@@ -220,6 +221,9 @@ func (k *Kernel) apply(ctx context.Context, objects []overlay.Object, deleting b
 	for len(objects) > 0 {
 		if err := ctx.Err(); err != nil {
 			return errors.Join(append(errs, err)...)
+		}
+		if c := classOf(objects[0]); c == byProc || c == byOne {
+			k.quiet.put()
 		}
 		n := 1
 		for n < len(objects) && classOf(objects[0]) == classOf(objects[n]) {

@@ -21,6 +21,7 @@ import (
 // and the rules of other filters, where there are any.
 func (k *Kernel) List(ctx context.Context) ([]overlay.Object, error) {
 	var l listing
+	k.quiet.begin()
 	for _, read := range []struct {
 		what string
 		do   func(*Kernel) error

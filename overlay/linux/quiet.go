@@ -28,13 +28,32 @@ type quiet struct {
 	gateways []int      // indexes of devices in the host
 	uplinks  []int      // likewise
 	tunnels  []int      // and in the fabric
+	seed     maphash.Seed
+	listed   uint64     // the sum as the last List began
+	changed  bool       // something was put since then, or other devices are looked at
 	files    []*os.File // of fabricSettings; nil: not there
+}
+
+// begin notes what a List is about to read.
+func (q *quiet) begin() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.listed, q.changed = q.sum(), false
+}
+
+// put notes that we change something: what a List saw is so no more, and somebody may
+// change it back before the next look.
+func (q *quiet) put() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.changed = true
 }
 
 // watch names the devices to look at.
 func (q *quiet) watch(gateways, tunnels []int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.changed = q.changed || !slices.Equal(q.gateways, gateways) || !slices.Equal(q.tunnels, tunnels)
 	q.gateways, q.tunnels = gateways, tunnels
 }
 
@@ -47,36 +66,36 @@ func (q *quiet) watchUplinks(names []string) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.changed = q.changed || !slices.Equal(q.uplinks, all)
 	q.uplinks = all
 }
 
-// run signals changes until ctx ends. The first look is before the first signal, and
-// with it before the pass that reads everything.
+// run signals until ctx ends that something is not as the last List saw it.
 func (q *quiet) run(ctx context.Context, signal func()) {
 	tick := time.NewTicker(look)
 	defer tick.Stop()
-	seed := maphash.MakeSeed()
-	last := q.sum(seed)
-	signal()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if now := q.sum(seed); now != last {
-			last = now
+		if q.differs() {
 			signal()
 		}
 	}
 }
 
-// sum is another number when something has changed.
-func (q *quiet) sum(seed maphash.Seed) uint64 {
+func (q *quiet) differs() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	return q.changed || q.sum() != q.listed
+}
+
+// sum is another number when something has changed. The caller holds mu.
+func (q *quiet) sum() uint64 {
 	var h maphash.Hash
-	h.SetSeed(seed)
+	h.SetSeed(q.seed)
 	conf := func(s *space, index int) {
 		_ = s.change(func(r *requests) error {
 			d, err := r.deviceAt(index)

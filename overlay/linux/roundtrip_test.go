@@ -53,7 +53,7 @@ func (h *host) roundTrip(t *testing.T, o overlay.Object) {
 	must(t, restarted.Set(t.Context(), h.state(t, "one of them moved here")))
 }
 
-func (h *host) list(t *testing.T) []overlay.Object {
+func (h *host) list(t testing.TB) []overlay.Object {
 	t.Helper()
 	have, err := h.k.List(t.Context())
 	must(t, err)

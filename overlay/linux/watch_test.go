@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weft-net/weft/overlay"
 )
 
 // A subscription that the kernel could not keep up with must fail, so that the
@@ -103,5 +105,30 @@ func TestAnotherUplinkIsNoticed(t *testing.T) {
 		case <-time.After(3 * time.Second):
 			t.Errorf("%s: nothing is signalled", what)
 		}
+	}
+}
+
+// What was repaired and broken in the same way again before anybody looked is noticed,
+// and a host on which nothing happens is left in peace.
+func TestSettingBrokenTwiceIsNoticedTwice(t *testing.T) {
+	h := newHost(t)
+	h.set(t, h.state(t, "one network"))
+	for range 2 {
+		h.list(t)
+	}
+	if h.k.quiet.differs() {
+		t.Fatal("nothing happened, and it is to be looked at")
+	}
+	for range 3 {
+		h.in(t, "sysctl -qw net.ipv4.conf.g001000.arp_ignore=8")
+		if !h.k.quiet.differs() {
+			t.Fatal("not noticed")
+		}
+		h.list(t)
+		must(t, h.k.Put(t.Context(), overlay.Sysctl{Name: "net.ipv4.conf.g001000.arp_ignore", Value: "1"}))
+	}
+	h.list(t)
+	if h.k.quiet.differs() {
+		t.Error("it does not end")
 	}
 }
