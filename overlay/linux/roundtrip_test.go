@@ -2,6 +2,7 @@ package linux
 
 import (
 	"log/slog"
+	"net/netip"
 	"reflect"
 	"slices"
 	"syscall"
@@ -97,8 +98,10 @@ func FuzzParse(f *testing.F) {
 		}
 		parseNeighbour(body)
 		s := &space{index: &indexTable{}}
+		s.watched.Store(&[]netip.Prefix{netip.MustParsePrefix("10.64.0.0/24"), netip.MustParsePrefix("2001:db8::/64")})
 		s.addressConcerns(body)
 		s.routeConcerns(body)
+		neighbourTable(body)
 		(&quiet{}).concerns(syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: unix.RTM_NEWNETCONF}, Data: body})
 		for _, flags := range []uint16{0, unix.NLM_F_ACK_TLVS} {
 			_ = parseError(syscall.NetlinkMessage{Header: syscall.NlMsghdr{Flags: flags}, Data: body})

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/google/nftables"
 )
 
 // flows are those of one network with a published port.
@@ -72,4 +74,25 @@ func TestForeignFiltersAreFollowed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzWalk: whatever the rules of another program are, following a packet through
+// them neither panics nor goes on for ever.
+func FuzzWalk(f *testing.F) {
+	for _, kind := range []string{"meta", "ct", "payload", "bitwise", "cmp", "range", "lookup", "immediate"} {
+		f.Add(kind, "\x08\x00\x01\x00\x00\x00\x00\x01\x08\x00\x02\x00\x00\x00\x00\x04", "\x0c\x00\x03\x80\x08\x00\x01\x00gg00")
+	}
+	f.Fuzz(func(t *testing.T, kind, data, more string) {
+		r := &ruleset{family: nftables.TableFamilyINet, seen: map[string]bool{},
+			set: func(string) (nftables.Set, []nftables.SetElement, bool) {
+				return nftables.Set{Interval: len(more)%2 == 0}, []nftables.SetElement{{Key: []byte(more), Val: []byte(data)}, {Key: []byte(data), IntervalEnd: true}}, true
+			}}
+		r.chains = map[string][]rule{"": {
+			{exprs: []expression{{"meta", data}, {"payload", more}, {kind, data}, {kind, more}, {"bitwise", more}, {"cmp", data}, {"lookup", more}, {"immediate", data}}},
+			{exprs: []expression{{"ct", more}, {kind, data}}},
+		}}
+		for _, flow := range someFlows() {
+			r.walk("", flow.packet(), 0)
+		}
+	})
 }

@@ -136,13 +136,7 @@ func (s *step) do(e expression) *expr.Verdict {
 		into(s, e, func(l *expr.Lookup) { v = s.lookup(l) })
 		return v
 	case "immediate":
-		v := &expr.Verdict{}
-		imm := &expr.Immediate{}
-		if expr.Unmarshal(byte(s.family), []byte(e.data), imm) == nil && imm.Register == unix.NFT_REG_VERDICT &&
-			expr.Unmarshal(byte(s.family), []byte(e.data), v) == nil {
-			return v
-		}
-		s.regs[imm.Register] = value{}
+		return s.immediate([]byte(e.data))
 	case "reject":
 		return &expr.Verdict{Kind: expr.VerdictDrop}
 	case "counter", "log", "objref", "notrack", "nat", "masq", "redir", "dynset", "last":
@@ -150,6 +144,38 @@ func (s *step) do(e expression) *expr.Verdict {
 		s.mayMatch()
 	}
 	return nil
+}
+
+// immediate is a verdict, or a value in a register, which is of no interest. The
+// library's reading of a verdict trusts the lengths in it.
+func (s *step) immediate(b []byte) (v *expr.Verdict) {
+	ad, err := netlink.NewAttributeDecoder(b)
+	if err != nil {
+		s.mayMatch()
+		return nil
+	}
+	ad.ByteOrder = binary.BigEndian
+	register := uint32(unix.NFT_REG_VERDICT)
+	for ad.Next() {
+		switch ad.Type() {
+		case unix.NFTA_IMMEDIATE_DREG:
+			register = ad.Uint32()
+		case unix.NFTA_IMMEDIATE_DATA:
+			ad.Nested(func(ad *netlink.AttributeDecoder) error {
+				for ad.Next() {
+					if ad.Type() == unix.NFTA_DATA_VERDICT {
+						v, _ = verdictOf(ad.Bytes())
+					}
+				}
+				return nil
+			})
+		}
+	}
+	if register != unix.NFT_REG_VERDICT {
+		s.regs[register] = value{}
+		return nil
+	}
+	return v
 }
 
 // into decodes an expression; one that cannot be decoded may do anything.
@@ -299,7 +325,10 @@ func verdictOf(b []byte) (*expr.Verdict, bool) {
 			v.Chain = ad.String()
 		}
 	}
-	return v, coded && ad.Err() == nil
+	if !coded || ad.Err() != nil {
+		return nil, false
+	}
+	return v, true
 }
 
 // find returns the element with a key, or the interval that it is in.
