@@ -4,6 +4,7 @@ package diagnose
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/weft-net/weft/agent/endpoint"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/gossip"
+	"github.com/weft-net/weft/discovery/strict"
 	"github.com/weft-net/weft/overlay"
 )
 
@@ -110,6 +112,10 @@ func store(f Facts) api.Check {
 	c := api.Check{Name: "store", State: api.CheckOK, Detail: f.Store}
 	if f.StoreErr != nil {
 		c.State, c.Detail = api.CheckFail, f.StoreErr.Error()
+		if r, ok := errors.AsType[strict.Refused](f.StoreErr); ok && r.Hint != "" {
+			c.Hint = r.Hint + " # the hosts write the record back"
+			return c
+		}
 		c.Hint = "agentctl status --wait # what is attached goes on; new networks and blocks wait"
 		return c
 	}

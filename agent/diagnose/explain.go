@@ -68,6 +68,7 @@ var remedies = []struct {
 	{pool.ErrInvalid, api.KindMisuse, "agentctl network create --help"},
 	{pool.ErrExists, api.KindConflict, "agentctl network ls"},
 	{pool.ErrForgotten, api.KindConflict, "agentctl join ADDRESS --token-file FILE --replace"},
+	{pool.ErrOtherCluster, api.KindConflict, "agentd config print-default # consul.url and consul.prefix: where the store of this cluster is"},
 	{pool.ErrNoCluster, api.KindConflict, "agentctl init"},
 	{config.ErrInvalid, api.KindMisuse, "agentd config print-default # shows every key with its form"},
 	{datadir.ErrTaken, api.KindConflict, "agentd --data-dir DIR --run-dir DIR # of its own; or stop the other agent"},

@@ -10,7 +10,6 @@ import (
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/discovery"
-	"github.com/weft-net/weft/discovery/pace"
 )
 
 // Users are this host's endpoints.
@@ -81,33 +80,42 @@ func (d *Deletions) await(ctx context.Context, n discovery.Network) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for {
-		d.Registry.cfg.Changed()
-		if _, ok := d.Registry.Get(n.ID); !ok {
+		d.finish(ctx, n)
+		if d.Store.AwaitFree(ctx, n) == nil {
+			d.finish(ctx, n)
+		}
+		if d.Registry.awaitGone(ctx, n.ID, time.Second) { // then this host's endpoints may be gone that were left
+			d.Registry.cfg.Changed()
 			return nil
 		}
-		d.Finish(ctx)
-		if pace.Sleep(ctx, 20*time.Millisecond) {
-			continue
+		if ctx.Err() != nil {
+			break
 		}
-		if users := d.View().Using(n.ID); len(users) > 0 {
-			return api.Errorf(api.KindConflict, "marked as deleting, but in use by %s", strings.Join(users, ", ")).
-				WithHint("agentctl network rm -f %s # detaches them", n.Name)
-		}
-		return api.Errorf(api.KindTimeout, "marked as deleting, but a host still holds addresses of it").
-			WithHint("agentctl network rm -f %s # frees those of hosts that are away", n.Name)
 	}
+	if users := d.View().Using(n.ID); len(users) > 0 {
+		return api.Errorf(api.KindConflict, "marked as deleting, but in use by %s", strings.Join(users, ", ")).
+			WithHint("agentctl network rm -f %s # detaches them", n.Name)
+	}
+	return api.Errorf(api.KindTimeout, "marked as deleting, but a host still holds addresses of it").
+		WithHint("agentctl network rm -f %s # frees those of hosts that are away", n.Name)
 }
 
 // Finish does this host's part for every network that is being deleted. It also
 // does the last step for one of which no host holds anything.
 func (d *Deletions) Finish(ctx context.Context) {
 	for _, n := range d.Registry.ByName() {
-		if n.State != discovery.NetworkDeleting || !d.emptied(ctx, n) {
-			continue
+		if n.State == discovery.NetworkDeleting {
+			d.finish(ctx, n)
 		}
-		if _, err := d.Store.FinishDelete(ctx, n, d.Self); err != nil && ctx.Err() == nil {
-			d.Log.Debug("network not deleted yet", "network", n.Name, "err", err)
-		}
+	}
+}
+
+func (d *Deletions) finish(ctx context.Context, n discovery.Network) {
+	if !d.emptied(ctx, n) {
+		return
+	}
+	if _, err := d.Store.FinishDelete(ctx, n, d.Self); err != nil && ctx.Err() == nil {
+		d.Log.Debug("network not deleted yet", "network", n.Name, "err", err)
 	}
 }
 

@@ -29,6 +29,8 @@ type Store interface {
 	CreateNetwork(ctx context.Context, spec pool.NetworkSpec) (discovery.Network, error)
 	DeleteNetwork(ctx context.Context, name, by string, force bool) (discovery.Network, error)
 	FinishDelete(ctx context.Context, n discovery.Network, by string) (bool, error)
+	// AwaitFree waits until FinishDelete can do the last step.
+	AwaitFree(ctx context.Context, n discovery.Network) error
 	Healthy() error
 }
 
@@ -66,12 +68,13 @@ type Registry struct {
 	lost     bool           // the store lacks what this host knows: to be written back
 	refused  string         // why the store did not take it back last time; empty: it did
 	clashes  []strict.Clash // networks of the store that are not taken
+	changed  chan struct{}  // closed by the next delivery
 }
 
 // New takes the networks of the last start, so that the kernel is programmed and
 // names are answered before the pool was asked.
 func New(cfg Config) *Registry {
-	r := &Registry{cfg: cfg, listed: map[discovery.NetworkID]bool{}}
+	r := &Registry{cfg: cfg, listed: map[discovery.NetworkID]bool{}, changed: make(chan struct{})}
 	if cfg.Saved == nil {
 		return r
 	}
@@ -140,6 +143,8 @@ func (r *Registry) take(c pool.Contents, underlay []netip.Prefix) (next []discov
 	r.all, r.listed, r.absent, r.deleted, r.read = next, listed, absent, c.NetGone, true
 	r.lost = r.lost || c.Restored > r.restored
 	r.restored = c.Restored
+	close(r.changed)
+	r.changed = make(chan struct{})
 	if !r.lost && len(absent) == 0 {
 		r.refused = ""
 	}
@@ -163,6 +168,26 @@ func (r *Registry) divide(now []discovery.Network) (known, others []discovery.Ne
 
 func has(all []discovery.Network, id discovery.NetworkID) bool {
 	return slices.ContainsFunc(all, func(n discovery.Network) bool { return n.ID == id })
+}
+
+// awaitGone waits until the pool says that a network was deleted, for as long as limit
+// or until ctx ends.
+func (r *Registry) awaitGone(ctx context.Context, id discovery.NetworkID, limit time.Duration) (gone bool) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		r.mu.Lock()
+		changed, there := r.changed, has(r.all, id)
+		r.mu.Unlock()
+		if !there {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // ByVNI returns the networks sorted by VNI, and whether the pool was read since

@@ -2,7 +2,6 @@ package pool
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -73,22 +72,17 @@ func (f *follower) ask(ctx context.Context) (u part, news bool, err error) {
 	if err != nil {
 		return u, false, err
 	}
-	// An empty folder may be one that we are not allowed to see, or another
-	// cluster's; and after an error anything may have happened to the store.
 	fell := index < f.seen
-	if fresh || fell || len(pairs) == 0 {
+	news = fresh || index != f.seen
+	// The store may have been wiped, or be another cluster's by now; an empty folder
+	// may be one that we are not allowed to see.
+	if news || len(pairs) == 0 {
 		limited, cancel := bound(ctx)
 		defer cancel()
-		if _, err := f.store.checkMeta(limited); err != nil && !errors.Is(err, ErrNewerSchema) {
+		if err := f.store.ours(limited, f.folder, len(pairs) == 0); err != nil {
 			return u, false, err
 		}
-		if len(pairs) == 0 {
-			if err := f.store.empty(limited, f.folder); err != nil {
-				return u, false, err
-			}
-		}
 	}
-	news = fresh || index != f.seen
 	f.index, f.seen = max(index, 1), index
 	if fell || early && !news {
 		// The copy was restored, or tombstones were dropped: ask as if for the

@@ -1,10 +1,14 @@
 package pool
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/weft-net/weft/discovery/strict"
 )
 
 // schema is the newest layout of the keys that this package writes.
@@ -60,6 +64,9 @@ func (m *stamp) newer() error {
 // schema is no error here: such a store can be read.
 func (s *store) checkMeta(ctx context.Context) (*stamp, error) {
 	m, err := s.readMeta(ctx)
+	if _, refused := errors.AsType[strict.Refused](err); refused {
+		return nil, s.noteMeta(err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -72,21 +79,28 @@ func (s *store) checkMeta(ctx context.Context) (*stamp, error) {
 		s.cluster = m.meta.ClusterID
 	}
 	if s.cluster != m.meta.ClusterID {
-		s.metaErr = fmt.Errorf("%w: %s, ours is %s", ErrOtherCluster, m.meta.ClusterID, s.cluster)
+		s.metaErr = fmt.Errorf("%w: found %s, expected %s", ErrOtherCluster, m.meta.ClusterID, s.cluster)
 		return nil, s.metaErr
 	}
 	s.known, s.metaErr = m, m.newer()
 	return m, nil
 }
 
-// readMeta reads meta whoever's it is; nil when it is missing.
+// readMeta reads meta whoever's it is; nil when it is missing. What is no record of a
+// cluster is a strict.Refused.
 func (s *store) readMeta(ctx context.Context) (*stamp, error) {
 	kv, err := s.get(ctx, keyMeta)
 	if err != nil || kv == nil {
 		return nil, err
 	}
 	m := &stamp{index: kv.ModifyIndex, raw: kv.Value}
-	return m, decode(kv, &m.meta)
+	if m.meta, err = parseMeta(kv); err != nil {
+		s.mu.Lock()
+		expected := cmp.Or(s.cluster, "this one")
+		s.mu.Unlock()
+		return nil, s.refusals.of(keyMeta, fmt.Errorf("%w; expected the record of cluster %s", err, expected))
+	}
+	return m, nil
 }
 
 // mayWrite is what a missing meta means: ErrNoCluster, or ErrPermission when
@@ -95,6 +109,11 @@ func (s *store) readMeta(ctx context.Context) (*stamp, error) {
 func (s *store) mayWrite(ctx context.Context) error {
 	if _, err := s.txn(ctx, ops(drop(keyMeta+"-probe", 1))); err != nil {
 		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cluster != "" {
+		return fmt.Errorf("%w: found none below %s, expected %s", ErrNoCluster, s.prefix, s.cluster)
 	}
 	return ErrNoCluster
 }

@@ -110,6 +110,25 @@ func (r *NetworkRecords) finishDelete(ctx context.Context, n discovery.Network, 
 	return out.ok(), !out.ok(), err
 }
 
+// AwaitFree waits until no host holds anything of a network that is being deleted:
+// then FinishDelete does the last step. It returns with the error of ctx, or of the
+// store, before that.
+func (r *NetworkRecords) AwaitFree(ctx context.Context, n discovery.Network) error {
+	for _, folder := range []string{blocksOf(n.ID), reservedOf(n.ID)} {
+		for index := uint64(0); ; {
+			pairs, next, _, err := r.store.blocking(ctx, folder, index)
+			if err != nil {
+				return fmt.Errorf("wait until network %s is free: %w", n.Name, err)
+			}
+			if held, _ := parseAll(pairs, parseHolder); len(held) == 0 {
+				break
+			}
+			index = max(next, 1)
+		}
+	}
+	return nil
+}
+
 // inUse reports whether a host holds a block or an address of the network. No
 // claim comes after the answer no: each compares nets/, which said deleting
 // before we looked.

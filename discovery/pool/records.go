@@ -73,6 +73,30 @@ func readOne[T any](s *store, kv *api.KVPair, parse func(*api.KVPair) (T, error)
 	return v, err
 }
 
+// parseMeta reads the record of a cluster. Of a newer schema the id alone is looked
+// at: the rest may have another form.
+func parseMeta(kv *api.KVPair) (m Meta, err error) {
+	if err := decode(kv, &m); err != nil {
+		return m, err
+	}
+	if m.ClusterID == "" {
+		return m, malformed("its value names no cluster: %.40q", kv.Value)
+	}
+	if m.Schema > schema {
+		return m, strict.Text("cluster", m.ClusterID)
+	}
+	if err := cmp.Or(strict.Text("cluster", m.ClusterID), strict.Domain(m.Domain), strict.AddressPool(m.Pool)); err != nil {
+		return m, malformed("%v", err)
+	}
+	switch {
+	case m.Profile != "lan" && m.Profile != "wan":
+		return m, malformed("its profile %.40q is neither lan nor wan", m.Profile)
+	case m.GossipPort == 0 || m.TunnelPort == 0 || m.GossipPort == m.TunnelPort:
+		return m, malformed("its ports %d and %d are not two", m.GossipPort, m.TunnelPort)
+	}
+	return m, nil
+}
+
 func parseNet(kv *api.KVPair) (n netValue, err error) {
 	name := strings.TrimPrefix(kv.Key, folderNets)
 	if strict.NetworkName(name) != nil {

@@ -216,8 +216,9 @@ func (s *store) lookup(ctx context.Context, key string) (*api.KVPair, error) {
 	return nil, err
 }
 
-// list reads the keys of a folder. It is empty only when our cluster's store
-// has none: a token that may not read the folder makes it look empty too.
+// list reads the keys of a folder of our cluster's store, and of no other. It is empty
+// only when that has none: a token that may not read the folder makes it look empty
+// too.
 func (s *store) list(ctx context.Context, folder string) (pairs api.KVPairs, err error) {
 	var qm *api.QueryMeta
 	_, err = s.try(ctx, func(q *api.QueryOptions) error {
@@ -229,17 +230,15 @@ func (s *store) list(ctx context.Context, folder string) (pairs api.KVPairs, err
 		return nil, err
 	case qm.ResultsFilteredByACLs:
 		return nil, s.note(fmt.Errorf("list %s: %w", folder, ErrPermission))
-	case len(pairs) == 0:
-		err = s.empty(ctx, folder)
 	}
-	return s.relative(pairs), err
+	return s.relative(pairs), s.ours(ctx, folder, len(pairs) == 0)
 }
 
-// empty is nil when a folder that looks empty is: it is our cluster's, and the token
-// may read it. An old Consul leaves out of a list, without a word, what may not be
+// ours is nil when a list that was just read is our cluster's, and an empty one is
+// empty. An old Consul leaves out of a list, without a word, what the token may not
 // read, but refuses to read one key.
-func (s *store) empty(ctx context.Context, folder string) error {
-	if _, err := s.checkMeta(ctx); err != nil && !errors.Is(err, ErrNewerSchema) {
+func (s *store) ours(ctx context.Context, folder string, empty bool) error {
+	if _, err := s.checkMeta(ctx); err != nil || !empty {
 		return err
 	}
 	_, err := s.get(ctx, folder+"-probe")

@@ -244,3 +244,96 @@ func TestANetworkWhoseKeyWasDeleted(t *testing.T) {
 		}
 	})
 }
+
+// What is wrong with the record of the cluster is known at once, with what was found
+// and what was expected, and nothing is read beside it.
+func TestTheRecordOfTheCluster(t *testing.T) {
+	stores(t, func(t *testing.T, s store) {
+		for name, tt := range map[string]struct {
+			change func(c *cluster)
+			want   []string
+		}{
+			"junk":    {func(c *cluster) { c.raw(t, "PUT", "meta", "", "junk") }, []string{"meta", `"junk"`}},
+			"null":    {func(c *cluster) { c.raw(t, "PUT", "meta", "", "null") }, []string{"meta", `"null"`}},
+			"a line":  {func(c *cluster) { c.badDomain(t) }, []string{"meta", "no DNS label"}},
+			"wiped":   {func(c *cluster) { c.wipe(t) }, []string{"no cluster"}},
+			"deleted": {func(c *cluster) { c.raw(t, "DELETE", "meta", "", "") }, []string{"no cluster"}},
+			"another": {func(c *cluster) {
+				c.raw(t, "PUT", "meta", "", `{"schema":1,"cluster_id":"ffff","domain":"x","pool":"10.64.0.0/10","profile":"lan","gossip_port":1,"tunnel_port":2}`)
+			}, []string{"another cluster", "ffff"}},
+		} {
+			t.Run(name, func(t *testing.T) {
+				c := newCluster(t, s)
+				p := c.open(t, func(cfg *pool.Config) { cfg.Cluster = c.meta.ClusterID })
+				n := c.network(t, "blue")
+				w := watch(t, p)
+				w.until("blue", has(1))
+				tt.change(c)
+				start := time.Now()
+				for p.Healthy() == nil {
+					if pace.Sleep(t.Context(), time.Millisecond); time.Since(start) > 2*time.Second {
+						t.Fatal("the store is healthy")
+					}
+				}
+				err := p.Healthy()
+				for _, want := range append(tt.want, c.meta.ClusterID) {
+					if !strings.Contains(err.Error(), want) {
+						t.Errorf("got %v, want it to say %s", err, want)
+					}
+				}
+				if _, err := p.Networks(t.Context()); err == nil {
+					t.Error("networks are read")
+				}
+				if _, err := p.Blocks(t.Context(), n); err == nil {
+					t.Error("blocks are read")
+				}
+			})
+		}
+	})
+}
+
+// badDomain makes the domain of the cluster two lines of a resolv.conf.
+func (c *cluster) badDomain(t *testing.T) {
+	m := c.fields(t, "meta")
+	m["domain"] = "weft.internal\nnameserver 192.0.2.66"
+	b, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.raw(t, "PUT", "meta", "", string(b))
+}
+
+// Who waits for the end of a network asks a few times, not a hundred times a second.
+func TestTheEndOfANetworkIsAwaited(t *testing.T) {
+	stores(t, func(t *testing.T, s store) {
+		c := newCluster(t, s)
+		p, two := c.member(t, "two", 2)
+		n := c.network(t, "blue")
+		b := claim(t, p, n, two)
+		if _, err := c.first.Reserve(t.Context(), n, netip.MustParseAddr("10.64.15.7"), c.one.ID, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.first.DeleteNetwork(t.Context(), "blue", "root", false); err != nil {
+			t.Fatal(err)
+		}
+		free := make(chan error, 1)
+		go func() { free <- c.first.AwaitFree(t.Context(), n) }()
+		select {
+		case err := <-free:
+			t.Fatalf("free at once: %v", err)
+		case <-time.After(200 * time.Millisecond):
+		}
+		if err := p.ReleaseBlock(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.first.Unreserve(t.Context(), n.ID, netip.MustParseAddr("10.64.15.7"), c.one.ID); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-free; err != nil {
+			t.Error(err)
+		}
+		if done, err := c.first.FinishDelete(t.Context(), n, "root"); !done || err != nil {
+			t.Errorf("then: %t, %v", done, err)
+		}
+	})
+}

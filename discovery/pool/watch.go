@@ -31,7 +31,8 @@ type Contents struct {
 func (r *NetworkRecords) Watch(ctx context.Context, deliver func(Contents) []strict.Clash) error {
 	parts := make(chan part)
 	var wg sync.WaitGroup
-	folders := []string{folderNets, folderNetGone, folderGone}
+	// meta tells at once that the store was wiped or replaced.
+	folders := []string{folderNets, folderNetGone, folderGone, keyMeta}
 	for _, folder := range folders {
 		f := follower{store: r.store, folder: folder, limit: newLimiter()}
 		wg.Go(func() { f.run(ctx, parts) })

@@ -95,6 +95,17 @@ func CIDR(p netip.Prefix) error {
 	return nil
 }
 
+// AddressPool says what is wrong with the addresses that automatic subnets come from.
+func AddressPool(p netip.Prefix) error {
+	switch {
+	case !p.IsValid() || !p.Addr().Is4() || p.Bits() > 20:
+		return Invalidf("%s must be an IPv4 subnet of /20 or larger", p)
+	case p != p.Masked():
+		return Invalidf("%s has host bits set, the subnet is %s", p, p.Masked())
+	}
+	return nil
+}
+
 func addrRange(s discovery.Subnet) error {
 	r := s.Range
 	switch {
