@@ -34,7 +34,7 @@ func (h *Host) CNITool(args ...string) Result {
 	for len(args) > 0 && isAssignment(args[0]) {
 		env, args = append(env, args[0]), args[1:]
 	}
-	return h.NS.Run(append(append(env, cached(h.lab.t, "cnitool-1.3.1")), args...)...)
+	return h.NS.Run(append(append(env, Cached(h.lab.t, "cnitool-1.3.1")), args...)...)
 }
 
 func isAssignment(s string) bool {
@@ -49,15 +49,15 @@ func isAssignment(s string) bool {
 	return false
 }
 
-// cached is a program that .ci/install builds.
-func cached(t testing.TB, name string) string {
+// Cached is the path of what .ci/install keeps for the tests under that name.
+func Cached(t testing.TB, name string) string {
 	t.Helper()
 	dir, err := os.UserCacheDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, "weft", name)
-	if _, err := os.Stat(path); err != nil {
+	path, err := filepath.EvalSymlinks(filepath.Join(dir, "weft", name))
+	if err != nil {
 		t.Skipf("this test needs %s: run .ci/install test (%v)", name, err)
 	}
 	return path

@@ -15,8 +15,8 @@ func (l *Lab) ConsulURL() string { return consulURL }
 func (l *Lab) StartConsul() {
 	l.t.Helper()
 	data := filepath.Join(l.Dir, "consul")
-	args := l.Internet.Enter(cached(l.t, "consul-1.12.9"), "agent", "-server", "-bootstrap-expect=1",
-		"-data-dir", data, "-bind", routerAddr.String(), "-client", routerAddr.String(),
+	args := l.Internet.Enter(Cached(l.t, "consul-1.12.9"), "agent", "-server", "-bootstrap-expect=1",
+		"-data-dir", data, "-bind", RouterAddr.String(), "-client", RouterAddr.String(),
 		"-disable-host-node-id", "-log-level", "warn",
 		// One server on a quiet link elects itself at once.
 		"-hcl", "performance { raft_multiplier = 1 }")

@@ -43,7 +43,7 @@ func (h *Host) NewEngine() *Engine {
 func (h *Host) NewNewestEngine() *Engine {
 	h.lab.t.Helper()
 	// Debian's runc knows no time namespaces, and its docker-proxy is another's.
-	return h.newEngine(cached(h.lab.t, "dockerd-29"), "--feature", "time-namespaces=false", "--userland-proxy=false")
+	return h.newEngine(Cached(h.lab.t, "dockerd-29"), "--feature", "time-namespaces=false", "--userland-proxy=false")
 }
 
 func (h *Host) newEngine(program string, flags ...string) *Engine {
@@ -54,7 +54,7 @@ func (h *Host) newEngine(program string, flags ...string) *Engine {
 	if err := os.MkdirAll(filepath.Join(e.Dir, "etc"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	e.ResolvConf("nameserver " + routerAddr.String())
+	e.ResolvConf("nameserver " + RouterAddr.String())
 	e.DaemonJSON("{}")
 	// A lasting namespace of mounts: with a fresh /run the daemon would not find
 	// the sandboxes and shims of its earlier life.

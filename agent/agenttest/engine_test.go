@@ -19,7 +19,7 @@ func TestEngines(t *testing.T) {
 				t.Errorf("the engine of %s has the name %s", h.Name, name)
 			}
 			e.Detached("web")
-			if got := e.Must("exec", "web", "cat", "/etc/resolv.conf"); !strings.Contains(got, routerAddr.String()) {
+			if got := e.Must("exec", "web", "cat", "/etc/resolv.conf"); !strings.Contains(got, RouterAddr.String()) {
 				t.Errorf("resolv.conf of a container: %s", got)
 			}
 			if h.Name == "h2" {

@@ -81,7 +81,7 @@ func (h *Host) Move(to netip.Addr) {
 	h.NS.batch(h.lab.t,
 		"addr del "+h.Addr.String()+"/24 dev eth0",
 		"addr add "+to.String()+"/24 dev eth0",
-		"route add default via "+routerAddr.String())
+		"route add default via "+RouterAddr.String())
 	h.Addr = to
 }
 

@@ -47,7 +47,8 @@ type Lab struct {
 var (
 	// InternetAddr is an address that is on no network of the hosts.
 	InternetAddr = netip.MustParseAddr("198.51.100.1")
-	routerAddr   = netip.MustParseAddr("192.0.2.254")
+	// RouterAddr is the hosts' default gateway, in their own subnet.
+	RouterAddr = netip.MustParseAddr("192.0.2.254")
 )
 
 // consulURL is where the lab's Consul answers.
@@ -107,14 +108,14 @@ func (l *Lab) wire() {
 		fmt.Sprintf("link add br0 mtu %d type bridge stp_state 0 mcast_snooping 0", l.cfg.UnderlayMTU),
 		"link set br0 up")
 	l.Internet.add(l.t)
-	l.plug("net", l.Internet, routerAddr)
+	l.plug("net", l.Internet, RouterAddr)
 	l.Internet.batch(l.t, "addr add "+InternetAddr.String()+"/32 dev lo")
 	for i := range l.cfg.Hosts {
 		h := newHost(l, i+1)
 		l.Hosts = append(l.Hosts, h)
 		h.NS.add(l.t)
 		l.plug(h.Name, h.NS, h.Addr)
-		h.NS.batch(l.t, "route add default via "+routerAddr.String())
+		h.NS.batch(l.t, "route add default via "+RouterAddr.String())
 	}
 }
 

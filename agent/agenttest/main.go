@@ -26,6 +26,12 @@ func Main(m *testing.M) {
 	m.Run() // the exit code is remembered and given when TestMain returns
 }
 
+// Environment variables of a test that runs in an emulated machine.
+const (
+	ProgramsEnv = "WEFT_TEST_PROGRAMS" // the directory of Programs
+	SlowerEnv   = "WEFT_TEST_SLOWER"   // how many times the bounds of Eventually are stretched
+)
+
 var programs struct {
 	once   sync.Once
 	dir    string
@@ -34,9 +40,13 @@ var programs struct {
 }
 
 // Programs returns the directory that holds agentd, agentctl and the plugins,
-// built from this module as they are released.
+// built from this module as they are released. In a machine without the go command
+// they are what ProgramsEnv names.
 func Programs(t testing.TB) string {
 	t.Helper()
+	if dir := os.Getenv(ProgramsEnv); dir != "" {
+		return dir
+	}
 	programs.once.Do(func() {
 		// The directory is claimed as a lab's is, so that it is swept after a
 		// killed run.

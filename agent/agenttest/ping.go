@@ -91,7 +91,7 @@ func (p *Pinger) AssertNoLoss(ran time.Duration) {
 	received, lost := p.Stop()
 	// Half of what was due: a busy machine stretches the pauses, a path that
 	// went dead would show less.
-	if due := int(ran / pingEvery / 2); len(lost) > 0 || received < due {
+	if due := int(ran / pingEvery / 2 / slower); len(lost) > 0 || received < due {
 		t.Errorf("ping from %s to %v: %d came back (at least %d were due), lost: %v\n%s",
 			p.from.NS, p.to, received, due, lost, tail(p.p.log, 3))
 	}

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -78,10 +80,21 @@ func Eventually(t testing.TB, within time.Duration, what string, check func() er
 	return took
 }
 
+// slower is how many times the machine is slower than those that the bounds of the
+// tests are meant for.
+var slower = func() time.Duration {
+	n, err := strconv.Atoi(os.Getenv(SlowerEnv))
+	if err != nil {
+		return 1
+	}
+	return time.Duration(n)
+}()
+
 // Await calls check until it returns nil or the time is over, and returns how
 // long it took and the last error.
 func Await(within time.Duration, check func() error) (time.Duration, error) {
 	start := time.Now()
+	within *= slower
 	for {
 		err := check()
 		took := time.Since(start)
