@@ -242,7 +242,7 @@ func (p *planner) said() []strict.Refused {
 			if a := m.Gossip.Addr(); a.IsValid() {
 				source += " (" + a.String() + ")"
 			}
-			out = append(out, strict.Refused{Source: source, Why: strings.ToValidUTF8(why, "?"), Hint: "agentctl leave --force " + name + " # when it is not to be trusted"})
+			out = append(out, strict.Refused{Source: source, Why: strings.ToValidUTF8(why, "?"), Hint: "systemctl stop agentd # on " + name + ", if it is not to be trusted\nagentctl leave --force " + name})
 		}
 	}
 	return out

@@ -144,6 +144,7 @@ func TestTheHolderIsToldLater(t *testing.T) {
 // host is dead.
 func TestMACAnnouncedTwice(t *testing.T) {
 	first, second := endpoint(1, 1), endpoint(2, 1)
+	first.MAC = discovery.MAC{2, 5: 7} // that a user chose
 	second.MAC = first.MAC
 	a, b, w := exchange(t, 1, header(1), first), exchange(t, 2, header(2)), exchange(t, 4, header(4))
 	converge(a, b, w)
@@ -511,9 +512,16 @@ func TestThousandOwners(t *testing.T) {
 // each.
 func thousandOwners(t testing.TB) host {
 	t.Helper()
-	big := exchange(t, 0, header(0), endpoints(0, 100)...)
+	hundred := func(i int) []discovery.Endpoint { // each with the MAC that is made of its address
+		all := endpoints(i, 100)
+		for k := range all {
+			all[k].MAC = discovery.MAC(append([]byte{0x0e, 0}, all[k].IPv4.AsSlice()...))
+		}
+		return all
+	}
+	big := exchange(t, 0, header(0), hundred(0)...)
 	for i := 1; i < 1000; i++ {
-		transfer(t, exchange(t, i, header(i), endpoints(i, 100)...), big)
+		transfer(t, exchange(t, i, header(i), hundred(i)...), big)
 	}
 	return big
 }
