@@ -253,7 +253,7 @@ func (a *Agent) explainFile(err error) error {
 	if !errors.Is(err, datadir.ErrDamaged) && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return api.Errorf(api.KindFailed, "%v", err).WithHint("mv %[1]s %[1]s.damaged # or restore a copy of it; then start agentd, and: agentctl join ADDRESS --token-file %[1]s.damaged/%[2]s --replace",
+	return api.Errorf(api.KindFailed, "%v", err).WithHint("mv %[1]s %[1]s.damaged # or put a copy of it back; then start agentd\nagentctl join ADDRESS --token-file %[1]s.damaged/%[2]s --replace",
 		a.dir.Path(), datadir.TokenFile)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
+	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/hostport"
 	"github.com/weft-net/weft/agent/membership"
@@ -34,6 +35,9 @@ func (a service) Join(ctx context.Context, r api.JoinRequest, progress func(stri
 	if m := a.member(); m != nil {
 		if m.host.ForgottenBy() == "" || !r.Replace {
 			return a.joinedAlready(ctx, m, t, r.Consul)
+		}
+		if err := m.mayReplace(ctx, t, progress); err != nil {
+			return api.JoinResult{}, m.explain("join --replace", err)
 		}
 		if err := a.dismiss(ctx, m, progress); err != nil {
 			return api.JoinResult{}, m.explain("join --replace", err)
@@ -71,6 +75,16 @@ func (a service) Join(ctx context.Context, r api.JoinRequest, progress func(stri
 		m.log.Warn("the token is not kept here", "err", err)
 	}
 	return out, nil
+}
+
+// mayReplace says why a host that was taken out cannot come back under its name. It is
+// asked before its membership is given up: when it refuses, nothing has changed.
+func (m *member) mayReplace(ctx context.Context, t datadir.Token, progress func(string)) error {
+	progress("asking whether the name is free")
+	if t.Cluster != m.host.Cluster().ID {
+		return nil
+	}
+	return membership.MayReplace(ctx, m.host)
 }
 
 // meet joins the gossip, finds out whether the tunnel works, and returns the

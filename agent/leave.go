@@ -21,7 +21,7 @@ func (a service) Leave(ctx context.Context, r api.LeaveRequest, progress func(st
 		return err
 	}
 	if r.Force {
-		err := m.host.Remove(ctx, r.Name, progress)
+		err := m.host.Remove(ctx, r.Name, r.EvenIfRunning, progress)
 		m.Poke()
 		return m.explain("leave --force "+r.Name, err)
 	}

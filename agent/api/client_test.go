@@ -36,8 +36,8 @@ var calls = []struct {
 		func(ctx context.Context, s api.Service) (any, error) {
 			return s.Join(ctx, api.JoinRequest{Addresses: []string{"192.0.2.1"}, Token: "weft1.x", Consul: "http://192.0.2.10:8500", Replace: true}, ignore)
 		}},
-	{"leave", api.LeaveRequest{Name: "host2", Force: true, Purge: true, Wait: true}, func(ctx context.Context, s api.Service) (any, error) {
-		return nil, s.Leave(ctx, api.LeaveRequest{Name: "host2", Force: true, Purge: true, Wait: true}, ignore)
+	{"leave", api.LeaveRequest{Name: "host2", Force: true, Purge: true, Wait: true, EvenIfRunning: true}, func(ctx context.Context, s api.Service) (any, error) {
+		return nil, s.Leave(ctx, api.LeaveRequest{Name: "host2", Force: true, Purge: true, Wait: true, EvenIfRunning: true}, ignore)
 	}},
 	{"members", nil, func(ctx context.Context, s api.Service) (any, error) { return s.Members(ctx) }},
 	{"network create", everyOption, func(ctx context.Context, s api.Service) (any, error) { return s.NetworkCreate(ctx, everyOption) }},

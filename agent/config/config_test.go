@@ -128,7 +128,7 @@ func TestReloadNamesTheKeysThatNeedARestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := strings.ReplaceAll(file.Replace(k.Flag), "-", "_")
-		if err := running.Reload(next); !errors.Is(err, errReload) || !strings.HasPrefix(strings.ReplaceAll(err.Error(), ",", ":"), "reload: "+want+":") {
+		if err := running.Reload(next); !errors.Is(err, ErrRestart) || !strings.HasPrefix(strings.ReplaceAll(err.Error(), ",", ":"), "reload: "+want+":") {
 			t.Errorf("a changed %s: got %v, want it to name %s", k.Flag, err, want)
 		}
 	}

@@ -1,11 +1,13 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"reflect"
 	"strconv"
 	"strings"
 
@@ -117,21 +119,41 @@ func Load(path string, flags map[string]string) (Config, error) {
 	return cfg, nil
 }
 
-// errReload is wrapped when a reload finds a changed key that needs a restart.
-var errReload = errors.New("a change of it needs a restart")
+// ErrRestart is wrapped when a reload finds a changed key that needs a restart.
+var ErrRestart = errors.New("a change of it needs a restart")
 
 // Reload says whether a running agent may take next over c: only the log level
-// and the address of Consul differ. The error names the other keys that do, as the file has them.
-func (c Config) Reload(next Config) error {
+// and the address of Consul differ. The error names the other keys that do, as the file
+// has them.
+func (c Config) Reload(next Config) error { return next.CheckRunning(c.Running()) }
+
+// Running is what a running agent was started with: a digest of each key that needs a
+// restart. It tells nobody a value.
+func (c Config) Running() map[string]string {
+	out := map[string]string{}
+	for _, v := range c.values() {
+		text, err := json.Marshal(v.value)
+		if err != nil {
+			text = fmt.Append(nil, v.value)
+		}
+		sum := sha256.Sum256(text)
+		out[v.key] = hex.EncodeToString(sum[:8])
+	}
+	return out
+}
+
+// CheckRunning returns an error that names each key that the running agent has
+// otherwise, and that a reload does not apply.
+func (c Config) CheckRunning(running map[string]string) error {
 	var keys []string
-	running, wanted := c.values(), next.values()
-	for i, v := range running {
-		if !reflect.DeepEqual(v.value, wanted[i].value) {
+	wanted := c.Running()
+	for _, v := range c.values() {
+		if had, ok := running[v.key]; ok && had != wanted[v.key] {
 			keys = append(keys, v.key)
 		}
 	}
 	if len(keys) > 0 {
-		return fmt.Errorf("reload: %s: %w", strings.Join(keys, ", "), errReload)
+		return fmt.Errorf("reload: %s: %w", strings.Join(keys, ", "), ErrRestart)
 	}
 	return nil
 }

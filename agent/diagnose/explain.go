@@ -71,6 +71,7 @@ var remedies = []struct {
 	{pool.ErrOtherCluster, api.KindConflict, "agentd config print-default # consul.url and consul.prefix: where the store of this cluster is"},
 	{pool.ErrNoCluster, api.KindConflict, "agentctl init"},
 	{config.ErrInvalid, api.KindMisuse, "agentd config print-default # shows every key with its form"},
+	{config.ErrRestart, api.KindFailed, "systemctl restart agentd # what is attached goes on"},
 	{datadir.ErrTaken, api.KindConflict, "agentd --data-dir DIR --run-dir DIR # of its own; or stop the other agent"},
 	{membership.ErrOtherMachine, api.KindConflict, "agentctl init --consul http://ADDRESS:8500 # on the first host: several machines share a Consul"},
 	{gossip.ErrWrongKey, api.KindConflict, "agentctl join ADDRESS --token-file FILE # with the token that agentctl init left on a host of that cluster"},

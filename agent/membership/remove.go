@@ -2,6 +2,7 @@ package membership
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -15,10 +16,15 @@ import (
 // cannot come back and use what others are given. Once every member knows of the
 // fence, Remove frees what the host held. It is safe to repeat. The host is given
 // by its name, or by its id, since a dead host may share its name with a living
-// one.
-func (m *Membership) Remove(ctx context.Context, nameOrID string, progress func(string)) error {
+// one. A host whose agent is down may have endpoints that run; then it stays, unless
+// evenIfRunning.
+func (m *Membership) Remove(ctx context.Context, nameOrID string, evenIfRunning bool, progress func(string)) error {
 	name := strings.ToLower(nameOrID)
-	dead, err := deadMembers(m.directory.View(), name)
+	v := m.directory.View()
+	dead, err := deadMembers(v, name)
+	if err == nil && !evenIfRunning {
+		err = checkNothingRuns(v, dead)
+	}
 	if err != nil {
 		return err
 	}
@@ -58,6 +64,33 @@ func deadMembers(v discovery.View, nameOrID string) (dead []discovery.Member, er
 			WithHint("agentctl leave --force %s # removes the dead one", dead[0].ID)
 	}
 	return dead, err
+}
+
+// checkNothingRuns refuses hosts whose kernel answers without an agent: traffic of their
+// endpoints goes on, and their addresses would be given to others.
+func checkNothingRuns(v discovery.View, hosts []discovery.Member) error {
+	for _, o := range hosts {
+		var runs []string
+		for _, e := range v.Endpoints {
+			if e.Host == o.ID && e.Runtime != discovery.RuntimeHost {
+				runs = append(runs, e.Name)
+			}
+		}
+		if o.Status == discovery.StatusAgentDown && len(runs) > 0 {
+			return api.Errorf(api.KindConflict, "the agent of %s is down, and on it run %s: their addresses would be given to others", o.Name, some(runs)).
+				WithHint("systemctl start agentd # on %s\nagentctl leave --force %s --even-if-running # cuts them off", o.Name, o.Name)
+		}
+	}
+	return nil
+}
+
+// some are the first few names of many.
+func some(names []string) string {
+	const shown = 10
+	if len(names) <= shown {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:shown], ", "), len(names)-shown)
 }
 
 // fence removes from the pool the hosts that gossip calls dead. It does so by id: a

@@ -67,12 +67,40 @@ func (m *Membership) checkDead(ctx context.Context, old pool.Host, peers []netip
 	if _, err := m.directory.Join(ctx, peers, progress); err != nil {
 		return err
 	}
+	return stillThere(m.directory.View(), old)
+}
+
+// stillThere refuses to replace a host that the members do not call dead, or whose
+// kernel answers.
+func stillThere(v discovery.View, old pool.Host) error {
 	taken := api.Errorf(api.KindConflict, "host %s is not dead, it is at %s: its name cannot be taken", old.Name, old.Gossip.Addr())
-	if st := m.directory.View().Member(old.ID).Status; st != discovery.StatusDead && st != discovery.StatusLeft {
+	if st := v.Member(old.ID).Status; st != discovery.StatusDead && st != discovery.StatusLeft {
 		return taken.WithHint("agentctl members # on a member: wait until it is dead\nagentd --name NAME # another one")
 	}
 	if gossipAnswers(old.Gossip) {
 		return taken.WithHint("agentd --name NAME # another one, or stop that one")
+	}
+	return nil
+}
+
+// MayReplace refuses when another host that may run has the name of m's, without
+// changing anything. The host of m was taken out and is still in the gossip.
+func MayReplace(ctx context.Context, m *Membership) error {
+	meta, err := m.records.Meta(ctx)
+	if err != nil {
+		return err
+	}
+	if own := m.Cluster().ID; meta.ClusterID != own {
+		return api.Errorf(api.KindConflict, "the token is of cluster %s, the store holds cluster %s", own, meta.ClusterID)
+	}
+	hosts, err := m.records.Hosts(ctx)
+	if err != nil {
+		return err
+	}
+	for _, h := range hosts {
+		if h.Name == m.cfg.Host.Name && h.ID != m.cfg.Host.ID && h.VTEP != m.cfg.Advertise {
+			return stillThere(m.directory.View(), h)
+		}
 	}
 	return nil
 }

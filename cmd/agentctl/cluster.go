@@ -162,10 +162,11 @@ func (a *app) read(file string) ([]byte, error) {
 func newLeave(a *app) *cobra.Command {
 	var r api.LeaveRequest
 	cmd := &cobra.Command{
-		Use:   "leave [--wait] [--purge] | leave --force NAME",
+		Use:   "leave [--wait] [--purge] | leave --force NAME [--even-if-running]",
 		Short: "Take this host, or a dead one, out of the cluster",
 		Long: `Take this host out of the cluster and give back what it holds; with --force NAME
-remove a dead host, which is safe to repeat.
+remove a dead host, which is safe to repeat. One whose agent is down while
+endpoints run on it is refused: their addresses would be given to others.
 
 A host with endpoints is refused: --wait waits until they are gone, --purge
 detaches them.`,
@@ -178,6 +179,8 @@ detaches them.`,
 				return misuse(cmd, "--force needs the NAME of a dead host")
 			case r.Name != "" && !r.Force:
 				return misuse(cmd, "a host leaves by itself; --force removes %q when it is dead", r.Name)
+			case r.EvenIfRunning && !r.Force:
+				return misuse(cmd, "--even-if-running is for leave --force NAME")
 			case r.Force && (r.Wait || r.Purge):
 				return misuse(cmd, "--force excludes --wait and --purge: a dead host does neither")
 			}
@@ -202,6 +205,7 @@ detaches them.`,
 	cmd.Flags().BoolVar(&r.Wait, "wait", false, "leave once no endpoint is left here")
 	cmd.Flags().BoolVar(&r.Purge, "purge", false, "detach the endpoints of this host")
 	cmd.Flags().BoolVar(&r.Force, "force", false, "remove the dead host NAME")
+	cmd.Flags().BoolVar(&r.EvenIfRunning, "even-if-running", false, "with --force: although endpoints run there without their agent")
 	return cmd
 }
 

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -25,10 +26,37 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
+	code := run(untilAsked(), os.Args[1:], os.Stdout, os.Stderr)
 	os.Exit(code)
+}
+
+// asked is why the process stops: a signal. Go does not tell who sent it.
+type asked struct {
+	sig     os.Signal
+	managed bool // a service manager started the process
+}
+
+func (a asked) Error() string {
+	name := map[os.Signal]string{syscall.SIGTERM: "SIGTERM", syscall.SIGINT: "SIGINT"}[a.sig]
+	switch {
+	case a.managed && a.sig == syscall.SIGTERM:
+		return name + ", as systemctl stop and restart, a shutdown and an upgrade send it (journalctl -u agentd; last -x)"
+	case a.sig == syscall.SIGINT:
+		return name + ", as Ctrl-C on its terminal sends it"
+	}
+	return name + " from a user or a program (kill)"
+}
+
+// untilAsked is a context that ends with the first signal that asks to stop; its cause
+// is an asked.
+func untilAsked() context.Context {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	go func() {
+		cancel(asked{<-signals, os.Getenv("INVOCATION_ID") != "" || os.Getenv("NOTIFY_SOCKET") != ""})
+	}()
+	return ctx
 }
 
 // Exit codes, as agentctl's.
@@ -176,8 +204,12 @@ func serve(ctx context.Context, load func() (config.Config, error), stderr io.Wr
 	if err != nil {
 		return err
 	}
+	if err := noteRunning(cfg); err != nil {
+		log.Warn("a reload cannot tell which keys need a restart", "err", err)
+	}
 	a := agent.New(cfg, sockets, log)
 	m := manager{log}
+	defer context.AfterFunc(ctx, sayWhy(ctx, log))()
 	ctx, cancel := context.WithCancel(ctx)
 	var tasks sync.WaitGroup
 	tasks.Go(func() { m.follow(ctx, a) })
@@ -189,6 +221,14 @@ func serve(ctx context.Context, load func() (config.Config, error), stderr io.Wr
 	defer tasks.Wait()
 	defer cancel()
 	return a.Run(ctx)
+}
+
+// sayWhy writes the line that says who ended the agent, and after how long.
+func sayWhy(ctx context.Context, log *slog.Logger) func() {
+	start := time.Now()
+	return func() {
+		log.Info("the agent stops, what is attached goes on", "asked_by", context.Cause(ctx), "ran", time.Since(start).Round(time.Second))
+	}
 }
 
 // logger writes to w. Lines for the journal begin with their priority, and
@@ -247,20 +287,27 @@ func cleanupCommand(load func() (config.Config, error), stderr io.Writer) *cobra
 }
 
 func configCommand() *cobra.Command {
+	running := false
+	check := &cobra.Command{
+		Use: "check [--running] FILE", Short: "Say what is wrong with a configuration file", Args: one("FILE"),
+		Example: "  agentd config check /etc/weft/agentd.yaml",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := config.Load(args[0], nil)
+			if err != nil {
+				return misuse{err}
+			}
+			if running {
+				return checkRunning(cfg)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", args[0])
+			return err
+		},
+	}
+	check.Flags().BoolVar(&running, "running", false, "fail for a key that the running agent has otherwise and a reload does not apply")
 	group := &cobra.Command{Use: "config", Short: "Check and print configurations", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	group.AddCommand(
-		&cobra.Command{
-			Use: "check FILE", Short: "Say what is wrong with a configuration file", Args: one("FILE"),
-			Example: "  agentd config check /etc/weft/agentd.yaml",
-			RunE: func(cmd *cobra.Command, args []string) error {
-				if _, err := config.Load(args[0], nil); err != nil {
-					return misuse{err}
-				}
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", args[0])
-				return err
-			},
-		},
+		check,
 		&cobra.Command{
 			Use: "print-default", Short: "Print every key with its default", Args: noArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {

@@ -21,6 +21,18 @@ func TestCommandLine(t *testing.T) {
 		}
 		return path
 	}
+	// started is a file that was changed after an agent was started with it.
+	started := func(name, changed string) string {
+		path := file(name, "run_dir: "+filepath.Join(dir, name+".d")+"\n")
+		cfg, err := config.Load(path, nil)
+		if err == nil {
+			err = noteRunning(cfg)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return file(name, "run_dir: "+filepath.Join(dir, name+".d")+"\n"+changed)
+	}
 	for _, tt := range []struct {
 		name   string
 		args   []string
@@ -38,6 +50,9 @@ func TestCommandLine(t *testing.T) {
 		{"an unknown flag", []string{"--colour", "red"}, 2, "", []string{"agentd: ", "--colour", "hint: "}},
 		{"an unknown command", []string{"dance"}, 2, "", []string{"agentd: ", `"dance"`, "hint: "}},
 		{"a bad value", []string{"--gossip-port", "many"}, 2, "", []string{"--gossip-port", `"many"`, "hint: "}},
+		{"a reload of what the agent has", []string{"config", "check", "--running", started("run", "log_level: debug\n")}, 0, "", nil},
+		{"a reload of a key that needs a restart", []string{"config", "check", "--running", started("again", "log_level: debug\ngossip_port: 5000\n")}, 1, "",
+			[]string{"agentd: reload: gossip_port: ", "hint: systemctl restart agentd"}},
 		{"config check without a file", []string{"config", "check"}, 2, "", []string{"agentd: config check: want one FILE, got 0", "hint: "}},
 		{"a command of a later release", []string{"wireguard"}, 2, "", []string{"agentd: ", "hint: "}},
 	} {

@@ -2,17 +2,21 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/weft-net/weft/agent"
 	"github.com/weft-net/weft/agent/config"
 )
 
-// reloader applies a changed log level and address of Consul at each SIGHUP, and says which other key
-// was changed that needs a restart.
+// reloader applies a changed log level and address of Consul at each SIGHUP, and says
+// which other keys were changed that need a restart.
 type reloader struct {
 	cfg     config.Config
 	load    func() (config.Config, error)
@@ -47,17 +51,48 @@ func (r reloader) run(ctx context.Context) {
 func (r reloader) once(ctx context.Context) string {
 	log := r.manager.log
 	next, err := r.load()
-	if err == nil {
-		err = r.cfg.Reload(next)
-	}
-	if err == nil {
-		err = r.agent.Reload(next)
-	}
 	if err != nil {
 		log.Error("configuration not reloaded", "err", err)
 		return oneLine("configuration not reloaded: " + err.Error())
 	}
 	r.level.Set(next.LogLevel)
 	log.Info("configuration reloaded", "log_level", next.LogLevel)
+	if err := errors.Join(r.agent.Reload(next), r.cfg.Reload(next)); err != nil {
+		log.Error("not all of the configuration is reloaded", "err", err)
+		return oneLine(err.Error())
+	}
 	return summary(ctx, r.agent)
+}
+
+// runningFile is in the run directory: what the agent was started with, so that a
+// reload can fail for a key that it does not apply.
+const runningFile = "running.json"
+
+// noteRunning writes what the agent was started with.
+func noteRunning(cfg config.Config) error {
+	text, err := json.Marshal(cfg.Running())
+	if err == nil {
+		err = os.MkdirAll(cfg.RunDir, 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(cfg.RunDir, runningFile), text, 0o644)
+	}
+	return err
+}
+
+// checkRunning returns an error that names the keys for which the agent of a run
+// directory has to be restarted.
+func checkRunning(cfg config.Config) error {
+	text, err := os.ReadFile(filepath.Join(cfg.RunDir, runningFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("no agent was started with run_dir %s: %w", cfg.RunDir, config.ErrRestart)
+	}
+	running := map[string]string{}
+	if err == nil {
+		err = json.Unmarshal(text, &running)
+	}
+	if err != nil {
+		return err
+	}
+	return cfg.CheckRunning(running)
 }
