@@ -1,6 +1,7 @@
 package containers_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -99,9 +100,12 @@ func removeOnOneHost(t *testing.T, ctl *agenttest.Host, here, there *agenttest.E
 	there.AwaitNetwork("spare")
 	here.Must("network", "rm", "spare")
 	here.AwaitNetwork("spare")
-	if said := here.Host.LogTail(1000); !strings.Contains(said, "made again") || !strings.Contains(said, "agentctl network rm spare") {
-		t.Error("the log does not say why it is back")
-	}
+	agenttest.Eventually(t, 2*time.Second, "the log says why it is back", func() error {
+		if said := here.Host.LogTail(1000); !strings.Contains(said, "made again") || !strings.Contains(said, "agentctl network rm spare") {
+			return errors.New("it does not")
+		}
+		return nil
+	})
 	here.Must("network", "prune", "-f")
 	here.AwaitNetwork("spare")
 	there.Must("run", "--rm", "--network", "spare", agenttest.Image, "true")
