@@ -42,7 +42,7 @@ func TestNewHardwareAddressIsAnnounced(t *testing.T) {
 				await(t, nil, func() bool { return strings.Contains(sh(t, "ip -n %s neigh show %s", who, addr), entry) })
 			}
 		}
-		if took := time.Since(start); took > 2*time.Second { // eight times ip(8), on a busy machine
+		if took := time.Since(start); took > 5*time.Second { // it were 23 to 42; ip(8) runs many times here, on a busy machine
 			t.Errorf("known everywhere after %v", took)
 		} else {
 			t.Logf("known everywhere after %v", took)
