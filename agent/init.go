@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/membership"
@@ -31,9 +32,13 @@ func (a service) Init(ctx context.Context, r api.InitRequest, progress func(stri
 		return api.InitResult{}, err
 	}
 	finished, err := a.finishInit(ctx)
+	if p, ok := a.pendingInit(); err != nil && ok && r.Consul != "" && cluster.Consul != p.Cluster.Consul {
+		progress("giving up an earlier init, whose store" + config.Store{Consul: p.Cluster.Consul}.String() + " does not answer")
+		err = a.dir.Remove(datadir.PendingFile)
+	}
 	if err != nil {
 		return api.InitResult{}, api.Errorf(api.KindFailed, "init: %v", err).
-			WithHint("agentctl init # when the store answers\nrm %s # gives the earlier one up", a.dir.File(datadir.PendingFile))
+			WithHint("agentctl init # when the store answers\nagentctl leave # gives the earlier one up")
 	}
 	if finished {
 		progress("finishing an earlier init")
@@ -50,6 +55,10 @@ func (a service) Init(ctx context.Context, r api.InitRequest, progress func(stri
 		return api.InitResult{}, diagnose.Explain("init", err)
 	}
 	defer a.abandon(m)
+	// A store that does not answer has been given nothing: there is nothing to finish.
+	if _, err := m.pool.Records.Meta(ctx); err != nil && !errors.Is(err, pool.ErrNoCluster) {
+		return api.InitResult{}, m.initFailed(cluster, err)
+	}
 	progress("writing the cluster's record")
 	if err := m.host.Begin(); err != nil {
 		return api.InitResult{}, diagnose.Explain("init", err)
@@ -59,16 +68,45 @@ func (a service) Init(ctx context.Context, r api.InitRequest, progress func(stri
 	}
 	if err := m.pool.Init(ctx, m.host.Meta(), m.host.Record()); err != nil {
 		m.host.NotBegun(err)
-		if cluster.Consul != "" && errors.Is(err, pool.ErrUnavailable) {
-			return api.InitResult{}, api.Errorf(api.KindFailed, "init: %v", err).
-				WithHint("%s # ADDRESS: where a Consul answers; at %s none does", initWithConsul, cluster.Consul)
-		}
-		return api.InitResult{}, m.explain("init", err)
+		return api.InitResult{}, m.initFailed(cluster, err)
 	}
 	if err := a.commit(m); err != nil {
 		return api.InitResult{}, errors.Join(diagnose.Explain("init", err), m.host.Unregister(ctx))
 	}
 	return initResult(m)
+}
+
+// initFailed explains why the store did not take the cluster.
+func (m *member) initFailed(cluster datadir.Cluster, err error) error {
+	if cluster.Consul != "" && (errors.Is(err, pool.ErrUnavailable) || errors.Is(err, pool.ErrNotConsul)) {
+		return api.Errorf(api.KindFailed, "init: %v", err).
+			WithHint("%s # ADDRESS: where a Consul answers; at %s none does", initWithConsul, cluster.Consul)
+	}
+	return m.explain("init", err)
+}
+
+// pendingInit is an init that has not ended.
+func (a *Agent) pendingInit() (p datadir.Pending, ok bool) {
+	return p, a.dir.Read(datadir.PendingFile, &p) == nil
+}
+
+// giveUpInit ends an init that has not ended: what it wrote into the store is taken
+// back, if that answers, and then nothing here says that it was begun.
+func (a service) giveUpInit(ctx context.Context, p datadir.Pending, r api.LeaveRequest, progress func(string)) error {
+	done, err := a.exclusively("leave")
+	if err != nil {
+		return err
+	}
+	finished, err := a.finishInit(ctx)
+	if finished {
+		_, err = a.resumeInit()
+	}
+	done()
+	if finished && err == nil {
+		return a.Leave(ctx, r, progress)
+	}
+	progress("giving up the init whose store is" + config.Store{Consul: p.Cluster.Consul}.String())
+	return diagnose.Explain("leave", a.dir.Forget())
 }
 
 // initWithConsul is the line that makes a cluster of several machines.

@@ -17,6 +17,9 @@ import (
 // force, a dead one.
 func (a service) Leave(ctx context.Context, r api.LeaveRequest, progress func(string)) error {
 	m, err := a.requireMember()
+	if p, ok := a.pendingInit(); err != nil && ok && !r.Force {
+		return a.giveUpInit(ctx, p, r, progress)
+	}
 	if err != nil {
 		return err
 	}

@@ -25,8 +25,12 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 	}
 	m := a.settled()
 	if m == nil {
-		st.Checks = append(st.Checks, api.Check{Name: "membership", State: api.CheckFail, Detail: "this host is not a member of a cluster",
-			Hint: api.NotMember})
+		c := api.Check{Name: "membership", State: api.CheckFail, Detail: "this host is not a member of a cluster", Hint: api.NotMember}
+		if p, ok := a.pendingInit(); ok {
+			c.Detail += ": an init was not finished, whose store is" + config.Store{Consul: p.Cluster.Consul}.String()
+			c.Hint = "agentctl init # finishes it, when the store answers\nagentctl leave # gives it up"
+		}
+		st.Checks = append(st.Checks, c)
 		st.Checks = append(st.Checks, diagnose.Refused(a.refused.All()), diagnose.Linux(osRelease()))
 		docker, checks := a.strandedDNS()
 		st.Docker, st.Checks = docker, append(st.Checks, checks...)

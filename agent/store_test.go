@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +12,9 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/membership"
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/pool"
 )
 
 // raw makes one request to the store, past every agent.
@@ -193,3 +196,47 @@ func TestFlowWhereConsulIsAsked(t *testing.T) {
 	_, err = two.Join(t.Context(), join, nil)
 	wantKind(t, err, api.KindMisuse, "Consul's API is at http://127.0.0.1:8500")
 }
+
+// An init whose store never answered leaves nothing behind; one that may have written
+// is named by status, and given up by leave.
+func TestFlowAnInitThatFailed(t *testing.T) {
+	f := newFlow(t)
+	one := f.host(1)
+	f.altered = func(p Pool) Pool {
+		p.Records = noMeta{p.Records}
+		return p
+	}
+	_, err := one.Init(t.Context(), api.InitRequest{Consul: "http://wrong:8500"}, nil)
+	wantKind(t, err, api.KindFailed, "init: ")
+	if c := one.check("membership"); strings.Contains(c.Detail, "init") {
+		t.Errorf("nothing was written: %+v", c)
+	}
+	f.altered = func(p Pool) Pool {
+		p.Founding = alteredFounding{p.Founding, func(context.Context, pool.Meta, pool.Host) error { return pool.ErrUnavailable }}
+		return p
+	}
+	_, err = one.Init(t.Context(), api.InitRequest{Consul: "http://wrong:8500"}, nil)
+	wantKind(t, err, api.KindFailed, "init: ")
+	if c := one.check("membership"); !strings.Contains(c.Detail, "http://wrong:8500") || !strings.Contains(c.Hint, "agentctl leave") {
+		t.Errorf("a pending init: %+v", c)
+	}
+	f.altered = func(p Pool) Pool {
+		p.Records = noMeta{p.Records}
+		return p
+	}
+	if err := one.Leave(t.Context(), api.LeaveRequest{}, nil); err != nil {
+		t.Errorf("leave: %v", err)
+	}
+	if c := one.check("membership"); strings.Contains(c.Detail, "init") {
+		t.Errorf("after leave: %+v", c)
+	}
+	f.altered = nil
+	if _, err := one.Init(t.Context(), api.InitRequest{Consul: "http://right:8500"}, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// noMeta are records of a store that does not answer.
+type noMeta struct{ membership.Records }
+
+func (noMeta) Meta(context.Context) (pool.Meta, error) { return pool.Meta{}, pool.ErrUnavailable }

@@ -117,3 +117,22 @@ func TestWhereConsulIsAsked(t *testing.T) {
 		}
 	}
 }
+
+// A word calls the very host that it names: two may differ in case alone.
+func TestTheHostThatIsRemovedIsTheOneNamed(t *testing.T) {
+	v := discovery.View{Members: []discovery.Member{
+		{ID: discovery.HostID{1}, Name: "db1", Status: discovery.StatusDead},
+		{ID: discovery.HostID{2}, Name: "DB1", Status: discovery.StatusDead},
+		{ID: discovery.HostID{3}, Name: "Web", Status: discovery.StatusDead},
+		{ID: discovery.HostID{4}, Name: "app", Status: discovery.StatusAlive},
+	}}
+	for name, want := range map[string]byte{"db1": 1, "DB1": 2, "web": 3, "Web": 3, "Db1": 0, "nobody": 0, discovery.HostID{2}.String(): 2} {
+		dead, err := deadMembers(v, name)
+		if err != nil || (len(dead) > 0) != (want > 0) || len(dead) > 1 || want > 0 && dead[0].ID[0] != want {
+			t.Errorf("%s: got %v (%v), want host %d", name, dead, err, want)
+		}
+	}
+	if _, err := deadMembers(v, "APP"); err == nil {
+		t.Error("a living host in another spelling is removed")
+	}
+}

@@ -19,7 +19,7 @@ import (
 // one. A host whose agent is down may have endpoints that run; then it stays, unless
 // evenIfRunning.
 func (m *Membership) Remove(ctx context.Context, nameOrID string, evenIfRunning bool, progress func(string)) error {
-	name := strings.ToLower(nameOrID)
+	name := nameOrID
 	v := m.directory.View()
 	dead, err := deadMembers(v, name)
 	if err == nil && !evenIfRunning {
@@ -50,9 +50,10 @@ func (m *Membership) Remove(ctx context.Context, nameOrID string, evenIfRunning 
 // deadMembers are those that gossip knows under a name or an id. A living one is
 // an error.
 func deadMembers(v discovery.View, nameOrID string) (dead []discovery.Member, err error) {
+	calls := called(v, nameOrID)
 	for _, o := range v.Members {
 		switch {
-		case o.Name != nameOrID && o.ID.String() != nameOrID || o.Status == discovery.StatusLeft:
+		case o.Status == discovery.StatusLeft || !calls(o):
 		case o.Status == discovery.StatusAlive || o.Status == discovery.StatusSuspect:
 			err = api.Errorf(api.KindConflict, "%s is alive at %s", o.Name, o.Gossip.Addr()).WithHint("agentctl leave # on %s", o.Name)
 		default:
@@ -91,6 +92,22 @@ func some(names []string) string {
 		return strings.Join(names, ", ")
 	}
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:shown], ", "), len(names)-shown)
+}
+
+// called says which members a word calls: by id, by the very name, else by the name in
+// another spelling, as long as that is one. Members of an earlier release may differ
+// in case alone.
+func called(v discovery.View, nameOrID string) func(discovery.Member) bool {
+	spelled := map[string]bool{}
+	for _, o := range v.Members {
+		if o.Status != discovery.StatusLeft && strings.EqualFold(o.Name, nameOrID) {
+			spelled[o.Name] = true
+		}
+	}
+	return func(o discovery.Member) bool {
+		return o.ID.String() == strings.ToLower(nameOrID) || o.Name == nameOrID ||
+			len(spelled) == 1 && spelled[o.Name]
+	}
 }
 
 // fence removes from the pool the hosts that gossip calls dead. It does so by id: a

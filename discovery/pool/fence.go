@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/weft-net/weft/discovery"
@@ -97,7 +98,7 @@ func (r *ClusterRecords) fenced(ctx context.Context, name string) (h Host, err e
 	}
 	var last time.Time
 	for _, g := range readAll(r.store, folderGone, pairs, parseGone) {
-		if (g.Name == name || g.id.String() == name) && (h.ID.IsZero() || g.At.After(last)) {
+		if (strings.EqualFold(g.Name, name) || g.id.String() == name) && (h.ID.IsZero() || g.At.After(last)) {
 			h, last = Host{ID: g.id, Name: g.Name}, g.At
 		}
 	}

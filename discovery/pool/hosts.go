@@ -129,13 +129,16 @@ func (r *ClusterRecords) nameSteps(ctx context.Context, h Host, before string) (
 	var out []*api.KVTxnOp
 	switch {
 	case kv == nil:
+		if err := r.nameSpelled(ctx, h); err != nil {
+			return nil, err
+		}
 		out = ops(cas(nameKey(h.Name), 0, []byte(h.ID.String())))
 	case string(kv.Value) != h.ID.String():
 		return nil, r.nameTaken(ctx, h.Name, kv)
 	default:
 		out = ops(unchanged(nameKey(h.Name), kv.ModifyIndex))
 	}
-	if before == "" || before == h.Name {
+	if before == "" || nameKey(before) == nameKey(h.Name) {
 		return out, nil
 	}
 	kv, err = r.store.lookup(ctx, nameKey(before))
@@ -143,6 +146,21 @@ func (r *ClusterRecords) nameSteps(ctx context.Context, h Host, before string) (
 		out = append(out, drop(nameKey(before), kv.ModifyIndex))
 	}
 	return out, err
+}
+
+// nameSpelled is a *NameTakenError when another host has the name in another spelling:
+// the keys of an earlier release were as the names.
+func (r *ClusterRecords) nameSpelled(ctx context.Context, h Host) error {
+	hosts, err := r.hosts(ctx)
+	if err != nil {
+		return err
+	}
+	for _, o := range hosts {
+		if o.ID != h.ID && strings.EqualFold(o.Name, h.Name) {
+			return &NameTakenError{Name: h.Name, Host: o}
+		}
+	}
+	return nil
 }
 
 // nameTaken is the error that shows the host which has a name.

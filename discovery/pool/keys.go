@@ -28,7 +28,11 @@ func netGoneKey(id discovery.NetworkID) string { return folderNetGone + id.Strin
 func vniKey(vni uint32) string                 { return folderVNIs + strconv.FormatUint(uint64(vni), 10) }
 func hostKey(id discovery.HostID) string       { return folderHosts + id.String() }
 func goneKey(id discovery.HostID) string       { return folderGone + id.String() }
-func nameKey(name string) string               { return folderNames + name }
+
+// nameKey is one key for all spellings of a host name: names are compared without
+// case, as in DNS (RFC 4343).
+func nameKey(name string) string { return folderNames + strings.ToLower(name) }
+
 func blocksOf(id discovery.NetworkID) string   { return folderBlocks + id.String() + "/" }
 func reservedOf(id discovery.NetworkID) string { return folderIPs + id.String() + "/" }
 func addrHex(a netip.Addr) string              { return hex.EncodeToString(a.AsSlice()) }

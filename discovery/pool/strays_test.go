@@ -337,3 +337,28 @@ func TestTheEndOfANetworkIsAwaited(t *testing.T) {
 		}
 	})
 }
+
+// Two hosts whose names differ in case alone would have one name in DNS.
+func TestHostNamesAreComparedWithoutCase(t *testing.T) {
+	stores(t, func(t *testing.T, s store) {
+		c := newCluster(t, s)
+		_, two := c.member(t, "db1", 2)
+		err := c.first.Register(t.Context(), host("DB1", 3))
+		if taken, ok := errors.AsType[*pool.NameTakenError](err); !ok || taken.Host.ID != two.ID {
+			t.Errorf("got %v, want that host db1 has the name", err)
+		}
+		// The key of an earlier release is spelled like the name.
+		c.raw(t, "PUT", "names/Web", "", c.one.ID.String())
+		old := host("Web", 4)
+		c.raw(t, "DELETE", "names/web", "", "")
+		if err := c.first.Register(t.Context(), old); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.first.Register(t.Context(), host("wEB", 5)); !errors.Is(err, pool.ErrNameTaken) {
+			t.Errorf("got %v, want ErrNameTaken", err)
+		}
+		if h, err := c.first.Fence(t.Context(), "WEB", "root"); err != nil || h.ID != old.ID {
+			t.Errorf("fenced %v (%v), want the host Web", h, err)
+		}
+	})
+}
