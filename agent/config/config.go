@@ -193,6 +193,11 @@ func parse(r io.Reader) (Config, error) {
 
 // decodeRaw is strict: an error names the line, the key and shows the place.
 func decodeRaw(b []byte) (in raw, err error) {
+	defer func() {
+		if recover() != nil { // the decoder's, on some tags with nothing behind them
+			in, err = raw{}, errors.New("a tag (!...) in it cannot be read")
+		}
+	}()
 	err = yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(&in)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return raw{}, errors.New(yaml.FormatError(plainly(err), false, true))

@@ -202,3 +202,21 @@ func TestConflistsAreKeptByTheMachinesAgentOnly(t *testing.T) {
 		t.Errorf("none: %q", got)
 	}
 }
+
+// Whatever the file holds, it is either refused as a configuration or one that the
+// agent can start with.
+func FuzzFile(f *testing.F) {
+	f.Add(DefaultYAML)
+	f.Add("name: host1\nconsul: {url: ['http://192.0.2.1:8500', 'http://192.0.2.2:8500']}\ndns: {ttl: 5s, upstreams: [192.0.2.53]}\n")
+	f.Add("pool: 10.64.0.0/10\navoid: [192.0.2.0/24]\nlimits: {member_endpoints: 5}\n")
+	f.Add("name: &a [*a]\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := parse(strings.NewReader(text))
+		switch {
+		case err != nil && !errors.Is(err, ErrInvalid):
+			t.Errorf("the error is none of a configuration: %v", err)
+		case err == nil && c.Check() != nil:
+			t.Errorf("accepted, but: %v", c.Check())
+		}
+	})
+}

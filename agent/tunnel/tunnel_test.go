@@ -10,6 +10,7 @@ import (
 	"github.com/weft-net/weft/agent/plan"
 	"github.com/weft-net/weft/agent/tunnel/tunneltest"
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/overlay"
 )
 
 var (
@@ -71,4 +72,49 @@ func TestProbeIgnoresGarbage(t *testing.T) {
 			t.Errorf("Serve(%v) = %v, though it is no question of this package", body, got)
 		}
 	}
+}
+
+// frames hands over what came, then ends.
+type frames struct {
+	left [][]byte
+	sent int
+}
+
+func (s *frames) Receive(_ context.Context, b []byte) (int, overlay.MAC, error) {
+	if len(s.left) == 0 {
+		return 0, overlay.MAC{}, errors.New("closed")
+	}
+	n := copy(b, s.left[0])
+	s.left = s.left[1:]
+	return n, overlay.MAC{2}, nil
+}
+
+func (s *frames) Send(overlay.MAC, []byte) error { s.sent++; return nil }
+func (s *frames) Close() error                   { return nil }
+
+// No frame or question, whoever sends it, is taken for an answer that was not asked
+// for, or grows what is kept.
+func FuzzFrames(f *testing.F) {
+	t := New(Config{Self: here})
+	f.Add(t.frame(probeRequest, probeNumber{1}), append([]byte{probeQuestion}, make([]byte, 8)...))
+	f.Add(t.frame(probeReply, probeNumber{2}), []byte{probeQuestion})
+	f.Add([]byte{probeRequest}, []byte(nil))
+	f.Fuzz(func(t *testing.T, frame, question []byte) {
+		tun := New(Config{Self: here})
+		answered := make(chan struct{})
+		tun.waiting[probeNumber{2}] = answered
+		s := &frames{left: [][]byte{frame, frame}}
+		_ = tun.receive(t.Context(), s)
+		if s.sent > 2 || len(tun.seen) > 2 {
+			t.Errorf("two frames: %d answers, %d requests kept", s.sent, len(tun.seen))
+		}
+		select {
+		case <-answered:
+			if len(frame) < probeSize || frame[0] != probeReply || probeNumber(frame[1:9]) != (probeNumber{2}) {
+				t.Errorf("% x was taken for the answer", frame)
+			}
+		default:
+		}
+		tun.Serve(question)
+	})
 }
