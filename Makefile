@@ -1,5 +1,6 @@
 # Everything runs on a bare Debian 12 as root: .ci/install brings what is missing.
-# KEEP=1 make demo leaves the demo running. RUN='Churn|Killed' chooses for soak.
+# KEEP=1 make demo leaves the demo running. DURATION=10m SEED=7 make soak is a short
+# soak with the faults of that seed. RUN='Churn|Killed' chooses for repeat.
 
 BIN      := bin
 PROGRAMS := ./cmd/agentd ./cmd/agentctl ./cmd/weft-cni ./cmd/weft-netavark
@@ -8,8 +9,10 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
 GOFLAGS_ := -trimpath -ldflags '-s -w -X github.com/weft-net/weft/agent/api.release=$(VERSION)'
 RUN      ?= TestAgentKilled|TestThousandEndpoints|TestNamesOfADeadHost|TestAnotherAgent
 COUNT    ?= 10
+DURATION ?= 3h
+SEED     ?= 0
 
-.PHONY: build deb demo examples test check bench soak clean
+.PHONY: build deb demo examples test check bench soak repeat clean
 
 build:
 	CGO_ENABLED=0 go build $(GOFLAGS_) -o $(BIN)/ $(PROGRAMS)
@@ -40,6 +43,10 @@ bench:
 	go test ./agent/hosts/bench -run '^$$' -bench . -benchtime 1x -timeout 30m
 
 soak:
+	.ci/install test
+	go test -v -count=1 -timeout 0 ./agent/hosts/soak -args -duration $(DURATION) -seed $(SEED)
+
+repeat:
 	.ci/install test
 	go test -p 1 ./agent/hosts/... -run '$(RUN)' -count $(COUNT) -timeout 4h
 

@@ -60,6 +60,7 @@ var ours = []rule{
 	{"agent/hosts/engines", "tests only, which see what a user sees", nil},
 	{"agent/hosts/kernel", "tests only, which see what a user sees", nil},
 	{"agent/hosts/runtimes", "tests only, which see what a user sees", nil},
+	{"agent/hosts/soak", "tests only, which see what a user sees", nil},
 	{"agent/plan", "it is pure: it knows the three vocabularies, and nothing that reads or waits", []string{"discovery", "discovery/strict", "dns", "overlay"}},
 	{"agent/journal", "it writes down endpoints, and decides nothing", []string{"agent/plan", "discovery", "discovery/boltfile", "discovery/strict", "discovery/ipam", "overlay"}},
 	{"agent/datadir", "it reads and writes files; what they mean is not its business", []string{"discovery", "discovery/boltfile", "discovery/strict"}},

@@ -96,3 +96,40 @@ func (p *Pinger) AssertNoLoss(ran time.Duration) {
 			p.from.NS, p.to, received, due, lost, tail(p.p.log, 3))
 	}
 }
+
+// Count is a ping of many packets, of which only the number is kept.
+type Count struct {
+	p *process
+	s *Sandbox
+}
+
+// CountPings begins to ping addr from the sandbox.
+func (s *Sandbox) CountPings(addr netip.Addr, every time.Duration) *Count {
+	t := s.Host.lab.t
+	t.Helper()
+	log := filepath.Join(s.Host.lab.Dir, fmt.Sprintf("count-%s-%s.log", s.NS, addr))
+	return &Count{start(t, log, nil, s.NS.Enter("ping", "-q", "-n", "-i", strconv.FormatFloat(every.Seconds(), 'f', -1, 64), addr.String())...), s}
+}
+
+var pingCounts = regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`)
+
+// Stop ends the ping and returns how many packets went out and came back. A last packet
+// that is still on its way is not counted.
+func (c *Count) Stop() (sent, received int) {
+	t := c.s.Host.lab.t
+	t.Helper()
+	if err := c.p.signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	out, err := os.ReadFile(c.p.log)
+	m := pingCounts.FindStringSubmatch(string(out))
+	if err != nil || m == nil {
+		t.Fatalf("ping: %v %s", err, out)
+	}
+	sent, _ = strconv.Atoi(m[1])
+	received, _ = strconv.Atoi(m[2])
+	if sent == received+1 {
+		sent--
+	}
+	return sent, received
+}
