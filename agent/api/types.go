@@ -130,8 +130,8 @@ type LeaveRequest struct {
 	Force bool   `json:"force,omitempty"`
 	Purge bool   `json:"purge,omitempty"` // detach endpoints instead of refusing
 	Wait  bool   `json:"wait,omitempty"`  // wait until nothing runs here
-	// EvenIfRunning takes out a host whose agent is down while endpoints run on it: their
-	// addresses are given to others.
+	// EvenIfRunning takes out a host that is alive, or whose agent is down while endpoints
+	// run on it: their addresses are given to others.
 	EvenIfRunning bool `json:"even_if_running,omitempty"`
 }
 

@@ -127,12 +127,20 @@ func TestTheHostThatIsRemovedIsTheOneNamed(t *testing.T) {
 		{ID: discovery.HostID{4}, Name: "app", Status: discovery.StatusAlive},
 	}}
 	for name, want := range map[string]byte{"db1": 1, "DB1": 2, "web": 3, "Web": 3, "Db1": 0, "nobody": 0, discovery.HostID{2}.String(): 2} {
-		dead, err := deadMembers(v, name)
+		dead, err := deadMembers(v, name, false)
 		if err != nil || (len(dead) > 0) != (want > 0) || len(dead) > 1 || want > 0 && dead[0].ID[0] != want {
 			t.Errorf("%s: got %v (%v), want host %d", name, dead, err, want)
 		}
 	}
-	if _, err := deadMembers(v, "APP"); err == nil {
+	if _, err := deadMembers(v, "APP", false); err == nil {
 		t.Error("a living host in another spelling is removed")
+	}
+	v.Self = discovery.HostID{4}
+	if _, err := deadMembers(v, "app", true); err == nil {
+		t.Error("a host removes itself by force")
+	}
+	v.Self = discovery.HostID{5}
+	if living, err := deadMembers(v, "app", true); err != nil || len(living) != 1 {
+		t.Errorf("a living host that must go: got %v (%v)", living, err)
 	}
 }

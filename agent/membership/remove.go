@@ -16,12 +16,12 @@ import (
 // cannot come back and use what others are given. Once every member knows of the
 // fence, Remove frees what the host held. It is safe to repeat. The host is given
 // by its name, or by its id, since a dead host may share its name with a living
-// one. A host whose agent is down may have endpoints that run; then it stays, unless
-// evenIfRunning.
+// one. A host that is alive, or whose agent is down while its endpoints run, stays,
+// unless evenIfRunning.
 func (m *Membership) Remove(ctx context.Context, nameOrID string, evenIfRunning bool, progress func(string)) error {
 	name := nameOrID
 	v := m.directory.View()
-	dead, err := deadMembers(v, name)
+	dead, err := deadMembers(v, name, evenIfRunning)
 	if err == nil && !evenIfRunning {
 		err = checkNothingRuns(v, dead)
 	}
@@ -47,15 +47,19 @@ func (m *Membership) Remove(ctx context.Context, nameOrID string, evenIfRunning 
 	return nil
 }
 
-// deadMembers are those that gossip knows under a name or an id. A living one is
-// an error.
-func deadMembers(v discovery.View, nameOrID string) (dead []discovery.Member, err error) {
+// deadMembers are those that gossip knows under a name or an id. A living one is an
+// error, but for the one that is to go even so: a host that does what it should not
+// does not leave by itself.
+func deadMembers(v discovery.View, nameOrID string, evenIfRunning bool) (dead []discovery.Member, err error) {
 	calls := called(v, nameOrID)
 	for _, o := range v.Members {
 		switch {
 		case o.Status == discovery.StatusLeft || !calls(o):
+		case o.ID != v.Self && evenIfRunning && nameOrID != "":
+			dead = append(dead, o)
 		case o.Status == discovery.StatusAlive || o.Status == discovery.StatusSuspect:
-			err = api.Errorf(api.KindConflict, "%s is alive at %s", o.Name, o.Gossip.Addr()).WithHint("agentctl leave # on %s", o.Name)
+			err = api.Errorf(api.KindConflict, "%s is alive at %s", o.Name, o.Gossip.Addr()).
+				WithHint("agentctl leave # on %s\nagentctl leave --force %s --even-if-running # if it does not obey", o.Name, o.Name)
 		default:
 			dead = append(dead, o)
 		}

@@ -29,7 +29,7 @@ func TestHostOnWhichEndpointsRunIsNotTakenOut(t *testing.T) {
 		{"agent down, its own address only", view(discovery.StatusAgentDown, discovery.RuntimeHost), ""},
 		{"dead", view(discovery.StatusDead, discovery.RuntimeDocker), ""},
 	} {
-		dead, err := deadMembers(tt.view, "host2")
+		dead, err := deadMembers(tt.view, "host2", false)
 		if err != nil || len(dead) != 1 {
 			t.Fatalf("%s: %v, %v", tt.name, dead, err)
 		}

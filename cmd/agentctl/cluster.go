@@ -165,8 +165,9 @@ func newLeave(a *app) *cobra.Command {
 		Use:   "leave [--wait] [--purge] | leave --force NAME [--even-if-running]",
 		Short: "Take this host, or a dead one, out of the cluster",
 		Long: `Take this host out of the cluster and give back what it holds; with --force NAME
-remove a dead host, which is safe to repeat. One whose agent is down while
-endpoints run on it is refused: their addresses would be given to others.
+remove a dead host, which is safe to repeat. One that is alive, or whose agent
+is down while endpoints run on it, is refused: their addresses would be given
+to others. --even-if-running removes it all the same.
 
 A host with endpoints is refused: --wait waits until they are gone, --purge
 detaches them.`,
@@ -205,7 +206,7 @@ detaches them.`,
 	cmd.Flags().BoolVar(&r.Wait, "wait", false, "leave once no endpoint is left here")
 	cmd.Flags().BoolVar(&r.Purge, "purge", false, "detach the endpoints of this host")
 	cmd.Flags().BoolVar(&r.Force, "force", false, "remove the dead host NAME")
-	cmd.Flags().BoolVar(&r.EvenIfRunning, "even-if-running", false, "with --force: although endpoints run there without their agent")
+	cmd.Flags().BoolVar(&r.EvenIfRunning, "even-if-running", false, "with --force: although it is alive, or endpoints run there")
 	return cmd
 }
 
