@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Client calls the agent behind a unix socket. It is a Service itself: what
@@ -104,7 +105,7 @@ func (c *Client) refusal(res *http.Response) *Error {
 
 // explain turns a failure of the connection into the Error that says what to do
 // about it.
-func (c *Client) explain(ctx context.Context, err error) *Error {
+func (c *Client) explain(ctx context.Context, err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err // without the invented URL
 	}
@@ -118,7 +119,7 @@ func (c *Client) explain(ctx context.Context, err error) *Error {
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
 		return c.away("is not running (" + reason(err) + ")")
 	default:
-		return c.away("is gone: " + err.Error())
+		return goneError{c.away("is gone: " + err.Error())}
 	}
 }
 
@@ -129,6 +130,33 @@ func (c *Client) away(how string) *Error {
 		return e.WithHint("systemctl start agentd")
 	}
 	return e.WithHint("agentd --run-dir %s", filepath.Dir(c.socket))
+}
+
+// goneError says that the agent ended in the middle of a call.
+type goneError struct{ why *Error }
+
+func (e goneError) Error() string { return e.why.Message }
+func (e goneError) Unwrap() error { return e.why }
+
+// goneTries are how often a call is made whose agent ends in the middle of it.
+const goneTries = 5
+
+// Again makes a call of a runtime, which asks once and then gives a container up. It
+// makes the call again, a second later each time, when the agent ended in the middle
+// of it: the service manager starts the agent again and keeps its socket meanwhile.
+// It is for calls that may be made twice.
+func Again[T any](ctx context.Context, call func(context.Context) (T, error)) (T, error) {
+	for n := 1; ; n++ {
+		out, err := call(ctx)
+		if _, gone := errors.AsType[goneError](err); !gone || n == goneTries {
+			return out, err
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return out, err
+		}
+	}
 }
 
 // reason is the kernel's own text at the bottom of err.

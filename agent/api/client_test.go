@@ -259,6 +259,38 @@ func TestAgentThatDiesInTheMiddle(t *testing.T) {
 	}
 }
 
+// A runtime asks once: an agent that is started again in the middle of its call
+// answers the same call made again.
+func TestACallIsMadeAgainWhenItsAgentEnds(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "agentd.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := make(chan int, 10)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		calls <- 1
+		if len(calls) == 1 {
+			panic(http.ErrAbortHandler) // the connection is cut
+		}
+		_, _ = w.Write([]byte(`{"name":"h1"}`))
+	})}
+	go func() { _ = server.Serve(l) }()
+	defer server.Close()
+	got, err := api.Again(t.Context(), api.NewClient(socket).Status)
+	if err != nil || got.Name != "h1" || len(calls) != 2 {
+		t.Errorf("got %+v (%v) after %d calls, want the answer of the second", got, err, len(calls))
+	}
+	refused := 0
+	_, err = api.Again(t.Context(), func(ctx context.Context) (api.Status, error) {
+		refused++
+		return api.NewClient(filepath.Join(t.TempDir(), "none.sock")).Status(ctx)
+	})
+	if api.KindOf(err) != api.KindUnreachable || refused != 1 {
+		t.Errorf("an agent that does not run is asked %d times: %v", refused, err)
+	}
+}
+
 func TestSomethingElseOnTheSocket(t *testing.T) {
 	c := api.NewClient(answerOnce(t, "HTTP/1.1 418 I'm a teapot\r\nContent-Length: 11\r\n\r\nshort\nstout"))
 	_, err := c.Status(t.Context())

@@ -86,7 +86,7 @@ func (p plugin) add(ctx context.Context, c call) error {
 	if _, err := os.Stat(c.Netns); errors.Is(err, fs.ErrNotExist) {
 		return types.NewError(types.ErrInvalidNetNS, "no network namespace "+c.Netns, "")
 	}
-	at, err := c.agent.Attach(ctx, r)
+	at, err := api.Again(ctx, func(ctx context.Context) (api.Attachment, error) { return c.agent.Attach(ctx, r) })
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ func setup(ctx context.Context, agent Agent, netns string, c container) (any, er
 	if err != nil {
 		return nil, err
 	}
-	at, err := agent.Attach(ctx, r)
+	at, err := api.Again(ctx, func(ctx context.Context) (api.Attachment, error) { return agent.Attach(ctx, r) })
 	if err != nil {
 		return nil, err
 	}
