@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/weft-net/weft/agent/agenttest"
@@ -38,9 +39,12 @@ func TestComposeFileThatDeclaresItsNetworksComesUpOnTwoHosts(t *testing.T) {
 	if err := os.WriteFile(file, []byte(composeFile), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	try := func(e *agenttest.Engine, args ...string) agenttest.Result {
+		return agenttest.Run("", append([]string{"docker-compose", "-H", "unix://" + e.Socket(), "-f", file}, args...)...)
+	}
 	compose := func(e *agenttest.Engine, args ...string) agenttest.Result {
 		t.Helper()
-		r := agenttest.Run("", append([]string{"docker-compose", "-H", "unix://" + e.Socket(), "-f", file}, args...)...)
+		r := try(e, args...)
 		if r.Code != 0 {
 			t.Fatalf("%s: %s\n%s", e.Host.Name, r, e.LogTail(20))
 		}
@@ -70,11 +74,13 @@ func TestComposeFileThatDeclaresItsNetworksComesUpOnTwoHosts(t *testing.T) {
 	for _, n := range []string{"shop_backend", "shop_auto"} {
 		docker[0].Host.MustCtl("network", "rm", n)
 	}
-	t.Run("at once", func(t *testing.T) { upAtOnce(t, docker, compose) })
+	t.Run("at once", func(t *testing.T) { upAtOnce(t, docker, try) })
 }
 
-// upAtOnce brings the file up on both hosts at the same moment.
-func upAtOnce(t *testing.T, docker []*agenttest.Engine, compose func(*agenttest.Engine, ...string) agenttest.Result) {
+// upAtOnce brings the file up on both hosts at the same moment. docker-compose looks
+// for a network and then makes it: when the other host's comes in between, it ends,
+// and finds the network when it is called again.
+func upAtOnce(t *testing.T, docker []*agenttest.Engine, try func(*agenttest.Engine, ...string) agenttest.Result) {
 	for _, e := range docker {
 		agenttest.Eventually(t, 3*agenttest.Follows, e.Host.Name+": the networks are gone", func() error {
 			if out := e.Must("network", "ls", "--format", "{{.Name}}"); strings.Contains(out, "shop") {
@@ -83,13 +89,19 @@ func upAtOnce(t *testing.T, docker []*agenttest.Engine, compose func(*agenttest.
 			return nil
 		})
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		compose(docker[0], "up", "-d", "web")
-	}()
-	compose(docker[1], "up", "-d", "client")
-	<-done
+	up := func(e *agenttest.Engine, service string) {
+		r := try(e, "up", "-d", service)
+		if r.Code != 0 && strings.Contains(r.Stderr, "already exists") {
+			r = try(e, "up", "-d", service)
+		}
+		if r.Code != 0 {
+			t.Errorf("%s: %s\n%s", e.Host.Name, r, e.LogTail(20))
+		}
+	}
+	var both sync.WaitGroup
+	both.Go(func() { up(docker[0], "web") })
+	up(docker[1], "client")
+	both.Wait()
 	for _, name := range []string{"web.shop_backend", "web.shop_auto"} {
 		agenttest.Eventually(t, 5*agenttest.Follows, "the client reaches "+name, func() error {
 			if r := docker[1].Docker("exec", "shop_client_1", "ping", "-c", "1", "-W", "1", name); r.Code != 0 {
