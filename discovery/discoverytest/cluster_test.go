@@ -33,7 +33,7 @@ func TestClusterFollowsTheClock(t *testing.T) {
 			t.Fatalf("joined %d members, %v; want 3", len(members), err)
 		}
 		id := discovery.EndpointID{7}
-		nodes[1].Announce([]discovery.Endpoint{{ID: id, Network: discovery.NetworkID{1}, IPv4: netip.MustParseAddr("10.42.0.2"), Name: "web"}}, nil)
+		nodes[1].Announce([]discovery.Endpoint{{ID: id, Network: discovery.NetworkID{1}, IPv4: netip.MustParseAddr("10.42.0.2"), MAC: discovery.MAC{2, 5: 2}, Name: "web"}}, nil)
 		for len(nodes[2].View().Endpoints) == 0 {
 			<-nodes[2].Changes()
 		}
