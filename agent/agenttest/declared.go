@@ -58,22 +58,22 @@ func assertDeclared(t *testing.T, here, there *Engine, name, want string) {
 // TypedHints asks Docker for networks that cannot be, and types the hint of each.
 func TypedHints(t *testing.T, here, there *Engine) {
 	t.Helper()
-	there.Host.MustCtl("network", "create", "taken", "--subnet", "10.98.0.0/16")
+	there.Host.MustCtl("network", "create", "taken", "--subnet", "10.198.0.0/16")
 	here.AwaitNetwork("taken")
 	for i, line := range []string{
 		"-d weft", // Docker's own IPAM
 		"-d weft --internal -o mtu=1300",
 		"-d weft --subnet 10.99.0.0/24",
-		"-d weft --ipam-driver weft --subnet 10.98.7.0/24",
+		"-d weft --ipam-driver weft --subnet 10.198.7.0/24",
 		"-d weft --ipam-driver weft --subnet 127.1.0.0/16",
 		"-d weft --ipam-driver weft --subnet 10.99.0.0/24 --ip-range 10.99.0.1/32",
 		"-d weft --ipam-driver weft --subnet 10.99.0.0/24 --subnet 10.99.1.0/24",
 		"-d weft --ipam-driver weft --opt encrypted",
 		"-d weft --ipam-driver weft --ipam-opt colour=red",
-		"-d weft --ipam-driver weft --subnet 10.98.0.0/16 --internal",
-		"-d weft --ipam-driver weft --subnet 10.98.0.0/16 --gateway 10.98.0.9",
-		"-d weft --ipam-driver weft --subnet 10.98.0.0/16 --ip-range 10.98.3.0/24",
-		"-d weft --ipam-driver weft --subnet 10.98.0.0/16 -o mtu=1234",
+		"-d weft --ipam-driver weft --subnet 10.198.0.0/16 --internal",
+		"-d weft --ipam-driver weft --subnet 10.198.0.0/16 --gateway 10.198.0.9",
+		"-d weft --ipam-driver weft --subnet 10.198.0.0/16 --ip-range 10.198.3.0/24",
+		"-d weft --ipam-driver weft --subnet 10.198.0.0/16 -o mtu=1234",
 		"-d weft --ipam-driver weft --ipv6 --subnet fd00:99::/64",
 	} {
 		name := fmt.Sprintf("typed%d", i)

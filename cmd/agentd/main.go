@@ -220,7 +220,11 @@ func serve(ctx context.Context, load func() (config.Config, error), stderr io.Wr
 	})
 	defer tasks.Wait()
 	defer cancel()
-	return a.Run(ctx)
+	err = a.Run(ctx)
+	if err == nil { // it ran: an agent that could not start leaves alone what another one wrote
+		_ = os.Remove(filepath.Join(cfg.RunDir, runningFile))
+	}
+	return err
 }
 
 // sayWhy writes the line that says who ended the agent, and after how long.
