@@ -1,6 +1,7 @@
 package kernel_test
 
 import (
+	"flag"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -14,6 +15,13 @@ import (
 	"github.com/weft-net/weft/agent/agenttest/vm"
 )
 
+// Each of them takes minutes of emulation: CI has one power cut, the harder of the two,
+// and before a release there are more.
+var (
+	reboots = flag.Int("reboots", 0, "how often the machine is rebooted")
+	cuts    = flag.Int("cuts", 1, "how often its power is cut")
+)
+
 // A machine with the package, and what starts with it: a namespace of weft-netns@ and
 // containers of podman and Docker that are to run always. Whatever ends the machine, it is
 // a member again by itself, and each of them has its name and its address.
@@ -21,11 +29,11 @@ func TestMachineIsBackAfterRebootsAndPowerCuts(t *testing.T) {
 	s := newSite(t)
 	want := []string{"client", "web", "pod", "dock"}
 	s.awaitBack("installed", want)
-	for i := range 3 {
+	for i := range *reboots {
 		s.m.Reboot()
 		s.awaitBack(fmt.Sprintf("reboot %d", i+1), want)
 	}
-	for i := range 2 {
+	for i := range *cuts {
 		// What is attached by hand is gone with its namespace. It was promised an address
 		// a moment before.
 		name := fmt.Sprintf("hand%d", i+1)
