@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -65,6 +67,7 @@ func NewLab(t testing.TB, cfg Config) *Lab {
 	if cfg.UnderlayMTU == 0 {
 		cfg.UnderlayMTU = 1500
 	}
+	makeRoom(t)
 	id, dir, release := claim(t)
 	l := &Lab{ID: id, Dir: dir, Internet: Netns(id + "-net"), Switch: Netns(id + "-sw"), cfg: cfg, t: t}
 	t.Cleanup(func() {
@@ -76,6 +79,27 @@ func NewLab(t testing.TB, cfg Config) *Lab {
 		l.StartConsul()
 	}
 	return l
+}
+
+// neighboursMost is what the machine's neighbour tables may hold at least while labs
+// run: the tables are one for all namespaces, so the entries of a thousand endpoints of
+// another test would be a warning in every status, as it should be on a real host.
+const neighboursMost = 16384
+
+// makeRoom raises the limits of the neighbour tables. They stay raised, as an agent on
+// this machine would have raised them.
+func makeRoom(t testing.TB) {
+	t.Helper()
+	for _, family := range []string{"ipv4", "ipv6"} {
+		file := "/proc/sys/net/" + family + "/neigh/default/gc_thresh3"
+		b, err := os.ReadFile(file)
+		if n, _ := strconv.Atoi(strings.TrimSpace(string(b))); err != nil || n >= neighboursMost {
+			continue
+		}
+		if err := os.WriteFile(file, []byte(strconv.Itoa(neighboursMost)), 0o644); err != nil {
+			t.Logf("the neighbour tables of this machine are small: %v", err)
+		}
+	}
 }
 
 // NewCluster is NewLab with an agent on every host and all of them members.

@@ -274,6 +274,18 @@ func (m *Membership) Unregister(ctx context.Context) error {
 	return m.records.Unregister(ctx, m.cfg.Host.ID, m.cfg.Host.Name)
 }
 
+// Withdraw takes this host's record out of the pool after a join that failed, and says
+// that its id is gone. Members that got to know it drop it then: the next try has
+// another id and the same tunnel address, which two members cannot have.
+func (m *Membership) Withdraw(ctx context.Context) error {
+	h := m.cfg.Host
+	if err := m.records.FenceLost(ctx, h.ID, h.Name, h.Name); err != nil {
+		return err
+	}
+	_, _, err := m.records.FreeHeld(ctx, h.ID)
+	return err
+}
+
 // machineID helps a person to tell two hosts of one name apart. The agent decides
 // nothing by it.
 func machineID() string {
