@@ -68,7 +68,7 @@ func (a service) Join(ctx context.Context, r api.JoinRequest, progress func(stri
 	if err != nil {
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		return api.JoinResult{}, errors.Join(m.explain("join", err), m.host.Withdraw(clean))
+		return api.JoinResult{}, errors.Join(m.explain("join", err), m.host.Unregister(clean))
 	}
 	m.host.FreeReplaced(ctx, progress)
 	if _, err := m.host.WriteToken(); err != nil {

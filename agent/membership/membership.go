@@ -269,16 +269,14 @@ func (m *Membership) Record() pool.Host {
 	}
 }
 
-// Unregister takes this host's record out of the pool.
-func (m *Membership) Unregister(ctx context.Context) error {
-	return m.records.Unregister(ctx, m.cfg.Host.ID, m.cfg.Host.Name)
-}
-
-// Withdraw takes this host's record out of the pool after a join that failed, and says
-// that its id is gone. Members that got to know it drop it then: the next try has
+// Unregister takes this host's record out of the pool. Of a join that failed it also
+// says that the id is gone. Members that got to know it drop it then: the next try has
 // another id and the same tunnel address, which two members cannot have.
-func (m *Membership) Withdraw(ctx context.Context) error {
+func (m *Membership) Unregister(ctx context.Context) error {
 	h := m.cfg.Host
+	if m.Kept() {
+		return m.records.Unregister(ctx, h.ID, h.Name)
+	}
 	if err := m.records.FenceLost(ctx, h.ID, h.Name, h.Name); err != nil {
 		return err
 	}
