@@ -18,6 +18,7 @@ import (
 	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/docker/book"
 	"github.com/weft-net/weft/agent/membership"
+	"github.com/weft-net/weft/agent/peers"
 	"github.com/weft-net/weft/discovery/strict"
 )
 
@@ -29,6 +30,7 @@ type Agent struct {
 	nonce uint64 // of this start
 
 	refused *strict.Ledger // at the borders, whether a member or not
+	peers   peers.Peers    // what other members ask for a person
 
 	docker Docker        // nil: none
 	move   sync.RWMutex  // held while the membership is begun under another address
@@ -50,6 +52,7 @@ func Assemble(cfg config.Config, p Parts, log *slog.Logger) *Agent {
 	if p.OpenDocker != nil {
 		a.docker = p.OpenDocker(a.driver().Agent())
 	}
+	a.peers.Handle("verify", peers.Handler(service{a}.verifyFor))
 	return a
 }
 

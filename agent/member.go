@@ -152,14 +152,6 @@ func (m *member) end(ctx context.Context) error {
 	return err
 }
 
-// serve answers other members' Calls: about probes, or about addresses.
-func (m *member) serve(from discovery.HostID, body []byte) []byte {
-	if answer, ok := m.tunnel.Serve(body); ok {
-		return answer
-	}
-	return m.leases.Serve(from, body)
-}
-
 // describe fills in what may change while the agent runs: the underlay's MTU and
 // what no automatic subnet may overlap.
 func (m *member) describe(h *discovery.Header) {

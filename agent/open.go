@@ -293,7 +293,7 @@ func (o *opening) gossip() gossip.Config {
 		Saved:     o.view.Load(datadir.ViewGossip),
 		Save:      func(b []byte) error { return o.view.Save(datadir.ViewGossip, b) },
 		Seeds:     o.host.Seeds,
-		Serve:     o.serve,
+		Serve:     o.answer,
 		Forgotten: o.host.GoneSaid,
 		Conflict:  o.host.Clones.Conflict,
 		Border:    gossip.Border{Admit: o.host.Hosts.Admits, Most: o.cfg.Limits.MemberEndpoints},
@@ -312,6 +312,18 @@ func (o *opening) gossip() gossip.Config {
 	}
 	o.describe(&cfg.Header)
 	return cfg
+}
+
+// answer answers other members' Calls: a person's questions, about probes, about
+// addresses.
+func (o *opening) answer(from discovery.HostID, body []byte) []byte {
+	if reply, ok := o.agent.peers.Serve(from, body); ok {
+		return reply
+	}
+	if reply, ok := o.tunnel.Serve(body); ok {
+		return reply
+	}
+	return o.leases.Serve(from, body)
 }
 
 // sources are what the loop reads.

@@ -43,6 +43,9 @@ type Overlay interface {
 	Run(ctx context.Context) error
 	// Troubles are what the kernel refuses now.
 	Troubles() []overlay.Trouble
+	// Verify compares the kernel with the last State; Repair makes it so now.
+	Verify(ctx context.Context) (drift []overlay.Drift, checked int, err error)
+	Repair(ctx context.Context) error
 	// Needs are what weft uses of the kernel, and what of it is missing.
 	Needs() []overlay.Need
 }

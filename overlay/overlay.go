@@ -69,32 +69,6 @@ func (o *Overlay) Set(ctx context.Context, s State) error {
 	return err
 }
 
-// Verify compares the kernel with the last State and repairs nothing.
-func (o *Overlay) Verify(ctx context.Context) ([]Drift, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if !o.set {
-		return nil, nil
-	}
-	o.view = nil
-	if err := o.dump(ctx); err != nil {
-		return nil, err
-	}
-	put, extra := o.view.diff(o.wanted())
-	drift := make([]Drift, 0, len(put)+len(extra))
-	for _, p := range put {
-		kind := DriftMissing
-		if o.view.get(p.Key()) != nil {
-			kind = DriftDifferent
-		}
-		drift = append(drift, Drift{p, kind})
-	}
-	for _, e := range inOrder(o.sweep(extra)) {
-		drift = append(drift, Drift{e, DriftExtra})
-	}
-	return drift, nil
-}
-
 // Clean removes everything of ours from the kernel, the fabric namespace
 // included. The Overlay then has no State until the next Set.
 func (o *Overlay) Clean(ctx context.Context) error {

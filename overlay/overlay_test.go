@@ -332,18 +332,21 @@ func TestVerifyNamesEachDifferenceAndRepairsNone(t *testing.T) {
 	k.Inject(wrong)
 	k.Inject(extra)
 	k.Commands()
-	got, err := o.Verify(t.Context())
+	got, checked, err := o.Verify(t.Context())
 	must(t, err)
+	if have, _ := k.List(t.Context()); checked != len(have) {
+		t.Errorf("%d objects checked, the kernel has as many as are wanted: %d", checked, len(have))
+	}
 	right := wrong
 	right.VTEP = overlaytest.Peer(vtep, 2)
 	want := map[overlay.Drift]bool{
-		{Object: gone, Kind: overlay.DriftMissing}:    true,
-		{Object: right, Kind: overlay.DriftDifferent}: true,
-		{Object: extra, Kind: overlay.DriftExtra}:     true,
+		{gone, overlay.DriftMissing, "blue", gone.String()}:     true,
+		{right, overlay.DriftDifferent, "blue", right.String()}: true,
+		{extra, overlay.DriftExtra, "blue", extra.Deletion()}:   true,
 	}
 	for _, d := range got {
 		if !want[d] {
-			t.Errorf("unexpected drift: %s %s", d.Kind, d.Object)
+			t.Errorf("unexpected drift: %+v", d)
 		}
 		delete(want, d)
 	}
@@ -353,6 +356,32 @@ func TestVerifyNamesEachDifferenceAndRepairsNone(t *testing.T) {
 	if c := k.Commands(); len(c) > 0 {
 		t.Errorf("verify changed the kernel: %q", c)
 	}
+	must(t, o.Repair(t.Context()))
+	if got, _, err := o.Verify(t.Context()); err != nil || len(got) > 0 {
+		t.Errorf("after the repair: %v, %v", got, err)
+	}
+}
+
+// A repair that a person asks for waits for no back-off.
+func TestRepairTriesAtOnce(t *testing.T) {
+	k, o := newOverlay()
+	must(t, o.Set(t.Context(), state(t, "remote endpoints")))
+	gone := overlay.Neigh{Dev: "v001000", Addr: overlaytest.Addr(5), MAC: overlaytest.MAC(5)}
+	k.Remove(gone.Key())
+	var refuses error = errors.New("refused")
+	k.Fail = func(o overlay.Object, _ bool) error {
+		if o.Key() == gone.Key() {
+			return refuses
+		}
+		return nil
+	}
+	for range 5 {
+		if err := o.Repair(t.Context()); err == nil || !strings.Contains(err.Error(), "refused") {
+			t.Fatalf("repaired what the kernel refuses: %v", err)
+		}
+	}
+	refuses = nil
+	must(t, o.Repair(t.Context()))
 }
 
 func TestRunRepairs(t *testing.T) {

@@ -109,21 +109,6 @@ type Endpoint struct {
 	Gateways []netip.Addr
 }
 
-// Drift is one difference between what is wanted and what the kernel has.
-type Drift struct {
-	Object Object
-	Kind   DriftKind
-}
-
-// DriftKind is how an object differs.
-type DriftKind string
-
-const (
-	DriftMissing   DriftKind = "missing"
-	DriftExtra     DriftKind = "extra"
-	DriftDifferent DriftKind = "different"
-)
-
 // Errors that callers test for with errors.Is. os.ErrNotExist (no such sandbox)
 // and os.ErrPermission (no CAP_NET_ADMIN) pass through as well.
 var (

@@ -68,6 +68,7 @@ var ours = []rule{
 	{"agent/resolvers", "it knows how containers ask, and no engine", []string{"agent/datadir", "agent/plan", "discovery", "dns"}},
 	{"agent/tunnel", "it sends frames, and programs nothing", []string{"agent/api", "agent/plan", "discovery", "discovery/pace", "overlay"}},
 	{"agent/tunnel/tunneltest", "it stands in for the probe network", []string{"overlay"}},
+	{"agent/peers", "it carries questions and answers, and knows neither", []string{"discovery"}},
 	{"agent/conflist", "it writes files for runtimes, and makes no interface", []string{"agent/api", "agent/datadir", "discovery"}},
 	{"agent/endpoint", "it serves every runtime, so it knows none of their protocols; the pool and gossip are behind interfaces", []string{"agent/api",
 		"agent/datadir", "agent/hostport", "agent/journal", "agent/plan", "agent/resolvers", "discovery", "discovery/boltfile", "discovery/strict", "discovery/ipam", "discovery/pace", "dns", "overlay"}},

@@ -139,6 +139,18 @@ func (c *Client) Query(ctx context.Context, q DNSQuery) (DNSAnswer, error) {
 	return ask[DNSAnswer](ctx, c, http.MethodGet, withQuery("/v1/dns/query", v), nil)
 }
 
+// Verify is GET /v1/verify, and POST with Repair.
+func (c *Client) Verify(ctx context.Context, r VerifyRequest) (Verification, error) {
+	if r.Repair {
+		return ask[Verification](ctx, c, http.MethodPost, "/v1/verify", r)
+	}
+	v := url.Values{}
+	if r.All {
+		v.Set("all", strconv.FormatBool(true))
+	}
+	return ask[Verification](ctx, c, http.MethodGet, withQuery("/v1/verify", v), nil)
+}
+
 // join makes a path out of a prefix and segments that users have typed. A name
 // may hold anything, but not be empty: no path says that.
 func join(prefix string, segments ...string) (string, error) {

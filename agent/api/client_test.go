@@ -63,6 +63,12 @@ var calls = []struct {
 		return s.Endpoints(ctx, api.EndpointFilter{Network: "blue", Host: "host1", All: true})
 	}},
 	{"endpoint", "web", func(ctx context.Context, s api.Service) (any, error) { return s.Endpoint(ctx, "web") }},
+	{"verify", api.VerifyRequest{All: true}, func(ctx context.Context, s api.Service) (any, error) {
+		return s.Verify(ctx, api.VerifyRequest{All: true})
+	}},
+	{"repair", api.VerifyRequest{All: true, Repair: true}, func(ctx context.Context, s api.Service) (any, error) {
+		return s.Verify(ctx, api.VerifyRequest{All: true, Repair: true})
+	}},
 	{"query", api.DNSQuery{Name: "web", Type: "SRV", From: "e1"}, func(ctx context.Context, s api.Service) (any, error) {
 		return s.Query(ctx, api.DNSQuery{Name: "web", Type: "SRV", From: "e1"})
 	}},

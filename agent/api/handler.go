@@ -89,6 +89,8 @@ func routes(s Service) []route {
 		{"DELETE", "/v1/networks/{network}/containers/{container}", remove(detachContainer(s))},
 
 		{"GET", "/v1/dns/query", get(query(s))},
+		{"GET", "/v1/verify", get(verify(s))},
+		{"POST", "/v1/verify", act(http.StatusOK, s.Verify)},
 	}
 }
 
@@ -164,6 +166,21 @@ func query(s Service) func(context.Context, *http.Request) (DNSAnswer, error) {
 			return DNSAnswer{}, Errorf(KindMisuse, "parameter name: missing")
 		}
 		return s.Query(ctx, DNSQuery{Name: p.Get("name"), Type: p.Get("type"), From: p.Get("from")})
+	}
+}
+
+// verify is the call that only looks, and so may be made by everybody.
+func verify(s Service) func(context.Context, *http.Request) (Verification, error) {
+	return func(ctx context.Context, r *http.Request) (Verification, error) {
+		p, err := parameters(r, "all")
+		if err != nil {
+			return Verification{}, err
+		}
+		all, err := p.flag("all")
+		if err != nil {
+			return Verification{}, err
+		}
+		return s.Verify(ctx, VerifyRequest{All: all})
 	}
 }
 

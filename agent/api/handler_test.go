@@ -121,7 +121,7 @@ func (s inState) Status(context.Context) (api.Status, error) { return api.Status
 
 func TestListsAreNeverNull(t *testing.T) {
 	h := handlerOf(empty{&fake{}})
-	for _, target := range []string{"/v1/members", "/v1/networks", "/v1/networks/a", "/v1/endpoints", "/v1/endpoints/a", "/v1/status", "/v1/dns/query?name=a"} {
+	for _, target := range []string{"/v1/members", "/v1/networks", "/v1/networks/a", "/v1/endpoints", "/v1/endpoints/a", "/v1/status", "/v1/verify", "/v1/dns/query?name=a"} {
 		w := ask(h, "GET", target, "")
 		if strings.Contains(w.Body.String(), "null") {
 			t.Errorf("GET %s: %s", target, w.Body)
@@ -139,6 +139,9 @@ func (empty) Network(context.Context, string) (api.Network, error)   { return ap
 func (empty) Endpoint(context.Context, string) (api.Endpoint, error) { return api.Endpoint{}, nil }
 func (empty) Endpoints(context.Context, api.EndpointFilter) ([]api.Endpoint, error) {
 	return nil, nil
+}
+func (empty) Verify(context.Context, api.VerifyRequest) (api.Verification, error) {
+	return api.Verification{}, nil
 }
 func (empty) Query(context.Context, api.DNSQuery) (api.DNSAnswer, error) {
 	return api.DNSAnswer{}, nil

@@ -113,6 +113,12 @@ func (f *fake) NetworkPrune(_ context.Context, r api.PruneRequest) (api.PruneRes
 	return api.PruneResult{Deleted: []string{"blue"}, Failures: []api.Error{{Kind: api.KindTimeout, Message: "network prune: red: a host holds addresses", Hint: "agentctl members"}}}, f.err
 }
 
+func (f *fake) Verify(_ context.Context, r api.VerifyRequest) (api.Verification, error) {
+	f.last = r
+	return api.Verification{Checked: 2, Drift: []api.Drift{{Object: "ip -n weft link set v00002a up", Kind: "different", Network: "blue", Host: "host1", Repaired: r.Repair}},
+		Unasked: []api.Unasked{{Host: "host2", Why: "it does not answer"}}}, f.err
+}
+
 func (f *fake) Connect(_ context.Context, r api.ConnectRequest) (api.Attachment, error) {
 	f.last = r
 	return api.Attachment{ID: "e2", Name: r.Container, Network: r.Network, Address: "10.64.16.5/20", MAC: "0e:01:0a:40:10:05", MTU: 1450, Interface: "eth1"}, f.err

@@ -32,4 +32,5 @@ type Service interface {
 	Endpoint(ctx context.Context, nameOrID string) (Endpoint, error)
 
 	Query(ctx context.Context, q DNSQuery) (DNSAnswer, error)
+	Verify(ctx context.Context, r VerifyRequest) (Verification, error)
 }

@@ -330,3 +330,32 @@ type Version struct {
 	Commit  string `json:"commit,omitempty"`
 	Go      string `json:"go"`
 }
+
+// VerifyRequest compares the kernel with what is wanted.
+type VerifyRequest struct {
+	Repair bool `json:"repair,omitempty"` // and makes it so
+	All    bool `json:"all,omitempty"`    // on every alive member
+}
+
+// Verification answers verify.
+type Verification struct {
+	Drift   []Drift `json:"drift"`
+	Checked int     `json:"checked"` // objects that are wanted
+	// Unasked are the members that did not answer; only with All.
+	Unasked []Unasked `json:"unasked,omitempty"`
+}
+
+// Drift is one object of a kernel that is not as wanted.
+type Drift struct {
+	Object   string `json:"object"` // the command that mends it
+	Kind     string `json:"kind"`   // missing, extra or different
+	Network  string `json:"network,omitempty"`
+	Host     string `json:"host"`
+	Repaired bool   `json:"repaired"`
+}
+
+// Unasked is a member without whose answer a reply is not the whole one.
+type Unasked struct {
+	Host string `json:"host"`
+	Why  string `json:"why"`
+}

@@ -254,6 +254,23 @@ func (c *cluster) NetworkPrune(_ context.Context, r api.PruneRequest) (api.Prune
 	return res, nil
 }
 
+func (c *cluster) Verify(_ context.Context, r api.VerifyRequest) (api.Verification, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := api.Verification{Checked: 41, Drift: []api.Drift{}}
+	if c.state == "ok" {
+		return v, nil
+	}
+	v.Drift = append(v.Drift,
+		api.Drift{Object: "bridge -n weft fdb del 0e:00:0a:40:00:09 dev v00002a dst 192.0.2.2 self", Kind: "extra", Network: "blue", Host: "host1", Repaired: r.Repair},
+		api.Drift{Object: "sysctl -w net.ipv4.ip_forward=1", Kind: "different", Host: "host1", Repaired: r.Repair})
+	if r.All {
+		v.Drift = append(v.Drift, api.Drift{Object: "ip -n weft link set v00002a up", Kind: "different", Network: "blue", Host: "host3"})
+		v.Unasked = []api.Unasked{{Host: "host2", Why: "it is dead"}}
+	}
+	return v, nil
+}
+
 func (c *cluster) Connect(_ context.Context, r api.ConnectRequest) (api.Attachment, error) {
 	if r.Container != "db" {
 		return api.Attachment{}, api.Errorf(api.KindNotFound, "network connect %s %s: no container %[2]s on the networks of this host", r.Network, r.Container).

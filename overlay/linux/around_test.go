@@ -48,7 +48,7 @@ func TestRoutesThatTakeASubnetAreFound(t *testing.T) {
 // taken are the routes that were found, with the network.
 func (h *host) taken(t *testing.T) string {
 	t.Helper()
-	_, err := h.o.Verify(t.Context())
+	_, _, err := h.o.Verify(t.Context())
 	must(t, err)
 	var out []string
 	for _, r := range h.o.Surroundings().Routes {
@@ -116,7 +116,7 @@ func TestSubnetElsewhereIsRefused(t *testing.T) {
 // repair is what a pass of Run does: the kernel is read and made as wanted.
 func (h *host) repair(t *testing.T) error {
 	t.Helper()
-	if _, err := h.o.Verify(t.Context()); err != nil {
+	if _, _, err := h.o.Verify(t.Context()); err != nil {
 		return err
 	}
 	return h.o.Set(t.Context(), h.last)

@@ -89,7 +89,7 @@ func BenchmarkReconcileIdle10k(b *testing.B) {
 	var ratios []float64
 	for b.Loop() {
 		start := time.Now()
-		drift, err := h.o.Verify(b.Context())
+		drift, _, err := h.o.Verify(b.Context())
 		ours := time.Since(start)
 		must(b, err)
 		if len(drift) > 0 {

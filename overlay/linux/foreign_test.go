@@ -24,7 +24,7 @@ func TestForeignDevicesAreNeverTouched(t *testing.T) {
 				show := fmt.Sprintf("{ ip -n %s link show %s; ip -n %s -4 addr show %s; } 2>/dev/null", ns, name, ns, name)
 				before := sh(t, "%s", show)
 				h.set(t, h.state(t, "remote endpoints"))
-				drift, err := h.o.Verify(t.Context())
+				drift, _, err := h.o.Verify(t.Context())
 				must(t, err)
 				for _, d := range drift {
 					t.Errorf("%s: %s %s", name, d.Kind, d.Object)

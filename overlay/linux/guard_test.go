@@ -79,7 +79,7 @@ func TestForwardedPacketsPassOtherFilters(t *testing.T) {
 			if len(rules) != 2 || !first {
 				t.Fatalf("rules: %q, on top: %v", rules, first)
 			}
-			drift, err := h.o.Verify(t.Context())
+			drift, _, err := h.o.Verify(t.Context())
 			must(t, err)
 			if len(drift) > 0 {
 				t.Errorf("not as wanted: %v", drift)
@@ -131,7 +131,7 @@ func TestForwardedPacketsPassTheOldFilter(t *testing.T) {
 			t.Errorf("%s: %s", program, rules)
 		}
 	}
-	drift, err := h.o.Verify(t.Context())
+	drift, _, err := h.o.Verify(t.Context())
 	must(t, err)
 	if len(drift) > 0 {
 		t.Errorf("not as wanted: %v", drift)

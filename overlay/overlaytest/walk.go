@@ -74,7 +74,7 @@ func step(t *testing.T, k overlay.Kernel, o *overlay.Overlay, s overlay.State) s
 // converged checks that one pass was enough.
 func converged(ctx context.Context, t *testing.T, o *overlay.Overlay) {
 	t.Helper()
-	drift, err := o.Verify(ctx)
+	drift, _, err := o.Verify(ctx)
 	must(t, err)
 	for _, d := range drift {
 		t.Errorf("%s after Set: %s", d.Kind, d.Object)
