@@ -1,6 +1,6 @@
 # Everything runs on a bare Debian 12 as root: .ci/install brings what is missing.
 # KEEP=1 make demo leaves the demo running. DURATION=10m SEED=7 make soak is a short
-# soak with the faults of that seed. RUN='Churn|Killed' chooses for repeat.
+# soak with the faults of that seed; ONLY='newcomer|VPN' chooses faults. RUN='Churn|Killed' chooses for repeat.
 
 BIN      := bin
 PROGRAMS := ./cmd/agentd ./cmd/agentctl ./cmd/weft-cni ./cmd/weft-netavark
@@ -11,6 +11,7 @@ RUN      ?= TestAgentKilled|TestThousandEndpoints|TestNamesOfADeadHost|TestAnoth
 COUNT    ?= 10
 DURATION ?= 3h
 SEED     ?= 0
+ONLY     ?= .
 
 .PHONY: build deb demo examples test check bench soak repeat clean
 
@@ -44,7 +45,7 @@ bench:
 
 soak:
 	.ci/install test
-	go test -v -count=1 -timeout 0 ./agent/hosts/soak -args -duration $(DURATION) -seed $(SEED)
+	go test -v -count=1 -timeout 0 ./agent/hosts/soak -args -duration $(DURATION) -seed $(SEED) -only '$(ONLY)'
 
 repeat:
 	.ci/install test

@@ -1,9 +1,10 @@
 package soak_test
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -20,11 +21,10 @@ type fault struct {
 	do    func(s *soak, h *agenttest.Host)
 }
 
-// repaired is how soon another program's change of the kernel is undone: three times what
-// holds on a quiet machine.
-const repaired = 6 * time.Second
+var faults = slices.Concat(agents, newcomers, refusals, kernels, neighbours)
 
-var faults = []fault{
+// agents are faults of an agent, the store and the wire between hosts.
+var agents = []fault{
 	{"kill -9 of the agent", 30 * time.Second, true, func(_ *soak, h *agenttest.Host) { h.Kill(); h.Start() }},
 	{"restart of the agent", 30 * time.Second, true, func(_ *soak, h *agenttest.Host) { h.Stop(); h.Start() }},
 	{"agent frozen for 3 s", 30 * time.Second, true, frozen},
@@ -36,39 +36,13 @@ var faults = []fault{
 		h.Start()
 	}},
 	{"gossip's datagrams dropped for 5 s", 60 * time.Second, true, datagramsDropped},
+	{"gossip loses 20 % of datagrams, 5 % of streams for 10 s", 60 * time.Second, true, lossy},
+	{"a reload of a key that needs a restart", 30 * time.Second, true, reloaded},
 	{"cable pulled for 3 s", 60 * time.Second, false, func(s *soak, h *agenttest.Host) {
 		s.l.Cut(h)
 		pause(3 * time.Second)
 		s.l.Heal(h)
 	}},
-	kernel("a port blocked", `bridge -n $F link set dev $K state 0`, `bridge -n $F link show dev $K | grep -q forwarding`),
-	kernel("hairpin", `bridge -n $F link set dev $K hairpin on`, `bridge -n $F -d link show dev $K | grep -q 'hairpin off'`),
-	kernel("root guard", `bridge -n $F link set dev $K root_block on`, `bridge -n $F -d link show dev $K | grep -q 'root_block off'`),
-	kernel("ARP off", `ip -n $F link set $K arp off`, `! ip -n $F link show $K | grep -q NOARP`),
-	kernel("STP", `ip -n $F link set $B type bridge stp_state 1`, `ip -n $F -d link show $B | grep -q 'stp_state 0'`),
-	kernel("bridge down", `ip -n $F link set $B down`, `ip -n $F link show $B | grep -q ,UP`),
-	kernel("tunnel device deleted", `ip -n $F link del $V`, `ip -n $F link show $V | grep -q "master $B"`),
-	kernel("gateway's address deleted", `ip addr flush dev $G`, `ip -4 addr show dev $G | grep -q inet`),
-	kernel("gateway's forwarding off", `sysctl -qw net.ipv4.conf.$G.forwarding=0`, `[ $(sysctl -n net.ipv4.conf.$G.forwarding) = 1 ]`),
-	kernel("uplink's forwarding off", `sysctl -qw net.ipv4.conf.eth0.forwarding=0`, `[ $(sysctl -n net.ipv4.conf.eth0.forwarding) = 1 ]`),
-	kernel("FDB flushed", `bridge -n $F fdb flush dev $V`, `bridge -n $F fdb show dev $V | grep -q dst`),
-	kernel("neighbours flushed", `ip -n $F neigh flush dev $V nud permanent`, `ip -n $F neigh show dev $V nud permanent | grep -q lladdr`),
-	kernel("rules deleted", `nft delete table inet weft`, `nft list table inet weft | grep -q masquerade`),
-	kernel("the bridge's rules deleted", `ip netns exec $F nft delete table bridge weft`, `ip netns exec $F nft list table bridge weft | grep -q ports4`),
-}
-
-// kernel is what another program does to the kernel of a host, as it types it: $F is the
-// fabric, $B, $V and $G are the devices of the network, $K is the port of the canary.
-func kernel(name, breaks, healed string) fault {
-	return fault{name, repaired, false, func(s *soak, h *agenttest.Host) {
-		s.must(h, breaks)
-		s.await(repaired, h.Name+": "+name, func() error {
-			if r := s.shell(h, healed); r.Code != 0 {
-				return fmt.Errorf("%s", r)
-			}
-			return nil
-		})
-	}}
 }
 
 func frozen(s *soak, h *agenttest.Host) {
@@ -96,16 +70,30 @@ func garbledView(s *soak, h *agenttest.Host) {
 }
 
 func datagramsDropped(s *soak, h *agenttest.Host) {
-	s.must(h, `nft -f - <<-EOF
-		table inet soak {
-			chain input {
-				type filter hook input priority 0;
-				udp dport 4798 drop
-			}
-		}
-		EOF`)
-	pause(5 * time.Second)
-	s.must(h, `nft delete table inet soak`)
+	s.filtered(h, 5*time.Second, "udp dport 4798 drop")
+}
+
+// lossy is a bad wire: what has to be asked of others still comes soon.
+func lossy(s *soak, h *agenttest.Host) {
+	s.filtered(h, 10*time.Second, "udp dport 4798 numgen random mod 100 < 20 drop", "tcp dport 4798 numgen random mod 100 < 5 drop")
+}
+
+// filtered lets the host's packets meet rules for a while.
+func (s *soak) filtered(h *agenttest.Host, lasts time.Duration, rules ...string) {
+	s.must(h, "nft 'add table inet soak { chain input { type filter hook input priority 0; "+strings.Join(rules, "; ")+"; }; }'")
+	pause(lasts)
+	s.must(h, "nft delete table inet soak")
+}
+
+// reloaded asks for what a reload cannot do, in front of systemd's reload and by it.
+func reloaded(s *soak, h *agenttest.Host) {
+	file := filepath.Join(h.Dir, "changed.yaml")
+	s.check(os.WriteFile(file, []byte("run_dir: "+filepath.Join(h.Dir, "run")+"\ngossip_port: 5000\n"), 0o600))
+	r := agenttest.Run("", h.Agentd("config", "check", "--running", file)...)
+	if r.Code != 1 || !strings.Contains(r.Stderr, "gossip_port") || !strings.Contains(r.Stderr, "hint: systemctl restart agentd") {
+		s.t.Errorf("%s: %s", h.Name, r)
+	}
+	s.check(syscall.Kill(h.PID(), syscall.SIGHUP))
 }
 
 // pause lets a fault last.

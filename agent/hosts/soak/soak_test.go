@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -16,10 +17,13 @@ import (
 )
 
 // soak is five hosts on one network. Faults of the kernel fall on the first three; those
-// of an agent, and of the store, on all. Endpoints on the other two ping each other.
+// of an agent, and of the store, on all. Endpoints on the other two ping each other. A
+// sixth host, the spare, has no agent until a fault starts one.
 type soak struct {
 	t      *testing.T
 	l      *agenttest.Lab
+	hosts  []*agenttest.Host
+	spare  *agenttest.Host
 	canary map[string]canary // by host
 	ledger ledger
 	vni    uint32
@@ -34,7 +38,13 @@ type canary struct {
 	agenttest.Attachment
 }
 
-const touched = 3 // hosts that faults of the kernel fall on
+const (
+	members = 5
+	touched = 3 // hosts that faults of the kernel fall on
+
+	subnet = "10.71.0.0/25"
+	part   = "10.71.0.0/26" // of it
+)
 
 func TestFaultsAtRandomUnderLoad(t *testing.T) {
 	chosen := cmp.Or(*seed, rand.Uint64())
@@ -43,7 +53,7 @@ func TestFaultsAtRandomUnderLoad(t *testing.T) {
 	pings := s.pingUntouched()
 	stop := make(chan struct{})
 	var load sync.WaitGroup
-	for _, h := range s.l.Hosts {
+	for _, h := range s.hosts {
 		load.Go(func() { s.attachAndDetach(h, stop) })
 	}
 	seen := s.inject(rand.New(rand.NewPCG(chosen, 0)))
@@ -65,10 +75,19 @@ func TestFaultsAtRandomUnderLoad(t *testing.T) {
 
 func newSoak(t *testing.T) *soak {
 	t.Helper()
-	l := agenttest.NewCluster(t, agenttest.Config{Hosts: 5, Store: agenttest.Consul})
-	l.Host(1).CreateNetwork("blue", "--subnet", "10.71.0.0/25")
-	s := &soak{t: t, l: l, canary: map[string]canary{}, ledger: ledger{holders: map[netip.Addr]string{}}, vni: l.Host(1).Network("blue").VNI}
-	for _, h := range l.Hosts {
+	l := agenttest.NewLab(t, agenttest.Config{Hosts: members + 1, Store: agenttest.Consul})
+	hosts := l.Hosts[:members]
+	for _, h := range hosts {
+		h.Start()
+	}
+	hosts[0].Init()
+	for _, h := range hosts[1:] {
+		h.Join(hosts[0])
+	}
+	blue := hosts[0].CreateNetwork("blue", "--subnet", subnet)
+	s := &soak{t: t, l: l, hosts: hosts, spare: l.Host(members + 1), vni: blue.VNI,
+		canary: map[string]canary{}, ledger: ledger{holders: map[netip.Addr]string{}}}
+	for _, h := range hosts {
 		sandbox, a := h.Endpoint("blue", "canary-"+h.Name)
 		s.canary[h.Name] = canary{sandbox, a}
 		s.note(s.ledger.take(a.Addr(), a.Name))
@@ -102,14 +121,7 @@ func (s *soak) attachAndDetach(h *agenttest.Host, stop <-chan struct{}) {
 		default:
 		}
 		start := time.Now()
-		var a agenttest.Attachment
-		s.await(time.Minute, h.Name+": attach", func() error {
-			var r agenttest.Result
-			if a, r = sandbox.TryAttach("blue", name); r.Code != 0 {
-				return fmt.Errorf("%s", r)
-			}
-			return nil
-		})
+		a := s.attach(sandbox, name)
 		took := time.Since(start)
 		s.note(s.ledger.take(a.Addr(), name))
 		s.ledger.release(a.Addr()) // from the moment on that somebody asks for it
@@ -126,6 +138,18 @@ func (s *soak) attachAndDetach(h *agenttest.Host, stop <-chan struct{}) {
 	}
 }
 
+// attach puts a sandbox on the network.
+func (s *soak) attach(sandbox *agenttest.Sandbox, name string) (a agenttest.Attachment) {
+	s.await(time.Minute, sandbox.Host.Name+": attach "+name, func() error {
+		var r agenttest.Result
+		if a, r = sandbox.TryAttach("blue", name); r.Code != 0 {
+			return fmt.Errorf("%s", r)
+		}
+		return nil
+	})
+	return a
+}
+
 // outcome is what came of the faults of one kind.
 type outcome struct {
 	times   int
@@ -136,13 +160,18 @@ type outcome struct {
 // before.
 func (s *soak) inject(random *rand.Rand) map[string]outcome {
 	seen := map[string]outcome{}
-	for end := time.Now().Add(*duration); time.Now().Before(end) && !s.t.Failed(); {
-		f := faults[random.IntN(len(faults))]
+	var next []fault
+	for end := time.Now().Add(*duration); time.Now().Before(end); {
+		if len(next) == 0 {
+			next = shuffled(s.t, random)
+		}
+		f := next[0]
+		next = next[1:]
 		hosts := touched
 		if f.agent {
-			hosts = len(s.l.Hosts)
+			hosts = members
 		}
-		h := s.l.Hosts[random.IntN(hosts)]
+		h := s.hosts[random.IntN(hosts)]
 		start := time.Now()
 		s.t.Logf("%s %s: %s", start.Format(time.TimeOnly), h.Name, f.name)
 		f.do(s, h)
@@ -151,6 +180,22 @@ func (s *soak) inject(random *rand.Rand) map[string]outcome {
 		seen[f.name] = outcome{o.times + 1, max(o.longest, time.Since(start))}
 	}
 	return seen
+}
+
+// shuffled is every fault that was asked for, once, so that none is left out for long.
+func shuffled(t *testing.T, random *rand.Rand) (all []fault) {
+	for _, f := range faults {
+		if asked, err := regexp.MatchString(*only, f.name); err != nil {
+			t.Fatalf("-only: %v", err)
+		} else if asked {
+			all = append(all, f)
+		}
+	}
+	if len(all) == 0 {
+		t.Fatalf("-only: no fault is called %s", *only)
+	}
+	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all
 }
 
 // healthy reports whether the host's canary reaches those of the others, and the agent
@@ -173,10 +218,10 @@ func (s *soak) healthy(h *agenttest.Host) error {
 func (s *soak) assertWhole() {
 	s.t.Helper()
 	var rows map[string]agenttest.EndpointRow
-	for _, h := range s.l.Hosts {
+	for _, h := range s.hosts {
 		s.await(time.Minute, h.Name+": the endpoints of all", func() error {
 			rows = h.Endpoints()
-			if want := len(s.l.Hosts) + 10; len(rows) != want {
+			if want := members + 10; len(rows) != want {
 				return fmt.Errorf("%d endpoints, want %d: %v", len(rows), want, slices.Sorted(maps.Keys(rows)))
 			}
 			return nil
@@ -184,31 +229,11 @@ func (s *soak) assertWhole() {
 	}
 	// The first, the last and the gateway's are no endpoint's.
 	const usable = 128 - 3
-	h := s.l.Host(1)
+	h := s.hosts[0]
 	for i := len(rows); i < usable; i++ {
 		sandbox := h.Sandbox(fmt.Sprintf("more%d", i))
-		s.await(time.Minute, fmt.Sprintf("address %d of %d", i+1, usable), func() error {
-			a, r := sandbox.TryAttach("blue", fmt.Sprintf("more%d", i))
-			if r.Code != 0 {
-				return fmt.Errorf("%s", r)
-			}
-			s.note(s.ledger.take(a.Addr(), a.Name))
-			return nil
-		})
-	}
-}
-
-// shell runs a line in the namespace of a host, with the names of the kernel's objects.
-func (s *soak) shell(h *agenttest.Host, line string) agenttest.Result {
-	id := s.canary[h.Name].ID
-	return h.NS.Run("env", "F="+string(h.Fabric), fmt.Sprintf("B=b%06x", s.vni), fmt.Sprintf("V=v%06x", s.vni), fmt.Sprintf("G=g%06x", s.vni),
-		"K=k"+id[:12], "sh", "-c", line)
-}
-
-func (s *soak) must(h *agenttest.Host, line string) {
-	s.t.Helper()
-	if r := s.shell(h, line); r.Code != 0 {
-		s.t.Errorf("%s: %s", h.Name, r)
+		a := s.attach(sandbox, fmt.Sprintf("more%d", i))
+		s.note(s.ledger.take(a.Addr(), a.Name))
 	}
 }
 
