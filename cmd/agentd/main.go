@@ -204,17 +204,22 @@ func serve(ctx context.Context, load func() (config.Config, error), stderr io.Wr
 	if err != nil {
 		return err
 	}
-	if err := noteRunning(cfg); err != nil {
-		log.Warn("a reload cannot tell which keys need a restart", "err", err)
-	}
 	a := agent.New(cfg, sockets, log)
 	m := manager{log}
 	defer context.AfterFunc(ctx, sayWhy(ctx, log))()
 	ctx, cancel := context.WithCancel(ctx)
 	var tasks sync.WaitGroup
-	tasks.Go(func() { m.follow(ctx, a) })
 	tasks.Go(func() { m.guard(ctx, a.Alive) })
 	tasks.Go(func() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.Ready(): // it has the data directory: the file is no other agent's
+		}
+		if err := noteRunning(cfg); err != nil {
+			log.Warn("a reload cannot tell which keys need a restart", "err", err)
+		}
+		tasks.Go(func() { m.follow(ctx, a) })
 		r := reloader{cfg: cfg, load: load, level: &level, agent: a, manager: m}
 		r.run(ctx)
 	})

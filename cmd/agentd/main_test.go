@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
 )
@@ -70,6 +72,35 @@ func TestCommandLine(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An agent that is refused says nothing of what the one that runs was started with.
+func TestRefusedAgentLeavesWhatTheRunningOneWrote(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("the agent needs root to get as far as its data directory")
+	}
+	dir := t.TempDir()
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	const said = `{"name":"first"}`
+	running := filepath.Join(dir, runningFile)
+	if err := os.WriteFile(running, []byte(said), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	code := run(t.Context(), []string{"--name", "second", "--advertise", "192.0.2.1", "--run-dir", dir, "--data-dir", dir}, &out, &out)
+	if code == exitOK || !strings.Contains(out.String(), "another agent uses this data directory") {
+		t.Errorf("exit %d: %s", code, &out)
+	}
+	if got, err := os.ReadFile(running); err != nil || string(got) != said {
+		t.Errorf("%s holds %q, %v, want %q", running, got, err, said)
 	}
 }
 

@@ -38,16 +38,11 @@ func (m manager) reloading() {
 // statusEvery is how old the line of systemctl status may be.
 const statusEvery = 5 * time.Second
 
-// follow says when the agent is ready, from then on how it fares, and that it
-// stops.
+// follow is called when the agent is ready. It says so, from then on how it fares, and
+// that it stops.
 func (m manager) follow(ctx context.Context, a *agent.Agent) {
 	if os.Getenv("NOTIFY_SOCKET") == "" {
 		return // to look at the status every few seconds would be for nobody
-	}
-	select {
-	case <-ctx.Done():
-		return
-	case <-a.Ready():
 	}
 	said := summary(ctx, a)
 	m.tell("READY=1", "STATUS="+said)

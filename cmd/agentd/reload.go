@@ -25,17 +25,12 @@ type reloader struct {
 	manager manager
 }
 
-// run begins when the agent is ready: before that there is nothing to reload,
+// run is called when the agent is ready: before that there is nothing to reload,
 // and the READY=1 that ends a reload would not be true.
 func (r reloader) run(ctx context.Context) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	select {
-	case <-ctx.Done():
-		return
-	case <-r.agent.Ready():
-	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -68,7 +63,8 @@ func (r reloader) once(ctx context.Context) string {
 // reload can fail for a key that it does not apply.
 const runningFile = "running.json"
 
-// noteRunning writes what the agent was started with.
+// noteRunning writes what the agent was started with. An agent that is refused, since
+// another one has its data directory, must not get here.
 func noteRunning(cfg config.Config) error {
 	text, err := json.Marshal(cfg.Running())
 	if err == nil {
