@@ -16,6 +16,7 @@ import (
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/datadir"
+	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/docker/book"
 	"github.com/weft-net/weft/agent/membership"
 	"github.com/weft-net/weft/agent/peers"
@@ -62,7 +63,7 @@ func (a *Agent) driver() book.Driver {
 		Usable: func() (*book.Book, error) {
 			m, err := a.requireMember()
 			if err == nil {
-				err = m.host.Usable()
+				err = usable(m)
 			}
 			if err != nil {
 				return nil, err
@@ -135,6 +136,7 @@ func (a *Agent) serveMember(ctx context.Context, group *errgroup.Group, socket n
 	if !pinned {
 		group.Go(func() error { return a.follow(ctx) })
 	}
+	group.Go(func() error { return a.followDisk(ctx) })
 	served := make(chan struct{}) // Docker has its last answer
 	group.Go(func() error {
 		defer close(served)
@@ -224,12 +226,19 @@ func (a *Agent) resumeMember() error {
 	if cluster.Cloned { // 0.1.0 took this host out because of its copy; what the pool says is told again
 		cluster.Cloned, cluster.Forgotten = false, ""
 		if err := a.dir.Write(datadir.ClusterFile, cluster); err != nil {
-			return err
+			a.log.Warn("the next start forgets this", "err", err)
 		}
 	}
-	host, err := membership.NextStart(a.dir)
+	last := uint64(0)
+	if m := a.member(); m != nil {
+		last = m.host.Host().Incarnation
+	}
+	host, unwritten, err := membership.NextStart(a.dir, last)
 	if err != nil {
 		return a.explainFile(fmt.Errorf("cluster.json is there but not who this host is: %w", err))
+	}
+	if unwritten != nil {
+		a.log.Error("the data directory takes no writes: what is attached goes on, nothing new is attached", "err", unwritten, "hint", diagnose.DiskHint(unwritten))
 	}
 	m, err := a.open(cluster, host, false)
 	if err != nil {

@@ -4,18 +4,21 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
-
-	"go.etcd.io/bbolt"
 
 	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/journal"
+	"github.com/weft-net/weft/discovery/boltfile"
+	"github.com/weft-net/weft/discovery/ipam"
 )
 
 // disks are the open database files. A copy of the journal is kept in view.db, so that
 // a leases.db that is damaged or lost takes no endpoint's name, sandbox or ports along.
 type disks struct {
-	all     []*bbolt.DB
+	dir     *datadir.Dir
+	leases  *ipam.Disk
+	all     []*boltfile.DB
 	journal *journal.Journal // nil: not read yet
 	view    datadir.View
 
@@ -50,6 +53,24 @@ func (d *disks) copy(now time.Time, log *slog.Logger) {
 		log.Warn("the journal is not copied", "err", err)
 	}
 	d.failed = true
+}
+
+// problem is why nothing can be written; nil: it can. What is attached goes on, and
+// nothing is handed out that the next start would not know of.
+func (d *disks) problem() error {
+	if why := d.dir.Writable(); why != nil {
+		return why
+	}
+	if why := d.leases.Failing(); why != nil {
+		return why
+	}
+	return nil
+}
+
+// thawed reports whether a file could not be written when it was opened, and now can.
+func (d *disks) thawed() bool {
+	frozen := slices.ContainsFunc(d.all, func(db *boltfile.DB) bool { return db.ReadOnly != nil })
+	return frozen && d.dir.Writable() == nil
 }
 
 // close copies the journal once more and closes the files.

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -56,6 +57,7 @@ type flowHost struct {
 	kernel   *overlaytest.Kernel
 	names    flowNames
 	dir      string
+	data     string // its data directory; empty: dir
 	boot     string // of its machine
 	agent    *Agent
 	noKernel error                         // of opening it
@@ -93,7 +95,7 @@ func (f *flow) host(n byte) *flowHost {
 
 func (h *flowHost) start() {
 	cfg := config.Default()
-	cfg.Name, cfg.Advertise, cfg.RunDir, cfg.DataDir = h.name, h.addr, h.dir, h.dir
+	cfg.Name, cfg.Advertise, cfg.RunDir, cfg.DataDir = h.name, h.addr, h.dir, cmp.Or(h.data, h.dir)
 	cfg.Store.Embedded = strings.TrimSuffix(h.file, ".db")
 	log := slog.New(slog.DiscardHandler)
 	a := Assemble(cfg, h.parts(log), log)

@@ -33,9 +33,42 @@ func (a *Agent) follow(ctx context.Context) error {
 // once more meanwhile.
 const moveTries = 5
 
-// moveTo begins the membership anew under another address. Requests that come
-// meanwhile wait.
+// moveTo begins the membership anew under another address.
 func (a *Agent) moveTo(ctx context.Context, next netip.Addr) error {
+	return a.reopen(ctx, func(again bool) {
+		if addr, err := a.parts.Host.DefaultAddr(); again && err == nil {
+			next = addr
+		}
+		a.setAdvertise(next)
+		a.log.Info("the host has another address", "addr", next)
+	})
+}
+
+// followDisk begins the membership anew once files can be written that could only be
+// read before. What was refused meanwhile is in no file, so nothing is lost.
+func (a *Agent) followDisk(ctx context.Context) error {
+	for pace.Sleep(ctx, time.Second) {
+		m := a.member()
+		if m == nil || !m.disks.thawed() {
+			continue
+		}
+		done, err := a.exclusively("follow the disk")
+		if err != nil {
+			continue // a leave under way ends first
+		}
+		a.log.Info("the data directory takes writes again", "dir", a.dir.Path())
+		err = a.reopen(ctx, func(bool) {})
+		done()
+		if err != nil {
+			return fmt.Errorf("begin anew with a data directory that takes writes again: %w", err)
+		}
+	}
+	return nil
+}
+
+// reopen begins the membership anew, as a restart does, with the kernel left as it is.
+// Requests that come meanwhile wait. It calls before at each try.
+func (a *Agent) reopen(ctx context.Context, before func(again bool)) error {
 	a.move.Lock()
 	defer a.move.Unlock()
 	old := a.member()
@@ -43,8 +76,7 @@ func (a *Agent) moveTo(ctx context.Context, next netip.Addr) error {
 		old.stop()
 	}
 	for try := 1; ; try++ {
-		a.setAdvertise(next)
-		a.log.Info("the host has another address", "addr", next)
+		before(try > 1)
 		if old == nil {
 			return nil
 		}
@@ -55,12 +87,9 @@ func (a *Agent) moveTo(ctx context.Context, next netip.Addr) error {
 		if err == nil || try == moveTries {
 			return err
 		}
-		a.log.Warn("not a member under the new address yet", "addr", next, "err", err)
+		a.log.Warn("not a member again yet", "addr", a.config().Advertise, "err", err)
 		if !pace.Sleep(ctx, time.Second) {
 			return nil
-		}
-		if addr, err := a.parts.Host.DefaultAddr(); err == nil {
-			next = addr
 		}
 	}
 }

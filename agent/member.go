@@ -197,14 +197,22 @@ func settings(cfg config.Config) plan.Settings {
 // around is the member as its endpoints see it.
 type around struct {
 	*loop
-	host     *membership.Membership
+	member   *member
 	networks *networks.Registry
 }
 
 var _ endpoint.Cluster = around{}
 
 // Usable implements endpoint.Cluster.
-func (a around) Usable() error { return a.host.Usable() }
+func (a around) Usable() error { return usable(a.member) }
+
+// usable returns nil, or an error that says why nothing may be attached here.
+func usable(m *member) error {
+	if err := m.host.Usable(); err != nil {
+		return err
+	}
+	return m.disks.problem()
+}
 
 // Network implements endpoint.Cluster.
 func (a around) Network(id discovery.NetworkID) (discovery.Network, bool) { return a.networks.Get(id) }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,8 +11,6 @@ import (
 	"slices"
 	"syscall"
 	"time"
-
-	"go.etcd.io/bbolt"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
@@ -87,8 +86,7 @@ func (o *opening) undo() {
 // openHost opens what this host is by itself: its place in the cluster, its kernel.
 func (o *opening) openHost(host datadir.Host, cluster datadir.Cluster) (err error) {
 	if len(cluster.CA) > 0 && o.cfg.Store.CAFile == "" {
-		o.cfg.Store.CAFile = o.agent.dir.File(datadir.CAFile)
-		if err := datadir.ReplaceFile(o.cfg.Store.CAFile, cluster.CA, 0o600); err != nil {
+		if o.cfg.Store.CAFile, err = writeCA(o.agent.dir, o.cfg.RunDir, cluster.CA); err != nil {
 			return err
 		}
 	}
@@ -103,9 +101,28 @@ func (o *opening) openHost(host datadir.Host, cluster datadir.Cluster) (err erro
 	return err
 }
 
+// writeCA writes the certificate of Consul's CA where the store's client reads it: into the
+// run directory when the data directory takes nothing.
+func writeCA(dir *datadir.Dir, runDir string, pem []byte) (path string, err error) {
+	path = dir.File(datadir.CAFile)
+	if there, _ := os.ReadFile(path); bytes.Equal(there, pem) {
+		return path, nil
+	}
+	err = datadir.ReplaceFile(path, pem, 0o600)
+	if _, full := errors.AsType[*boltfile.WriteError](err); full {
+		path = filepath.Join(runDir, datadir.CAFile)
+		err = datadir.ReplaceFile(path, pem, 0o600)
+	}
+	return path, err
+}
+
 // openDisk reads what earlier starts left. A file that is damaged or lost stops
 // nothing: what it said is in the kernel, the pool and the other file.
 func (o *opening) openDisk(datadir.Host, datadir.Cluster) error {
+	o.disks.dir = o.agent.dir
+	if why := o.agent.dir.Writable(); o.fresh && why != nil {
+		return why
+	}
 	missing := !o.fresh && isMissing(o.agent.dir.File(datadir.LeasesDB))
 	leases, damage, err := o.openDB(datadir.LeasesDB, boltfile.All)
 	if err != nil {
@@ -120,6 +137,7 @@ func (o *opening) openDisk(datadir.Host, datadir.Cluster) error {
 		o.refuse(o.agent.dir.File(datadir.ViewDB), err, "")
 	}
 	o.disk, o.view = ipam.NewDisk(leases), datadir.View{DB: view, Refuse: o.refuseRecord}
+	o.disks.leases = o.disk
 	o.journal, err = journal.Open(o.disk, func(source string, why error) {
 		o.past.Lost = true
 		o.refuseRecord(source, why)
@@ -147,16 +165,24 @@ func (o *opening) refuse(source string, why error, hint string) {
 func (o *opening) refuseRecord(source string, why error) { o.refuse(source, why, "") }
 
 // openDB opens a database file, or a new one when that is damaged.
-func (o *opening) openDB(name string, keep boltfile.Keep) (*bbolt.DB, *boltfile.Damage, error) {
+func (o *opening) openDB(name string, keep boltfile.Keep) (*boltfile.DB, *boltfile.Damage, error) {
 	db, damage, err := o.agent.parts.OpenDB(o.agent.dir.File(name), keep)
 	if damage != nil {
-		o.refuse(damage.File, fmt.Errorf("it was damaged (%s) and put aside; %d of its records could be kept", damage.Why, damage.Records),
-			fmt.Sprintf("rm %s # when nobody needs it any more", damage.Aside))
+		o.agent.refused.Add(strict.Files, ofDamage(*damage, fmt.Sprintf("%d of its records could be kept", damage.Records)))
 	}
 	if err == nil {
 		o.disks.all = append(o.disks.all, db)
 	}
 	return db, damage, err
+}
+
+// ofDamage says what was wrong with a database file, and what became of it.
+func ofDamage(d boltfile.Damage, then string) strict.Refused {
+	if d.Aside == "" {
+		return strict.Refused{Source: d.File, Why: fmt.Sprintf("it is damaged (%s), and cannot be put aside; %s", d.Why, then)}
+	}
+	return strict.Refused{Source: d.File, Why: fmt.Sprintf("it was damaged (%s) and put aside; %s", d.Why, then),
+		Hint: fmt.Sprintf("rm %s # when nobody needs it any more", d.Aside)}
 }
 
 // openEndpoints takes over what runs here. Networks are known from the disk.
@@ -175,7 +201,7 @@ func (o *opening) openEndpoints(host datadir.Host, cluster datadir.Cluster) (err
 			Files:  resolvers.NewFiles(o.cfg.DataDir), Resolvers: o.resolvers,
 		},
 		Journal: o.journal, Ports: hostport.New(o.ctx), Kernel: o.overlay,
-		Cluster: around{o.loop, o.host, o.networks}, Past: o.past, Log: o.log,
+		Cluster: around{o.loop, o.member, o.networks}, Past: o.past, Log: o.log,
 	})
 	o.disks.journal, o.disks.view = o.journal, o.view
 	ctx, cancel := context.WithTimeout(o.ctx, 10*time.Second)

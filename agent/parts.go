@@ -5,8 +5,6 @@ import (
 	"net"
 	"net/netip"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/diagnose"
@@ -199,6 +197,7 @@ type Parts struct {
 	OpenDirectory func(cfg gossip.Config) (Directory, error)
 	// OpenLeases reads what leases.db holds of own blocks and addresses.
 	OpenLeases func(cfg ipam.Config) (Leases, error)
-	// OpenDB opens a database file; one that is damaged is put aside and replaced.
-	OpenDB func(path string, keep boltfile.Keep) (*bbolt.DB, *boltfile.Damage, error)
+	// OpenDB opens a database file; one that is damaged is put aside and replaced, one
+	// that cannot be written is read.
+	OpenDB func(path string, keep boltfile.Keep) (*boltfile.DB, *boltfile.Damage, error)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
+	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/hostport"
 	"github.com/weft-net/weft/agent/resolvers"
@@ -30,7 +31,7 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 			c.Detail += ": an init was not finished, whose store is" + config.Store{Consul: p.Cluster.Consul}.String()
 			c.Hint = "agentctl init # finishes it, when the store answers\nagentctl leave # gives it up"
 		}
-		st.Checks = append(st.Checks, c)
+		st.Checks = append(st.Checks, c, diagnose.Disk(diskFacts(a.dir, nil)))
 		st.Checks = append(st.Checks, diagnose.Refused(a.refused.All()), diagnose.Linux(osRelease()))
 		docker, checks := a.strandedDNS()
 		st.Docker, st.Checks = docker, append(st.Checks, checks...)
@@ -40,7 +41,7 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 		return st, nil
 	}
 	st.Cluster = m.host.Cluster().ID
-	st.Checks = append(diagnose.Checks(m.facts(ctx)), diagnose.Refused(a.refused.All()), diagnose.Linux(osRelease()))
+	st.Checks = append(diagnose.Checks(m.facts(ctx)), diagnose.Disk(diskFacts(a.dir, m)), diagnose.Refused(a.refused.All()), diagnose.Linux(osRelease()))
 	st.Checks = append(st.Checks, m.conflists.Check()...)
 	docker, checks := m.checkDockerNames(a.docker)
 	st.Docker, st.Checks = docker, append(st.Checks, checks...)
@@ -55,6 +56,18 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 		st.State = "forgotten"
 	}
 	return st, nil
+}
+
+// diskFacts says whether the files of this host can be written.
+func diskFacts(dir *datadir.Dir, m *member) diagnose.DiskFacts {
+	f := diagnose.DiskFacts{Dir: dir.Path()}
+	if m != nil {
+		f.Err = m.disks.problem()
+	} else if why := dir.Writable(); why != nil {
+		f.Err = why
+	}
+	f.Free, f.Files = dir.Free()
+	return f
 }
 
 // osRelease is what uname -r prints, empty when it cannot be read.

@@ -20,6 +20,7 @@ import (
 	"github.com/weft-net/weft/agent/endpoint"
 	"github.com/weft-net/weft/agent/membership"
 	"github.com/weft-net/weft/agent/tunnel"
+	"github.com/weft-net/weft/discovery/boltfile"
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
 	"github.com/weft-net/weft/discovery/pool"
@@ -112,7 +113,9 @@ func openPool(log *slog.Logger) func(config.Store, string, string, *strict.Ledge
 		if c.Embedded != "" {
 			file = c.Embedded + ".db"
 		}
-		store := embedded.New(embedded.Config{File: file, Socket: c.Embedded, Log: log})
+		store := embedded.New(embedded.Config{File: file, Socket: c.Embedded, Log: log, Damaged: func(d boltfile.Damage) {
+			refused.Add(strict.Files, ofDamage(d, "the members write back what they have"))
+		}})
 		cfg.HTTPClient, cfg.Socket = store.Client(), c.Embedded
 		p, err := pool.New(cfg)
 		return PoolOf(p), store, err

@@ -283,6 +283,9 @@ func (h *Host) Network(name string) Network {
 	return list[0]
 }
 
+// DataDir is the agent's data directory.
+func (h *Host) DataDir() string { return filepath.Join(h.Dir, "data") }
+
 // Copy copies the agent's data directory to another host, whose agent does not run, as
 // the copy of a virtual machine does.
 func (h *Host) Copy(to *Host) {

@@ -106,6 +106,13 @@ func makeRoom(t testing.TB) {
 func NewCluster(t testing.TB, cfg Config) *Lab {
 	t.Helper()
 	l := NewLab(t, cfg)
+	l.Assemble()
+	return l
+}
+
+// Assemble starts the agents and makes all hosts members.
+func (l *Lab) Assemble() {
+	l.t.Helper()
 	for _, h := range l.Hosts {
 		h.Launch()
 	}
@@ -119,7 +126,6 @@ func NewCluster(t testing.TB, cfg Config) *Lab {
 	for _, h := range l.Hosts {
 		h.AwaitMembers(len(l.Hosts))
 	}
-	return l
 }
 
 // Host returns host number i, from 1 as in its name.

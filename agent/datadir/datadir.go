@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -41,13 +42,18 @@ type Dir struct {
 	path   string
 	lock   *os.File
 	refuse func(source string, why error, hint string)
+
+	probing sync.Mutex // held while it is tried whether the directory takes writes
+	probed  time.Time
+	problem *boltfile.WriteError // of the last try
 }
 
 // ErrTaken: another agent has the lock of the directory.
 var ErrTaken = errors.New("another agent uses this data directory")
 
 // Open makes the directory and locks it, so that two agents never write
-// the same files. The lock goes with the process. A directory or a file in it that
+// the same files. The lock goes with the process, and needs no write: what is in a
+// directory that cannot be written is served. A directory or a file in it that
 // another user could change is an *UnsafeError.
 func Open(path string) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
@@ -61,6 +67,9 @@ func Open(path string) (*Dir, error) {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	f, err := os.OpenFile(d.File(lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if boltfile.Unwritable(path, err) != nil {
+		f, err = os.Open(d.File(lockFile))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
@@ -221,9 +230,13 @@ func (d *Dir) Remove(names ...string) error {
 	return errors.Join(errs...)
 }
 
-// ReplaceFile replaces a file whole, on the disk when it returns.
+// ReplaceFile replaces a file whole, on the disk when it returns. A file system that
+// takes no writes is a *boltfile.WriteError.
 func ReplaceFile(path string, b []byte, mode os.FileMode) error {
 	err := renameio.WriteFile(path, b, mode, renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(mode))
+	if why := boltfile.Unwritable(path, err); why != nil {
+		return why
+	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}

@@ -16,7 +16,7 @@ import (
 // agent programs the kernel before a member or the store answers. It is a cache: what
 // is not whole is as if it were not there.
 type View struct {
-	DB     *bbolt.DB                      // nil: it cannot be opened, and nothing is kept
+	DB     *boltfile.DB                   // nil: it cannot be opened, and nothing is kept
 	Refuse func(source string, why error) // of a value that is not whole
 }
 
@@ -58,10 +58,13 @@ func (v View) Load(key []byte) (out []byte) {
 
 // Save replaces the value of a key. It is on the disk when Save returns nil.
 func (v View) Save(key, value []byte) error {
-	if v.DB == nil {
+	switch {
+	case v.DB == nil:
 		return errNoView
+	case v.DB.ReadOnly != nil:
+		return v.DB.ReadOnly
 	}
-	return v.DB.Update(func(tx *bbolt.Tx) error {
+	err := v.DB.Update(func(tx *bbolt.Tx) error {
 		sums, err := tx.CreateBucketIfNotExists(sumsBucket)
 		if err != nil {
 			return err
@@ -72,6 +75,10 @@ func (v View) Save(key, value []byte) error {
 		}
 		return errors.Join(b.Put(key, value), sums.Put(key, boltfile.Sum(key, value)))
 	})
+	if why := boltfile.Unwritable(v.DB.Path(), err); why != nil {
+		return why
+	}
+	return err
 }
 
 // lockWait is how long a database may be locked: the directory's own lock says who may
@@ -79,6 +86,6 @@ func (v View) Save(key, value []byte) error {
 const lockWait = 2 * time.Second
 
 // OpenDB opens a database file of the directory (boltfile.Open).
-func OpenDB(path string, keep boltfile.Keep) (*bbolt.DB, *boltfile.Damage, error) {
+func OpenDB(path string, keep boltfile.Keep) (*boltfile.DB, *boltfile.Damage, error) {
 	return boltfile.Open(path, lockWait, keep)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/membership"
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/boltfile"
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
 	"github.com/weft-net/weft/discovery/pool"
@@ -37,6 +38,9 @@ func Explain(what string, err error) error {
 	if e, ok := errors.AsType[*datadir.UnsafeError](err); ok {
 		return api.Errorf(api.KindPermission, "%s: %v", what, err).WithHint("%s", e.Mend)
 	}
+	if e, ok := errors.AsType[*boltfile.WriteError](err); ok {
+		return api.Errorf(api.KindFailed, "%s: %v", what, err).WithHint("%s", DiskHint(e))
+	}
 	out := api.Errorf(api.KindFailed, "%s: %v", what, err)
 	for _, r := range remedies {
 		if errors.Is(err, r.err) {
@@ -59,6 +63,7 @@ var remedies = []struct {
 	{pool.ErrPermission, api.KindPermission, "agentd config print-default # consul.token_file: an ACL token that may write the prefix"},
 	{pool.ErrNotConsul, api.KindFailed, "agentd config print-default # consul.url: where Consul's HTTP API answers, without a path"},
 	{pool.ErrUnavailable, api.KindFailed, "agentctl status --wait # what is attached goes on; try again when the store answers"},
+	{pool.ErrReadOnly, api.KindFailed, "df -h # make room for the file of the store, or mount its disk writable again"},
 	{discovery.ErrStoreAway, api.KindFailed, "agentctl status --wait # what is attached goes on; try again when the store answers"},
 	{discovery.ErrFull, api.KindConflict, "agentctl network create NAME --subnet CIDR # a larger one; or detach what is not needed"},
 	{ipam.ErrReserved, api.KindConflict, "agentctl network inspect NETWORK # shows what the network keeps for itself"},

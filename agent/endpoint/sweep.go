@@ -3,12 +3,14 @@ package endpoint
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"slices"
 	"time"
 
 	"github.com/weft-net/weft/agent/journal"
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/boltfile"
 	"github.com/weft-net/weft/discovery/pace"
 )
 
@@ -107,7 +109,11 @@ func (m *Manager) mend(ctx context.Context, id discovery.EndpointID) {
 	gone, err := m.vanished(ctx, l)
 	if gone {
 		if err := m.detach(ctx, l, true, "its sandbox is gone"); err != nil {
-			m.Log.Warn("endpoint of a vanished sandbox not removed", "endpoint", id, "err", err)
+			level := slog.LevelWarn
+			if _, full := errors.AsType[*boltfile.WriteError](err); full {
+				level = slog.LevelDebug // it is tried each second, and status names the disk
+			}
+			m.Log.Log(ctx, level, "endpoint of a vanished sandbox not removed", "endpoint", id, "err", err)
 		}
 		return
 	}

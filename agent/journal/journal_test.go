@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/boltfile"
 	"github.com/weft-net/weft/discovery/ipam"
 )
 
@@ -33,7 +34,7 @@ func TestJournalSurvivesARestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = db.Close() })
-		j, err := Open(ipam.NewDisk(db), func(source string, why error) { t.Errorf("%s: %v", source, why) })
+		j, err := Open(ipam.NewDisk(&boltfile.DB{DB: db}), func(source string, why error) { t.Errorf("%s: %v", source, why) })
 		if err != nil {
 			t.Fatal(err)
 		}

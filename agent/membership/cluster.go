@@ -9,12 +9,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/net/publicsuffix"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/datadir"
+	"github.com/weft-net/weft/discovery/boltfile"
 )
 
 // NewHost makes an identity for a host that becomes a member.
@@ -25,14 +27,19 @@ func NewHost(name string) datadir.Host {
 }
 
 // NextStart reads who this host is and counts this start, so that what it says
-// from now on is newer than anything it ever said.
-func NextStart(d *datadir.Dir) (datadir.Host, error) {
-	var h datadir.Host
+// from now on is newer than anything it ever said. unwritten is why a directory did not
+// take the count: then the clock keeps it above that of earlier starts, and below that of
+// later ones. last is the count of the start before in this process; 0: there was none.
+func NextStart(d *datadir.Dir, last uint64) (h datadir.Host, unwritten *boltfile.WriteError, err error) {
 	if err := d.Read(datadir.HostFile, &h); err != nil {
-		return datadir.Host{}, err
+		return datadir.Host{}, nil, err
 	}
-	h.Incarnation++
-	return h, d.Write(datadir.HostFile, h)
+	h.Incarnation = max(h.Incarnation+1, last+1, uint64(max(time.Now().UnixMilli(), 0)))
+	err = d.Write(datadir.HostFile, h)
+	if unwritten, ok := errors.AsType[*boltfile.WriteError](err); ok {
+		return h, unwritten, nil
+	}
+	return h, nil, err
 }
 
 // NewCluster checks an init request and makes the cluster's identity.

@@ -21,7 +21,7 @@ import (
 // Damage is what was wrong with a file that was put aside.
 type Damage struct {
 	File    string // that is new now
-	Aside   string // where the damaged one is
+	Aside   string // where the damaged one is; empty: in its place, which cannot be written
 	Why     string // the first of what is wrong, one clause
 	Records int    // that the new file has of it
 }
@@ -47,22 +47,30 @@ var ErrLocked = bolterrors.ErrTimeout
 
 // Open opens a database file, which is made when it is missing. A damaged one is put
 // aside (renamed to NAME.damaged-TIME) and replaced by a new one, with what keep leaves
-// of its records. wait is how long another process may have the file's lock.
-func Open(path string, wait time.Duration, keep Keep) (*bbolt.DB, *Damage, error) {
+// of its records. Where the file system takes no writes the records are copied into
+// memory. wait is how long another process may have the file's lock.
+func Open(path string, wait time.Duration, keep Keep) (*DB, *Damage, error) {
 	var damage *Damage
 	for {
 		db, bad, err := open(path, wait)
-		if bad == nil {
-			if err != nil {
-				err = fmt.Errorf("open %s: %w", path, err)
+		if bad == nil && err == nil {
+			return &DB{DB: db}, damage, nil
+		}
+		if bad != nil {
+			damage, err = bad.replace(path, keep)
+			_ = bad.file.Close() // and with it the lock
+			if err == nil {
+				continue
 			}
-			return db, damage, err
+			err = fmt.Errorf("it is damaged (%w): %w", bad.problems[0], err)
 		}
-		damage, err = bad.replace(path, keep)
-		_ = bad.file.Close() // and with it the lock
-		if err != nil {
-			return nil, nil, fmt.Errorf("open %s, which is damaged (%w): %w", path, bad.problems[0], err)
+		if why := Unwritable(path, err); why != nil {
+			var mem *DB
+			if mem, damage, err = openInMemory(path, wait, keep, why); err == nil {
+				return mem, damage, nil
+			}
 		}
+		return nil, nil, fmt.Errorf("open %s: %w", path, err)
 	}
 }
 
@@ -162,7 +170,12 @@ func write(path string, c Contents) error {
 	if err != nil {
 		return err
 	}
-	err = db.Update(func(tx *bbolt.Tx) error {
+	return errors.Join(fill(db, c), db.Close())
+}
+
+// fill writes records into an empty database.
+func fill(db *bbolt.DB, c Contents) error {
+	return db.Update(func(tx *bbolt.Tx) error {
 		for name, sequence := range c.Sequences {
 			b, err := tx.CreateBucketIfNotExists([]byte(name))
 			if err != nil {
@@ -183,7 +196,6 @@ func write(path string, c Contents) error {
 		}
 		return nil
 	})
-	return errors.Join(err, db.Close())
 }
 
 func syncDir(path string) error {

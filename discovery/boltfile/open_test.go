@@ -90,7 +90,7 @@ func TestWholeFileIsOpenedAsItIs(t *testing.T) {
 		if err != nil || damage != nil {
 			t.Fatal(err, damage)
 		}
-		if n := count(t, db); n != records {
+		if n := count(t, db.DB); n != records {
 			t.Errorf("%d records, want %d", n, records)
 		}
 		if _, _, err := Open(path, 20*time.Millisecond, None); err == nil || !strings.Contains(err.Error(), ErrLocked.Error()) {
@@ -119,7 +119,7 @@ func TestDamagedFileIsPutAsideAndReplaced(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer db.Close()
-			n := count(t, db)
+			n := count(t, db.DB)
 			if damage == nil && n < records && len(body) > 0 {
 				t.Errorf("%d of %d records are lost without a word", records-n, records)
 			}
@@ -131,7 +131,7 @@ func TestDamagedFileIsPutAsideAndReplaced(t *testing.T) {
 					t.Errorf("%s is not the damaged file: %v", damage.Aside, err)
 				}
 			}
-			usable(t, db)
+			usable(t, db.DB)
 		})
 	}
 	const page = 4096

@@ -90,13 +90,19 @@ func (s *saver) close() {
 	close(s.blobs)
 }
 
-// run writes until close.
+// run writes until close. A disk that takes nothing is tried again and again, and said
+// once.
 func (s *saver) run() {
+	said := false
 	for blob := range s.blobs {
-		if err := s.save(blob); err != nil {
+		err := s.save(blob)
+		if err != nil {
 			s.count.saveErrors.Add(1)
-			s.log.Warn("save table", "err", err)
 			s.again.Set()
 		}
+		if err != nil && !said {
+			s.log.Warn("save table", "err", err)
+		}
+		said = err != nil
 	}
 }

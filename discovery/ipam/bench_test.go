@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/boltfile"
 )
 
 // benchManager is one host whose disk syncs or does not. The network is one
@@ -20,7 +21,7 @@ func benchManager(b *testing.B, opt bbolt.Options) (*Manager, discovery.Network)
 	}
 	b.Cleanup(func() { db.Close() })
 	w := newWorld(b, b.TempDir())
-	m, err := New(Config{Self: hostID(1), Disk: NewDisk(db), Pool: w.pool, View: func() discovery.View { return discovery.View{} }})
+	m, err := New(Config{Self: hostID(1), Disk: NewDisk(&boltfile.DB{DB: db}), Pool: w.pool, View: func() discovery.View { return discovery.View{} }})
 	if err != nil {
 		b.Fatal(err)
 	}

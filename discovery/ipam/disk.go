@@ -71,17 +71,37 @@ type Change = func(*bbolt.Tx) error
 // Disk commits changes to a file, for all who write to it. Those that come while a
 // transaction is being synced share the next one, so a hundred parallel leases cost
 // a handful of syncs, and one alone waits for nobody.
+//
+// A file system that takes no writes is a *boltfile.WriteError, here and for as long as
+// the file is open. Nothing of the commit that failed is kept: what was promised to
+// nobody needs no undoing at the next start.
 type Disk struct {
-	db   *bbolt.DB
-	mu   sync.Mutex
-	next *batch // waits for the file's write lock; nil: the next caller begins one
+	db     *boltfile.DB
+	mu     sync.Mutex
+	next   *batch               // waits for the file's write lock; nil: the next caller begins one
+	failed *boltfile.WriteError // of the last commit; nil: it was taken
 }
 
 // NewDisk returns the Disk of an open file, which stays the caller's.
-func NewDisk(db *bbolt.DB) *Disk { return &Disk{db: db} }
+func NewDisk(db *boltfile.DB) *Disk { return &Disk{db: db, failed: db.ReadOnly} }
 
 // DB is the file, for who reads it.
-func (d *Disk) DB() *bbolt.DB { return d.db }
+func (d *Disk) DB() *bbolt.DB { return d.db.DB }
+
+// Failing is why the file takes no commits; nil: the last one was taken. After one that
+// was not, another is tried with nothing in it.
+func (d *Disk) Failing() *boltfile.WriteError {
+	if d.failure() != nil && d.db.ReadOnly == nil {
+		_ = d.Commit()
+	}
+	return d.failure()
+}
+
+func (d *Disk) failure() *boltfile.WriteError {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.failed
+}
 
 // errAborted is about changes of which nobody knows whether they are on the disk.
 var errAborted = errors.New("the write was given up")
@@ -106,6 +126,9 @@ type batch struct {
 // Commit returns when the changes are on disk, all of them or none: with one that
 // fails those that share its transaction fail too.
 func (d *Disk) Commit(changes ...Change) error {
+	if d.db.ReadOnly != nil {
+		return d.db.ReadOnly
+	}
 	d.mu.Lock()
 	b := d.next
 	first := b == nil
@@ -139,6 +162,18 @@ func (d *Disk) write(b *batch) {
 		}
 		return nil
 	})
+	d.note(b)
+}
+
+// note keeps why a batch was not taken.
+func (d *Disk) note(b *batch) {
+	failed := boltfile.Unwritable(d.db.Path(), b.err)
+	if failed != nil {
+		b.err = failed
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failed = failed
 }
 
 // close lets nobody else join b.

@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/boltfile"
 )
 
 // A record that is not whole stops nothing, and is gone at the next start.
@@ -16,7 +17,7 @@ func FuzzRecords(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() { _ = db.Close() })
-	disk := NewDisk(db)
+	disk := NewDisk(&boltfile.DB{DB: db})
 	id := discovery.NetworkID{1}
 	f.Add(id[:], []byte(`{"id":"01000000000000000000000000000000","subnets":[{"cidr":"10.64.0.0/20"}]}`), byte(0))
 	f.Add(append(id[:], 10, 64, 0, 0, 24), []byte(`{"seq":1,"index":2,"state":"active"}`), byte(0))

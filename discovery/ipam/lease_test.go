@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/boltfile"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -305,7 +306,7 @@ func TestUnwritableDiskRefusesBeforeUse(t *testing.T) {
 			t.Errorf("the pool holds %v, %v", w.pool.heldBlocks(), w.pool.heldAddrs())
 		}
 		h.db = openDB(t, h.file)
-		h.m.cfg.Disk.db = h.db
+		h.m.cfg.Disk.db = &boltfile.DB{DB: h.db}
 		if got := mustLease(t, h, n, owner(1), ""); !got.IsValid() {
 			t.Error("the lease that could not be freed is gone")
 		}
@@ -476,7 +477,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(Config{Disk: NewDisk(db)}); err == nil || !strings.Contains(err.Error(), "newer agent") {
+	if _, err := New(Config{Disk: NewDisk(&boltfile.DB{DB: db})}); err == nil || !strings.Contains(err.Error(), "newer agent") {
 		t.Errorf("got %v, want a refusal", err)
 	}
 	if _, err := os.Stat(file); err != nil {

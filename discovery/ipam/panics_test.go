@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/boltfile"
 )
 
 // panickingPool is a pool whose calls panic while broken is set.
@@ -70,7 +71,7 @@ func TestAPanicInAWriteIsNoSuccess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = db.Close() }()
-	d := NewDisk(db)
+	d := NewDisk(&boltfile.DB{DB: db})
 	if err := d.Commit(func(*bbolt.Tx) error { panic("page 7: invalid freelist") }); !errors.Is(err, errAborted) {
 		t.Errorf("got %v, want %v", err, errAborted)
 	}

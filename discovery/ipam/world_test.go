@@ -18,6 +18,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/boltfile"
 )
 
 // fakePool is a linearizable pool that can be away, and can lose requests and
@@ -330,7 +331,7 @@ func openDB(t testing.TB, file string) *bbolt.DB {
 
 func (h *host) open(file string) {
 	db, g := openDB(h.w.t, file), &gate{fakePool: h.w.pool}
-	m, err := New(Config{Self: h.id, Nonce: 1, Disk: NewDisk(db), Pool: g, View: h.w.view,
+	m, err := New(Config{Self: h.id, Nonce: 1, Disk: NewDisk(&boltfile.DB{DB: db}), Pool: g, View: h.w.view,
 		Lend: func(ctx context.Context, to discovery.HostID, body []byte) ([]byte, error) {
 			if err := g.check(); err != nil {
 				return nil, err

@@ -20,6 +20,7 @@ var (
 	ErrNoCluster    = errors.New("store holds no cluster")      // readable and writable, without meta
 	ErrOtherCluster = errors.New("store holds another cluster") // meta has another id
 	ErrNotConsul    = errors.New("that is no answer of Consul's")
+	ErrReadOnly     = errors.New("its disk takes no writes")    // of the built-in store; reads go on
 	ErrNewerSchema  = errors.New("store is of a newer version") // read, never written
 )
 

@@ -63,6 +63,8 @@ func (c classifier) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch code := resp.StatusCode; {
 	case code == http.StatusForbidden || code == http.StatusUnauthorized:
 		return nil, fmt.Errorf("%s: %w: %s", c.name, ErrPermission, c.said(resp))
+	case code == http.StatusInsufficientStorage:
+		return nil, fmt.Errorf("%s: %w: %s", c.name, ErrReadOnly, c.said(resp))
 	case code == http.StatusTooManyRequests || code >= 500 && code != http.StatusNotImplemented:
 		return nil, fmt.Errorf("%s: %w: it answers %s", c.name, ErrUnavailable, c.said(resp))
 	case code == http.StatusBadRequest || code == http.StatusRequestEntityTooLarge:

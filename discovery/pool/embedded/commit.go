@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/weft-net/weft/discovery/boltfile"
 )
 
 // writer commits transactions one after the other, but writes those that came
@@ -36,14 +38,25 @@ type job struct {
 	keys    []string
 }
 
+// writes reports whether an operation may change something.
+func (j *job) writes() bool {
+	return slices.ContainsFunc(j.ops, func(o op) bool {
+		return o.Verb != verbGet && o.Verb != verbCheckIndex && o.Verb != verbCheckNotExists
+	})
+}
+
 func newWriter(f *file, changed func([]string)) *writer {
 	return &writer{f: f, changed: changed, tombs: f.tombstones()}
 }
 
 // do runs the operations and returns when the outcome is on the disk. All hold,
-// or failed names those that do not and nothing was changed.
+// or failed names those that do not and nothing was changed. A file system that takes
+// no writes is a *boltfile.WriteError.
 func (w *writer) do(ops []op) (results []*entry, failed []opError, err error) {
 	j := &job{ops: ops}
+	if w.f.ReadOnly != nil && j.writes() {
+		return nil, nil, w.f.ReadOnly
+	}
 	w.mu.Lock()
 	w.queue = append(w.queue, j)
 	w.mu.Unlock()
@@ -63,6 +76,9 @@ func (w *writer) do(ops []op) (results []*entry, failed []opError, err error) {
 // write commits a batch and wakes who waits for its keys.
 func (w *writer) write(batch []*job) {
 	err := w.commitCaught(batch)
+	if full := boltfile.Unwritable(w.f.Path(), err); full != nil {
+		err = full
+	}
 	if err != nil {
 		w.tombs = w.f.tombstones()
 	}

@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"net/http"
 	"sync/atomic"
+
+	"github.com/weft-net/weft/discovery/boltfile"
 )
 
 // Config says where the store is.
@@ -21,6 +23,8 @@ type Config struct {
 	// Socket is where the serving agent answers the others, mode 0600.
 	// Empty: in this process only.
 	Socket string
+	// Damaged is told of a file that was damaged. Nil: it is only logged.
+	Damaged func(boltfile.Damage)
 	// Log is told of takeovers. Nil: slog.Default.
 	Log *slog.Logger
 }
@@ -31,7 +35,10 @@ type Store struct {
 	cfg    Config
 	remote *http.Transport // to the serving agent's socket
 	local  atomic.Pointer[server]
+	unable atomic.Value // why Run ended, a reason; it may be called again
 }
+
+type reason struct{ error }
 
 // ErrAway is wrapped by calls made while nobody serves the store.
 var ErrAway = errors.New("embedded store is not being served")
@@ -40,6 +47,9 @@ var ErrAway = errors.New("embedded store is not being served")
 func New(cfg Config) *Store {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
+	}
+	if cfg.Damaged == nil {
+		cfg.Damaged = func(boltfile.Damage) {}
 	}
 	return &Store{cfg: cfg, remote: socketTransport(cfg.Socket)}
 }

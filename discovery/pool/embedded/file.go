@@ -32,7 +32,7 @@ const tombLimit = 4096
 
 // file is the open database. Whoever has it has its lock.
 type file struct {
-	*bbolt.DB
+	*boltfile.DB
 	id     string
 	damage *boltfile.Damage // of the file that was here before; nil: none
 }
@@ -63,7 +63,8 @@ type entry struct {
 }
 
 // openFile opens and locks the database, which is made if it is missing. The
-// error is bbolt's ErrTimeout when another process has the lock.
+// error is bbolt's ErrTimeout when another process has the lock. A whole file that
+// cannot be written is served all the same, for who reads.
 func openFile(name string) (*file, error) {
 	// With a time that is shorter than bbolt's poll the lock is tried once.
 	db, damage, err := boltfile.Open(name, time.Millisecond, onlyID)
@@ -71,11 +72,26 @@ func openFile(name string) (*file, error) {
 		return nil, err
 	}
 	f := &file{DB: db, damage: damage}
+	if db.ReadOnly != nil && !f.made() {
+		db.Close()
+		return nil, db.ReadOnly
+	}
 	if err := db.Update(f.prepare); err != nil {
 		db.Close()
 		return nil, err
 	}
 	return f, nil
+}
+
+// made reports whether the file has all that prepare makes. What is left of a damaged
+// store is none, and an empty one in memory would be taken for a wiped one.
+func (f *file) made() (whole bool) {
+	_ = f.View(func(tx *bbolt.Tx) error {
+		store := tx.Bucket(bucketStore)
+		whole = store != nil && store.Get(keySchema) != nil
+		return nil
+	})
+	return whole
 }
 
 // prepare makes a new file's buckets and checks the schema of an old one.

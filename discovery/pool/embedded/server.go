@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/weft-net/weft/discovery/boltfile"
 )
 
 const (
@@ -84,6 +86,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		code := http.StatusInternalServerError
 		if se, ok := errors.AsType[*statusError](err); ok {
 			code = se.code
+		} else if _, full := errors.AsType[*boltfile.WriteError](err); full {
+			code = http.StatusInsufficientStorage
 		} else if r.Context().Err() == nil {
 			s.log.Error("embedded store", "err", err)
 		}

@@ -22,8 +22,13 @@ const retry = 20 * time.Millisecond
 // Run serves the file whenever its lock is free, so that the store outlives
 // any of the agents that share it. It returns nil when ctx ends, and an error
 // when the file or the socket cannot be used.
-func (s *Store) Run(ctx context.Context) error {
+func (s *Store) Run(ctx context.Context) (err error) {
 	defer s.remote.CloseIdleConnections()
+	defer func() {
+		if err != nil {
+			s.unable.Store(reason{err})
+		}
+	}()
 	if err := os.MkdirAll(filepath.Dir(s.cfg.File), 0o700); err != nil {
 		return fmt.Errorf("make directory of embedded store: %w", err)
 	}
@@ -33,6 +38,10 @@ func (s *Store) Run(ctx context.Context) error {
 			if d := f.damage; d != nil {
 				s.cfg.Log.Error("the embedded store was damaged: it begins anew, and the members write back what they have",
 					"file", d.File, "why", d.Why, "aside", d.Aside)
+				s.cfg.Damaged(*d)
+			}
+			if f.ReadOnly != nil {
+				s.cfg.Log.Error("the embedded store can be read only", "err", f.ReadOnly)
 			}
 			if err := s.serve(ctx, f); err != nil {
 				return err
@@ -64,9 +73,20 @@ func (s *Store) awaitEnd(ctx context.Context) {
 	s.remote.CloseIdleConnections()
 }
 
-// serve answers for the file until ctx ends.
+// serve answers for the file until ctx ends, or until one that could only be read can
+// be written.
 func (s *Store) serve(ctx context.Context, f *file) error {
 	defer f.Close()
+	if f.ReadOnly != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		go func() {
+			defer cancel()
+			for pace.Sleep(ctx, time.Second) && !writable(s.cfg.File) {
+			}
+		}()
+	}
 	srv := newServer(f, s.cfg.Log)
 	l, err := s.listen()
 	if err != nil {
@@ -81,6 +101,14 @@ func (s *Store) serve(ctx context.Context, f *file) error {
 		return nil
 	}
 	return serveSocket(ctx, srv, l)
+}
+
+func writable(path string) bool {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	return f.Close() == nil
 }
 
 // listen binds the socket, or nothing when there is none. It takes the place

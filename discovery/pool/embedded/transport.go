@@ -21,6 +21,9 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if req.Body != nil {
 			req.Body.Close()
 		}
+		if why, ok := t.s.unable.Load().(reason); ok {
+			return nil, fmt.Errorf("%w: %w", ErrAway, why)
+		}
 		return nil, fmt.Errorf("%s: %w", t.s.cfg.File, ErrAway)
 	}
 	return t.s.remote.RoundTrip(req)
