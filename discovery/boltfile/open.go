@@ -30,6 +30,10 @@ type Damage struct {
 // stays as it is, and is not opened.
 type Keep func(Contents) (Contents, error)
 
+// Check says what of a file's records makes no sense although its pages are whole: the
+// file is damaged. Nil: each record says by itself whether it is whole.
+type Check func(Contents) error
+
 // All keeps every record that could be read.
 func All(c Contents) (Contents, error) { return c, nil }
 
@@ -50,9 +54,14 @@ var ErrLocked = bolterrors.ErrTimeout
 // of its records. Where the file system takes no writes the records are copied into
 // memory. wait is how long another process may have the file's lock.
 func Open(path string, wait time.Duration, keep Keep) (*DB, *Damage, error) {
+	return OpenChecked(path, wait, nil, keep)
+}
+
+// OpenChecked is Open for a file whose records are checked as a whole.
+func OpenChecked(path string, wait time.Duration, check Check, keep Keep) (*DB, *Damage, error) {
 	var damage *Damage
 	for {
-		db, bad, err := open(path, wait)
+		db, bad, err := open(path, wait, check)
 		if bad == nil && err == nil {
 			return &DB{DB: db}, damage, nil
 		}
@@ -66,7 +75,7 @@ func Open(path string, wait time.Duration, keep Keep) (*DB, *Damage, error) {
 		}
 		if why := Unwritable(path, err); why != nil {
 			var mem *DB
-			if mem, damage, err = openInMemory(path, wait, keep, why); err == nil {
+			if mem, damage, err = openInMemory(path, wait, check, keep, why); err == nil {
 				return mem, damage, nil
 			}
 		}
@@ -83,7 +92,7 @@ type damaged struct {
 
 // open opens a file that is whole. Its pages are read with the lock held and before
 // bbolt maps them: bbolt takes the lock of the file that it is handed once more.
-func open(path string, wait time.Duration) (*bbolt.DB, *damaged, error) {
+func open(path string, wait time.Duration, check Check) (*bbolt.DB, *damaged, error) {
 	var bad *damaged
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: wait, OpenFile: func(path string, flag int, mode os.FileMode) (*os.File, error) {
 		f, err := openLocked(path, flag, mode, wait)
@@ -97,7 +106,7 @@ func open(path string, wait time.Duration) (*bbolt.DB, *damaged, error) {
 		if len(body) == 0 {
 			return f, nil
 		}
-		found, problems := read(body)
+		found, problems := check.read(body)
 		if len(problems) == 0 {
 			return f, nil
 		}
@@ -105,6 +114,18 @@ func open(path string, wait time.Duration) (*bbolt.DB, *damaged, error) {
 		return nil, problems[0]
 	}})
 	return db, bad, err
+}
+
+// read reads the pages of a file, and checks the records of one that is whole.
+func (c Check) read(body []byte) (Contents, []error) {
+	found, problems := read(body)
+	if len(problems) > 0 || c == nil {
+		return found, problems
+	}
+	if err := c(found); err != nil {
+		problems = append(problems, err)
+	}
+	return found, problems
 }
 
 // openLocked opens a file and takes its lock. The file may be replaced while the

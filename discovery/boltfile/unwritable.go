@@ -78,7 +78,7 @@ func (d *DB) Close() error {
 
 // openInMemory copies the records of a file that cannot be written. One that is missing
 // has none.
-func openInMemory(path string, wait time.Duration, keep Keep, why *WriteError) (*DB, *Damage, error) {
+func openInMemory(path string, wait time.Duration, check Check, keep Keep, why *WriteError) (*DB, *Damage, error) {
 	f, err := openLocked(path, os.O_RDONLY, 0, wait)
 	if errors.Is(err, os.ErrNotExist) {
 		db, err := inMemory(path, nil)
@@ -87,14 +87,14 @@ func openInMemory(path string, wait time.Duration, keep Keep, why *WriteError) (
 	if err != nil {
 		return nil, nil, err
 	}
-	db, damage, err := copyRecords(f, path, keep)
+	db, damage, err := copyRecords(f, path, check, keep)
 	if err != nil {
 		return nil, nil, errors.Join(err, f.Close())
 	}
 	return &DB{db, why, f}, damage, nil
 }
 
-func copyRecords(f *os.File, path string, keep Keep) (*bbolt.DB, *Damage, error) {
+func copyRecords(f *os.File, path string, check Check, keep Keep) (*bbolt.DB, *Damage, error) {
 	body, err := io.ReadAll(f)
 	if err != nil {
 		return nil, nil, err
@@ -103,7 +103,7 @@ func copyRecords(f *os.File, path string, keep Keep) (*bbolt.DB, *Damage, error)
 		db, err := inMemory(path, nil)
 		return db, nil, err
 	}
-	found, problems := read(body)
+	found, problems := check.read(body)
 	if len(problems) == 0 {
 		db, err := inMemory(path, body)
 		return db, nil, err

@@ -20,6 +20,7 @@ var (
 	bucketStore = []byte("store") // what is known of the file as a whole
 	bucketKV    = []byte("kv")    // key -> entry
 	bucketTombs = []byte("tombs") // deleted key -> index of its deletion
+	bucketSums  = []byte("sums")  // key -> index of the write, checksum of the entry
 
 	keySchema = []byte("schema")
 	keyID     = []byte("id")
@@ -52,6 +53,36 @@ func onlyID(c boltfile.Contents) (out boltfile.Contents, err error) {
 	return out, nil
 }
 
+// checkSums finds an entry that is not what was written. An earlier program writes no
+// checksums: one that was made for another write than the entry's says nothing.
+func checkSums(c boltfile.Contents) error {
+	sums := map[string][]byte{}
+	for _, r := range c.Records {
+		if r.Bucket == string(bucketSums) {
+			sums[string(r.Key)] = r.Value
+		}
+	}
+	for _, r := range c.Records {
+		if r.Bucket != string(bucketKV) {
+			continue
+		}
+		e := decode(r.Key, r.Value)
+		if e == nil {
+			return fmt.Errorf("key %q: %w", r.Key, boltfile.ErrDamaged)
+		}
+		sum := sums[string(r.Key)]
+		if len(sum) > 8 && binary.BigEndian.Uint64(sum) == e.ModifyIndex && !bytes.Equal(sum, e.sum()) {
+			return fmt.Errorf("key %q: %w", r.Key, boltfile.ErrDamaged)
+		}
+	}
+	return nil
+}
+
+// sum is what bucketSums has of an entry.
+func (e entry) sum() []byte {
+	return append(binary.BigEndian.AppendUint64(nil, e.ModifyIndex), boltfile.Sum([]byte(e.Key), e.encode())...)
+}
+
 // entry is one key, in the JSON shape of Consul.
 type entry struct {
 	LockIndex   uint64 // always 0: there are no sessions here
@@ -67,7 +98,7 @@ type entry struct {
 // cannot be written is served all the same, for who reads.
 func openFile(name string) (*file, error) {
 	// With a time that is shorter than bbolt's poll the lock is tried once.
-	db, damage, err := boltfile.Open(name, time.Millisecond, onlyID)
+	db, damage, err := boltfile.OpenChecked(name, time.Millisecond, checkSums, onlyID)
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +135,9 @@ func (f *file) prepare(tx *bbolt.Tx) error {
 		if err := create(tx, store); err != nil {
 			return err
 		}
+	}
+	if _, err := tx.CreateBucketIfNotExists(bucketSums); err != nil {
+		return err
 	}
 	if v := getUint(store, keySchema); v != schema {
 		return fmt.Errorf("schema %d, this program knows %d", v, schema)

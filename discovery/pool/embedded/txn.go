@@ -170,7 +170,7 @@ func at(e *entry) string {
 // save writes the draft into the file's open transaction, and returns by how
 // many the tombstones grew.
 func (d *draft) save(tx *bbolt.Tx) (grown int, err error) {
-	tombs := tx.Bucket(bucketTombs)
+	tombs, sums := tx.Bucket(bucketTombs), tx.Bucket(bucketSums)
 	for key, e := range d.changed {
 		k := []byte(key)
 		if tombs.Get(k) != nil {
@@ -178,10 +178,10 @@ func (d *draft) save(tx *bbolt.Tx) (grown int, err error) {
 		}
 		if e == nil {
 			grown++
-			err = errors.Join(d.kv.Delete(k), putUint(tombs, k, d.index))
+			err = errors.Join(d.kv.Delete(k), sums.Delete(k), putUint(tombs, k, d.index))
 		} else {
 			// Its own index is newer than that of any deletion before.
-			err = errors.Join(d.kv.Put(k, e.encode()), tombs.Delete(k))
+			err = errors.Join(d.kv.Put(k, e.encode()), sums.Put(k, e.sum()), tombs.Delete(k))
 		}
 		if err != nil {
 			return grown, fmt.Errorf("write %q: %w", key, err)
