@@ -119,7 +119,7 @@ func (h *flowHost) start() {
 
 func (h *flowHost) parts(log *slog.Logger) Parts {
 	return Parts{
-		Names: &h.names, Host: flowMachine{h},
+		Names: &h.names, Host: flowMachine{h}, Within: flowMachine{h},
 		OpenOverlay: func() (Overlay, error) { return flowKernel{overlay.New(h.kernel, "weft", log), h}, h.noKernel },
 		OpenPool: func(s config.Store, _, cluster string, refused *strict.Ledger) (Pool, EmbeddedStore, error) {
 			made, err := pool.New(pool.Config{HTTPClient: h.store.Client(), Cluster: cluster, Refused: refused, Log: log})
@@ -223,7 +223,13 @@ func (flowMachine) HasAddr(netip.Addr) (bool, error)              { return true,
 func (flowMachine) Routes() ([]netip.Prefix, error)               { return nil, nil }
 func (flowMachine) Neighbours() ([]overlay.NeighbourTable, error) { return nil, nil }
 func (flowMachine) FabricPath() string                            { return "/run/netns/weft" }
-func (m flowMachine) BootID() string                              { return "boot " + m.h.boot }
+func (flowMachine) Look(string, overlay.Crossing, bool) (overlay.Inside, error) {
+	return overlay.Inside{}, errors.New("there are no sandboxes")
+}
+func (flowMachine) Try(context.Context, string, overlay.Crossing) (overlay.Trial, time.Duration, error) {
+	return "", 0, errors.New("there are no sandboxes")
+}
+func (m flowMachine) BootID() string { return "boot " + m.h.boot }
 
 // flowNames keeps the newest zone.
 type flowNames struct {

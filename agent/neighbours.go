@@ -13,6 +13,7 @@ import (
 // machine is the host with what is followed of it.
 type machine struct {
 	Host
+	Sandboxes
 	neighbours *neighbourWatch
 }
 

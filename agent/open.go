@@ -56,7 +56,7 @@ func (a *Agent) open(cluster datadir.Cluster, host datadir.Host, fresh bool) (m 
 	})
 	t := newTasks()
 	o := opening{agent: a, fresh: fresh, member: &member{cfg: cfg, log: log, tasks: t, loop: newLoop(t.ctx.Done(), log),
-		names: a.parts.Names, machine: machine{a.parts.Host, &neighbourWatch{read: a.parts.Host.Neighbours}}, conflists: conflist.New(cfg.ConflistDir(), cfg.Socket(), log)}}
+		names: a.parts.Names, machine: machine{a.parts.Host, a.parts.Within, &neighbourWatch{read: a.parts.Host.Neighbours}}, conflists: conflist.New(cfg.ConflistDir(), cfg.Socket(), log)}}
 	defer func() {
 		if err != nil {
 			o.undo()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
@@ -166,6 +167,14 @@ type Host interface {
 	FabricPath() string
 }
 
+// Sandboxes are this host's namespaces, as programs in them see them.
+type Sandboxes interface {
+	// Look sees a sandbox, empty the host's namespace, from within, and Try makes a
+	// try from there, until ctx ends.
+	Look(sandbox string, c overlay.Crossing, arrives bool) (overlay.Inside, error)
+	Try(ctx context.Context, sandbox string, c overlay.Crossing) (overlay.Trial, time.Duration, error)
+}
+
 // Sockets are listeners that the service manager opened for the agent, so that
 // a caller waits while the agent starts instead of being refused. The agent
 // binds by itself those that are nil.
@@ -180,6 +189,7 @@ type Sockets struct {
 type Parts struct {
 	Names   Names
 	Host    Host
+	Within  Sandboxes
 	Sockets Sockets
 
 	// OpenDocker returns the side that serves a Docker engine; nil: this host

@@ -11,6 +11,14 @@ import (
 	"github.com/weft-net/weft/overlay"
 )
 
+// answerMembers has the questions of other members answered.
+func (a *Agent) answerMembers() {
+	s := service{a}
+	a.peers.Handle("verify", peers.Handler(s.verifyFor))
+	a.peers.Handle("why", peers.Handler(s.whyFor))
+	a.peers.Handle("why-side", peers.Handler(s.sideFor))
+}
+
 // askWait is how long a member may take for its answer to a person's question.
 const askWait = 10 * time.Second
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
@@ -29,6 +30,7 @@ import (
 	"github.com/weft-net/weft/dns"
 	"github.com/weft-net/weft/overlay"
 	"github.com/weft-net/weft/overlay/linux"
+	"github.com/weft-net/weft/overlay/linux/inside"
 )
 
 // New makes an agent of the real parts: this host's kernel, memberlist, Consul
@@ -43,6 +45,7 @@ func New(cfg config.Config, sockets Sockets, log *slog.Logger) *Agent {
 		Names:         names,
 		Sockets:       sockets,
 		Host:          host{fabric: linux.FabricPath(cfg.Fabric)},
+		Within:        sandboxes{},
 		OpenOverlay:   func() (Overlay, error) { return openKernel(cfg, log) },
 		OpenPool:      openPool(log),
 		OpenDirectory: func(c gossip.Config) (Directory, error) { return opened[Directory](gossip.New(c)) },
@@ -131,6 +134,17 @@ func (host) Routes() ([]netip.Prefix, error)  { return linux.LocalRoutes() }
 func (h host) FabricPath() string             { return h.fabric }
 
 func (host) Neighbours() ([]overlay.NeighbourTable, error) { return linux.NeighbourTables() }
+
+// sandboxes are looked into by the package that can.
+type sandboxes struct{}
+
+func (sandboxes) Look(sandbox string, c overlay.Crossing, arrives bool) (overlay.Inside, error) {
+	return inside.Look(sandbox, c, arrives)
+}
+
+func (sandboxes) Try(ctx context.Context, sandbox string, c overlay.Crossing) (overlay.Trial, time.Duration, error) {
+	return inside.Try(ctx, sandbox, c)
+}
 
 func (host) HasAddr(a netip.Addr) (bool, error) { return linux.HasAddr(a) }
 

@@ -60,6 +60,7 @@ var ours = []rule{
 	{"agent/hosts/engines", "tests only, which see what a user sees", nil},
 	{"agent/hosts/kernel", "tests only, which see what a user sees", nil},
 	{"agent/hosts/runtimes", "tests only, which see what a user sees", nil},
+	{"agent/hosts/why", "tests only, which see what a user sees", nil},
 	{"agent/hosts/soak", "tests only, which see what a user sees", nil},
 	{"agent/plan", "it is pure: it knows the three vocabularies, and nothing that reads or waits", []string{"discovery", "discovery/strict", "dns", "overlay"}},
 	{"agent/journal", "it writes down endpoints, and decides nothing", []string{"agent/plan", "discovery", "discovery/boltfile", "discovery/strict", "discovery/ipam", "overlay"}},
@@ -68,6 +69,8 @@ var ours = []rule{
 	{"agent/resolvers", "it knows how containers ask, and no engine", []string{"agent/datadir", "agent/plan", "discovery", "dns"}},
 	{"agent/tunnel", "it sends frames, and programs nothing", []string{"agent/api", "agent/plan", "discovery", "discovery/pace", "overlay"}},
 	{"agent/tunnel/tunneltest", "it stands in for the probe network", []string{"overlay"}},
+	{"agent/why", "it is pure: it follows the way through facts that it is handed", []string{"agent/api", "overlay"}},
+	{"overlay/linux/inside", "it looks and tries, and programs nothing", []string{"overlay", "overlay/linux/netns", "overlay/linux/nft"}},
 	{"agent/peers", "it carries questions and answers, and knows neither", []string{"discovery"}},
 	{"agent/conflist", "it writes files for runtimes, and makes no interface", []string{"agent/api", "agent/datadir", "discovery"}},
 	{"agent/endpoint", "it serves every runtime, so it knows none of their protocols; the pool and gossip are behind interfaces", []string{"agent/api",
@@ -79,7 +82,7 @@ var ours = []rule{
 	{"agent/rows", "it is pure: it writes what it is handed", []string{"agent/api", "agent/endpoint", "agent/journal", "agent/plan", "discovery"}},
 	{"agent/diagnose", "it is pure: it judges the facts that it is handed", []string{"agent/api", "agent/config", "agent/datadir", "agent/docker/setup",
 		"agent/endpoint", "agent/membership", "discovery", "discovery/boltfile", "discovery/strict", "discovery/gossip", "discovery/ipam", "discovery/pool", "dns", "overlay"}},
-	{"agent", "the only place where the parts meet", []string{"overlay", "overlay/linux", "discovery", "discovery/...",
+	{"agent", "the only place where the parts meet", []string{"overlay", "overlay/linux", "overlay/linux/inside", "discovery", "discovery/...",
 		"dns", "agent/..."}},
 	{"cmd/agentd", "main reads flags and waits: everything else can be called from a test", []string{"agent", "agent/api", "agent/config", "cmd/manpage"}},
 	{"cmd/agentctl", "the command has no powers but those of the API and of whoever runs it", []string{"agent/api", "agent/docker/setup", "cmd/manpage"}},
@@ -275,7 +278,9 @@ func TestNobodyDumpsButByTheHelperThatRepeats(t *testing.T) {
 				if !ok {
 					return true
 				}
-				if f, ok := call.Fun.(*ast.Ident); ok && (f.Name == "dump" || f.Name == "repeat") {
+				dump, _ := call.Fun.(*ast.Ident)
+				repeat, _ := call.Fun.(*ast.SelectorExpr)
+				if dump != nil && dump.Name == "dump" || repeat != nil && repeat.Sel.Name == "Repeat" {
 					ast.Inspect(call, func(n ast.Node) bool {
 						repeated[n] = true
 						return true

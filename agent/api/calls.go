@@ -151,6 +151,11 @@ func (c *Client) Verify(ctx context.Context, r VerifyRequest) (Verification, err
 	return ask[Verification](ctx, c, http.MethodGet, withQuery("/v1/verify", v), nil)
 }
 
+// Why is POST /v1/why: it sends a packet.
+func (c *Client) Why(ctx context.Context, r WhyRequest) (Why, error) {
+	return ask[Why](ctx, c, http.MethodPost, "/v1/why", r)
+}
+
 // join makes a path out of a prefix and segments that users have typed. A name
 // may hold anything, but not be empty: no path says that.
 func join(prefix string, segments ...string) (string, error) {

@@ -63,6 +63,7 @@ var calls = []struct {
 		return s.Endpoints(ctx, api.EndpointFilter{Network: "blue", Host: "host1", All: true})
 	}},
 	{"endpoint", "web", func(ctx context.Context, s api.Service) (any, error) { return s.Endpoint(ctx, "web") }},
+	{"why", askedWhy, func(ctx context.Context, s api.Service) (any, error) { return s.Why(ctx, askedWhy) }},
 	{"verify", api.VerifyRequest{All: true}, func(ctx context.Context, s api.Service) (any, error) {
 		return s.Verify(ctx, api.VerifyRequest{All: true})
 	}},
@@ -76,6 +77,7 @@ var calls = []struct {
 
 var (
 	ignore      = func(string) {}
+	askedWhy    = api.WhyRequest{From: "web", To: "db", Port: 5432, Proto: "tcp"}
 	everyOption = api.NetworkCreateRequest{Name: "blue", Subnets: []string{"10.64.0.0/20"}, Gateways: []string{"10.64.0.1"},
 		IPRanges: []string{"10.64.1.0/24"}, AuxAddresses: map[string]string{"router": "10.64.0.254"}, Internal: true,
 		Labels: map[string]string{"team": "a"}, Options: map[string]string{"mtu": "1400"}, Driver: "weft"}

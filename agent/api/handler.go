@@ -91,6 +91,7 @@ func routes(s Service) []route {
 		{"GET", "/v1/dns/query", get(query(s))},
 		{"GET", "/v1/verify", get(verify(s))},
 		{"POST", "/v1/verify", act(http.StatusOK, s.Verify)},
+		{"POST", "/v1/why", act(http.StatusOK, s.Why)},
 	}
 }
 

@@ -113,6 +113,11 @@ func (f *fake) NetworkPrune(_ context.Context, r api.PruneRequest) (api.PruneRes
 	return api.PruneResult{Deleted: []string{"blue"}, Failures: []api.Error{{Kind: api.KindTimeout, Message: "network prune: red: a host holds addresses", Hint: "agentctl members"}}}, f.err
 }
 
+func (f *fake) Why(_ context.Context, r api.WhyRequest) (api.Why, error) {
+	f.last = r
+	return api.Why{Sentence: "web cannot reach db: eth0 in db is down", Hint: "ip link set eth0 up", Steps: []api.WhyStep{{Step: "sandbox of db", Host: "host2", State: "broken", Evidence: "eth0 in db is down"}}}, f.err
+}
+
 func (f *fake) Verify(_ context.Context, r api.VerifyRequest) (api.Verification, error) {
 	f.last = r
 	return api.Verification{Checked: 2, Drift: []api.Drift{{Object: "ip -n weft link set v00002a up", Kind: "different", Network: "blue", Host: "host1", Repaired: r.Repair}},

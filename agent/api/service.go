@@ -33,4 +33,5 @@ type Service interface {
 
 	Query(ctx context.Context, q DNSQuery) (DNSAnswer, error)
 	Verify(ctx context.Context, r VerifyRequest) (Verification, error)
+	Why(ctx context.Context, r WhyRequest) (Why, error)
 }

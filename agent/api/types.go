@@ -359,3 +359,27 @@ type Unasked struct {
 	Host string `json:"host"`
 	Why  string `json:"why"`
 }
+
+// WhyRequest asks whether one end reaches another.
+type WhyRequest struct {
+	From  string `json:"from"`            // an endpoint, a container, an address, or host
+	To    string `json:"to"`              // the same, or a name
+	Port  uint16 `json:"port,omitempty"`  // 0: an ICMP echo
+	Proto string `json:"proto,omitempty"` // tcp (the default) or udp
+}
+
+// Why answers it.
+type Why struct {
+	Works    bool      `json:"works"`
+	Sentence string    `json:"sentence"`
+	Hint     string    `json:"hint,omitempty"` // lines to type
+	Steps    []WhyStep `json:"steps"`
+}
+
+// WhyStep is one step of the way, in order. Those that do not apply are left out.
+type WhyStep struct {
+	Step     string `json:"step"`
+	Host     string `json:"host"`
+	State    string `json:"state"` // ok, broken or skipped
+	Evidence string `json:"evidence"`
+}

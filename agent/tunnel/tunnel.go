@@ -205,7 +205,7 @@ func (t *Tunnel) Check(ctx context.Context, d Directory, progress func(string)) 
 	var wg sync.WaitGroup
 	for _, m := range members {
 		wg.Go(func() {
-			if why := t.blocked(ctx, d, m); why != "" {
+			if why := t.blocked(ctx, d, m, 3*time.Second); why != "" {
 				mu.Lock()
 				defer mu.Unlock()
 				blocked = append(blocked, why)
@@ -226,9 +226,9 @@ func (t *Tunnel) Check(ctx context.Context, d Directory, progress func(string)) 
 }
 
 // blocked says in which direction the tunnel to a member does not work; empty
-// when it does.
-func (t *Tunnel) blocked(ctx context.Context, d Directory, m discovery.Member) string {
-	try, cancel := context.WithTimeout(ctx, 3*time.Second)
+// when it does. It waits for an answer as long as it is told.
+func (t *Tunnel) blocked(ctx context.Context, d Directory, m discovery.Member, wait time.Duration) string {
+	try, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	number, err := t.reach(try, m.ID)
 	if err == nil {

@@ -254,6 +254,18 @@ func (c *cluster) NetworkPrune(_ context.Context, r api.PruneRequest) (api.Prune
 	return res, nil
 }
 
+func (c *cluster) Why(_ context.Context, r api.WhyRequest) (api.Why, error) {
+	steps := []api.WhyStep{{Step: "network", Host: "host1", State: "ok", Evidence: "both are on blue"}}
+	switch {
+	case r.From != "db":
+		return api.Why{}, api.Errorf(api.KindNotFound, "why: no endpoint %s", r.From).WithHint("agentctl endpoint ls")
+	case r.Port == 81:
+		return api.Why{Sentence: "db cannot reach web port 81/tcp: nothing listens on 81/tcp in web; open there: 80", Hint: "ss -lnp # on host2",
+			Steps: append(steps, api.WhyStep{Step: "sandbox of web", Host: "host2", State: "broken", Evidence: "nothing listens on 81/tcp in web; open there: 80"})}, nil
+	}
+	return api.Why{Works: true, Sentence: fmt.Sprintf("db reaches %s: answered in 0.4 ms by %d/%s", r.To, r.Port, r.Proto), Steps: steps}, nil
+}
+
 func (c *cluster) Verify(_ context.Context, r api.VerifyRequest) (api.Verification, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -23,7 +23,7 @@ func forget(ns *os.File, added, removed []overlay.NFElement) error {
 		return err
 	}
 	defer h.Close()
-	_, err = repeat(func() (uint, error) {
+	_, err = netns.Repeat(func() (uint, error) {
 		return h.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, outdated{added, removed})
 	})
 	return wrap(err, "delete tracked connections")

@@ -109,7 +109,7 @@ func canListConnections(ns *os.File) error {
 		return err
 	}
 	defer h.Close()
-	_, err = repeat(func() ([]*netlink.ConntrackFlow, error) {
+	_, err = netns.Repeat(func() ([]*netlink.ConntrackFlow, error) {
 		return h.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
 	})
 	return err

@@ -110,25 +110,10 @@ func (s *space) change(request func(*requests) error) error {
 	return request(s.raw)
 }
 
-// dumpAttempts bounds the retries of a dump during which the table changed: the
-// kernel then marks it as possibly incomplete.
-const dumpAttempts = 30
-
 // dump makes a request for a whole table, and makes it again when the kernel
 // says that the table changed meanwhile.
 func dump[T any](s *space, list func(*netlink.Handle) (T, error)) (T, error) {
-	return repeat(func() (T, error) { return ask(s, list) })
-}
-
-// repeat is dump for a handle of its own.
-func repeat[T any](list func() (T, error)) (all T, err error) {
-	for range dumpAttempts {
-		all, err = list()
-		if !errors.Is(err, netlink.ErrDumpInterrupted) && !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	return all, err
+	return netns.Repeat(func() (T, error) { return ask(s, list) })
 }
 
 // links dumps the devices of a namespace.

@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -34,6 +35,22 @@ func Handle(ns *os.File, families ...int) (*netlink.Handle, error) {
 	}
 	_ = h.SetStrictCheck(true) // an old kernel does not filter dumps, and answers all the same
 	return h, nil
+}
+
+// dumpAttempts bounds the retries of a dump during which the table changed: the
+// kernel then marks it as possibly incomplete.
+const dumpAttempts = 30
+
+// Repeat makes a request for a whole table, and makes it again when the kernel says
+// that the table changed meanwhile.
+func Repeat[T any](list func() (T, error)) (all T, err error) {
+	for range dumpAttempts {
+		all, err = list()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) && !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	return all, err
 }
 
 // Socket opens an rtnetlink socket in the namespace, as Handle; with groups

@@ -2,6 +2,7 @@ package nft
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -28,6 +29,8 @@ type Flow struct {
 	FromWorld   bool // the endpoint is its end, not its begin
 	Established bool
 	Translated  bool // by a published port
+	proto       byte // 0: TCP
+	port        uint16
 }
 
 // Droppers are the chains of other programs in the forward hook that end the flows:
@@ -152,8 +155,8 @@ const (
 )
 
 func (f Flow) packet() packet {
-	p := packet{src: f.Src, dst: f.Dst, state: ctNew, ours: ends{in: !f.FromWorld, out: f.FromWorld},
-		meta: map[expr.MetaKey][]byte{expr.MetaKeyL4PROTO: {unix.IPPROTO_TCP}}}
+	p := packet{src: f.Src, dst: f.Dst, state: ctNew, ours: ends{in: !f.FromWorld, out: f.FromWorld}, port: f.port,
+		meta: map[expr.MetaKey][]byte{expr.MetaKeyL4PROTO: {cmp.Or(f.proto, unix.IPPROTO_TCP)}}}
 	if f.Established {
 		p.state, p.status = ctEstablished, ctSeenReply|ctConfirmed|ctSrcNAT
 	}

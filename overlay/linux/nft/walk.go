@@ -27,6 +27,7 @@ type packet struct {
 	state, status uint32     // of its connection, as the bits of ct state and ct status
 	src, dst      netip.Addr // zero: any
 	ours          ends       // which of its ends an endpoint's
+	port          uint16     // that it goes to; 0: any
 }
 
 // ends are the sides of a packet.
@@ -225,7 +226,7 @@ func (s *step) loadPayload(p *expr.Payload) {
 	if p.OperationType == expr.PayloadWrite {
 		return
 	}
-	v := value{}
+	v := s.loadPort(p)
 	if p.Base == expr.PayloadBaseNetworkHeader {
 		for _, end := range []struct {
 			addr     netip.Addr

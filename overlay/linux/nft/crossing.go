@@ -1,0 +1,69 @@
+package nft
+
+import (
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"os"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/weft-net/weft/overlay"
+)
+
+// Hook is a place where the kernel shows a packet to chains, by its name in nft(8).
+type Hook string
+
+// The hooks that a packet passes at its ends.
+const (
+	Prerouting Hook = "prerouting"
+	Input      Hook = "input"
+	Output     Hook = "output"
+)
+
+var hookNumbers = map[Hook]*nftables.ChainHook{Prerouting: nftables.ChainHookPrerouting, Input: nftables.ChainHookInput, Output: nftables.ChainHookOutput}
+
+// Dropping are the chains at a hook of a namespace that drop a packet, whoever made
+// them: by their policy, or by a rule of which nothing in the packet says that it is
+// not meant. except is a table that is left out, empty for none. An answer belongs to a
+// connection that is established.
+func Dropping(ns *os.File, hook Hook, c overlay.Crossing, answer bool, except string) (all []overlay.ForeignFilter, err error) {
+	t, err := open(Config{Log: slog.New(slog.DiscardHandler)}, ns, overlay.Host, nftables.Table{Name: except})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, t.close()) }()
+	flow := Flow{Name: string(hook), Src: c.Src, Dst: c.Dst, Established: answer, proto: protocols[c.Proto], port: c.Port}
+	for _, family := range []nftables.TableFamily{nftables.TableFamilyINet, nftables.TableFamilyIPv4, nftables.TableFamilyIPv6} {
+		t.setReadDeadline()
+		chains, err := t.conn.ListChainsOfTableFamily(family)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range chains {
+			if c.Hooknum == nil || *c.Hooknum != *hookNumbers[hook] || except != "" && c.Table.Name == except || c.Type == nftables.ChainTypeNAT {
+				continue
+			}
+			found, _, err := t.judge(c, []Flow{flow})
+			if err != nil {
+				return nil, err
+			}
+			if found != nil {
+				all = append(all, *found)
+			}
+		}
+	}
+	return all, nil
+}
+
+var protocols = map[string]byte{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "icmp": unix.IPPROTO_ICMP}
+
+// loadPort knows the port that a packet goes to; of an answer it is any.
+func (s *step) loadPort(p *expr.Payload) (v value) {
+	if p.Base == expr.PayloadBaseTransportHeader && p.Offset == 2 && p.Len == 2 && s.port != 0 {
+		v = value{data: binary.BigEndian.AppendUint16(nil, s.port), known: true}
+	}
+	return v
+}
