@@ -53,7 +53,7 @@ func Assemble(cfg config.Config, p Parts, log *slog.Logger) *Agent {
 	if p.OpenDocker != nil {
 		a.docker = p.OpenDocker(a.driver().Agent())
 	}
-	a.answerMembers()
+	service{a}.answerMembers()
 	return a
 }
 

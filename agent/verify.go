@@ -12,11 +12,10 @@ import (
 )
 
 // answerMembers has the questions of other members answered.
-func (a *Agent) answerMembers() {
-	s := service{a}
-	a.peers.Handle("verify", peers.Handler(s.verifyFor))
-	a.peers.Handle("why", peers.Handler(s.whyFor))
-	a.peers.Handle("why-side", peers.Handler(s.sideFor))
+func (s service) answerMembers() {
+	s.peers.Handle("verify", peers.Handler(s.verifyFor))
+	s.peers.Handle("why", peers.Handler(s.whyFor))
+	s.peers.Handle("why-side", peers.Handler(s.sideFor))
 }
 
 // askWait is how long a member may take for its answer to a person's question.
