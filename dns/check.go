@@ -20,13 +20,18 @@ type Upstreams struct {
 type Upstream struct {
 	Addr netip.AddrPort
 	Err  error // why it is of no use; nil while it answers, and as long as nobody asked it
+	// Since it became known: the questions that it answered, the time until then, and
+	// those that it did not.
+	Answers uint64
+	Took    time.Duration
+	Errors  uint64
 }
 
 // Upstreams says how they fare, as far as is known from what was asked of them.
 func (s *Server) Upstreams() Upstreams {
 	var out Upstreams
 	for _, u := range s.remote.servers() {
-		out.Servers = append(out.Servers, Upstream{u.addr, u.trouble()})
+		out.Servers = append(out.Servers, u.state())
 	}
 	r := s.remote.resolvers
 	r.mu.Lock()

@@ -23,19 +23,19 @@ func (s *Server) later(from source, work func()) bool {
 
 // overloaded is the answer to a query that later would not take: at once, so
 // that the client's resolver goes on to its next attempt.
-func (s *Server) overloaded(q *query, out []byte) []byte {
+func (s *Server) overloaded(q *errand, out []byte) []byte {
 	s.stats.overload.Add(1)
 	s.complain(errOverload)
-	return s.pack(q, unanswered(q, errOverload), out)
+	return s.replied(q.query, q.scope, s.pack(q.query, unanswered(q.query, errOverload), out))
 }
 
 // fetch takes a query upstream and returns the reply.
 func (s *Server) fetch(ctx context.Context, q *errand) []byte {
 	m, own := s.fetchMsg(ctx, q)
 	if own != nil {
-		return s.pack(q.query, own, nil)
+		return s.replied(q.query, q.scope, s.pack(q.query, own, nil))
 	}
-	return s.relay(q.query, m)
+	return s.replied(q.query, q.scope, s.relay(q.query, m))
 }
 
 // fetchMsg returns what an upstream says, or what we say in its place.

@@ -13,6 +13,8 @@ type index struct {
 	key   string                        // folded name
 	names *cowMap[string, *entry]       // by folded name, relative to the network
 	addrs *cowMap[netip.Addr, []string] // names of an address, sorted, for PTR
+	// replies to its clients, over all zones that had the network.
+	replies *replies
 }
 
 // newIndex indexes n. old, which may be nil, is the index of the same network
@@ -21,9 +23,9 @@ type index struct {
 func newIndex(n Network, old *index) *index {
 	x := &index{Network: n, key: fold(n.Name)}
 	if old == nil {
-		old = &index{names: &cowMap[string, *entry]{}, addrs: &cowMap[netip.Addr, []string]{}}
+		old = &index{names: &cowMap[string, *entry]{}, addrs: &cowMap[netip.Addr, []string]{}, replies: &replies{}}
 	}
-	x.names, x.addrs = old.names, old.addrs
+	x.names, x.addrs, x.replies = old.names, old.addrs, old.replies
 	gone, come := diffNames(old.Names, n.Names)
 	if len(gone)+len(come) == 0 {
 		return x

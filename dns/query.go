@@ -44,7 +44,7 @@ func (s *Server) handle(packet []byte, from source, at listenKey, out []byte) (r
 	q, rcode := decode(packet, at.tcp)
 	if rcode != miekg.RcodeSuccess {
 		s.stats.malformed.Add(1)
-		return s.reject(q, rcode, packet, out), nil
+		return s.replied(q, nil, s.reject(q, rcode, packet, out)), nil
 	}
 	v := s.view.Load()
 	scope := s.scope(v, from)
@@ -54,7 +54,7 @@ func (s *Server) handle(packet []byte, from source, at listenKey, out []byte) (r
 	if scope == nil {
 		s.stats.refused.Add(1)
 		no := answer{rcode: miekg.RcodeRefused, ede: miekg.ExtendedErrorCodeProhibited, reason: "not a client of this server"}
-		return s.pack(q, q.render(no, v, s.ttl), out), nil
+		return s.replied(q, nil, s.pack(q, q.render(no, v, s.ttl), out)), nil
 	}
 	a := v.answerAt(at.way, q.question(), scope)
 	if a.forward {
@@ -63,7 +63,7 @@ func (s *Server) handle(packet []byte, from source, at listenKey, out []byte) (r
 	if a.rcode == miekg.RcodeRefused {
 		s.stats.refused.Add(1)
 	}
-	return s.pack(q, q.render(a, v, s.ttl), out), nil
+	return s.replied(q, scope, s.pack(q, q.render(a, v, s.ttl), out)), nil
 }
 
 // decode checks a packet of at least a header's length. With any rcode but

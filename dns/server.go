@@ -136,17 +136,3 @@ func (s *Server) listensOn(a netip.AddrPort) bool {
 	v := s.view.Load()
 	return a.Port() == s.cfg.Port && (v.gateways[a.Addr()] || a.Addr() == v.address)
 }
-
-// counters count since New. They are for metrics, and for tests until then.
-type counters struct {
-	queries   atomic.Uint64 // received
-	dropped   atomic.Uint64 // not answered at all: too short, or a response
-	malformed atomic.Uint64 // answered FORMERR, NOTIMP or BADVERS
-	refused   atomic.Uint64 // from a source that is no client, or for what it may not ask
-	forwarded atomic.Uint64 // asked upstream
-	overload  atomic.Uint64 // not asked upstream, as too many others were in flight
-	failed    atomic.Uint64 // asked upstream without an answer
-	truncated atomic.Uint64 // answered in part, with TC
-	conns     atomic.Uint64 // TCP connections taken
-	connsOver atomic.Uint64 // TCP connections closed at once, being over a limit
-}

@@ -122,7 +122,7 @@ func (s *Server) fetchTCP(c *tcpConn, from source, q *errand) []byte {
 	}
 	c.upstream.Done()
 	<-c.slots
-	return s.overloaded(q.query, nil)
+	return s.overloaded(q, nil)
 }
 
 // tcpConn is one connection: replies are written whole, one after the other.

@@ -45,7 +45,7 @@ func (s *Server) readUDP(ctx context.Context, sock *net.UDPConn, key listenKey) 
 		from := source{key.device, plain(peer.Addr())}
 		reply, upstream := s.handle(in[:n], from, key, out)
 		if upstream != nil && !s.later(from, func() { s.writeUDP(sock, s.fetch(s.ctx, upstream), key, peer) }) {
-			reply = s.overloaded(upstream.query, out)
+			reply = s.overloaded(upstream, out)
 		}
 		s.writeUDP(sock, reply, key, peer)
 	}

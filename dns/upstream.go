@@ -34,6 +34,9 @@ type upstream struct {
 	late     int       // queries that wait for its answer, though they are over
 	asked    time.Time // when it was last asked; before that, when it became known
 	probed   time.Time // when it was last asked beside others, to see whether it is back
+	// Since the start, of all questions.
+	answers, errors uint64
+	took            time.Duration
 }
 
 const (
@@ -137,6 +140,25 @@ func (u *upstream) trouble() error {
 	return cmp.Or(u.err, u.refuses)
 }
 
+// counted counts a question that is over.
+func (u *upstream) counted(took time.Duration, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if err != nil {
+		u.errors++
+		return
+	}
+	u.answers++
+	u.took += took
+}
+
+// state is the server as others see it.
+func (u *upstream) state() Upstream {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return Upstream{Addr: u.addr, Err: cmp.Or(u.err, u.refuses), Answers: u.answers, Took: u.took, Errors: u.errors}
+}
+
 func (u *upstream) wasAsked(now time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -152,8 +174,12 @@ func (u *upstream) ask(ctx context.Context, done <-chan struct{}, q *miekg.Msg, 
 	if err != nil {
 		return nil, fmt.Errorf("pack query: %w", err)
 	}
-	u.wasAsked(time.Now())
+	began := time.Now()
+	u.wasAsked(began)
 	m, err := u.overUDP(ctx, done, q, wire, lost)
+	if ctx.Err() == nil { // else another was faster
+		u.counted(time.Since(began), err)
+	}
 	switch {
 	case err == nil:
 		u.answered(m.verdict(q.Question[0].Qtype) == refusal)

@@ -19,6 +19,7 @@ type Overlay struct {
 	failed chan struct{} // capacity 1: something was left undone
 
 	around atomic.Pointer[Surroundings] // in the way of the networks here
+	count  counters
 
 	mu       sync.Mutex
 	state    State
@@ -28,6 +29,7 @@ type Overlay struct {
 	facts    facts
 	troubles troubles
 	moves    moves
+	repairs  bool   // what changes now is drift
 	warned   string // what Run logged last of them
 }
 
@@ -99,6 +101,7 @@ const maxRounds = 3
 // reconcile programs the difference and returns how many objects it changed.
 func (o *Overlay) reconcile(ctx context.Context) (changed int, err error) {
 	start := time.Now()
+	defer func() { o.count.passed(start, err) }()
 	for range maxRounds {
 		put, extra, err := o.compare(ctx)
 		if err != nil {

@@ -51,6 +51,7 @@ func (p *program) put(objects []Object) {
 				continue
 			}
 			p.changed++
+			p.count.changed(o, false, p.repairs)
 			p.note(o)
 		}
 	}
@@ -123,6 +124,7 @@ func (p *program) delete(objects []Object) {
 				continue
 			}
 			p.changed++
+			p.count.changed(o, true, p.repairs)
 			p.again = p.troubles.over(o.Key()) || p.again
 			p.moves.deleted(o, p.network)
 			p.view.drop(o)

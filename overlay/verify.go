@@ -84,7 +84,9 @@ func (o *Overlay) Repair(ctx context.Context) error {
 	for _, t := range o.troubles {
 		t.Next = time.Time{}
 	}
+	o.repairs = true
 	_, err := o.reconcile(ctx)
+	o.repairs = false
 	if err != nil {
 		o.retry()
 	}

@@ -23,7 +23,9 @@ import (
 // plugs the interface and announces the endpoint. When a step fails, it undoes
 // those before in reverse. When it returns, this host's DNS server answers the
 // name. A request that is repeated gets the same answer.
-func (m *Manager) Attach(ctx context.Context, w Wanted) (api.Attachment, error) {
+func (m *Manager) Attach(ctx context.Context, w Wanted) (out api.Attachment, err error) {
+	began := time.Now()
+	defer func() { m.count.attached.note(w.runtime, began, err) }()
 	m.clearStale(ctx, w)
 	m.detachEarlier(ctx, w)
 	return m.attachOnce(ctx, w)

@@ -64,12 +64,15 @@ func (m *Manager) detachEarlier(ctx context.Context, w Wanted) {
 
 // detachByID detaches an endpoint, unless another request just did.
 func (m *Manager) detachByID(ctx context.Context, id discovery.EndpointID, unplugged bool, why string) error {
+	began := time.Now()
 	l, unlock, ok, err := m.lockLocal(ctx, id)
 	if !ok {
 		return err
 	}
 	defer unlock()
-	return m.detach(ctx, l, unplugged, why)
+	err = m.detach(ctx, l, unplugged, why)
+	m.count.detached.note(l.Endpoint.Runtime, began, err)
+	return err
 }
 
 // detachFor bounds the rest of a detach that can no longer be taken back. It goes

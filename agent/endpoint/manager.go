@@ -133,6 +133,7 @@ type parts struct {
 	busy      busy       // endpoints that requests work on
 	used      lately     // networks that had endpoints here a moment ago
 	files     files      // what the files of named namespaces say
+	count     counters
 	// background is the context of what goes on after its request; stop ends it.
 	background context.Context
 	stop       context.CancelFunc

@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"context"
+	"time"
 
 	"github.com/weft-net/weft/agent/journal"
 	"github.com/weft-net/weft/discovery"
@@ -45,11 +46,13 @@ func (s *Steps) HoldMAC(ctx context.Context, n discovery.Network, mac discovery.
 // Plug makes an endpoint's interface, writes the endpoint down and announces it.
 // After an error the runtime removes the endpoint, and the interface goes with it.
 func (s *Steps) Plug(ctx context.Context, n discovery.Network, l journal.Local) error {
-	if err := s.plug(ctx, n, l); err != nil {
-		return err
+	began := time.Now()
+	err := s.plug(ctx, n, l)
+	if err == nil {
+		s.announce(l)
 	}
-	s.announce(l)
-	return nil
+	s.count.attached.note(l.Endpoint.Runtime, began, err)
+	return err
 }
 
 // Update writes down what is said of an endpoint now, and announces it unless it

@@ -32,6 +32,7 @@ type store struct {
 	client    *api.Client
 	transport *http.Client
 	servers   *servers // of Consul; nil: it is the embedded store
+	count     *counters
 	prefix    string
 	tokenFile string
 	log       *slog.Logger
@@ -63,6 +64,8 @@ func newStore(cfg Config) (*store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", conf.Address, err)
 	}
+	count := &counters{}
+	hc.Transport = counting{hc.Transport, count}
 	conf.HttpClient = hc
 	client, err := api.NewClient(conf)
 	if err != nil {
@@ -71,7 +74,7 @@ func newStore(cfg Config) (*store, error) {
 	if cfg.UserAgent != "" {
 		client.AddHeader("User-Agent", cfg.UserAgent)
 	}
-	s := &store{client: client, transport: hc, servers: all, prefix: cfg.Prefix, tokenFile: tokenFile, cluster: cfg.Cluster, log: cfg.Log}
+	s := &store{count: count, client: client, transport: hc, servers: all, prefix: cfg.Prefix, tokenFile: tokenFile, cluster: cfg.Cluster, log: cfg.Log}
 	if s.prefix == "" {
 		s.prefix = defaultPrefix
 	}

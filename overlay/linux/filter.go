@@ -34,6 +34,9 @@ func (k *Kernel) filter(ctx context.Context, objects []overlay.Object, deleting 
 	return k.nft.Put(ctx, objects...)
 }
 
+// Drops returns what the rules of our tables have dropped, by reason.
+func (k *Kernel) Drops() ([]overlay.Drop, error) { return k.nft.Drops() }
+
 // watchFilters signals changes of our tables until ctx ends. When it cannot
 // listen it says so, signals and tries again.
 func (k *Kernel) watchFilters(ctx context.Context, signal func()) {

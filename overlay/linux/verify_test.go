@@ -45,6 +45,13 @@ func TestVerifyListsExactlyWhatIsWrong(t *testing.T) {
 	if drift, _, err := h.o.Verify(t.Context()); err != nil || len(drift) > 0 {
 		t.Errorf("after the repair: %v, %v", drift, err)
 	}
+	repaired := map[string]uint64{}
+	for _, c := range h.o.Stats().Changes {
+		repaired[c.Kind] = c.Repaired
+	}
+	if repaired["neighbour"] != 100 || repaired["fdb"] != 100 || repaired["link"] != 0 {
+		t.Errorf("counted as repaired are %v, want 100 neighbour and 100 fdb", repaired)
+	}
 }
 
 // runBatch runs lines of ip or bridge in the fabric.

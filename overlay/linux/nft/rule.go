@@ -18,6 +18,8 @@ import (
 type rule struct {
 	handle uint64
 	exprs  []expression
+	// What its counter has counted, which is nothing in which rules differ.
+	packets, bytes uint64
 }
 
 // expression is a step of a rule: what it does, and the kernel's attributes for
@@ -104,7 +106,12 @@ func parseRule(m netlink.Message) (chain string, r rule, err error) {
 			ad.Nested(func(ad *netlink.AttributeDecoder) error {
 				for ad.Next() {
 					ad.Nested(func(ad *netlink.AttributeDecoder) error {
-						r.exprs = append(r.exprs, parseExpression(ad))
+						e := parseExpression(ad)
+						if e.kind == "counter" {
+							r.counted([]byte(e.data))
+							e.data = ""
+						}
+						r.exprs = append(r.exprs, e)
 						return nil
 					})
 				}
@@ -115,8 +122,7 @@ func parseRule(m netlink.Message) (chain string, r rule, err error) {
 	return chain, r, ad.Err()
 }
 
-// parseExpression reads an expression. What a counter has counted is nothing in
-// which rules differ.
+// parseExpression reads an expression.
 func parseExpression(ad *netlink.AttributeDecoder) (e expression) {
 	for ad.Next() {
 		switch ad.Type() {
@@ -125,9 +131,6 @@ func parseExpression(ad *netlink.AttributeDecoder) (e expression) {
 		case unix.NFTA_EXPR_DATA:
 			e.data = string(ad.Bytes())
 		}
-	}
-	if e.kind == "counter" {
-		e.data = ""
 	}
 	return e
 }

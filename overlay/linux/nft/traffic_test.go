@@ -53,6 +53,24 @@ func TestDroppedPackets(t *testing.T) {
 			l.meets(t, before, "host", row.chain, row.rule)
 		})
 	}
+	drops, err := l.nft.Drops()
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := map[string]uint64{}
+	for _, d := range drops {
+		if count[d.Reason] = d.Packets; d.Bytes < 28*d.Packets { // headers of IP and UDP
+			t.Errorf("%+v", d)
+		}
+	}
+	for reason, least := range map[string]uint64{"no_member": 6, "isolation": 4, "internal": 3, "outside": 1, "host_access": 3, "agent_port": 3, "refused": 1} {
+		if count[reason] < least {
+			t.Errorf("%d packets dropped for %q, at least %d were sent", count[reason], reason, least)
+		}
+	}
+	if count["names"]+count["loopback"] > 0 {
+		t.Errorf("what nobody sent was dropped: %v", count)
+	}
 }
 
 // The host learns at once that nothing comes back from an endpoint of another host,
