@@ -32,6 +32,7 @@ type Agent struct {
 
 	refused *strict.Ledger // at the borders, whether a member or not
 	peers   peers.Peers    // what other members ask for a person
+	doors   doors          // beside the API's socket
 
 	docker Docker        // nil: none
 	move   sync.RWMutex  // held while the membership is begun under another address
@@ -53,6 +54,7 @@ func Assemble(cfg config.Config, p Parts, log *slog.Logger) *Agent {
 	if p.OpenDocker != nil {
 		a.docker = p.OpenDocker(a.driver().Agent())
 	}
+	a.doors = newDoors(cfg)
 	service{a}.answerMembers()
 	return a
 }
@@ -137,6 +139,9 @@ func (a *Agent) serveMember(ctx context.Context, group *errgroup.Group, socket n
 		group.Go(func() error { return a.follow(ctx) })
 	}
 	group.Go(func() error { return a.followDisk(ctx) })
+	for _, d := range a.doors {
+		group.Go(func() error { return d.run(ctx, service{a}, a.log) })
+	}
 	served := make(chan struct{}) // Docker has its last answer
 	group.Go(func() error {
 		defer close(served)

@@ -167,6 +167,9 @@ type flowNode struct {
 // Losses implements Directory: the wires of these tests lose nothing.
 func (flowNode) Losses() []gossip.Loss { return nil }
 
+// Stats implements Directory.
+func (n flowNode) Stats() gossip.Stats { return gossip.Stats{Stats: n.Node.Stats()} }
+
 func (n flowNode) Run(ctx context.Context) error {
 	err := n.Node.Run(ctx)
 	return errors.Join(err, n.save(n.Stop()))
@@ -175,6 +178,11 @@ func (n flowNode) Run(ctx context.Context) error {
 type flowKernel struct {
 	*overlay.Overlay
 	h *flowHost
+}
+
+// Drops implements Overlay: no packet flows here.
+func (flowKernel) Drops() ([]overlay.Drop, error) {
+	return []overlay.Drop{{Reason: "spoofed", Packets: 3, Bytes: 180}}, nil
 }
 
 // Set hangs while the host's kernel does.
@@ -248,6 +256,8 @@ func (n *flowNames) Problems() []error             { return nil }
 func (n *flowNames) Upstreams() dns.Upstreams {
 	return dns.Upstreams{Servers: []dns.Upstream{{Addr: netip.MustParseAddrPort("192.0.2.53:53")}}}
 }
+
+func (n *flowNames) Stats() dns.Stats { return dns.Stats{Queries: 7} }
 
 func (n *flowNames) Resolve(context.Context, string, string, dns.Scope) (dns.Answer, error) {
 	return dns.Answer{}, errors.New("not asked here")

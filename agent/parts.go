@@ -47,6 +47,9 @@ type Overlay interface {
 	Repair(ctx context.Context) error
 	// Needs are what weft uses of the kernel, and what of it is missing.
 	Needs() []overlay.Need
+	// Stats count what was done to the kernel, Drops what its packet filter dropped.
+	Stats() overlay.Stats
+	Drops() ([]overlay.Drop, error)
 }
 
 // Names is the DNS server of this host.
@@ -57,6 +60,7 @@ type Names interface {
 	Problems() []error
 	// Upstreams are those that answer what is not ours.
 	Upstreams() dns.Upstreams
+	Stats() dns.Stats
 	Resolve(ctx context.Context, name, qtype string, s dns.Scope) (dns.Answer, error)
 }
 
@@ -75,6 +79,7 @@ type Directory interface {
 	Running(at netip.AddrPort) bool
 	SetHolder(h func(n discovery.NetworkID, a netip.Addr) (holder discovery.HostID, known bool))
 	Call(ctx context.Context, to discovery.HostID, body []byte) ([]byte, error)
+	Stats() gossip.Stats
 }
 
 // Leases hands out addresses of this host's own blocks.
@@ -101,6 +106,7 @@ type Pool struct {
 	WriteBack networks.WriteBack // after a wipe
 	Blocks    ipam.Pool          // of this host
 	Address   Address            // of Consul
+	Stats     func() pool.Stats
 }
 
 // Address is where the store is asked.
@@ -121,7 +127,7 @@ type Founding interface {
 
 // PoolOf is one store in all its roles.
 func PoolOf(p *pool.Pool) Pool {
-	return Pool{Founding: p, Records: p, Networks: p, Holders: p, WriteBack: p, Blocks: p, Address: p}
+	return Pool{Founding: p, Records: p, Networks: p, Holders: p, WriteBack: p, Blocks: p, Address: p, Stats: p.Stats}
 }
 
 // EmbeddedStore is the pool's stand-in for one machine.

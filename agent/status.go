@@ -32,7 +32,7 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 			c.Hint = "agentctl init # finishes it, when the store answers\nagentctl leave # gives it up"
 		}
 		st.Checks = append(st.Checks, c, diagnose.Disk(diskFacts(a.dir, nil)))
-		st.Checks = append(st.Checks, diagnose.Refused(a.refused.All()), diagnose.Linux(osRelease()))
+		st.Checks = append(st.Checks, diagnose.Refused(a.refused.All()), diagnose.Linux(osRelease()), a.doors.check())
 		docker, checks := a.strandedDNS()
 		st.Docker, st.Checks = docker, append(st.Checks, checks...)
 		if a.docker != nil {
@@ -41,7 +41,7 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 		return st, nil
 	}
 	st.Cluster = m.host.Cluster().ID
-	st.Checks = append(diagnose.Checks(m.facts(ctx)), diagnose.Disk(diskFacts(a.dir, m)), diagnose.Refused(a.refused.All()), diagnose.Linux(osRelease()))
+	st.Checks = append(diagnose.Checks(m.facts(ctx)), diagnose.Disk(diskFacts(a.dir, m)), diagnose.Refused(a.refused.All()), diagnose.Linux(osRelease()), a.doors.check())
 	st.Checks = append(st.Checks, m.conflists.Check()...)
 	docker, checks := m.checkDockerNames(a.docker)
 	st.Docker, st.Checks = docker, append(st.Checks, checks...)

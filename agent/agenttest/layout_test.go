@@ -82,6 +82,8 @@ var ours = []rule{
 	{"agent/rows", "it is pure: it writes what it is handed", []string{"agent/api", "agent/endpoint", "agent/journal", "agent/plan", "discovery"}},
 	{"agent/diagnose", "it is pure: it judges the facts that it is handed", []string{"agent/api", "agent/config", "agent/datadir", "agent/docker/setup",
 		"agent/endpoint", "agent/membership", "discovery", "discovery/boltfile", "discovery/strict", "discovery/gossip", "discovery/ipam", "discovery/pool", "dns", "overlay"}},
+	{"agent/metrics", "it is pure: it writes the facts that it is handed", []string{"agent/api", "agent/endpoint", "discovery", "discovery/gossip", "discovery/ipam", "discovery/pool",
+		"dns", "overlay"}},
 	{"agent", "the only place where the parts meet", []string{"overlay", "overlay/linux", "overlay/linux/inside", "discovery", "discovery/...",
 		"dns", "agent/..."}},
 	{"cmd/agentd", "main reads flags and waits: everything else can be called from a test", []string{"agent", "agent/api", "agent/config", "cmd/manpage"}},
@@ -103,6 +105,8 @@ var foreign = []struct{ path, only, why string }{
 	{"github.com/containernetworking/cni", "agent/cni", "one place speaks CNI"},
 	{"github.com/moby/moby/client", "agent/docker", "one place speaks to Docker"},
 	{"github.com/moby/moby/api", "agent/docker", "one place speaks to Docker"},
+	{"github.com/prometheus/client_golang", "agent/metrics", "one place speaks Prometheus: what counts keeps plain numbers"},
+	{"github.com/prometheus/common", "agent/metrics", "one place speaks Prometheus: what counts keeps plain numbers"},
 	{"github.com/coreos/go-systemd/v22", "cmd/agentd", "who starts the process is main's business: an agent in a test has no service manager"},
 }
 

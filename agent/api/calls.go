@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -154,6 +156,20 @@ func (c *Client) Verify(ctx context.Context, r VerifyRequest) (Verification, err
 // Why is POST /v1/why: it sends a packet.
 func (c *Client) Why(ctx context.Context, r WhyRequest) (Why, error) {
 	return ask[Why](ctx, c, http.MethodPost, "/v1/why", r)
+}
+
+// Metrics is GET /v1/metrics.
+func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
+	res, err := c.send(ctx, http.MethodGet, "/v1/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		return nil, c.explain(ctx, fmt.Errorf("read the answer: %w", err))
+	}
+	return text, nil
 }
 
 // join makes a path out of a prefix and segments that users have typed. A name

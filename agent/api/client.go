@@ -29,13 +29,20 @@ type Client struct {
 var _ Service = (*Client)(nil)
 
 // NewClient returns a Client of the agent that serves socket; "" means
-// DefaultSocket. It does not connect.
+// DefaultSocket. It does not connect. Where the user may not open socket, what every
+// user may read is read from the public socket beside it.
 func NewClient(socket string) *Client {
 	if socket == "" {
 		socket = DefaultSocket
 	}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
+		c, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+		if errors.Is(err, fs.ErrPermission) { // who may not command the agent may read
+			if public, err := new(net.Dialer).DialContext(ctx, "unix", PublicSocket(socket)); err == nil {
+				return public, nil
+			}
+		}
+		return c, err
 	}
 	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
 }

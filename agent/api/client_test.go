@@ -70,6 +70,7 @@ var calls = []struct {
 	{"repair", api.VerifyRequest{All: true, Repair: true}, func(ctx context.Context, s api.Service) (any, error) {
 		return s.Verify(ctx, api.VerifyRequest{All: true, Repair: true})
 	}},
+	{"metrics", nil, func(ctx context.Context, s api.Service) (any, error) { return s.Metrics(ctx) }},
 	{"query", api.DNSQuery{Name: "web", Type: "SRV", From: "e1"}, func(ctx context.Context, s api.Service) (any, error) {
 		return s.Query(ctx, api.DNSQuery{Name: "web", Type: "SRV", From: "e1"})
 	}},

@@ -92,6 +92,7 @@ func routes(s Service) []route {
 		{"GET", "/v1/verify", get(verify(s))},
 		{"POST", "/v1/verify", act(http.StatusOK, s.Verify)},
 		{"POST", "/v1/why", act(http.StatusOK, s.Why)},
+		{"GET", "/v1/metrics", metrics(s)},
 	}
 }
 
@@ -182,6 +183,19 @@ func verify(s Service) func(context.Context, *http.Request) (Verification, error
 			return Verification{}, err
 		}
 		return s.Verify(ctx, VerifyRequest{All: all})
+	}
+}
+
+// metrics answers in the text format of Prometheus.
+func metrics(s Service) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		text, err := s.Metrics(r.Context())
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		w.Write(text)
 	}
 }
 

@@ -18,7 +18,13 @@ const (
 
 	// Group is the group whose members may command the agent.
 	Group = "weft"
+
+	publicSocket = "public.sock"
 )
+
+// PublicSocket is where the agent that serves socket lets every user of the host
+// read.
+func PublicSocket(socket string) string { return filepath.Join(filepath.Dir(socket), publicSocket) }
 
 // maxSocketPath is the longest path in bytes that a unix socket can have:
 // sun_path without its NUL (unix(7)).
@@ -28,7 +34,15 @@ const maxSocketPath = 107
 // weft if there is one and has the mode 0660. It makes the directory, and takes
 // the place of a socket that a dead agent left behind. That another agent
 // serves the socket can be checked with errors.Is(err, syscall.EADDRINUSE).
-func ListenUnix(path string) (net.Listener, error) {
+func ListenUnix(path string) (net.Listener, error) { return listen(path, share) }
+
+// ListenPublic is ListenUnix for a socket that every user of the host can open.
+func ListenPublic(path string) (net.Listener, error) {
+	return listen(path, func(path string) error { return os.Chmod(path, 0o666) })
+}
+
+// listen gives the socket to whom give says.
+func listen(path string, give func(path string) error) (net.Listener, error) {
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("listen on %s: the path has %d bytes, a unix socket's may have %d", path, len(path), maxSocketPath)
 	}
@@ -50,7 +64,7 @@ func ListenUnix(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := share(path); err != nil {
+	if err := give(path); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}

@@ -181,7 +181,7 @@ func TestServeOnAPortOnlyTellsTheStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	serveOn(t, l, &fake{})
-	for path, want := range map[string]string{"/v1/status": "200", "/v1/members": "403"} {
+	for path, want := range map[string]string{"/v1/status": "200", "/v1/networks": "403"} {
 		c, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			t.Fatal(err)

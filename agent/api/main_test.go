@@ -124,6 +124,10 @@ func (f *fake) Verify(_ context.Context, r api.VerifyRequest) (api.Verification,
 		Unasked: []api.Unasked{{Host: "host2", Why: "it does not answer"}}}, f.err
 }
 
+func (f *fake) Metrics(context.Context) ([]byte, error) {
+	return []byte("# TYPE weft_info gauge\nweft_info 1\n"), f.err
+}
+
 func (f *fake) Connect(_ context.Context, r api.ConnectRequest) (api.Attachment, error) {
 	f.last = r
 	return api.Attachment{ID: "e2", Name: r.Container, Network: r.Network, Address: "10.64.16.5/20", MAC: "0e:01:0a:40:10:05", MTU: 1450, Interface: "eth1"}, f.err

@@ -15,14 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// public is what anybody who can reach the socket may read: nothing of it tells
-// about networks, names or other hosts' endpoints.
+// public is what every user of this host may read, at either socket: how well this
+// host and its cluster work. It tells nobody's labels and no key, and changes nothing.
 var public = map[string]bool{
 	"/healthz":         true,
 	"/readyz":          true,
 	"/v1/openapi.yaml": true,
 	"/v1/status":       true,
 	"/v1/version":      true,
+	"/v1/members":      true,
+	"/v1/verify":       true,
+	"/v1/metrics":      true,
 }
 
 // restrict lets everyone read what is public, and only the peers that may
@@ -31,11 +34,19 @@ func restrict(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
 		if p, _ := peerOf(r.Context()); !p.trusted && !(reads && public[r.URL.Path]) {
-			fail(w, notPermitted(r.Method+" "+r.URL.Path+": not permitted"))
+			fail(w, p.refusal(r.Method+" "+r.URL.Path))
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// refusal says why the peer may not do a call. Root has chosen the wrong socket.
+func (p peer) refusal(call string) *Error {
+	if p.reads && p.uid == 0 {
+		return Errorf(KindPermission, "%s: not permitted at this socket, which is for reading", call).WithHint("agentctl status # without --socket it asks at %s", DefaultSocket)
+	}
+	return notPermitted(call + ": not permitted")
 }
 
 // notPermitted is the error of whoever may not use the socket.
@@ -49,6 +60,7 @@ type peer struct {
 	uid, gid uint32
 	pid      int32
 	trusted  bool // may command the agent
+	reads    bool // came by the socket that is for reading
 }
 
 type peerKey struct{}

@@ -130,12 +130,12 @@ func TestWhoMayDoWhat(t *testing.T) {
 		groups []uint32
 		want   []string // status, version, members, network rm
 	}{
-		{"a stranger who can open the socket reads the status", 0o666, nobody, nil, []string{open, open, refused, refused}},
+		{"a stranger who can open the socket reads what is public", 0o666, nobody, nil, []string{open, open, open, refused}},
 		{"a stranger who cannot open the socket", 0o660, nobody, nil, []string{refused, refused, refused, refused}},
 		{"the primary group of the socket", 0o660, team, nil, []string{open, open, open, open}},
 		{"a supplementary group", 0o660, nobody, []uint32{7, team}, []string{open, open, open, open}},
 		{"more groups than fit at first", 0o660, nobody, append(manyGroups(200), team), []string{open, open, open, open}},
-		{"some other group", 0o666, nobody, manyGroups(200), []string{open, open, refused, refused}},
+		{"some other group", 0o666, nobody, manyGroups(200), []string{open, open, open, refused}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -168,8 +168,8 @@ func TestRefusalNamesTheRemedy(t *testing.T) {
 	needsRoot(t)
 	for _, mode := range []os.FileMode{0o660, 0o666} { // refused by the kernel, and by the agent
 		got := asUser(t, teamSocket(t, &fake{}, mode), nobody)
-		if want := "hint: sudo usermod -aG weft USER # or run the command as root"; !strings.HasSuffix(got[2], want) {
-			t.Errorf("mode %o: %q", mode, got[2])
+		if want := "hint: sudo usermod -aG weft USER # or run the command as root"; !strings.HasSuffix(got[3], want) {
+			t.Errorf("mode %o: %q", mode, got[3])
 		}
 	}
 }

@@ -18,20 +18,30 @@ const stopTime = 3 * time.Second
 // Serve answers calls on l, a unix socket, until ctx ends; then it lets the
 // calls under way finish for up to three seconds and returns nil. Root, the
 // agent's own user and the group that owns the socket may do everything;
-// everybody else may read the status and the version (peer credentials,
-// unix(7)). Serve closes l.
+// everybody else may read what is public (peer credentials, unix(7)). Serve
+// closes l.
 func Serve(ctx context.Context, l net.Listener, s Service, log *slog.Logger) error {
-	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	srv := &http.Server{
-		Handler:           logged(log, refuseBrowsers(restrict(calls(s)))),
-		ConnContext:       withPeer(owner(l), log),
-		BaseContext:       func(net.Listener) context.Context { return base },
+	srv := server(logged(log, refuseBrowsers(restrict(calls(s)))), log)
+	srv.ConnContext = withPeer(owner(l), log)
+	return run(ctx, srv, l)
+}
+
+// server bounds what a caller may make the agent wait for and keep.
+func server(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+}
+
+// run has srv answer on l until ctx ends, and closes l.
+func run(ctx context.Context, srv *http.Server, l net.Listener) error {
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	srv.BaseContext = func(net.Listener) context.Context { return base }
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	select {

@@ -34,4 +34,6 @@ type Service interface {
 	Query(ctx context.Context, q DNSQuery) (DNSAnswer, error)
 	Verify(ctx context.Context, r VerifyRequest) (Verification, error)
 	Why(ctx context.Context, r WhyRequest) (Why, error)
+	// Metrics returns what Prometheus scrapes, in its text format.
+	Metrics(ctx context.Context) ([]byte, error)
 }

@@ -46,6 +46,8 @@ type Config struct {
 	CNIConf   string         // directory of conflists, or "none"; empty: /etc/cni/net.d with the default RunDir, else none
 	Avoid     []netip.Prefix // no automatic subnet overlaps these, on any host
 	Limits    Limits
+	// MetricsListen is where Prometheus scrapes; zero: nowhere but at the sockets.
+	MetricsListen netip.AddrPort
 }
 
 // Store says where the pool is kept.
@@ -158,6 +160,7 @@ type raw struct {
 	TunnelPort    uint16   `yaml:"tunnel_port"`
 	Profile       string   `yaml:"profile"`
 	Avoid         []string `yaml:"avoid"`
+	MetricsListen string   `yaml:"metrics_listen"`
 	DNSIntercept  string   `yaml:"dns_intercept"`
 	DNSAddress    string   `yaml:"dns_address"`
 	Consul        struct {
@@ -263,6 +266,12 @@ func (in raw) typed() (Config, error) {
 		var err error
 		if cfg.Advertise, err = netip.ParseAddr(in.Advertise); err != nil {
 			fail("advertise", in.Advertise, "IP address")
+		}
+	}
+	if in.MetricsListen != "" {
+		var err error
+		if cfg.MetricsListen, err = netip.ParseAddrPort(in.MetricsListen); err != nil || cfg.MetricsListen.Port() == 0 {
+			fail("metrics_listen", in.MetricsListen, "address with a port such as 127.0.0.1:9798")
 		}
 	}
 	if err := cfg.LogLevel.UnmarshalText([]byte(cmp.Or(in.LogLevel, "info"))); err != nil {

@@ -50,6 +50,8 @@ func TestParseNamesTheKeyAtFault(t *testing.T) {
 		{"a bad word", "dns_intercept: some\n", `dns_intercept: "some" is none of all, upstreams, off`},
 		{"another bad word", "dns_address: maybe\n", `dns_address: "maybe" is none of auto, on, off`},
 		{"a bad domain", "domain: weft..internal\n", "domain:"},
+		{"metrics without a port", "metrics_listen: 127.0.0.1\n", `metrics_listen: "127.0.0.1" is no address with a port such as 127.0.0.1:9798`},
+		{"metrics at a name", "metrics_listen: 'localhost:9798'\n", `metrics_listen: "localhost:9798" is no address with a port`},
 		{"random bytes", "\x00\xff\x01garbage", "configuration:"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -69,14 +71,14 @@ func TestEveryKeyIsAFlag(t *testing.T) {
 		"domain": "example.com", "pool": "10.0.0.0/8", "gossip-port": "1", "tunnel-port": "2",
 		"profile": "wan", "avoid": "10.1.0.0/16,10.2.0.0/16", "dns-ttl": "1s", "dns-upstreams": "192.0.2.53", "dns-resolv-conf": "/r",
 		"dns-forward-single-label": "false", "dns-dead-grace": "2s", "docker-socket": "/d.sock", "docker-daemon-json": "/d.json", "docker-plugin-socket": "/p.sock",
-		"limits-member-endpoints": "9",
+		"limits-member-endpoints": "9", "metrics-listen": "127.0.0.1:9798",
 	}
 	flags, err := Load("", given)
 	if err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "agentd.yaml")
-	yaml := `{dns_intercept: off, dns_address: on, name: h1, advertise: 192.0.2.1, run_dir: /tmp/r, data_dir: /tmp/d, fabric: f1, cni_conf_dir: /etc/c, log_level: debug, log_format: json,
+	yaml := `{dns_intercept: off, dns_address: on, name: h1, advertise: 192.0.2.1, run_dir: /tmp/r, data_dir: /tmp/d, fabric: f1, cni_conf_dir: /etc/c, metrics_listen: "127.0.0.1:9798", log_level: debug, log_format: json,
  consul: {url: "http://192.0.2.10:8500", prefix: p, token_file: /t, ca_file: /c}, domain: example.com, pool: 10.0.0.0/8,
  gossip_port: 1, tunnel_port: 2, profile: wan, avoid: [10.1.0.0/16, 10.2.0.0/16],
  dns: {ttl: 1s, upstreams: [192.0.2.53], resolv_conf: /r, forward_single_label: false, dead_grace: 2s},
@@ -112,7 +114,7 @@ func TestReloadNamesTheKeysThatNeedARestart(t *testing.T) {
 		"gossip-port": "1", "tunnel-port": "1", "profile": "wan", "avoid": "10.1.0.0/16",
 		"dns-intercept": "off", "dns-address": "on",
 		"log-format": "json", "dns-ttl": "1s", "dns-upstreams": "192.0.2.53", "dns-forward-single-label": "false", "dns-dead-grace": "2s",
-		"limits-member-endpoints": "9",
+		"limits-member-endpoints": "9", "metrics-listen": "127.0.0.1:9798",
 	}
 	file := strings.NewReplacer("dns-intercept", "dns_intercept", "dns-address", "dns_address", "consul-ca-file", "consul.ca_file", "consul-", "consul.", "dns-", "dns.", "limits-", "limits.")
 	for _, k := range Keys() {

@@ -266,6 +266,8 @@ func (c *cluster) Why(_ context.Context, r api.WhyRequest) (api.Why, error) {
 	return api.Why{Works: true, Sentence: fmt.Sprintf("db reaches %s: answered in 0.4 ms by %d/%s", r.To, r.Port, r.Proto), Steps: steps}, nil
 }
 
+func (c *cluster) Metrics(context.Context) ([]byte, error) { return nil, nil }
+
 func (c *cluster) Verify(_ context.Context, r api.VerifyRequest) (api.Verification, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
