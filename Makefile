@@ -1,6 +1,7 @@
 # Everything runs on a bare Debian 12 as root: .ci/install brings what is missing.
 # KEEP=1 make demo leaves the demo running. DURATION=10m SEED=7 make soak is a short
 # soak with the faults of that seed; ONLY='newcomer|VPN' chooses faults. RUN='Churn|Killed' chooses for repeat.
+# OLD=DIR make bench compares with the programs of an older release in DIR as well.
 
 BIN      := bin
 PROGRAMS := ./cmd/agentd ./cmd/agentctl ./cmd/weft-cni ./cmd/weft-netavark
@@ -41,7 +42,7 @@ check:
 bench:
 	.ci/install bench
 	go test ./overlay/linux -run '^$$' -bench 10k -benchtime 20x
-	go test ./agent/hosts/bench -run '^$$' -bench . -benchtime 1x -timeout 30m
+	WEFT_BENCH_OLD='$(OLD)' go test ./agent/hosts/bench -run '^$$' -bench . -benchtime 1x -timeout 30m
 
 soak:
 	.ci/install test

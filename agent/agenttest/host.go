@@ -70,9 +70,17 @@ func (h *Host) dockerDir() string { return filepath.Join(h.Dir, "docker") }
 // StoreSocket is the unix socket over which the agents share the embedded store.
 func (l *Lab) StoreSocket() string { return filepath.Join(l.Dir, "store.sock") }
 
+// programs is the directory of the lab's.
+func (h *Host) programs() string {
+	if dir := h.lab.cfg.Programs; dir != "" {
+		return dir
+	}
+	return Programs(h.lab.t)
+}
+
 // Agentd is the command line of the agent inside the host, with more flags.
 func (h *Host) Agentd(args ...string) []string {
-	return h.NS.Enter(append([]string{filepath.Join(Programs(h.lab.t), "agentd")}, args...)...)
+	return h.NS.Enter(append([]string{filepath.Join(h.programs(), "agentd")}, args...)...)
 }
 
 // Move gives the host another address in the place of the one it has.
@@ -150,7 +158,7 @@ func (h *Host) LogTail(lines int) string { return tail(h.log(), lines) }
 // Ctl runs agentctl inside the host, talking to its agent.
 func (h *Host) Ctl(args ...string) Result {
 	h.lab.t.Helper()
-	line := append([]string{filepath.Join(Programs(h.lab.t), "agentctl"), "--socket", h.Socket()}, args...)
+	line := append([]string{filepath.Join(h.programs(), "agentctl"), "--socket", h.Socket()}, args...)
 	return h.NS.Run(line...)
 }
 

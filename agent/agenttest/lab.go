@@ -28,6 +28,9 @@ type Config struct {
 	Hosts       int
 	Store       Store
 	UnderlayMTU int
+	// Programs is a directory with the programs of another release; empty: those of
+	// this module.
+	Programs string
 }
 
 // Lab is hosts joined by a switch.

@@ -96,8 +96,8 @@ func TestForwardedPacketsPassOtherFilters(t *testing.T) {
 					t.Logf("back after %v", time.Since(start))
 					break
 				}
-				if time.Since(start) > 2*time.Second {
-					t.Fatalf("2 s after a flush: %q", again)
+				if time.Since(start) > repairedWithin {
+					t.Fatalf("%v after a flush: %q", repairedWithin, again)
 				}
 			}
 			cancel()

@@ -60,6 +60,9 @@ func TestRestartedAgentAdoptsWithoutTouching(t *testing.T) {
 	second, err := Open(Config{Fabric: h.fabric, Host: "/run/netns/" + h.ns})
 	must(t, err)
 	defer second.Close()
+	// The kernel tells of an IPv6 address of its own a second after its device came up
+	// (duplicate address detection, RFC 4862).
+	sh(t, "for n in %s %s; do while ip -n $n -6 addr show tentative | grep -q inet6; do sleep 0.05; done; done", h.ns, h.fabric)
 	stop := h.monitor(t)
 	o := overlay.New(second, "weft", slog.New(slog.DiscardHandler))
 	must(t, o.Set(t.Context(), s))
