@@ -138,7 +138,7 @@ func (e *Engine) Ready() {
 // AwaitAPI waits until the daemon answers.
 func (e *Engine) AwaitAPI() {
 	e.t.Helper()
-	Eventually(e.t, 60*time.Second, e.Host.Name+": dockerd", func() error {
+	Eventually(e.t, 2*time.Minute, e.Host.Name+": dockerd", func() error {
 		if !e.daemon.running() {
 			e.t.Fatalf("%s: dockerd ended: %v\n%s", e.Host.Name, e.daemon.err, e.LogTail(20))
 		}
