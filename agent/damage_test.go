@@ -63,8 +63,12 @@ func (d *damaged) links() string {
 	return strings.Join(out, "")
 }
 
+// inRunDir is the copy of the journal in the run directory, which is one with the data
+// directory here.
+const inRunDir = "journal.json"
+
 func (d *damaged) save() {
-	for _, name := range []string{datadir.LeasesDB, datadir.ViewDB, datadir.HostFile, datadir.ClusterFile, datadir.HostFile + ".copy", datadir.ClusterFile + ".copy"} {
+	for _, name := range []string{datadir.LeasesDB, datadir.ViewDB, inRunDir, datadir.HostFile, datadir.ClusterFile, datadir.HostFile + ".copy", datadir.ClusterFile + ".copy"} {
 		body, err := os.ReadFile(filepath.Join(d.dir, name))
 		if err != nil {
 			d.t.Fatal(err)
@@ -152,12 +156,16 @@ func TestDamagedDatabaseTakesNoEndpointAway(t *testing.T) {
 			})
 		}
 	}
-	t.Run("both missing", func(t *testing.T) {
-		d.with(t, map[string][]byte{datadir.LeasesDB: nil, datadir.ViewDB: nil}, func(t *testing.T) { d.served(t) })
-	})
-	t.Run("both garbled", func(t *testing.T) {
-		d.with(t, map[string][]byte{datadir.LeasesDB: []byte("x"), datadir.ViewDB: []byte("x")}, func(t *testing.T) { d.served(t) })
-	})
+	for what, body := range map[string][]byte{"missing": nil, "garbled": []byte("x")} {
+		files := map[string][]byte{datadir.LeasesDB: body, datadir.ViewDB: body}
+		t.Run("both "+what, func(t *testing.T) {
+			d.with(t, files, func(t *testing.T) { d.served(t, "web", "app") })
+		})
+		// Without the run directory, which nothing takes away while a sandbox lives, the
+		// kernel tells no name.
+		files[inRunDir] = body
+		t.Run("all three "+what, func(t *testing.T) { d.with(t, files, func(t *testing.T) { d.served(t) }) })
+	}
 }
 
 // Who this host is, and of which cluster, is there twice.
@@ -237,7 +245,7 @@ func TestFlippedBitTakesNoEndpointAway(t *testing.T) {
 }
 
 // README recommends a copy of the data directory. What was attached after it was made
-// keeps its interface.
+// keeps its interface, and its name.
 func TestRestoredBackupTakesNoEndpointAway(t *testing.T) {
 	d := endangered(t)
 	d.start()
@@ -247,12 +255,13 @@ func TestRestoredBackupTakesNoEndpointAway(t *testing.T) {
 	}
 	d.ports = d.links()
 	d.stop()
+	delete(d.disk, inRunDir) // nobody copies the run directory
 	d.with(t, nil, func(t *testing.T) {
 		d.served(t, "web", "app")
 		all := d.agent.member().endpoints.Journal.All()
 		found := false
 		for _, l := range all {
-			found = found || l.Endpoint.ID.String() == later.ID && l.Addrs[0].String() == later.Address && overlay.MAC(l.Endpoint.MAC).String() == later.MAC
+			found = found || l.Endpoint.Name == "later" && l.Sandbox == "/run/sandbox/1" && l.Endpoint.ID.String() == later.ID && l.Addrs[0].String() == later.Address && overlay.MAC(l.Endpoint.MAC).String() == later.MAC
 		}
 		if !found {
 			t.Errorf("%s is not known: %+v", later.ID, all)

@@ -4,19 +4,24 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/journal"
+	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/boltfile"
 	"github.com/weft-net/weft/discovery/ipam"
 )
 
-// disks are the open database files. A copy of the journal is kept in view.db, so that
-// a leases.db that is damaged or lost takes no endpoint's name, sandbox or ports along.
+// disks are the open database files. Copies of the journal are kept in view.db and in
+// the run directory, so that a leases.db that is damaged or lost takes no endpoint's
+// name, sandbox or ports along. The run directory is on no disk, and lasts as long as
+// the sandboxes do: until the machine is started anew.
 type disks struct {
 	dir     *datadir.Dir
+	run     string // the run directory
 	leases  *ipam.Disk
 	all     []*boltfile.DB
 	journal *journal.Journal // nil: not read yet
@@ -42,7 +47,7 @@ func (d *disks) copy(now time.Time, log *slog.Logger) {
 	}
 	raw, err := d.journal.Backup()
 	if err == nil {
-		err = d.view.Save(datadir.ViewOwn, raw)
+		err = errors.Join(d.view.Save(datadir.ViewOwn, raw), datadir.ReplaceFile(journalCopy(d.run), raw, 0o600))
 	}
 	d.next = now.Add(min(copyEvery*time.Duration(1+len(raw)/copyAtOnce), copySeldom))
 	if err == nil {
@@ -53,6 +58,35 @@ func (d *disks) copy(now time.Time, log *slog.Logger) {
 		log.Warn("the journal is not copied", "err", err)
 	}
 	d.failed = true
+}
+
+// journalCopy is the file of a run directory with the copy of the journal.
+func journalCopy(runDir string) string { return filepath.Join(runDir, "journal.json") }
+
+// copies reads what earlier starts copied: of two entries, the later one. It calls refuse
+// for a copy that is not whole.
+func (d *disks) copies(refuse func(source string, why error)) map[discovery.EndpointID]journal.Local {
+	out, err := journal.ReadBackup(d.view.Load(datadir.ViewOwn))
+	if err != nil {
+		refuse(d.dir.File(datadir.ViewDB), err)
+	}
+	raw, err := os.ReadFile(journalCopy(d.run))
+	if errors.Is(err, os.ErrNotExist) {
+		return out
+	}
+	var more map[discovery.EndpointID]journal.Local
+	if err == nil {
+		more, err = journal.ReadBackup(raw)
+	}
+	if err != nil {
+		refuse(journalCopy(d.run), err)
+	}
+	for id, l := range more {
+		if have, there := out[id]; !there || l.Rev > have.Rev {
+			out[id] = l
+		}
+	}
+	return out
 }
 
 // problem is why nothing can be written; nil: it can. What is attached goes on, and

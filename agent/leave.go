@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -97,6 +98,7 @@ func (a *Agent) end(ctx context.Context, m *member) error {
 	a.mu.Unlock()
 	err := m.end(ctx)
 	a.refused.Set(strict.Pool, nil)
+	_ = os.Remove(journalCopy(m.cfg.RunDir))
 	return errors.Join(err, a.dir.Forget())
 }
 

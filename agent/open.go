@@ -119,7 +119,7 @@ func writeCA(dir *datadir.Dir, runDir string, pem []byte) (path string, err erro
 // openDisk reads what earlier starts left. A file that is damaged or lost stops
 // nothing: what it said is in the kernel, the pool and the other file.
 func (o *opening) openDisk(datadir.Host, datadir.Cluster) error {
-	o.disks.dir = o.agent.dir
+	o.disks.dir, o.disks.run = o.agent.dir, o.cfg.RunDir
 	if why := o.agent.dir.Writable(); o.fresh && why != nil {
 		return why
 	}
@@ -137,7 +137,7 @@ func (o *opening) openDisk(datadir.Host, datadir.Cluster) error {
 		o.refuse(o.agent.dir.File(datadir.ViewDB), err, "")
 	}
 	o.disk, o.view = ipam.NewDisk(leases), datadir.View{DB: view, Refuse: o.refuseRecord}
-	o.disks.leases = o.disk
+	o.disks.leases, o.disks.view = o.disk, o.view
 	o.journal, err = journal.Open(o.disk, func(source string, why error) {
 		o.past.Lost = true
 		o.refuseRecord(source, why)
@@ -150,9 +150,7 @@ func (o *opening) openDisk(datadir.Host, datadir.Cluster) error {
 	}
 	o.past.Leased = ipam.Owners(o.disk)
 	if !o.fresh {
-		if o.past.Backup, err = journal.ReadBackup(o.view.Load(datadir.ViewOwn)); err != nil {
-			o.refuseRecord(o.agent.dir.File(datadir.ViewDB), err)
-		}
+		o.past.Backup = o.disks.copies(o.refuseRecord)
 	}
 	return nil
 }
@@ -203,7 +201,7 @@ func (o *opening) openEndpoints(host datadir.Host, cluster datadir.Cluster) (err
 		Journal: o.journal, Ports: hostport.New(o.ctx), Kernel: o.overlay,
 		Cluster: around{o.loop, o.member, o.networks}, Past: o.past, Log: o.log,
 	})
-	o.disks.journal, o.disks.view = o.journal, o.view
+	o.disks.journal = o.journal
 	ctx, cancel := context.WithTimeout(o.ctx, 10*time.Second)
 	defer cancel()
 	o.pruned, err = o.endpoints.Resume(ctx)
