@@ -87,6 +87,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.parts.Host.Privileged(); err != nil {
 		return err
 	}
+	if embedded := a.cfg.Store.Embedded; embedded != "" {
+		if err := datadir.CheckStore(embedded + ".db"); err != nil {
+			return err
+		}
+	}
 	dir, err := datadir.Open(a.cfg.DataDir)
 	if err != nil {
 		return err

@@ -56,11 +56,8 @@ var ErrTaken = errors.New("another agent uses this data directory")
 // directory that cannot be written is served. A directory or a file in it that
 // another user could change is an *UnsafeError.
 func Open(path string) (*Dir, error) {
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
-	}
 	d := &Dir{path: path, refuse: func(string, error, string) {}}
-	if err := checkDir("data directory", path); err != nil {
+	if err := makeDir("data directory", path, 0o700); err != nil {
 		return nil, err
 	}
 	if err := d.checkFiles(); err != nil {

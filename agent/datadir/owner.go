@@ -26,11 +26,95 @@ func (e *UnsafeError) Error() string { return e.What + " " + e.Why }
 func (e *UnsafeError) Is(target error) bool { return target == fs.ErrPermission }
 
 // OpenRunDir makes the directory of the agent's sockets, unless it is there and safe.
-func OpenRunDir(path string) error {
-	if err := os.MkdirAll(path, 0o755); err != nil {
-		return fmt.Errorf("run directory: %w", err)
+func OpenRunDir(path string) error { return makeDir("run directory", path, 0o755) }
+
+// CheckStore refuses an embedded store's file that another user could change, or put
+// another in the place of.
+func CheckStore(file string) error {
+	if err := checkAbove("directory of the embedded store", file); err != nil {
+		return err
 	}
-	return checkDir("run directory", path)
+	return checkFile(file)
+}
+
+func makeDir(what, path string, mode fs.FileMode) error {
+	if err := checkAbove(what, path); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(path, mode); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return checkDir(what, path)
+}
+
+// checkAbove refuses a path that another user could lead elsewhere: each directory above,
+// and each link on the way, belongs to root, to the agent's user or to who called sudo,
+// and nobody else may rename what is in it. What is not there yet is ours to make.
+func checkAbove(what, path string) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if _, err := filepath.EvalSymlinks(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", what, err) // links in a circle
+	}
+	return walkAbove(what+" "+path+" is below", path)
+}
+
+func walkAbove(what, path string) error {
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		info, err := os.Lstat(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return fmt.Errorf("%s: %w", what, err)
+		case info.Mode().Type() == fs.ModeSymlink:
+			if err := errors.Join(checkUser(what, dir, info, "chown -h"), walkLink(what, dir)); err != nil {
+				return err
+			}
+		default:
+			if err := errors.Join(checkUser(what, dir, info, "chown"), checkShared(what, dir, info)); err != nil {
+				return err
+			}
+		}
+		if dir == filepath.Dir(dir) {
+			return nil
+		}
+	}
+}
+
+// walkLink looks at where a link leads, and at what is above that.
+func walkLink(what, link string) error {
+	to, err := os.Readlink(link)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if !filepath.IsAbs(to) {
+		to = filepath.Join(filepath.Dir(link), to)
+	}
+	return walkAbove(what, filepath.Join(to, "in it"))
+}
+
+// checkUser is checkOwner, with the user who became root by sudo(8) as one of us.
+func checkUser(what, path string, info fs.FileInfo, chown string) error {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 && os.Getenv("SUDO_UID") == strconv.Itoa(int(st.Uid)) {
+		return nil
+	}
+	return checkOwner(what, path, info, chown)
+}
+
+// checkShared refuses a directory in which others may rename what is not theirs: one with
+// the sticky bit, as /tmp, lets them not.
+func checkShared(what, path string, info fs.FileInfo) error {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	open := fs.FileMode(0o002)
+	if ok && st.Gid != 0 {
+		open |= 0o020
+	}
+	if info.Mode().Perm()&open == 0 || info.Mode()&fs.ModeSticky != 0 {
+		return nil
+	}
+	return &UnsafeError{what + " " + path, fmt.Sprintf("which may be written to by other users (mode %04o)", info.Mode().Perm()), "chmod go-w " + path}
 }
 
 // checkDir refuses a directory that another user owns or may write to. A link to one
@@ -41,7 +125,7 @@ func checkDir(what, path string) error {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	if link.Mode().Type() == fs.ModeSymlink {
-		if err := checkOwner(what, path, link, "chown -h"); err != nil {
+		if err := errors.Join(checkOwner(what, path, link, "chown -h"), walkLink(what+" "+path+" is below", path)); err != nil {
 			return err
 		}
 		if path, err = filepath.EvalSymlinks(path); err != nil {
@@ -64,25 +148,28 @@ func checkDir(what, path string) error {
 func (d *Dir) checkFiles() error {
 	var errs []error
 	for _, name := range []string{lockFile, HostFile, ClusterFile, PendingFile, UnfreedFile, TokenFile, CAFile, LeasesDB, ViewDB, StoreDB} {
-		path := d.File(name)
-		info, err := os.Lstat(path)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			errs = append(errs, err)
-		case info.Mode().Type() == fs.ModeSymlink:
-			to, _ := os.Readlink(path)
-			if !filepath.IsAbs(to) {
-				to = d.File(to)
-			}
-			errs = append(errs, &UnsafeError{path, "is a link to " + to, fmt.Sprintf("cp --remove-destination %s %s", to, path)})
-		case !info.Mode().IsRegular():
-			errs = append(errs, &UnsafeError{path, "is no file", "rm -r " + path})
-		default:
-			errs = append(errs, check("file", path, info))
-		}
+		errs = append(errs, checkFile(d.File(name)))
 	}
 	return errors.Join(errs...)
+}
+
+func checkFile(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() == fs.ModeSymlink:
+		to, _ := os.Readlink(path)
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(filepath.Dir(path), to)
+		}
+		return &UnsafeError{path, "is a link to " + to, fmt.Sprintf("cp --remove-destination %s %s", to, path)}
+	case !info.Mode().IsRegular():
+		return &UnsafeError{path, "is no file", "rm -r " + path}
+	}
+	return check("file", path, info)
 }
 
 func check(what, path string, info fs.FileInfo) error {

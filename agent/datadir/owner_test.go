@@ -88,3 +88,107 @@ func TestOwnLinkIsFollowed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Whoever may rename a directory above puts another one in its place: the owner is named,
+// for the data directory, the run directory and the embedded store, there or yet to be made.
+func TestDirectoryBelowAnotherUsersIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("giving files away needs root")
+	}
+	const other = 1234
+	opens := map[string]func(path string) error{
+		"data": func(path string) error {
+			d, err := Open(path)
+			if err == nil {
+				_ = d.Close()
+			}
+			return err
+		},
+		"run":   OpenRunDir,
+		"store": func(path string) error { return CheckStore(filepath.Join(path, "store.sock.db")) },
+	}
+	for name, tt := range map[string]struct {
+		spoil func(top string) error // top/mid/dir is opened
+		says  string                 // empty: it is not refused
+	}{
+		"root's own":  {func(string) error { return nil }, ""},
+		"sticky":      {func(top string) error { return errors.Join(os.Chmod(top, 0o777|os.ModeSticky)) }, ""},
+		"another's":   {func(top string) error { return os.Chown(top, other, -1) }, "uid 1234"},
+		"open to all": {func(top string) error { return os.Chmod(filepath.Join(top, "mid"), 0o777) }, "0777"},
+		"open to a group": {func(top string) error {
+			mid := filepath.Join(top, "mid")
+			return errors.Join(os.Chown(mid, -1, other), os.Chmod(mid, 0o775))
+		}, "0775"},
+		"below a link into another's": {func(top string) error {
+			return errors.Join(os.MkdirAll(filepath.Join(top, "home", "mid"), 0o755), os.Chown(filepath.Join(top, "home"), other, -1),
+				os.Remove(filepath.Join(top, "mid")), os.Symlink("home/mid", filepath.Join(top, "mid")))
+		}, "uid 1234"},
+		"below another's link": {func(top string) error {
+			mid := filepath.Join(top, "mid")
+			return errors.Join(os.Rename(mid, mid+".moved"), os.Symlink(mid+".moved", mid), os.Lchown(mid, other, -1))
+		}, "uid 1234"},
+	} {
+		for what, open := range opens {
+			t.Run(name+" "+what, func(t *testing.T) {
+				top := filepath.Join(t.TempDir(), "top")
+				dir := filepath.Join(top, "mid", "dir")
+				if err := errors.Join(os.MkdirAll(filepath.Dir(dir), 0o755), tt.spoil(top)); err != nil {
+					t.Fatal(err)
+				}
+				for _, there := range []bool{false, true} {
+					if there {
+						if err := os.MkdirAll(dir, 0o700); err != nil {
+							t.Fatal(err)
+						}
+					}
+					err := open(dir)
+					unsafe, ok := errors.AsType[*UnsafeError](err)
+					if ok != (tt.says != "") || ok && (!strings.Contains(err.Error(), tt.says) || !errors.Is(err, os.ErrPermission)) {
+						t.Fatalf("there: %v: got %v, want %q", there, err, tt.says)
+					}
+					if _, err := os.Stat(dir); !there && ok && !errors.Is(err, os.ErrNotExist) {
+						t.Errorf("%s was made all the same", dir)
+					}
+					if there && ok {
+						if out, err := exec.Command("sh", "-c", unsafe.Mend).CombinedOutput(); err != nil {
+							t.Fatalf("%s: %v: %s", unsafe.Mend, err, out)
+						}
+						if err := open(dir); err != nil {
+							t.Errorf("after %s: %v", unsafe.Mend, err)
+						}
+					}
+				}
+			})
+		}
+	}
+	t.Run("the user who called sudo", func(t *testing.T) {
+		top := t.TempDir()
+		if err := os.Chown(top, other, -1); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("SUDO_UID", "1234")
+		if err := OpenRunDir(filepath.Join(top, "run")); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// The file of the embedded store is as trusted as the data directory.
+func TestStoreOfAnotherUserIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("giving files away needs root")
+	}
+	file := filepath.Join(t.TempDir(), "store.sock.db")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Chown(file, 1234, -1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckStore(file); err == nil || !strings.Contains(err.Error(), "uid 1234") {
+		t.Errorf("another's: %v", err)
+	}
+	if err := errors.Join(os.Remove(file), os.Symlink("/dev/null", file)); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckStore(file); err == nil || !strings.Contains(err.Error(), "is a link to /dev/null") {
+		t.Errorf("a link: %v", err)
+	}
+}
