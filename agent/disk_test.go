@@ -3,13 +3,16 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weft-net/weft/agent/agenttest"
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/datadir"
+	"github.com/weft-net/weft/discovery"
 )
 
 // onDisk is a member whose data directory is a small file system, with an endpoint.
@@ -17,6 +20,7 @@ type onDisk struct {
 	*flowHost
 	disk *agenttest.Disk
 	web  api.Attachment
+	lost int // leases without an endpoint
 }
 
 func newOnDisk(t *testing.T) *onDisk {
@@ -66,7 +70,7 @@ func (d *onDisk) refused(why, hint string) {
 		d.t.Errorf("attach: %v, want the directory and the hint %s", err, hint)
 	}
 	d.runs()
-	if all := d.agent.member().leases.Leases(); len(all) != 1 {
+	if all := d.agent.member().leases.Leases(); len(all) != 1+d.lost {
 		d.t.Errorf("leases: %+v, want that of web", all)
 	}
 	if _, there := d.agent.member().endpoints.Journal.Find(d.agent.member().endpoints.Journal.All()[0].Endpoint.Network, 301, "eth0"); there {
@@ -116,6 +120,12 @@ func (d *onDisk) incarnation() uint64 { return d.agent.member().host.Host().Inca
 func TestFullDataDirectoryWhileTheAgentRuns(t *testing.T) {
 	d := newOnDisk(t)
 	before := d.incarnation()
+	// What a disk leaves that fills up between the lease and the journal.
+	n, _ := d.agent.member().networks.Lookup("blue")
+	if _, err := d.agent.member().leases.Lease(t.Context(), n, discovery.EndpointID{7}, netip.Addr{}); err != nil {
+		t.Fatal(err)
+	}
+	d.lost = 1
 	d.disk.Fill()
 	d.refused("no space left on device", "df -h "+d.data)
 	d.disk.Free()
@@ -123,6 +133,16 @@ func TestFullDataDirectoryWhileTheAgentRuns(t *testing.T) {
 	if d.incarnation() != before {
 		t.Error("the membership was begun anew, which was not needed")
 	}
+	d.within(60*time.Second, "the lease is free", func() error {
+		d.disk.Fill() // the agent may not have looked meanwhile
+		time.Sleep(1500 * time.Millisecond)
+		d.disk.Free()
+		time.Sleep(1500 * time.Millisecond)
+		if all := d.agent.member().leases.Leases(); len(all) != 1 {
+			return fmt.Errorf("%+v", all)
+		}
+		return nil
+	})
 }
 
 func TestFullDataDirectoryAtARestart(t *testing.T) {

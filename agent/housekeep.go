@@ -8,6 +8,7 @@ import (
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/networks"
+	"github.com/weft-net/weft/discovery"
 )
 
 // housekeep does what depends on time or on others: it finishes deletions,
@@ -31,6 +32,9 @@ func (m *member) housekeep(ctx context.Context) error {
 		m.resolvers.Look()
 		m.endpoints.FollowSearch()
 		m.disks.copy(time.Now(), m.log)
+		if notes.disk(m.disks.problem()) {
+			m.endpoints.FreeOrphans(ctx, func(n discovery.NetworkID, _ discovery.EndpointID) bool { return m.book.Serves(n) })
+		}
 		if n%10 == 0 {
 			m.directory.SetHeader(m.describe)
 			m.writeBack(ctx)
@@ -82,6 +86,20 @@ type notes struct {
 	away    time.Time       // since when the store does not answer; zero: it does
 	unnamed map[string]bool // names that were said to be impossible
 	crowded string          // state of the neighbour tables
+	full    bool            // the disk takes no writes
+}
+
+// disk says when the disk takes no writes, and when it does again, which it returns.
+func (n *notes) disk(err error) (back bool) {
+	back = err == nil && n.full
+	switch {
+	case back:
+		n.log.Info("the data directory takes writes again")
+	case err != nil && !n.full:
+		n.log.Error("the data directory takes no writes: what is attached goes on, nothing new is attached", "err", err)
+	}
+	n.full = err != nil
+	return back
 }
 
 // store says when the store goes away, and when it is back.

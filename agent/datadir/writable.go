@@ -13,17 +13,20 @@ import (
 
 const (
 	probeFile  = "probe"
-	probeSize  = 64 << 10 // bytes; what the agent writes at once is rarely more
-	probeEvery = time.Second
+	probeSize  = 64 << 10    // bytes; what the agent writes at once is rarely more
+	probeEvery = time.Second // while something is wrong
+	probeIdle  = time.Minute // while nothing is: each try costs the disk a write
 )
 
-// Writable tries whether the directory takes a file, at most once a second; nil: it
-// does. Other files than ours may have filled it, and a file system that meets an error
-// makes itself read-only.
+// Writable says why the directory takes no files; nil: it does. Other files than ours may
+// have filled it, and a file system that meets an error makes itself read-only. It is
+// tried when its figures say so, and once a minute: a quota is in no figure.
 func (d *Dir) Writable() *boltfile.WriteError {
 	d.probing.Lock()
 	defer d.probing.Unlock()
-	if now := time.Now(); d.probed.IsZero() || now.Sub(d.probed) >= probeEvery {
+	now := time.Now()
+	age := now.Sub(d.probed)
+	if age >= probeIdle || age >= probeEvery && (d.problem != nil || d.suspect()) {
 		d.problem, d.probed = boltfile.Unwritable(d.path+"/", probe(d.File(probeFile))), now
 	}
 	return d.problem
@@ -37,6 +40,13 @@ func probe(path string) error {
 		err = gone
 	}
 	return err
+}
+
+// suspect reports whether the figures of the file system speak of trouble.
+func (d *Dir) suspect() bool {
+	var st unix.Statfs_t
+	err := unix.Statfs(d.path, &st)
+	return err != nil || st.Flags&unix.ST_RDONLY != 0 || st.Bavail*uint64(st.Bsize) < probeSize || st.Files > 0 && st.Ffree == 0
 }
 
 // Free is how much the file system of the directory takes: bytes, and files.

@@ -17,9 +17,6 @@ import (
 // network is one no more. The gateway's address does not do: every host has it, so a
 // reply to it could end at another host.
 func (m *Manager) HostAddresses(ctx context.Context, networks []discovery.Network) {
-	if m.Cluster.Usable() != nil {
-		return
-	}
 	full := map[discovery.NetworkID]bool{}
 	for _, n := range networks {
 		full[n.ID] = n.State == discovery.NetworkUp && n.HostAccess() == discovery.HostAccessFull
@@ -29,12 +26,12 @@ func (m *Manager) HostAddresses(ctx context.Context, networks []discovery.Networ
 		if !l.OfHost() {
 			continue
 		}
-		if have[l.Endpoint.Network] = full[l.Endpoint.Network]; !have[l.Endpoint.Network] {
+		if have[l.Endpoint.Network] = full[l.Endpoint.Network]; !have[l.Endpoint.Network] && m.Cluster.Usable() == nil {
 			m.giveHostAddress(ctx, l)
 		}
 	}
 	for _, n := range networks {
-		if full[n.ID] && !have[n.ID] && m.hostless.due(n.ID, time.Now()) {
+		if full[n.ID] && !have[n.ID] && m.hostless.due(n.ID, time.Now()) && m.Cluster.Usable() == nil {
 			m.hostless.note(n, m.takeHostAddress(ctx, n), m.Log)
 		}
 	}

@@ -52,11 +52,16 @@ func (m *Manager) Resume(ctx context.Context) (pruned []discovery.EndpointID, er
 }
 
 // FreeOrphans frees leases whose endpoint is not in the journal: it ended while no
-// agent ran, or the agent died between the lease and the journal. It leaves alone
+// agent ran, the agent died between the lease and the journal, or a disk that filled up
+// in between took neither the journal nor that the lease ended. It leaves alone
 // those for which keep returns true: a runtime may just have asked for such a
 // lease.
 func (m *Manager) FreeOrphans(ctx context.Context, keep func(n discovery.NetworkID, owner discovery.EndpointID) bool) {
 	for _, o := range m.leases.Leases() {
+		// In this order: attach writes the journal before its work ends.
+		if m.busy.has(o.Owner) {
+			continue
+		}
 		if _, there := m.Journal.Get(o.Owner); there || keep(o.Network, o.Owner) {
 			continue
 		}
