@@ -63,6 +63,7 @@ type flowHost struct {
 	noKernel error                         // of opening it
 	asks     atomic.Value                  // where the store was asked last, a string
 	hang     atomic.Pointer[chan struct{}] // passes wait until it is closed
+	looks    atomic.Pointer[chan struct{}] // sandboxes are looked into when it is closed, and found altered
 	clings   atomic.Pointer[chan struct{}] // interfaces are not removed until it is closed
 	refuses  atomic.Bool                   // to remove interfaces
 	refused  atomic.Int32                  // times that it has
@@ -183,6 +184,15 @@ type flowKernel struct {
 // Drops implements Overlay: no packet flows here.
 func (flowKernel) Drops() ([]overlay.Drop, error) {
 	return []overlay.Drop{{Reason: "spoofed", Packets: 3, Bytes: 180}}, nil
+}
+
+// Inspect waits while the host's sandboxes are slow to look into.
+func (k flowKernel) Inspect(ctx context.Context, ep overlay.Endpoint) ([]string, error) {
+	if slow := k.h.looks.Load(); slow != nil {
+		<-*slow
+		return []string{"eth0 is down"}, nil
+	}
+	return k.Overlay.Inspect(ctx, ep)
 }
 
 // Set hangs while the host's kernel does.

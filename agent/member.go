@@ -64,6 +64,7 @@ func (m *member) run() {
 	m.start("overlay", m.overlay.Run)
 	m.start("networks", func(ctx context.Context) error { return m.networks.Run(ctx, m.host.Gone) })
 	m.start("endpoints", m.endpoints.Run)
+	m.start("inspections", m.endpoints.Inspections.Run)
 	m.start("disputes", m.disputes.Run)
 	m.start("clones", m.host.Clones.Watch)
 	m.start("hosts", func(ctx context.Context) error { return m.host.Run(ctx, m.Poke, m.networks.NoteLost) })

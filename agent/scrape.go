@@ -5,12 +5,13 @@ import (
 	"context"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/endpoint"
 	"github.com/weft-net/weft/agent/metrics"
 )
 
 // Metrics implements api.Service.
-func (a service) Metrics(ctx context.Context) ([]byte, error) {
-	st, err := a.Status(ctx)
+func (a service) Metrics(context.Context) ([]byte, error) {
+	st, err := statusOf(a.Agent, func(m *member) []endpoint.Altered { return m.endpoints.Inspections.Last() })
 	if err != nil {
 		return nil, err
 	}

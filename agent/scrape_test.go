@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,6 +52,30 @@ func TestFlowScrapeAgreesWithTheLists(t *testing.T) {
 	if t.Failed() {
 		t.Log(text)
 	}
+}
+
+// A scrape waits for no look into the sandboxes, and tells what one has found.
+func TestFlowScrapeWaitsForNoSandbox(t *testing.T) {
+	one, _ := pair(t)
+	if _, err := one.Attach(t.Context(), api.AttachRequest{Network: "blue", Netns: "/run/sandbox/0", Name: "web"}); err != nil {
+		t.Fatal(err)
+	}
+	slow := make(chan struct{})
+	one.looks.Store(&slow)
+	look := sync.OnceFunc(func() { close(slow) })
+	defer look()
+	for range 3 {
+		if text := one.scrape(); !strings.Contains(text, `weft_check{check="sandboxes"} 0`) {
+			t.Fatalf("before the look is over: %s", text)
+		}
+	}
+	look()
+	one.eventually("a scrape tells what was found", func() error {
+		if text := one.scrape(); !strings.Contains(text, `weft_check{check="sandboxes"} 1`) {
+			return errors.New("all is well, it says")
+		}
+		return nil
+	})
 }
 
 func (h *flowHost) scrape() string {

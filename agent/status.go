@@ -11,6 +11,7 @@ import (
 	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/diagnose"
+	"github.com/weft-net/weft/agent/endpoint"
 	"github.com/weft-net/weft/agent/hostport"
 	"github.com/weft-net/weft/agent/resolvers"
 	"github.com/weft-net/weft/dns"
@@ -20,6 +21,11 @@ import (
 // Status implements api.Service: what works and what does not, each line with
 // what to do about it.
 func (a *Agent) Status(ctx context.Context) (api.Status, error) {
+	return statusOf(a, func(m *member) []endpoint.Altered { return m.endpoints.Altered(ctx) })
+}
+
+// statusOf is Status with what altered knows of the sandboxes.
+func statusOf(a *Agent, altered func(*member) []endpoint.Altered) (api.Status, error) {
 	st := api.Status{
 		State: "not-a-member", Name: a.cfg.Name, Version: api.Release(), Address: a.config().Advertise.String(),
 		Fabric: a.parts.Host.FabricPath(), PID: os.Getpid(), Checks: []api.Check{},
@@ -41,7 +47,7 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 		return st, nil
 	}
 	st.Cluster = m.host.Cluster().ID
-	st.Checks = append(diagnose.Checks(m.facts(ctx)), diagnose.Disk(diskFacts(a.dir, m)), diagnose.Refused(a.refused.All()), diagnose.Linux(osRelease()), a.doors.check())
+	st.Checks = append(diagnose.Checks(m.facts(altered(m))), diagnose.Disk(diskFacts(a.dir, m)), diagnose.Refused(a.refused.All()), diagnose.Linux(osRelease()), a.doors.check())
 	st.Checks = append(st.Checks, m.conflists.Check()...)
 	docker, checks := m.checkDockerNames(a.docker)
 	st.Docker, st.Checks = docker, append(st.Checks, checks...)
@@ -77,14 +83,14 @@ func osRelease() string {
 }
 
 // facts are what the checks are made of.
-func (m *member) facts(ctx context.Context) diagnose.Facts {
+func (m *member) facts(altered []endpoint.Altered) diagnose.Facts {
 	zone, _ := m.last()
 	held, lost := m.endpoints.Ports.Problems()
 	return diagnose.Facts{
 		Forgotten: m.host.ForgottenBy(), Homeless: m.addressGone(), View: m.directory.View(), Complete: m.snapshot().Complete,
 		GossipPort: m.cfg.Ports.Gossip, Losses: m.directory.Losses(),
 		Store: strings.TrimSpace(config.Store{Consul: m.pool.Address.Address()}.String()), StoreErr: m.pool.Networks.Healthy(), StoreLacks: m.networks.Missing(),
-		Endpoints: len(m.endpoints.Planned()), Active: len(m.endpoints.Active()), Troubles: m.troubles(), Needs: m.overlay.Needs(), Altered: m.endpoints.Altered(ctx),
+		Endpoints: len(m.endpoints.Planned()), Active: len(m.endpoints.Active()), Troubles: m.troubles(), Needs: m.overlay.Needs(), Altered: altered,
 		Surroundings: m.overlay.Surroundings(), Neighbours: m.neighbours(),
 		Names: m.nameFacts(zone), PortsHeld: held, PortsLost: lost,
 	}

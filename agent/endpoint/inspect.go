@@ -3,10 +3,12 @@ package endpoint
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/weft-net/weft/agent/journal"
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/pace"
 )
 
 // Altered is an endpoint whose interface is not as it was made.
@@ -55,4 +57,41 @@ func again(n discovery.Network, l journal.Local) string {
 		words = append(words, "--no-default-route")
 	}
 	return strings.Join(append(words, "--ifname", l.Ifname), " ")
+}
+
+// inspectEvery is how often all sandboxes are looked into for those who ask again and
+// again.
+const inspectEvery = 30 * time.Second
+
+// Inspections are looks into all sandboxes, for those who ask again and again: a
+// thousand of them take longer than a scrape may.
+type Inspections struct {
+	look   func(context.Context) []Altered
+	wanted pace.Signal
+	found  atomic.Pointer[[]Altered] // nil: nobody has looked yet
+}
+
+// Last is Manager.Altered at the last look, mostly of this minute. It asks for the next.
+func (i *Inspections) Last() []Altered {
+	i.wanted.Set()
+	if found := i.found.Load(); found != nil {
+		return *found
+	}
+	return nil
+}
+
+// Run looks while somebody asks, until ctx ends.
+func (i *Inspections) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-i.wanted:
+		}
+		found := i.look(ctx)
+		i.found.Store(&found)
+		if !pace.Sleep(ctx, inspectEvery) {
+			return nil
+		}
+	}
 }

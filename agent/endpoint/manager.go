@@ -19,6 +19,7 @@ import (
 	"github.com/weft-net/weft/agent/resolvers"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/ipam"
+	"github.com/weft-net/weft/discovery/pace"
 	"github.com/weft-net/weft/overlay"
 )
 
@@ -120,6 +121,8 @@ type Manager struct {
 	ports    *publisher
 	stations *stations
 	hostless hostless
+	// Inspections are of all sandboxes.
+	Inspections *Inspections
 }
 
 // parts are what every step in an endpoint's life needs. Each has a lock of its
@@ -144,7 +147,9 @@ type parts struct {
 func New(cfg Config) *Manager {
 	p := &parts{Config: cfg}
 	p.background, p.stop = context.WithCancel(context.Background())
-	return &Manager{parts: p, ports: &publisher{p}, stations: &stations{parts: p}, hostless: hostless{}}
+	m := &Manager{parts: p, ports: &publisher{p}, stations: &stations{parts: p}, hostless: hostless{}}
+	m.Inspections = &Inspections{look: m.Altered, wanted: pace.NewSignal()}
+	return m
 }
 
 // Use gives the Manager the leases and the gossip, which are opened after the

@@ -63,7 +63,7 @@ func whole() Facts {
 	m.Active = 1
 	m.View.Members = append(m.View.Members, discovery.Member{ID: discovery.HostID{9}, Name: "host9", Status: discovery.StatusDead})
 	m.View.Members[1].Header.Networks = []discovery.HeaderNetwork{{ID: netID(0), Blocks: make([]netip.Prefix, 2)}}
-	m.Gossip = gossip.Stats{Received: 11, Sent: 12, Junk: 2, Rejoins: 1, Stats: table.Stats{Pulls: 5, Digests: 6, Gaps: 1}}
+	m.Gossip = gossip.Stats{Received: 11, Sent: 12, SentBytes: 3000, Junk: 2, Rejoins: 1, Stats: table.Stats{Pulls: 5, Digests: 6, Gaps: 1}}
 	m.Pool = pool.Stats{Requests: 9, Errors: 1, Timed: 4, Took: 2 * time.Second, Answered: time.Unix(1700000000, 500e6)}
 	m.Overlay = overlay.Stats{Passes: 30, Failed: 1, Took: 3 * time.Second, Changes: []overlay.Change{{Kind: "fdb", Put: 5, Deleted: 2, Repaired: 1}}}
 	m.Drops = []overlay.Drop{{Reason: "spoofed", Packets: 3, Bytes: 180}}
@@ -91,7 +91,7 @@ func TestAScrapeSaysTheFacts(t *testing.T) {
 		`weft_endpoints{network="net0",runtime="docker"} 2`, `weft_network_endpoints{network="net0"} 4`, `weft_network_addresses{network="net0"} 4093`,
 		`weft_addresses{network="net0",state="used"} 2`, `weft_addresses{network="net0",state="free"} 254`,
 		`weft_blocks{holder="here",network="net0"} 1`, `weft_blocks{holder="others",network="net0"} 2`, `weft_networks_active 1`,
-		`weft_gossip_messages_total{direction="sent"} 12`, `weft_gossip_errors_total{reason="junk"} 2`, `weft_gossip_repairs_total{kind="pull"} 5`,
+		`weft_gossip_messages_total{direction="sent"} 12`, `weft_gossip_bytes_total{direction="sent"} 3000`, `weft_gossip_errors_total{reason="junk"} 2`, `weft_gossip_repairs_total{kind="pull"} 5`,
 		`weft_pool_requests_total 9`, `weft_pool_errors_total 1`, `weft_pool_request_seconds_sum 2`, `weft_pool_request_seconds_count 4`, `weft_pool_last_answer_timestamp_seconds 1.7000000005e+09`,
 		`weft_reconcile_seconds_count 30`, `weft_reconcile_failed_total 1`,
 		`weft_kernel_objects_total{change="put",kind="fdb"} 5`, `weft_kernel_objects_total{change="delete",kind="fdb"} 2`, `weft_repairs_total{kind="fdb"} 1`,

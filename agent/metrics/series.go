@@ -36,6 +36,7 @@ var (
 	active    = series("networks_active", "Networks that have devices on this host.")
 
 	gossipMessages = series("gossip_messages_total", "Messages of gossip.", "direction")
+	gossipBytes    = series("gossip_bytes_total", "Bytes of those messages, before they are sealed.", "direction")
 	gossipErrors   = series("gossip_errors_total", "Messages of gossip that were lost here.", "reason")
 	gossipRepairs  = series("gossip_repairs_total", "What keeps the table equal beside deltas.", "kind")
 	gossipRejoins  = series("gossip_rejoins_total", "Contacts with a member that was missing.")
@@ -185,6 +186,8 @@ func (s sink) network(n discovery.Network, c *perNetwork) {
 func (s sink) gossip(g gossip.Stats) {
 	s.counter(gossipMessages, g.Received, "received")
 	s.counter(gossipMessages, g.Sent, "sent")
+	s.counter(gossipBytes, g.ReceivedBytes, "received")
+	s.counter(gossipBytes, g.SentBytes, "sent")
 	for reason, n := range map[string]uint64{"send": g.SendErrors, "queue_full": g.Overflow, "no_member": g.NoMember, "junk": g.Junk,
 		"malformed": g.Malformed, "refused": g.Refused, "save": g.SaveErrors} {
 		s.counter(gossipErrors, n, reason)

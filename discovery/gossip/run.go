@@ -116,6 +116,7 @@ func (g *Gossip) receive(b []byte, sent bool) {
 	g.replica.step(func(now time.Time) {
 		for n := 0; ; n++ {
 			g.count.received.Add(1)
+			g.count.receivedBytes.Add(uint64(len(b)))
 			if sent {
 				g.clones.note(b)
 			}

@@ -135,6 +135,7 @@ func (s *sender) sendDatagram(p table.Packet) {
 		return
 	}
 	s.count.sent.Add(1)
+	s.count.sentBytes.Add(uint64(len(p.Body)))
 }
 
 // sendReliable sends over a connection of its own, in a goroutine: connecting
@@ -166,5 +167,6 @@ func (s *sender) stream(p table.Packet) error {
 		return err
 	}
 	s.count.sent.Add(1)
+	s.count.sentBytes.Add(uint64(len(p.Body)))
 	return nil
 }

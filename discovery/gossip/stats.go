@@ -10,6 +10,8 @@ import (
 type Stats struct {
 	Received             uint64 // our messages that came
 	Sent                 uint64 // our messages handed to the kernel
+	ReceivedBytes        uint64 // of Received
+	SentBytes            uint64 // of Sent
 	SendErrors           uint64 // that could not be sent
 	Overflow             uint64 // dropped because a queue was full
 	NoMember             uint64 // dropped because the host's address is unknown
@@ -22,13 +24,14 @@ type Stats struct {
 }
 
 type counters struct {
-	received, sent, sendErrors, inboxFull, outboxFull, noMember, dropped, junk, saveErrors, rejoins atomic.Uint64
+	received, receivedBytes, sent, sentBytes, sendErrors, inboxFull, outboxFull, noMember, dropped, junk, saveErrors, rejoins atomic.Uint64
 }
 
 // Stats returns the counters now.
 func (g *Gossip) Stats() Stats {
 	c := g.count
 	s := Stats{Received: c.received.Load(), Sent: c.sent.Load(), SendErrors: c.sendErrors.Load(),
+		ReceivedBytes: c.receivedBytes.Load(), SentBytes: c.sentBytes.Load(),
 		Overflow: c.inboxFull.Load() + c.outboxFull.Load(), NoMember: c.noMember.Load(),
 		Junk: c.junk.Load(), SaveErrors: c.saveErrors.Load(), Rejoins: c.rejoins.Load()}
 	g.replica.read(func() {

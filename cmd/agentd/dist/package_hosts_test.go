@@ -50,7 +50,7 @@ func TestPackageFromInstallToPurge(t *testing.T) {
 		t.Errorf("systemctl status says %q", got)
 	}
 	for path, want := range map[string]string{
-		"/run/weft/agentd.sock": "660 root weft", "/run/docker/plugins/weft.sock": "600 root root", "/var/lib/weft": "700 root root",
+		"/run/weft/agentd.sock": "660 root weft", "/run/weft/public.sock": "666 root root", "/run/docker/plugins/weft.sock": "600 root root", "/var/lib/weft": "700 root root",
 	} {
 		if got := m.must("stat", "-c", "%a %U %G", path); got != want {
 			t.Errorf("%s is %s, want %s", path, got, want)
