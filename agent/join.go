@@ -109,7 +109,7 @@ func (m *member) meet(ctx context.Context, peers []netip.AddrPort, progress func
 	case errors.Is(err, overlay.ErrPortTaken):
 		return nil, hostport.Held(err, "for the tunnel", m.cfg.Ports.Tunnel, "udp")
 	} // what else is wrong with the kernel, the probes show
-	if err := m.tunnel.Check(ctx, m.directory, progress); err != nil {
+	if err := m.tunnel.Check(ctx, progress); err != nil {
 		return nil, err
 	}
 	hosts, err := m.pool.Records.Hosts(ctx)

@@ -22,7 +22,27 @@ func (a service) Members(context.Context) ([]api.Member, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rows.Members(m.directory.View().Members), nil
+	list := rows.Members(m.directory.View().Members)
+	rows.Tunnels(list, m.tunnel.Proofs(), time.Now())
+	return list, nil
+}
+
+// refreshFor is how long proofs that are made anew are waited for: a member that does
+// not answer takes a few seconds.
+const refreshFor = 8 * time.Second
+
+// Proofs implements api.Service. What is not proven anew in time is as old as it says.
+func (a service) Proofs(ctx context.Context, refresh bool) ([]api.Proof, error) {
+	m, err := a.requireMember()
+	if err != nil {
+		return nil, err
+	}
+	if refresh {
+		ctx, cancel := context.WithTimeout(ctx, refreshFor)
+		defer cancel()
+		_ = m.tunnel.Refresh(ctx)
+	}
+	return rows.Proofs(m.tunnel.Proofs()), nil
 }
 
 // Endpoints implements api.Service.

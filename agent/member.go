@@ -153,11 +153,16 @@ func (m *member) end(ctx context.Context) error {
 	return err
 }
 
-// describe fills in what may change while the agent runs: the underlay's MTU and
-// what no automatic subnet may overlap.
+// describe fills in what may change while the agent runs: the underlay's MTU, or less
+// where the tunnel proved that a path carries less, and what no automatic subnet may
+// overlap.
 func (m *member) describe(h *discovery.Header) {
-	if mtu, _, err := m.overlay.Underlay(m.cfg.Advertise); err == nil {
-		h.MTU = uint16(min(mtu, 65535))
+	if mtu, dev, err := m.overlay.Underlay(m.cfg.Advertise); err == nil {
+		m.tunnel.Use(mtu, dev)
+		h.MTU, h.Link = uint16(min(mtu, 65535)), 0
+		if path := m.tunnel.Path(); path != 0 && path < mtu {
+			h.MTU, h.Link = uint16(path), h.MTU
+		}
 	}
 	h.TunnelPort = m.cfg.Ports.Tunnel
 	h.Avoid = m.avoid()

@@ -252,8 +252,16 @@ func (a *Agent) storeFile() string { return filepath.Join(a.cfg.DataDir, datadir
 // openCluster opens the parts that speak with other members.
 func (o *opening) openCluster(host datadir.Host, _ datadir.Cluster) (err error) {
 	o.tunnel = tunnel.New(tunnel.Config{
-		Self: host.ID, Name: host.Name, Port: o.cfg.Ports.Tunnel, Log: o.log,
+		Self: host.ID, Name: host.Name, VTEP: o.cfg.Advertise, Port: o.cfg.Ports.Tunnel, Log: o.log,
 		Open: func() (tunnel.Socket, error) { return o.overlay.OpenProbe(discovery.ProbeVNI) },
+		Tap: func() (tunnel.Tap, error) {
+			return o.overlay.OpenTap(!o.cfg.Advertise.Is4(), o.cfg.Ports.Tunnel, discovery.ProbeVNI)
+		},
+		View: func() discovery.View { return o.directory.View() },
+		Call: func(ctx context.Context, to discovery.HostID, body []byte) ([]byte, error) {
+			return o.directory.Call(ctx, to, body)
+		},
+		Changed: func() { o.directory.SetHeader(o.describe) },
 	})
 	// The leases come first: gossip may hand over a member's request for an
 	// address as soon as its port is bound.
@@ -344,7 +352,7 @@ func (o *opening) answer(from discovery.HostID, body []byte) []byte {
 	if reply, ok := o.agent.peers.Serve(from, body); ok {
 		return reply
 	}
-	if reply, ok := o.tunnel.Serve(body); ok {
+	if reply, ok := o.tunnel.Serve(from, body); ok {
 		return reply
 	}
 	return o.leases.Serve(from, body)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/config"
@@ -13,6 +14,7 @@ import (
 	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/endpoint"
 	"github.com/weft-net/weft/agent/hostport"
+	"github.com/weft-net/weft/agent/plan"
 	"github.com/weft-net/weft/agent/resolvers"
 	"github.com/weft-net/weft/dns"
 	"github.com/weft-net/weft/overlay"
@@ -92,7 +94,7 @@ func (m *member) facts(altered []endpoint.Altered) diagnose.Facts {
 		Store: strings.TrimSpace(config.Store{Consul: m.pool.Address.Address()}.String()), StoreErr: m.pool.Networks.Healthy(), StoreLacks: m.networks.Missing(),
 		Endpoints: len(m.endpoints.Planned()), Active: len(m.endpoints.Active()), Troubles: m.troubles(), Needs: m.overlay.Needs(), Altered: altered,
 		Surroundings: m.overlay.Surroundings(), Neighbours: m.neighbours(),
-		Names: m.nameFacts(zone), PortsHeld: held, PortsLost: lost,
+		Names: m.nameFacts(zone), Tunnel: tunnelFacts(m), PortsHeld: held, PortsLost: lost,
 	}
 }
 
@@ -102,6 +104,18 @@ func (m *member) nameFacts(zone dns.Zone) diagnose.NameFacts {
 		Called: m.cfg.Name, Known: m.host.Host().Name,
 		NoResolvConf: resolvers.Missing(resolvers.HostConf), NamedFiles: m.endpoints.NamedFiles(),
 	}
+}
+
+// tunnelFacts are the proofs, and the networks here whose MTU cannot follow them.
+func tunnelFacts(m *member) diagnose.TunnelFacts {
+	f := diagnose.TunnelFacts{Proofs: m.tunnel.Proofs(), Now: time.Now()}
+	for id := range m.endpoints.Active() {
+		if n, ok := m.networks.Get(id); ok && n.MTU != 0 {
+			f.Fixed = append(f.Fixed, diagnose.FixedMTU{Network: n.Name, MTU: n.MTU, Needs: n.MTU + plan.Overhead(m.cfg.Advertise)})
+		}
+	}
+	slices.SortFunc(f.Fixed, func(a, b diagnose.FixedMTU) int { return strings.Compare(a.Network, b.Network) })
+	return f
 }
 
 // troubles are what the kernel refuses. Of the tunnel's port it does not say who has it.

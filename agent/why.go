@@ -157,7 +157,7 @@ func (w witness) why(ctx context.Context, src []why.End, r api.WhyRequest) api.W
 	wg.Go(func() { f.There = w.otherSide(ctx, f.Dst, c, far, other) })
 	wg.Go(func() {
 		if f.Tunnel = (why.Tunnel{Crossed: other && f.Dst.Kind == why.Endpoint, Port: w.cfg.Ports.Tunnel}); f.Tunnel.Crossed {
-			f.Tunnel.Why = w.tunnel.Ask(ctx, w.directory, far)
+			f.Tunnel.Why = w.tunnel.Ask(ctx, far)
 			f.Tunnel.OK = f.Tunnel.Why == ""
 			f.Tunnel.Hint = "nft list ruleset # on both hosts"
 		}

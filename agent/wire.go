@@ -94,6 +94,10 @@ func (k kernelSide) OpenProbe(vni uint32) (tunnel.Socket, error) {
 	return opened[tunnel.Socket](k.Kernel.OpenProbe(vni))
 }
 
+func (k kernelSide) OpenTap(v6 bool, port uint16, vni uint32) (tunnel.Tap, error) {
+	return opened[tunnel.Tap](k.Kernel.OpenTap(v6, port, vni))
+}
+
 // opened makes an interface of a part that was opened, and a nil interface of
 // one that was not: a nil pointer in an interface is not nil.
 func opened[I any, T interface{ *E }, E any](part T, err error) (I, error) {

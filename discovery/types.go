@@ -153,13 +153,18 @@ type Header struct {
 	VTEP       netip.Addr     // where encapsulated packets for this host go
 	TunnelPort uint16         // UDP
 	WG         *WireGuard     // nil: no encrypted underlay. Encryption, which no agent has yet, will announce its public key here
-	MTU        uint16         // of the underlay, in bytes
+	MTU        uint16         // of the underlay, in bytes: what passes to every member
+	Link       uint16         // MTU of the device, where a path carries less; 0: as MTU
 	Avoid      []netip.Prefix // its routes and resolvers: no automatic subnet may overlap them
 	GoneHash   uint64         // XOR of table.HashID over the forgotten hosts it knows: acknowledges a fence
 	Flags      HeaderFlags
 	Networks   []HeaderNetwork // the networks it carries or holds blocks of, sorted by VNI
 	Unknown    []byte          // fields of newer formats, kept as they came
 }
+
+// Carries is the MTU of the underlay's device, in bytes, whatever a path carries; 0: it
+// is not known.
+func (h Header) Carries() uint16 { return max(h.MTU, h.Link) }
 
 // WireGuard is a member's encrypted underlay.
 type WireGuard struct {

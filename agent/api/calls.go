@@ -41,6 +41,15 @@ func (c *Client) Members(ctx context.Context) ([]Member, error) {
 	return ask[[]Member](ctx, c, http.MethodGet, "/v1/members", nil)
 }
 
+// Proofs is GET /v1/proofs.
+func (c *Client) Proofs(ctx context.Context, refresh bool) ([]Proof, error) {
+	path := "/v1/proofs"
+	if refresh {
+		path += "?refresh=true"
+	}
+	return ask[[]Proof](ctx, c, http.MethodGet, path, nil)
+}
+
 // NetworkCreate is POST /v1/networks.
 func (c *Client) NetworkCreate(ctx context.Context, r NetworkCreateRequest) (NetworkCreateResult, error) {
 	return ask[NetworkCreateResult](ctx, c, http.MethodPost, "/v1/networks", r)

@@ -40,6 +40,8 @@ var calls = []struct {
 		return nil, s.Leave(ctx, api.LeaveRequest{Name: "host2", Force: true, Purge: true, Wait: true, EvenIfRunning: true}, ignore)
 	}},
 	{"members", nil, func(ctx context.Context, s api.Service) (any, error) { return s.Members(ctx) }},
+	{"proofs", false, func(ctx context.Context, s api.Service) (any, error) { return s.Proofs(ctx, false) }},
+	{"proofs that are made anew", true, func(ctx context.Context, s api.Service) (any, error) { return s.Proofs(ctx, true) }},
 	{"network create", everyOption, func(ctx context.Context, s api.Service) (any, error) { return s.NetworkCreate(ctx, everyOption) }},
 	{"networks", nil, func(ctx context.Context, s api.Service) (any, error) { return s.Networks(ctx) }},
 	{"network", "blue", func(ctx context.Context, s api.Service) (any, error) { return s.Network(ctx, "blue") }},

@@ -59,6 +59,7 @@ func routes(s Service) []route {
 		{"GET", "/v1/status", get(func(ctx context.Context, _ *http.Request) (Status, error) { return s.Status(ctx) })},
 		{"GET", "/v1/version", get(func(ctx context.Context, _ *http.Request) (Version, error) { return s.Version(ctx) })},
 		{"GET", "/v1/members", get(func(ctx context.Context, _ *http.Request) ([]Member, error) { return s.Members(ctx) })},
+		{"GET", "/v1/proofs", get(proofs(s))},
 		{"POST", "/v1/init", stream(s.Init)},
 		{"POST", "/v1/join", stream(s.Join)},
 		{"POST", "/v1/leave", stream(func(ctx context.Context, r LeaveRequest, progress func(string)) (struct{}, error) {
@@ -115,6 +116,20 @@ func ready(s Service) http.HandlerFunc {
 		default:
 			reply(w, http.StatusServiceUnavailable, st)
 		}
+	}
+}
+
+func proofs(s Service) func(context.Context, *http.Request) ([]Proof, error) {
+	return func(ctx context.Context, r *http.Request) ([]Proof, error) {
+		p, err := parameters(r, "refresh")
+		if err != nil {
+			return nil, err
+		}
+		refresh, err := p.flag("refresh")
+		if err != nil {
+			return nil, err
+		}
+		return s.Proofs(ctx, refresh)
 	}
 }
 

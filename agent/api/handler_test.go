@@ -134,6 +134,7 @@ type empty struct{ *fake }
 
 func (empty) Status(context.Context) (api.Status, error)             { return api.Status{}, nil }
 func (empty) Members(context.Context) ([]api.Member, error)          { return nil, nil }
+func (empty) Proofs(context.Context, bool) ([]api.Proof, error)      { return nil, nil }
 func (empty) Networks(context.Context) ([]api.Network, error)        { return nil, nil }
 func (empty) Network(context.Context, string) (api.Network, error)   { return api.Network{}, nil }
 func (empty) Endpoint(context.Context, string) (api.Endpoint, error) { return api.Endpoint{}, nil }

@@ -80,6 +80,12 @@ func (f *fake) Members(context.Context) ([]api.Member, error) {
 		{Name: "host2", ID: "22", Address: "192.0.2.2", Status: "dead", Version: "0.1.0", RTT: 0.25}}, f.err
 }
 
+func (f *fake) Proofs(_ context.Context, refresh bool) ([]api.Proof, error) {
+	f.last = refresh
+	return []api.Proof{{Peer: "host2", Shares: true, Out: "ok", In: "failing", Size: "unproven", MTU: 1500, Last: 120, Median: 130, Worst: 900, Loss: 2.5,
+		At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Why: "4799/udp is blocked from host2 to host1", Hint: "nft list ruleset"}}, f.err
+}
+
 // network has nil lists where a Service may well leave them nil.
 func network(name string) api.Network {
 	return api.Network{Name: name, ID: "ab12", Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Scope: "global", Driver: "weft",

@@ -179,7 +179,7 @@ func TestContractFindsAWrongAnswer(t *testing.T) {
 // required are those that are always sent.
 func TestSchemasAreTheTypes(t *testing.T) {
 	schemas := document(t).Components.Schemas
-	for _, v := range []any{api.Error{}, api.Status{}, api.Check{}, api.Version{}, api.Member{}, api.InitRequest{}, api.InitResult{},
+	for _, v := range []any{api.Error{}, api.Status{}, api.Check{}, api.Version{}, api.Member{}, api.Proof{}, api.InitRequest{}, api.InitResult{},
 		api.JoinRequest{}, api.JoinResult{}, api.LeaveRequest{}, api.NetworkCreateRequest{}, api.NetworkCreateResult{}, api.Network{},
 		api.IPAM{}, api.IPAMConfig{}, api.Container{}, api.AttachRequest{}, api.ConnectRequest{}, api.DisconnectRequest{},
 		api.PruneRequest{}, api.PruneResult{}, api.VerifyRequest{}, api.Verification{}, api.Drift{}, api.Unasked{}, api.WhyRequest{}, api.Why{}, api.WhyStep{}, api.Attachment{}, api.Endpoint{}, api.DNSAnswer{}} {
@@ -201,12 +201,12 @@ func TestSchemasAreTheTypes(t *testing.T) {
 	}
 }
 
-// keys is the JSON keys of a struct type, and those without omitempty.
+// keys is the JSON keys of a struct type, and those that are always there.
 func keys(typ reflect.Type) (all, required []string) {
 	for i := range typ.NumField() {
 		name, options, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
 		all = append(all, name)
-		if options != "omitempty" {
+		if options != "omitempty" && options != "omitzero" {
 			required = append(required, name)
 		}
 	}

@@ -14,6 +14,8 @@ type Service interface {
 	Join(ctx context.Context, r JoinRequest, progress func(string)) (JoinResult, error)
 	Leave(ctx context.Context, r LeaveRequest, progress func(string)) error
 	Members(ctx context.Context) ([]Member, error)
+	// Proofs are those of the tunnel to each member; with refresh they are made anew.
+	Proofs(ctx context.Context, refresh bool) ([]Proof, error)
 
 	NetworkCreate(ctx context.Context, r NetworkCreateRequest) (NetworkCreateResult, error)
 	Networks(ctx context.Context) ([]Network, error)

@@ -39,7 +39,8 @@ type Facts struct {
 	Surroundings overlay.Surroundings
 	Neighbours   []Neighbours
 
-	Names NameFacts
+	Names  NameFacts
+	Tunnel TunnelFacts
 
 	PortsHeld int // published here
 	PortsLost []string
@@ -48,7 +49,7 @@ type Facts struct {
 // Checks makes the lines of status, one for each subject.
 func Checks(f Facts) []api.Check {
 	return []api.Check{
-		members(f), datagrams(f), store(f), table(f),
+		members(f), datagrams(f), tunnels(f.Tunnel), store(f), table(f),
 		kernel(f), modules(f), NeighbourTables(f.Neighbours),
 		sandboxes(f), routes(f), filters(f),
 		names(f.Names), ports(f),
@@ -68,6 +69,7 @@ func members(f Facts) api.Check {
 		return c
 	}
 	alive, total := 0, 0
+	away := false // one that is not coming back by itself
 	var missing, hints []string
 	for _, m := range f.View.Members {
 		switch m.Status {
@@ -77,6 +79,7 @@ func members(f Facts) api.Check {
 			alive++
 		default:
 			missing = append(missing, m.Name+" "+m.Status.String())
+			away = away || m.Status != discovery.StatusSuspect
 			if m.Status == discovery.StatusAgentDown {
 				hints = append(hints, fmt.Sprintf("systemctl start agentd # on %s", m.Name))
 			} else {
@@ -89,6 +92,9 @@ func members(f Facts) api.Check {
 	if len(missing) > 0 {
 		c.State, c.Detail = api.CheckWarn, c.Detail+": "+strings.Join(missing, ", ")
 		c.Hint = strings.Join(hints, "\n")
+	}
+	if away {
+		c.State = api.CheckFail
 	}
 	return c
 }

@@ -135,9 +135,10 @@ func (p planner) remotes(n discovery.NetworkID) []overlay.Remote {
 	return out
 }
 
-// probeNetwork is the members' own network as the kernel side wants it.
+// probeNetwork is the members' own network as the kernel side wants it. Its MTU is the
+// device's, so that it shows when a path carries more again.
 func (p planner) probeNetwork() overlay.Network {
-	underlay := int(p.members[p.snap.Self].Header.MTU)
+	underlay := int(p.members[p.snap.Self].Header.Carries())
 	n := overlay.Network{VNI: discovery.ProbeVNI, Name: "probe", Probe: true, GatewayMAC: ProbeMAC(p.snap.Self),
 		MTU: max(underlay-Overhead(p.cfg.VTEP), strict.MinMTU)}
 	for _, m := range p.members {

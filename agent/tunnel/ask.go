@@ -2,13 +2,15 @@ package tunnel
 
 import (
 	"context"
-	"time"
 
 	"github.com/weft-net/weft/discovery"
 )
 
 // Ask finds out now whether the tunnel to a member works, both ways; empty when it
-// does, else it says in which direction it does not.
-func (t *Tunnel) Ask(ctx context.Context, d Directory, m discovery.Member) (why string) {
-	return t.blocked(ctx, d, m, time.Second)
+// does, else it says in which direction it does not, and where.
+func (t *Tunnel) Ask(ctx context.Context, m discovery.Member) (why string) {
+	unhurried := *t.prober
+	unhurried.limit = nil
+	why, _ = unhurried.prove(ctx, peer{host: host{m.Name, m.Header.VTEP}, id: m.ID})
+	return why
 }

@@ -1,248 +1,251 @@
-// Package tunnel finds out whether encapsulated packets pass between this host and
-// the other members, each way. It sends frames in the members' own network and
-// changes nothing in the kernel.
+// Package tunnel proves, again and again, that encapsulated packets pass between this
+// host and the other members: each way, up to which size, how fast. It sends frames in
+// the members' own network and changes nothing in the kernel.
 package tunnel
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/plan"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pace"
-	"github.com/weft-net/weft/overlay"
 )
 
-// Frames of the probe network are a kind, a number and the sender's host id.
-const (
-	probeRequest = 1
-	probeReply   = 2
-	probeSize    = 1 + 8 + 16
-)
-
-// probeQuestion begins the body of a Call that asks a member whether a request
-// of that number reached it. It is none of the address messages' versions.
-const probeQuestion = 0x70
-
-type probeNumber [8]byte
-
-// again is the pause between two tries: what the kernel refuses now it may accept
-// after the next pass.
-const again = 50 * time.Millisecond
-
-// Socket is one in the probe network of this host (discovery.ProbeVNI).
-type Socket interface {
-	Send(to overlay.MAC, payload []byte) error
-	// Receive returns ctx's error when ctx ends.
-	Receive(ctx context.Context, buf []byte) (n int, from overlay.MAC, err error)
-	Close() error
-}
-
-// Directory is what a tunnel asks the gossip.
-type Directory interface {
-	View() discovery.View
-	Call(ctx context.Context, to discovery.HostID, body []byte) ([]byte, error)
-}
+// mostFrames are sent each second to all members together.
+const mostFrames = 32
 
 // Config is what a tunnel is made of.
 type Config struct {
 	Self discovery.HostID
 	Name string // of this host
-	Port uint16 // UDP, for messages
+	VTEP netip.Addr
+	Port uint16 // UDP, of all members
 	// Open opens a socket; it fails as long as the device is not there.
 	Open func() (Socket, error)
-	Log  *slog.Logger
+	// Tap opens a tap; nil: which end drops frames is not known.
+	Tap func() (Tap, error)
+	// View and Call are the gossip's. They are not used before Run.
+	View func() discovery.View
+	Call func(ctx context.Context, to discovery.HostID, body []byte) ([]byte, error)
+	// Changed is called when Path returns another size.
+	Changed func()
+	Log     *slog.Logger
 }
 
-// Tunnel answers other members' probes and sends this host's.
+// Tunnel proves the tunnel to the other members, and answers when they do.
 type Tunnel struct {
-	cfg Config
+	cfg      Config
+	prober   *prober
+	schedule *schedule
 
-	mu      sync.Mutex
-	socket  Socket
-	waiting map[probeNumber]chan struct{} // own requests, until they are answered
-	seen    []probeNumber                 // the last requests of others that reached this host
+	mu   sync.Mutex // guards what follows
+	link link
+}
+
+// link is the device that encapsulated packets leave by.
+type link struct {
+	mtu int // bytes
+	dev string
 }
 
 // New returns a tunnel that proves nothing before Run.
 func New(cfg Config) *Tunnel {
-	return &Tunnel{cfg: cfg, waiting: map[probeNumber]chan struct{}{}}
+	p := &prober{
+		self: host{cfg.Name, cfg.VTEP}, id: cfg.Self, port: cfg.Port, overhead: plan.Overhead(cfg.VTEP),
+		call: cfg.Call, changed: cfg.Changed, log: cfg.Log,
+		wire: newWire(cfg.Self, cfg.Open), watch: newWatch(cfg.Self, cfg.Tap, cfg.Log), records: newRecords(),
+		limit: rate.NewLimiter(mostFrames, mostFrames),
+	}
+	return &Tunnel{cfg: cfg, prober: p, schedule: newSchedule()}
 }
 
-// Run receives until ctx ends.
+// Run answers and proves until ctx ends.
 func (t *Tunnel) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return t.prober.wire.run(ctx) })
+	g.Go(func() error { return t.prober.watch.run(ctx) })
+	g.Go(func() error { t.takeTurns(ctx, g); return nil })
+	return g.Wait()
+}
+
+// followEach is how often the members are looked at: an old proof or a new member can
+// wait for that long.
+const followEach = time.Second
+
+// takeTurns gives each member its turn until ctx ends.
+func (t *Tunnel) takeTurns(ctx context.Context, g *errgroup.Group) {
+	var followed time.Time
+	members := 0
 	for ctx.Err() == nil {
-		socket, err := t.cfg.Open()
-		if err == nil {
-			t.use(socket)
-			err = t.receive(ctx, socket)
-			t.use(nil)
-			_ = socket.Close()
+		if now := time.Now(); now.Sub(followed) >= followEach {
+			followed = now
+			members = t.follow(now)
 		}
-		if err == nil {
+		due, next := t.schedule.take(time.Now())
+		for _, p := range due {
+			g.Go(func() error { t.turn(ctx, p, members); return nil })
+		}
+		wait, cancel := context.WithDeadline(ctx, next)
+		select {
+		case <-wait.Done():
+		case <-t.schedule.wake:
+			followed = time.Time{}
+		}
+		cancel()
+	}
+}
+
+// follow takes the members as they are now.
+func (t *Tunnel) follow(now time.Time) (members int) {
+	peers := t.peers(t.cfg.View())
+	t.prober.records.follow(peers)
+	t.schedule.follow(peers, now)
+	return len(peers)
+}
+
+// turn proves the tunnel to one member, of so many.
+func (t *Tunnel) turn(ctx context.Context, to peer, members int) {
+	why, _ := t.prober.prove(ctx, to)
+	if why == "" && to.full > 0 && t.prober.records.sizedOf(to.id).due(time.Now(), to.period, members) {
+		t.prober.size(ctx, to)
+	}
+	t.schedule.done(to.id, why == "", time.Now())
+}
+
+// peers are the other members.
+func (t *Tunnel) peers(v discovery.View) []peer {
+	t.mu.Lock()
+	mtu := t.link.mtu
+	t.mu.Unlock()
+	mine := map[discovery.NetworkID]bool{}
+	for _, m := range v.Members {
+		if m.ID == v.Self {
+			for _, n := range m.Header.Networks {
+				mine[n.ID] = true
+			}
+		}
+	}
+	out := make([]peer, 0, len(v.Members))
+	for _, m := range v.Members {
+		if m.ID == t.cfg.Self || m.Status == discovery.StatusLeft || m.Header.Flags&discovery.FlagGone != 0 || !m.Header.VTEP.IsValid() {
 			continue
 		}
-		pace.Sleep(ctx, again)
+		p := peer{host: host{m.Name, m.Header.VTEP}, id: m.ID, full: min(mtu, int(m.Header.Carries())), alive: m.Status == discovery.StatusAlive}
+		p.shares = slices.ContainsFunc(m.Header.Networks, func(n discovery.HeaderNetwork) bool { return mine[n.ID] })
+		p.period = period(p.shares, len(v.Members)-1)
+		out = append(out, p)
+	}
+	return out
+}
+
+// Use says by which device encapsulated packets leave, and its MTU. When that is
+// another, everything is proven anew.
+func (t *Tunnel) Use(mtu int, dev string) {
+	t.mu.Lock()
+	now := link{mtu, dev}
+	other := t.link != now
+	t.link = now
+	t.mu.Unlock()
+	if other {
+		t.schedule.hurry()
+	}
+}
+
+// Path is the largest underlay packet that passes to every member, in bytes, where it
+// is less than the devices carry; 0: nothing is less.
+func (t *Tunnel) Path() int { return t.prober.records.path() }
+
+// Proofs are the newest ones, sorted by the members' names.
+func (t *Tunnel) Proofs() []Proof { return t.prober.records.proofs(time.Now()) }
+
+// Refresh proves the tunnel to every member that is alive, and returns when that is
+// done or ctx ends.
+func (t *Tunnel) Refresh(ctx context.Context) error {
+	began := time.Now()
+	t.schedule.hurry()
+	for !t.refreshed(began) {
+		if !pace.Sleep(ctx, again) {
+			return ctx.Err()
+		}
 	}
 	return nil
 }
 
-func (t *Tunnel) use(s Socket) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.socket = s
+func (t *Tunnel) refreshed(since time.Time) bool {
+	return !slices.ContainsFunc(t.Proofs(), func(p Proof) bool { return p.Alive && p.At.Before(since) })
 }
 
-func (t *Tunnel) receive(ctx context.Context, socket Socket) error {
-	buf := make([]byte, 256)
-	for {
-		n, from, err := socket.Receive(ctx, buf)
-		if err != nil {
-			return err
-		}
-		if n < probeSize {
-			continue
-		}
-		number := probeNumber(buf[1:9])
-		switch buf[0] {
-		case probeRequest:
-			t.note(number)
-			// A reply that is lost is asked for again.
-			_ = socket.Send(from, t.frame(probeReply, number))
-		case probeReply:
-			t.wake(number)
-		}
-	}
-}
-
-func (t *Tunnel) frame(kind byte, number probeNumber) []byte {
-	return slices.Concat([]byte{kind}, number[:], t.cfg.Self[:])
-}
-
-func (t *Tunnel) note(number probeNumber) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.seen = append(t.seen, number)
-	if len(t.seen) > 1024 {
-		t.seen = slices.Clone(t.seen[512:])
-	}
-}
-
-func (t *Tunnel) wake(number probeNumber) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if c, ok := t.waiting[number]; ok {
-		close(c)
-		delete(t.waiting, number)
-	}
-}
-
-// Serve answers another member's question whether its request reached this host;
+// Serve answers another member's question which of its requests reached this host;
 // false: the body asks something else.
-func (t *Tunnel) Serve(body []byte) (answer []byte, ok bool) {
-	if len(body) == 0 || body[0] != probeQuestion {
+func (t *Tunnel) Serve(from discovery.HostID, body []byte) (answer []byte, ok bool) {
+	if len(body) == 0 || body[0] != questionKind {
 		return nil, false
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(body) == 1+len(probeNumber{}) && slices.Contains(t.seen, probeNumber(body[1:])) {
-		return []byte{1}, true
+	switch len(body) {
+	case questionSize - 1:
+		return t.prober.wire.answerOlder(body), true
+	case questionSize:
+		first := asked(body)
+		t.prober.watch.begin()
+		return evidence{
+			looked:  t.prober.watch.looks(),
+			came:    t.prober.wire.came(from, first),
+			arrived: t.prober.watch.passed(false, requestKind, from, first),
+			left:    t.prober.watch.passed(true, replyKind, t.cfg.Self, first),
+		}.answer(), true
 	}
 	return []byte{0}, true
 }
 
-// reach sends requests to a member until it answers or ctx ends.
-func (t *Tunnel) reach(ctx context.Context, id discovery.HostID) (probeNumber, error) {
-	var number probeNumber
-	_, _ = rand.Read(number[:])
-	answered := make(chan struct{})
-	t.mu.Lock()
-	t.waiting[number] = answered
-	t.mu.Unlock()
-	defer func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		delete(t.waiting, number)
-	}()
-	for {
-		t.mu.Lock()
-		socket := t.socket
-		t.mu.Unlock()
-		if socket != nil {
-			// What the kernel refuses now it may accept after the next pass.
-			_ = socket.Send(plan.ProbeMAC(id), t.frame(probeRequest, number))
-		}
-		select {
-		case <-answered:
-			return number, nil
-		case <-ctx.Done():
-			return number, ctx.Err()
-		case <-time.After(again):
-		}
-	}
-}
+// checked is how many members a newcomer proves the tunnel to. More would not tell more
+// of it, and would wait for each other.
+const checked = 64
 
 // Check finds out whether encapsulated packets pass between this host and the other
 // members, both ways. It fails when they pass with none of them, and so does join.
 // A single member that cannot be reached is a warning, in progress and in the log.
-func (t *Tunnel) Check(ctx context.Context, d Directory, progress func(string)) error {
+func (t *Tunnel) Check(ctx context.Context, progress func(string)) error {
 	progress(fmt.Sprintf("probing the tunnel, port %d/udp", t.cfg.Port))
-	var members []discovery.Member
-	for _, m := range d.View().Members {
-		if m.ID != t.cfg.Self && m.Status == discovery.StatusAlive {
-			members = append(members, m)
-		}
-	}
+	all := t.peers(t.cfg.View())
+	t.prober.records.follow(all)
+	alive := slices.DeleteFunc(all, func(p peer) bool { return !p.alive })
+	rand.Shuffle(len(alive), func(i, j int) { alive[i], alive[j] = alive[j], alive[i] })
+	alive = alive[:min(len(alive), checked)]
+	unhurried := *t.prober
+	unhurried.limit = nil
 	var mu sync.Mutex
-	var blocked []string
+	var blocked, hints []string
 	var wg sync.WaitGroup
-	for _, m := range members {
+	for _, p := range alive {
 		wg.Go(func() {
-			if why := t.blocked(ctx, d, m, 3*time.Second); why != "" {
+			if why, hint := unhurried.prove(ctx, p); why != "" {
 				mu.Lock()
 				defer mu.Unlock()
-				blocked = append(blocked, why)
+				blocked, hints = append(blocked, why), append(hints, hint)
 			}
 		})
 	}
 	wg.Wait()
 	slices.Sort(blocked)
-	if len(blocked) > 0 && len(blocked) == len(members) {
-		return api.Errorf(api.KindFailed, "%s", strings.Join(blocked, "; ")).
-			WithHint("nft list ruleset # on both hosts: %d/udp must pass in both directions", t.cfg.Port)
+	if len(blocked) > 0 && len(blocked) == len(alive) {
+		slices.Sort(hints)
+		return api.Errorf(api.KindFailed, "%s", strings.Join(blocked, "; ")).WithHint("%s", strings.Join(slices.Compact(hints), "\n"))
 	}
 	for _, why := range blocked {
 		progress("warning: " + why)
 		t.cfg.Log.Warn("tunnel blocked", "why", why)
 	}
 	return nil
-}
-
-// blocked says in which direction the tunnel to a member does not work; empty
-// when it does. It waits for an answer as long as it is told.
-func (t *Tunnel) blocked(ctx context.Context, d Directory, m discovery.Member, wait time.Duration) string {
-	try, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	number, err := t.reach(try, m.ID)
-	if err == nil {
-		return ""
-	}
-	ask, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	answer, err := d.Call(ask, m.ID, append([]byte{probeQuestion}, number[:]...))
-	port := t.cfg.Port
-	switch {
-	case err != nil:
-		return fmt.Sprintf("%d/udp is blocked between %s and %s", port, t.cfg.Name, m.Name)
-	case slices.Equal(answer, []byte{1}):
-		return fmt.Sprintf("%d/udp is blocked from %s to %s", port, m.Name, t.cfg.Name)
-	}
-	return fmt.Sprintf("%d/udp is blocked from %s to %s", port, t.cfg.Name, m.Name)
 }

@@ -2,7 +2,11 @@ package tunnel
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,108 +17,308 @@ import (
 	"github.com/weft-net/weft/overlay"
 )
 
-var (
-	here  = discovery.HostID{1}
-	there = discovery.HostID{2}
-)
+// cluster is hosts whose tunnels are joined by a wire.
+type cluster struct {
+	t     *testing.T
+	wire  *tunneltest.Wire
+	hosts []*Tunnel
+	view  discovery.View
+	mute  map[discovery.HostID]bool // they answer nothing over gossip
+}
 
-func TestProbe(t *testing.T) {
+var blue = discovery.NetworkID{7}
+
+func hostID(n int) discovery.HostID   { return discovery.HostID{byte(n >> 8), byte(n), 1} }
+func hostMAC(n int) overlay.MAC       { return plan.ProbeMAC(hostID(n)) }
+func (c *cluster) host(n int) *Tunnel { return c.hosts[n-1] }
+
+// newCluster makes hosts that share a network. Their devices carry 1500 bytes.
+func newCluster(t *testing.T, hosts int) *cluster {
+	c := &cluster{t: t, wire: tunneltest.NewWire(), mute: map[discovery.HostID]bool{}}
+	for n := 1; n <= hosts; n++ {
+		id := hostID(n)
+		addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(n)})
+		c.view.Members = append(c.view.Members, discovery.Member{ID: id, Name: fmt.Sprintf("h%d", n), Status: discovery.StatusAlive,
+			Header: discovery.Header{VTEP: addr, MTU: 1500, Networks: []discovery.HeaderNetwork{{VNI: 4096, ID: blue}}}})
+		c.wire.Add(hostMAC(n))
+		c.hosts = append(c.hosts, New(Config{
+			Self: id, Name: fmt.Sprintf("h%d", n), VTEP: addr, Port: 4799, Log: slog.New(slog.DiscardHandler), Changed: func() {},
+			Open: func() (Socket, error) { return c.wire.Open(hostMAC(n)), nil },
+			Tap:  func() (Tap, error) { return c.wire.Tap(hostMAC(n)), nil },
+			View: func() discovery.View { return c.seenBy(id) },
+			Call: func(ctx context.Context, to discovery.HostID, body []byte) ([]byte, error) {
+				return c.call(ctx, id, to, body)
+			},
+		}))
+		c.host(n).Use(1500, "eth0")
+	}
+	return c
+}
+
+func (c *cluster) seenBy(id discovery.HostID) discovery.View {
+	v := c.view
+	v.Self = id
+	return v
+}
+
+func (c *cluster) call(ctx context.Context, from, to discovery.HostID, body []byte) ([]byte, error) {
+	if c.mute[to] {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	for n := range c.hosts {
+		if hostID(n+1) == to {
+			answer, _ := c.hosts[n].Serve(from, body)
+			return answer, nil
+		}
+	}
+	return nil, fmt.Errorf("no host %s", to)
+}
+
+// run begins all hosts; what returned ends them.
+func (c *cluster) run() (stop func()) {
+	ctx, cancel := context.WithCancel(c.t.Context())
+	for _, h := range c.hosts {
+		go func() { _ = h.Run(ctx) }()
+	}
+	return func() { cancel(); synctest.Wait() }
+}
+
+// proof is what one host knows of the tunnel to another.
+func (c *cluster) proof(of, to int) Proof {
+	c.t.Helper()
+	for _, p := range c.host(of).Proofs() {
+		if p.Peer == hostID(to) {
+			return p
+		}
+	}
+	c.t.Fatalf("h%d has no proof of h%d", of, to)
+	return Proof{}
+}
+
+// lose has frames lost that go from one host to another.
+func (c *cluster) lose(from, to int, at tunneltest.Place, larger int) {
+	c.wire.Lose(func(f, t overlay.MAC, p tunneltest.Place, payload []byte) bool {
+		return f == hostMAC(from) && t == hostMAC(to) && p == at && len(payload)+50 > larger
+	})
+}
+
+func TestBlockedPortIsNamedByBothSides(t *testing.T) {
 	for _, tt := range []struct {
-		name     string
-		blocked  discovery.HostID // who receives nothing
-		reached  bool
-		requests bool // the other side saw the request
+		at   tunneltest.Place
+		says string // of what goes from h1 to h2
+		hint string
 	}{
-		{"both ways", discovery.HostID{}, true, true},
-		{"the way there is blocked", there, false, false},
-		{"the way back is blocked", here, false, true},
+		{tunneltest.Leaving, "4799/udp is blocked from h1 to h2: h1 does not let it out", "nft list ruleset # on h1: 4799/udp to 192.0.2.2 must go out"},
+		{tunneltest.Between, "4799/udp is blocked from h1 to h2: it leaves h1 and does not come to h2", "tcpdump -ni any udp port 4799 and host 192.0.2.1 # on h2"},
+		{tunneltest.Arriving, "4799/udp is blocked from h1 to h2: h2 does not let it in", "nft list ruleset # on h2: 4799/udp from 192.0.2.1 must come in"},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
+		t.Run(tt.says, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ctx, cancel := context.WithCancel(t.Context())
-				w := tunneltest.NewWire()
-				w.Block(plan.ProbeMAC(tt.blocked))
-				sides := map[discovery.HostID]*Tunnel{}
-				for _, id := range []discovery.HostID{here, there} {
-					w.Add(plan.ProbeMAC(id))
-					sides[id] = New(Config{Self: id, Open: func() (Socket, error) { return w.Open(plan.ProbeMAC(id)), nil }})
+				c := newCluster(t, 3)
+				defer c.run()()
+				time.Sleep(12 * time.Second)
+				for _, pair := range [][2]int{{1, 2}, {2, 1}, {2, 3}} {
+					if p := c.proof(pair[0], pair[1]); p.Out != OK || p.In != OK || p.Size != OK || p.Why != "" || p.MTU != 1500 || p.State() != OK {
+						t.Fatalf("h%d of h%d: %+v", pair[0], pair[1], p)
+					}
 				}
-				for _, side := range sides {
-					go func() { _ = side.Run(ctx) }()
+				c.lose(1, 2, tt.at, 0)
+				time.Sleep(15 * time.Second)
+				one, two := c.proof(1, 2), c.proof(2, 1)
+				if one.Out != Failing || one.State() != Failing || two.In != Failing || two.Out != OK || two.State() != Failing || one.Loss != 100 {
+					t.Errorf("after 15 s: h1 %+v\nh2 %+v", one, two)
 				}
-				synctest.Wait()
-				try, stop := context.WithTimeout(ctx, 3*time.Second)
-				defer stop()
-				number, err := sides[here].reach(try, there)
-				if (err == nil) != tt.reached || err != nil && !errors.Is(err, context.DeadlineExceeded) {
-					t.Errorf("got %v, want reached %t", err, tt.reached)
+				for _, p := range []Proof{one, two} {
+					if p.Why != tt.says || !strings.HasPrefix(p.Hint, tt.hint) {
+						t.Errorf("says %q, hint %q", p.Why, p.Hint)
+					}
 				}
-				synctest.Wait()
-				if got, _ := sides[there].Serve(append([]byte{probeQuestion}, number[:]...)); (got[0] == 1) != tt.requests {
-					t.Errorf("the other side answers %v to whether the request came, want %t", got, tt.requests)
+				if p := c.proof(1, 3); p.State() != OK {
+					t.Errorf("h3: %+v", p)
 				}
-				cancel()
-				synctest.Wait()
+				c.wire.Lose(nil)
+				time.Sleep(10 * time.Second)
+				if one, two := c.proof(1, 2), c.proof(2, 1); one.State() != OK || two.State() != OK || one.Why+two.Why != "" || one.Loss > 0 {
+					t.Errorf("after its removal: h1 %+v\nh2 %+v", one, two)
+				}
 			})
 		})
 	}
 }
 
-func TestProbeIgnoresGarbage(t *testing.T) {
-	side := New(Config{Self: here})
-	for _, body := range [][]byte{{probeQuestion}, {probeQuestion, 1, 2}, append([]byte{probeQuestion}, make([]byte, 500)...)} {
-		if got, ok := side.Serve(body); !ok || len(got) != 1 || got[0] != 0 {
-			t.Errorf("Serve(%v) = %v, %t, want no", body, got, ok)
+// A member that does not answer over gossip either may be gone: nothing is said of the
+// tunnel, and what was known gets old.
+func TestSilentMemberMakesNoFinding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2)
+		defer c.run()()
+		time.Sleep(time.Second)
+		c.lose(1, 2, tunneltest.Between, 0)
+		c.mute[hostID(2)] = true
+		time.Sleep(20 * time.Second)
+		if p := c.proof(1, 2); p.State() != OK {
+			t.Errorf("after 20 s: %+v", p)
 		}
-	}
-	for _, body := range [][]byte{nil, make([]byte, 500)} {
-		if got, ok := side.Serve(body); ok {
-			t.Errorf("Serve(%v) = %v, though it is no question of this package", body, got)
+		time.Sleep(20 * time.Second)
+		if p := c.proof(1, 2); p.State() != Stale {
+			t.Errorf("after 40 s: %+v", p)
 		}
-	}
+	})
 }
 
-// frames hands over what came, then ends.
-type frames struct {
-	left [][]byte
-	sent int
-}
-
-func (s *frames) Receive(_ context.Context, b []byte) (int, overlay.MAC, error) {
-	if len(s.left) == 0 {
-		return 0, overlay.MAC{}, errors.New("closed")
-	}
-	n := copy(b, s.left[0])
-	s.left = s.left[1:]
-	return n, overlay.MAC{2}, nil
-}
-
-func (s *frames) Send(overlay.MAC, []byte) error { s.sent++; return nil }
-func (s *frames) Close() error                   { return nil }
-
-// No frame or question, whoever sends it, is taken for an answer that was not asked
-// for, or grows what is kept.
-func FuzzFrames(f *testing.F) {
-	t := New(Config{Self: here})
-	f.Add(t.frame(probeRequest, probeNumber{1}), append([]byte{probeQuestion}, make([]byte, 8)...))
-	f.Add(t.frame(probeReply, probeNumber{2}), []byte{probeQuestion})
-	f.Add([]byte{probeRequest}, []byte(nil))
-	f.Fuzz(func(t *testing.T, frame, question []byte) {
-		tun := New(Config{Self: here})
-		answered := make(chan struct{})
-		tun.waiting[probeNumber{2}] = answered
-		s := &frames{left: [][]byte{frame, frame}}
-		_ = tun.receive(t.Context(), s)
-		if s.sent > 2 || len(tun.seen) > 2 {
-			t.Errorf("two frames: %d answers, %d requests kept", s.sent, len(tun.seen))
-		}
-		select {
-		case <-answered:
-			if len(frame) < probeSize || frame[0] != probeReply || probeNumber(frame[1:9]) != (probeNumber{2}) {
-				t.Errorf("% x was taken for the answer", frame)
+// A network that loses packets, and hosts that are slow to answer, are no failure.
+func TestLossAndDelayAreNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 4)
+		defer c.run()()
+		r := rand.New(rand.NewPCG(1, 2))
+		c.wire.Lose(func(_, _ overlay.MAC, at tunneltest.Place, _ []byte) bool {
+			return at == tunneltest.Between && r.Float64() < 0.05
+		})
+		var loss, proofs float64
+		for range 6 * 60 { // an hour
+			time.Sleep(10 * time.Second)
+			for _, h := range c.hosts {
+				for _, p := range h.Proofs() {
+					if p.State() == Failing || p.MTU < 1500 && p.MTU != 0 {
+						t.Fatalf("%+v", p)
+					}
+					loss += p.Loss
+					proofs++
+				}
 			}
-		default:
 		}
-		tun.Serve(question)
+		// Of each request and reply one in twenty is lost.
+		if mean := loss / proofs; mean < 6 || mean > 14 {
+			t.Errorf("a loss of %.1f %% was measured, 9.75 %% is so", mean)
+		}
+	})
+}
+
+func TestMTUFollowsWhatPasses(t *testing.T) {
+	for _, hole := range []int{1499, 1400, 1281, 1280} {
+		t.Run(fmt.Sprint(hole), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t, 3)
+				defer c.run()()
+				time.Sleep(12 * time.Second)
+				c.lose(1, 2, tunneltest.Between, hole)
+				time.Sleep(18 * time.Second)
+				p := c.proof(1, 2)
+				if p.MTU != hole || c.host(1).Path() != hole || p.State() != OK || p.Size != OK {
+					t.Errorf("%d bytes pass: %+v, path %d", hole, p, c.host(1).Path())
+				}
+				if want := fmt.Sprintf("packets of 1500 bytes do not pass from h1 to h2, of %d they do: the networks' MTU is %d", hole, hole-50); !strings.HasPrefix(p.Why, want) {
+					t.Errorf("says %q, want %q", p.Why, want)
+				}
+				if p := c.proof(2, 1); p.MTU != 1500 || c.host(2).Path() != 0 {
+					t.Errorf("the other way nothing is lost: %+v", p)
+				}
+				c.wire.Lose(nil)
+				time.Sleep(30 * time.Second)
+				if c.host(1).Path() != hole {
+					t.Error("the MTU came back at once: it must have passed for a while")
+				}
+				time.Sleep(time.Minute)
+				if p := c.proof(1, 2); p.MTU != 1500 || c.host(1).Path() != 0 || p.Why != "" {
+					t.Errorf("mended: %+v, path %d", p, c.host(1).Path())
+				}
+			})
+		})
+	}
+}
+
+func TestPathThatIsTooSmallFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2)
+		defer c.run()()
+		c.lose(1, 2, tunneltest.Between, 1200)
+		time.Sleep(20 * time.Second)
+		if p := c.proof(1, 2); p.Size != Failing || p.State() != Failing || c.host(1).Path() != LeastMTU || !strings.Contains(p.Why, "nor of 1280") {
+			t.Errorf("%+v, path %d", p, c.host(1).Path())
+		}
+	})
+}
+
+// What a host of fifty sends when nothing happens.
+func TestCostOfFiftyHosts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 50)
+		defer c.run()()
+		time.Sleep(5 * time.Minute) // the first proofs are made at once
+		frames, bytes := c.wire.Sent(hostMAC(1))
+		const over = 10 * time.Minute
+		time.Sleep(over)
+		f, b := c.wire.Sent(hostMAC(1))
+		// Each frame is encapsulated, and has Ethernet's header below.
+		perSecond := float64(b-bytes+(f-frames)*(50+14)) / over.Seconds()
+		t.Logf("%.0f bytes and %.1f frames a second", perSecond, float64(f-frames)/over.Seconds())
+		if perSecond > 2000 {
+			t.Errorf("%.0f bytes a second, 2000 at most", perSecond)
+		}
+		oldest := time.Duration(0)
+		for _, p := range c.host(1).Proofs() {
+			oldest = max(oldest, time.Since(p.At))
+		}
+		if oldest > nearPeriod {
+			t.Errorf("the oldest proof is from %v ago", oldest)
+		}
+	})
+}
+
+// A large cluster costs a host no more.
+func TestPeriodsGrowWithTheCluster(t *testing.T) {
+	for members, want := range map[int]time.Duration{1: nearPeriod, 49: nearPeriod, 98: 2 * nearPeriod, 490: 10 * nearPeriod} {
+		if got := period(true, members); got != want {
+			t.Errorf("%d members: every %v, want %v", members, got, want)
+		}
+	}
+}
+
+func TestMembersAreProvenWhenTheyCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2)
+		c.view.Members[1].Status = discovery.StatusDead
+		defer c.run()()
+		time.Sleep(5 * time.Second)
+		if p := c.proof(1, 2); p.State() != Unproven || p.Alive {
+			t.Errorf("dead: %+v", p)
+		}
+		members := []discovery.Member{c.view.Members[0], c.view.Members[1]}
+		members[1].Status = discovery.StatusAlive
+		c.view.Members = members
+		time.Sleep(2 * time.Second)
+		if p := c.proof(1, 2); p.State() != OK {
+			t.Errorf("alive again: %+v", p)
+		}
+		before := c.proof(1, 2).At
+		time.Sleep(2 * time.Second)
+		c.host(1).Use(1400, "eth0")
+		time.Sleep(time.Second)
+		if p := c.proof(1, 2); !p.At.After(before) || p.Full != 1400 {
+			t.Errorf("after another device: %+v", p)
+		}
+		if err := c.host(1).Refresh(t.Context()); err != nil || time.Since(c.proof(1, 2).At) > time.Second {
+			t.Errorf("refresh: %v", err)
+		}
+	})
+}
+
+// A newcomer that reaches nobody is told so, and one that reaches some is warned.
+func TestCheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		c.lose(1, 2, tunneltest.Arriving, 0)
+		defer c.run()()
+		var said []string
+		if err := c.host(1).Check(t.Context(), func(s string) { said = append(said, s) }); err != nil || !strings.Contains(strings.Join(said, "\n"), "warning: 4799/udp is blocked from h1 to h2: h2") {
+			t.Errorf("one of two: %v, %q", err, said)
+		}
+		c.wire.Lose(func(from, to overlay.MAC, _ tunneltest.Place, _ []byte) bool { return to == hostMAC(1) })
+		err := c.host(1).Check(t.Context(), func(string) {})
+		if err == nil || !strings.Contains(err.Error(), "from h2 to h1") || !strings.Contains(err.Error(), "from h3 to h1") {
+			t.Errorf("none of two: %v", err)
+		}
 	})
 }

@@ -29,7 +29,7 @@ func newCluster() *cluster {
 	c := &cluster{state: "ok", fabric: "/run/netns/weft", pid: 42}
 	c.members = []api.Member{
 		{Name: "host2", ID: "22222222222222222222222222222222", Address: "192.0.2.2", Status: "dead", Version: "0.1.0", RTT: 0.3125},
-		{Name: "host1", ID: "11111111111111111111111111111111", Address: "192.0.2.1", Status: "alive", Version: "0.1.0"},
+		{Name: "host1", ID: "11111111111111111111111111111111", Address: "192.0.2.1", Status: "alive", Version: "0.1.0", Tunnel: "ok", TunnelAge: 3.25},
 	}
 	c.networks = []api.Network{c.network("red", "cd34cd34cd34cd34", "10.64.16.0/20"), c.network("blue", "ab12ab12ab12ab12", "10.64.0.0/20")}
 	c.networks[1].Labels = map[string]string{"team": "shop"}
@@ -139,6 +139,8 @@ func (c *cluster) Leave(ctx context.Context, r api.LeaveRequest, progress func(s
 	}
 	return api.Errorf(api.KindConflict, "leave: 1 endpoint is here: db on blue").WithHint("agentctl leave --purge")
 }
+
+func (c *cluster) Proofs(context.Context, bool) ([]api.Proof, error) { return nil, nil }
 
 func (c *cluster) Members(ctx context.Context) ([]api.Member, error) {
 	unlock, err := c.enter(ctx)

@@ -21,7 +21,8 @@ func newMembers(a *app) *cobra.Command {
 		Use:   "members [--watch]",
 		Short: "Show the hosts of the cluster",
 		Long: `Show the hosts of the cluster, this one included, with their state, version and
-round-trip time.
+round-trip time. TUNNEL says whether this host and that one get each other's
+packets, and when that was tried last: ok, failing, stale or unproven.
 
 With --watch the list is shown again whenever it changes: redrawn on a terminal,
 else one JSON array a line.`,
@@ -57,10 +58,18 @@ func sortedMembers(ctx context.Context, agent api.Service) ([]api.Member, error)
 }
 
 func showMembers(w io.Writer, list []api.Member) {
-	line(w, "NAME", "ADDRESS", "STATUS", "VERSION", "RTT")
+	line(w, "NAME", "ADDRESS", "STATUS", "VERSION", "RTT", "TUNNEL")
 	for _, m := range list {
-		line(w, m.Name, m.Address, m.Status, m.Version, milliseconds(m.RTT))
+		line(w, m.Name, m.Address, m.Status, m.Version, milliseconds(m.RTT), proven(m))
 	}
+}
+
+// proven is how well the tunnel to a member works, and when that was proven.
+func proven(m api.Member) string {
+	if m.TunnelAge == 0 {
+		return m.Tunnel
+	}
+	return fmt.Sprintf("%s %.0fs ago", m.Tunnel, m.TunnelAge)
 }
 
 // milliseconds is a time of the network, empty when it is not known.
@@ -98,7 +107,7 @@ func (a *app) watchPrinter(cmd *cobra.Command, out *output) func([]api.Member) e
 }
 
 // watchMembers calls show with the members, again after each change, until ctx
-// ends. Round-trip times always change, and are no reason.
+// ends. Round-trip times and the age of proofs always change, and are no reason.
 func (a *app) watchMembers(ctx context.Context, agent api.Service, show func([]api.Member) error) error {
 	tick := time.NewTicker(a.poll)
 	defer tick.Stop()
@@ -125,6 +134,6 @@ func (a *app) watchMembers(ctx context.Context, agent api.Service, show func([]a
 }
 
 func sameMember(x, y api.Member) bool {
-	x.RTT, y.RTT = 0, 0
+	x.RTT, y.RTT, x.TunnelAge, y.TunnelAge = 0, 0, 0, 0
 	return x == y
 }

@@ -116,6 +116,10 @@ func Header(h discovery.Header) (discovery.Header, error) {
 		wrong = append(wrong, fmt.Errorf("an underlay with an MTU of %d: below %d it is not believed", h.MTU, LeastMTU))
 		h.MTU = 0
 	}
+	if h.Link != 0 && (h.MTU == 0 || h.Link <= h.MTU) {
+		wrong = append(wrong, fmt.Errorf("a device with an MTU of %d, which is not more than the path's", h.Link))
+		h.Link = 0
+	}
 	if len(h.Unknown) > mostUnknown {
 		wrong = append(wrong, fmt.Errorf("%d bytes of unknown fields, %d at most", len(h.Unknown), mostUnknown))
 		h.Unknown = nil

@@ -27,6 +27,7 @@ const (
 	tagGoneHash
 	tagHeaderFlags
 	tagHeaderNetwork
+	tagLink
 )
 
 const (
@@ -63,6 +64,7 @@ func appendHeader(b []byte, h discovery.Header) []byte {
 	for _, n := range h.Networks {
 		b = appendBytes(b, tagHeaderNetwork, appendHeaderNetwork(nil, n))
 	}
+	b = appendUint(b, tagLink, uint64(h.Link))
 	return append(b, h.Unknown...)
 }
 
@@ -122,6 +124,9 @@ func parseHeaderField(h *discovery.Header, f field) (known bool, err error) {
 	case tagMTU:
 		n, err = f.upTo(math.MaxUint16)
 		h.MTU = uint16(n)
+	case tagLink:
+		n, err = f.upTo(math.MaxUint16)
+		h.Link = uint16(n)
 	case tagAvoid:
 		var p netip.Prefix
 		p, err = f.prefix()

@@ -20,12 +20,18 @@ const probeType = 0x88b5
 // ProbeSocket sends and receives frames on the tunnel device of a probe
 // network. They take the way of every other frame: FDB, UDP, the host's rules.
 type ProbeSocket struct {
+	packetFile
+	index int
+}
+
+// packetFile is a packet socket.
+type packetFile struct {
 	file *os.File
 	raw  interface {
+		Control(func(fd uintptr)) error
 		Read(func(fd uintptr) bool) error
 		Write(func(fd uintptr) bool) error
 	}
-	index int
 }
 
 // OpenProbe opens a socket on the network's tunnel device. The error is
@@ -52,11 +58,11 @@ func (k *Kernel) OpenProbe(vni uint32) (*ProbeSocket, error) {
 }
 
 // Close ends a Receive that waits.
-func (s *ProbeSocket) Close() error {
-	if s.file == nil {
+func (f *packetFile) Close() error {
+	if f.file == nil {
 		return nil
 	}
-	return s.file.Close()
+	return f.file.Close()
 }
 
 // Send sends one frame to a member's probe address.
@@ -74,11 +80,21 @@ func (s *ProbeSocket) Send(to overlay.MAC, payload []byte) error {
 // Receive waits for a frame and returns its payload and the sender's address.
 // It returns ctx's error when ctx ends.
 func (s *ProbeSocket) Receive(ctx context.Context, buf []byte) (n int, from overlay.MAC, err error) {
-	stop := context.AfterFunc(ctx, func() { _ = s.file.SetReadDeadline(time.Unix(1, 0)) })
+	n, ll, err := s.receive(ctx, buf)
+	copy(from[:], ll.Addr[:])
+	return n, from, err
+}
+
+// receive waits for a packet, of which buf takes what fits.
+func (f *packetFile) receive(ctx context.Context, buf []byte) (n int, from unix.SockaddrLinklayer, err error) {
+	if err := f.file.SetReadDeadline(time.Time{}); err != nil {
+		return 0, from, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = f.file.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	var sa unix.Sockaddr
 	var got error
-	err = s.raw.Read(func(fd uintptr) bool {
+	err = f.raw.Read(func(fd uintptr) bool {
 		n, sa, got = unix.Recvfrom(int(fd), buf, 0)
 		return !errors.Is(got, unix.EAGAIN)
 	})
@@ -86,7 +102,7 @@ func (s *ProbeSocket) Receive(ctx context.Context, buf []byte) (n int, from over
 		return 0, from, errors.Join(ctx.Err(), err)
 	}
 	if ll, ok := sa.(*unix.SockaddrLinklayer); ok {
-		copy(from[:], ll.Addr[:])
+		from = *ll
 	}
 	return n, from, nil
 }
