@@ -231,6 +231,10 @@ func (k flowKernel) OpenProbe(vni uint32) (tunnel.Socket, error) {
 	return nil, errors.New("no device yet")
 }
 
+func (k flowKernel) OpenBulk(vni uint32) (tunnel.Bulk, error) {
+	return nil, errors.New("these hosts have no devices")
+}
+
 func (k flowKernel) OpenTap(bool, uint16, uint32) (tunnel.Tap, error) {
 	return nil, errors.New("these hosts have no devices")
 }

@@ -253,7 +253,8 @@ func (a *Agent) storeFile() string { return filepath.Join(a.cfg.DataDir, datadir
 func (o *opening) openCluster(host datadir.Host, _ datadir.Cluster) (err error) {
 	o.tunnel = tunnel.New(tunnel.Config{
 		Self: host.ID, Name: host.Name, VTEP: o.cfg.Advertise, Port: o.cfg.Ports.Tunnel, Log: o.log,
-		Open: func() (tunnel.Socket, error) { return o.overlay.OpenProbe(discovery.ProbeVNI) },
+		Open:     func() (tunnel.Socket, error) { return o.overlay.OpenProbe(discovery.ProbeVNI) },
+		OpenBulk: func() (tunnel.Bulk, error) { return o.overlay.OpenBulk(discovery.ProbeVNI) },
 		Tap: func() (tunnel.Tap, error) {
 			return o.overlay.OpenTap(!o.cfg.Advertise.Is4(), o.cfg.Ports.Tunnel, discovery.ProbeVNI)
 		},

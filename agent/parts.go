@@ -35,6 +35,8 @@ type Overlay interface {
 	Surroundings() overlay.Surroundings
 	// OpenProbe opens a socket in the probe network.
 	OpenProbe(vni uint32) (tunnel.Socket, error)
+	// OpenBulk opens what bulk is sent by in the probe network.
+	OpenBulk(vni uint32) (tunnel.Bulk, error)
 	// OpenTap opens a tap on the tunnel's port, for datagrams of a network.
 	OpenTap(v6 bool, port uint16, vni uint32) (tunnel.Tap, error)
 	// Clean removes everything that is ours; only Close may follow.

@@ -94,6 +94,10 @@ func (k kernelSide) OpenProbe(vni uint32) (tunnel.Socket, error) {
 	return opened[tunnel.Socket](k.Kernel.OpenProbe(vni))
 }
 
+func (k kernelSide) OpenBulk(vni uint32) (tunnel.Bulk, error) {
+	return opened[tunnel.Bulk](k.Kernel.OpenBulk(vni))
+}
+
 func (k kernelSide) OpenTap(v6 bool, port uint16, vni uint32) (tunnel.Tap, error) {
 	return opened[tunnel.Tap](k.Kernel.OpenTap(v6, port, vni))
 }

@@ -82,7 +82,7 @@ func (f *fake) Members(context.Context) ([]api.Member, error) {
 
 func (f *fake) Proofs(_ context.Context, refresh bool) ([]api.Proof, error) {
 	f.last = refresh
-	return []api.Proof{{Peer: "host2", Shares: true, Out: "ok", In: "failing", Size: "unproven", MTU: 1500, Last: 120, Median: 130, Worst: 900, Loss: 2.5,
+	return []api.Proof{{Peer: "host2", Shares: true, Out: "ok", In: "failing", Size: "unproven", Bulk: "ok", MTU: 1500, Last: 120, Median: 130, Worst: 900, Loss: 2.5,
 		At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Why: "4799/udp is blocked from host2 to host1", Hint: "nft list ruleset"}}, f.err
 }
 

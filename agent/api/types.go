@@ -158,6 +158,7 @@ type Proof struct {
 	Out    string    `json:"out"`    // what this host sends gets there
 	In     string    `json:"in"`     // what the peer sends comes here
 	Size   string    `json:"size"`   // packets of the networks' MTU get there
+	Bulk   string    `json:"bulk"`   // many packets at once, as TCP sends them, get there
 	MTU    int       `json:"mtu"`    // bytes of the largest underlay packet that gets there; 0: not known
 	Last   int64     `json:"rtt_us"` // round trip; 0 when not known
 	Median int64     `json:"rtt_median_us"`

@@ -12,7 +12,7 @@ func Proofs(all []tunnel.Proof) []api.Proof {
 	out := make([]api.Proof, 0, len(all))
 	for _, p := range all {
 		out = append(out, api.Proof{
-			Peer: p.Name, Shares: p.Shares, Out: string(p.Out), In: string(p.In), Size: string(p.Size), MTU: p.MTU,
+			Peer: p.Name, Shares: p.Shares, Out: string(p.Out), In: string(p.In), Size: string(p.Size), Bulk: string(p.Bulk), MTU: p.MTU,
 			Last: p.Last.Microseconds(), Median: p.Median.Microseconds(), Worst: p.Worst.Microseconds(),
 			Loss: p.Loss, At: p.At, Why: p.Why, Hint: p.Hint,
 		})

@@ -34,6 +34,7 @@ type prober struct {
 
 	wire    *wire
 	watch   *watch
+	bulks   *bulks
 	records *records
 	limit   *rate.Limiter // of frames; nil: none
 }

@@ -28,6 +28,7 @@ type Proof struct {
 	Alive  bool // only those are proven
 
 	Out, In, Size State
+	Bulk          State         // many packets at once, as TCP sends them
 	MTU           int           // bytes of the largest underlay packet that gets there; 0: not known
 	Full          int           // bytes that should, by the devices of both
 	Last          time.Duration // round trip
@@ -41,7 +42,7 @@ type Proof struct {
 // State is the worst of the proofs. Size is none of its own where the MTU follows it.
 func (p Proof) State() State {
 	switch {
-	case slices.Contains([]State{p.Out, p.In, p.Size}, Failing):
+	case slices.Contains([]State{p.Out, p.In, p.Size, p.Bulk}, Failing):
 		return Failing
 	case slices.Contains([]State{p.Out, p.In}, Stale):
 		return Stale
@@ -74,6 +75,7 @@ type record struct {
 	at            time.Time
 	why, hint     string // of out and in
 	sized         sized
+	bulk          bulkState
 	samples       []sample // oldest first
 }
 
@@ -100,7 +102,7 @@ func (r *records) follow(peers []peer) {
 	for _, p := range peers {
 		there[p.id] = true
 		if old := r.all[p.id]; old == nil || old.addr != p.addr {
-			r.all[p.id] = &record{peer: p, out: Unproven, in: Unproven, size: Unproven}
+			r.all[p.id] = &record{peer: p, out: Unproven, in: Unproven, size: Unproven, bulk: bulkState{state: Unproven}}
 		} else {
 			old.peer = p
 		}
@@ -131,6 +133,12 @@ func (r *records) proved(id discovery.HostID, now time.Time, trips []time.Durati
 		rec.out, rec.in, rec.at, rec.why, rec.hint = OK, OK, now, "", ""
 	})
 	return before
+}
+
+// bulkOf is what is known of bulk to a member.
+func (r *records) bulkOf(id discovery.HostID) (s bulkState) {
+	r.with(id, func(rec *record) { s = rec.bulk })
+	return s
 }
 
 // failed notes which way frames are lost. The other way is what it was: a request that
@@ -191,10 +199,14 @@ func (r *records) proofs(now time.Time) []Proof {
 
 func (rec *record) proof(now time.Time) Proof {
 	p := Proof{
-		Peer: rec.id, Name: rec.name, Shares: rec.shares, Alive: rec.alive, Out: rec.out, In: rec.in, Size: rec.size,
+		Peer: rec.id, Name: rec.name, Shares: rec.shares, Alive: rec.alive, Out: rec.out, In: rec.in, Size: rec.size, Bulk: rec.bulk.state,
 		MTU: rec.sized.passes, Full: rec.full, At: rec.at, Why: rec.why, Hint: rec.hint,
 	}
-	if p.Why == "" {
+	switch {
+	case p.Why != "":
+	case rec.bulk.why != "":
+		p.Why, p.Hint = rec.bulk.why, rec.bulk.hint
+	default:
 		p.Why, p.Hint = rec.sized.why, rec.sized.hint
 	}
 	if now.Sub(rec.at) > stalePasses*rec.period {

@@ -34,6 +34,8 @@ type Config struct {
 	Port uint16 // UDP, of all members
 	// Open opens a socket; it fails as long as the device is not there.
 	Open func() (Socket, error)
+	// OpenBulk opens what bulk is sent by; nil: none is.
+	OpenBulk func() (Bulk, error)
 	// Tap opens a tap; nil: which end drops frames is not known.
 	Tap func() (Tap, error)
 	// View and Call are the gossip's. They are not used before Run.
@@ -65,7 +67,7 @@ func New(cfg Config) *Tunnel {
 	p := &prober{
 		self: host{cfg.Name, cfg.VTEP}, id: cfg.Self, port: cfg.Port, overhead: plan.Overhead(cfg.VTEP),
 		call: cfg.Call, changed: cfg.Changed, log: cfg.Log,
-		wire: newWire(cfg.Self, cfg.Open), watch: newWatch(cfg.Self, cfg.Tap, cfg.Log), records: newRecords(),
+		wire: newWire(cfg.Self, cfg.Open), watch: newWatch(cfg.Self, cfg.Tap, cfg.Log), bulks: newBulks(cfg.OpenBulk), records: newRecords(),
 		limit: rate.NewLimiter(mostFrames, mostFrames),
 	}
 	return &Tunnel{cfg: cfg, prober: p, schedule: newSchedule()}
@@ -76,6 +78,7 @@ func (t *Tunnel) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return t.prober.wire.run(ctx) })
 	g.Go(func() error { return t.prober.watch.run(ctx) })
+	g.Go(func() error { return t.prober.bulks.run(ctx) })
 	g.Go(func() error { t.takeTurns(ctx, g); return nil })
 	return g.Wait()
 }
@@ -121,6 +124,9 @@ func (t *Tunnel) turn(ctx context.Context, to peer, members int) {
 	if why == "" && to.full > 0 && t.prober.records.sizedOf(to.id).due(time.Now(), to.period, members) {
 		t.prober.size(ctx, to)
 	}
+	if why == "" && t.prober.dueBulk(to, time.Now(), members) {
+		t.prober.bulk(ctx, to, t.device())
+	}
 	t.schedule.done(to.id, why == "", time.Now())
 }
 
@@ -163,6 +169,12 @@ func (t *Tunnel) Use(mtu int, dev string) {
 	}
 }
 
+func (t *Tunnel) device() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.link.dev
+}
+
 // Path is the largest underlay packet that passes to every member, in bytes, where it
 // is less than the devices carry; 0: nothing is less.
 func (t *Tunnel) Path() int { return t.prober.records.path() }
@@ -190,6 +202,9 @@ func (t *Tunnel) refreshed(since time.Time) bool {
 // Serve answers another member's question which of its requests reached this host;
 // false: the body asks something else.
 func (t *Tunnel) Serve(from discovery.HostID, body []byte) (answer []byte, ok bool) {
+	if len(body) == bulkQuestionSize && body[0] == bulkKind {
+		return t.prober.bulks.answer(from, body), true
+	}
 	if len(body) == 0 || body[0] != questionKind {
 		return nil, false
 	}

@@ -8,25 +8,12 @@ import (
 	"time"
 
 	"golang.org/x/net/bpf"
-
-	"github.com/weft-net/weft/overlay"
-	"github.com/weft-net/weft/overlay/overlaytest"
 )
 
 // Frames are seen where they leave a host and where they come to one, also when a packet
 // filter drops them there; and not where one dropped them before they left.
 func TestTapSeesWhatTheFilterDrops(t *testing.T) {
-	a, b := pair(t)
-	state := func(h, peer *host, own, other byte) overlay.State {
-		s := h.blueOn(false)
-		n := overlaytest.Probe(h.vtep)
-		n.GatewayMAC = overlaytest.MAC(own)
-		n.Remotes = []overlay.Remote{{MAC: overlaytest.MAC(other), VTEP: peer.vtep}}
-		s.Networks = append(s.Networks, n)
-		return s
-	}
-	a.set(t, state(a, b, 251, 252))
-	b.set(t, state(b, a, 252, 251))
+	a, b, _, macB := probing(t)
 	socket, err := a.k.OpenProbe(1)
 	must(t, err)
 	defer socket.Close()
@@ -39,7 +26,7 @@ func TestTapSeesWhatTheFilterDrops(t *testing.T) {
 		defer cancel()
 		go func() {
 			for ctx.Err() == nil {
-				_ = socket.Send(overlaytest.MAC(252), []byte("frame"))
+				_ = socket.Send(macB, []byte("frame"))
 				time.Sleep(20 * time.Millisecond)
 			}
 		}()
