@@ -18,6 +18,7 @@ import (
 	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/docker/book"
+	"github.com/weft-net/weft/agent/history"
 	"github.com/weft-net/weft/agent/membership"
 	"github.com/weft-net/weft/agent/peers"
 	"github.com/weft-net/weft/discovery/strict"
@@ -30,9 +31,10 @@ type Agent struct {
 	parts Parts
 	nonce uint64 // of this start
 
-	refused *strict.Ledger // at the borders, whether a member or not
-	peers   peers.Peers    // what other members ask for a person
-	doors   doors          // beside the API's socket
+	refused *strict.Ledger   // at the borders, whether a member or not
+	history *history.Journal // of this host, whether a member or not
+	peers   peers.Peers      // what other members ask for a person
+	doors   doors            // beside the API's socket
 
 	docker Docker        // nil: none
 	move   sync.RWMutex  // held while the membership is begun under another address
@@ -49,7 +51,8 @@ type Agent struct {
 func Assemble(cfg config.Config, p Parts, log *slog.Logger) *Agent {
 	var b [8]byte
 	_, _ = rand.Read(b[:])
-	a := &Agent{cfg: cfg, log: log, parts: p, refused: strict.NewLedger(log), nonce: binary.BigEndian.Uint64(b[:]),
+	past := newHistory(cfg, log)
+	a := &Agent{cfg: cfg, log: log, parts: p, refused: strict.NewLedger(log, refusals(past.Emit)), history: past, nonce: binary.BigEndian.Uint64(b[:]),
 		change: make(chan struct{}, 1), broken: make(chan error, 1), ready: make(chan struct{})}
 	if p.OpenDocker != nil {
 		a.docker = p.OpenDocker(a.driver().Agent())
@@ -83,7 +86,7 @@ func (a *Agent) driver() book.Driver {
 
 // Run serves the API until ctx ends, and the overlay while this host is a
 // member. It returns nil when ctx ends; what it programmed stays.
-func (a *Agent) Run(ctx context.Context) error {
+func (a *Agent) Run(ctx context.Context) (err error) {
 	if err := a.parts.Host.Privileged(); err != nil {
 		return err
 	}
@@ -97,6 +100,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = dir.Close() }()
+	defer keepHistory(a, &err)()
 	dir.OnRefused(a.refuseFile)
 	a.mu.Lock()
 	a.dir = dir
@@ -140,6 +144,7 @@ func (a *Agent) serveMember(ctx context.Context, group *errgroup.Group, socket n
 		return err
 	}
 	close(a.ready)
+	context.AfterFunc(ctx, a.history.Hush)
 	if !pinned {
 		group.Go(func() error { return a.follow(ctx) })
 	}

@@ -121,7 +121,9 @@ func (h *flowHost) start() {
 func (h *flowHost) parts(log *slog.Logger) Parts {
 	return Parts{
 		Names: &h.names, Host: flowMachine{h}, Within: flowMachine{h},
-		OpenOverlay: func() (Overlay, error) { return flowKernel{overlay.New(h.kernel, "weft", log), h}, h.noKernel },
+		OpenOverlay: func(func(overlay.Repair)) (Overlay, error) {
+			return flowKernel{overlay.New(h.kernel, "weft", log), h}, h.noKernel
+		},
 		OpenPool: func(s config.Store, _, cluster string, refused *strict.Ledger) (Pool, EmbeddedStore, error) {
 			made, err := pool.New(pool.Config{HTTPClient: h.store.Client(), Cluster: cluster, Refused: refused, Log: log})
 			p := PoolOf(made)

@@ -2,11 +2,13 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/diagnose"
+	"github.com/weft-net/weft/agent/event"
 	"github.com/weft-net/weft/agent/networks"
 	"github.com/weft-net/weft/discovery"
 )
@@ -17,7 +19,7 @@ import (
 func (m *member) housekeep(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	notes := notes{log: m.log, unnamed: map[string]bool{}}
+	notes := notes{log: m.log, events: m.events, where: func() string { return storeName(m.pool.Address) }, unnamed: map[string]bool{}}
 	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
@@ -83,6 +85,8 @@ func (m *member) setConflists() {
 // notes logs what begins and ends, not each time that it is found again.
 type notes struct {
 	log     *slog.Logger
+	events  event.Sink
+	where   func() string   // the store is
 	away    time.Time       // since when the store does not answer; zero: it does
 	unnamed map[string]bool // names that were said to be impossible
 	crowded string          // state of the neighbour tables
@@ -107,8 +111,10 @@ func (n *notes) store(err error) {
 	switch {
 	case err != nil && n.away.IsZero():
 		n.away = time.Now()
+		n.events.Emit(event.Event{Kind: event.StoreAway, Subject: n.where(), Text: "the store cannot be used: what is attached goes on, new networks and blocks wait: " + err.Error()})
 		n.log.Warn("the store cannot be used: what is attached goes on, new networks and blocks wait", "err", err)
 	case err == nil && !n.away.IsZero():
+		n.events.Emit(event.Event{Kind: event.StoreBack, Subject: n.where(), Text: fmt.Sprintf("the store is back after %s", time.Since(n.away).Round(time.Second))})
 		n.log.Info("the store is back", "after", time.Since(n.away).Round(time.Second))
 		n.away = time.Time{}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/diagnose"
+	"github.com/weft-net/weft/agent/event"
 	"github.com/weft-net/weft/agent/membership"
 	"github.com/weft-net/weft/discovery/pool"
 	"github.com/weft-net/weft/discovery/strict"
@@ -73,6 +74,7 @@ func (a service) Init(ctx context.Context, r api.InitRequest, progress func(stri
 	if err := a.commit(m); err != nil {
 		return api.InitResult{}, errors.Join(diagnose.Explain("init", err), m.host.Unregister(ctx))
 	}
+	tellMember(ctx, m, event.MemberJoined, "made the cluster")
 	return initResult(m)
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/diagnose"
+	"github.com/weft-net/weft/agent/event"
 	"github.com/weft-net/weft/agent/hostport"
 	"github.com/weft-net/weft/agent/membership"
 	"github.com/weft-net/weft/discovery"
@@ -70,6 +71,7 @@ func (a service) Join(ctx context.Context, r api.JoinRequest, progress func(stri
 		defer cancel()
 		return api.JoinResult{}, errors.Join(m.explain("join", err), m.host.Unregister(clean))
 	}
+	tellMember(ctx, m, event.MemberJoined, "joined the cluster")
 	m.host.FreeReplaced(ctx, progress)
 	if _, err := m.host.WriteToken(); err != nil {
 		m.log.Warn("the token is not kept here", "err", err)

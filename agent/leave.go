@@ -10,6 +10,7 @@ import (
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/diagnose"
+	"github.com/weft-net/weft/agent/event"
 	"github.com/weft-net/weft/discovery/pace"
 	"github.com/weft-net/weft/discovery/strict"
 )
@@ -26,6 +27,7 @@ func (a service) Leave(ctx context.Context, r api.LeaveRequest, progress func(st
 	}
 	if r.Force {
 		err := m.host.Remove(ctx, r.Name, r.EvenIfRunning, progress)
+		tellForced(ctx, m, r, err)
 		m.Poke()
 		return m.explain("leave --force "+r.Name, err)
 	}
@@ -54,6 +56,7 @@ func (a service) Leave(ctx context.Context, r api.LeaveRequest, progress func(st
 		m.log.Warn("the members were not told", "err", err)
 	}
 	err = a.end(ctx, m)
+	tellMember(ctx, m, event.MemberLeft, "left the cluster")
 	m.log.Info("left the cluster", "member", m.host.Host().Name)
 	return diagnose.Explain("leave", err)
 }

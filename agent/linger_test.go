@@ -37,7 +37,9 @@ func inBubble(t *testing.T, kernel func(flowKernel) Overlay) *flowHost {
 	cfg.Name, cfg.Advertise, cfg.RunDir, cfg.DataDir = h.name, h.addr, h.dir, h.dir
 	log := slog.New(slog.DiscardHandler)
 	p := h.parts(log)
-	p.OpenOverlay = func() (Overlay, error) { return kernel(flowKernel{overlay.New(h.kernel, "weft", log), h}), nil }
+	p.OpenOverlay = func(func(overlay.Repair)) (Overlay, error) {
+		return kernel(flowKernel{overlay.New(h.kernel, "weft", log), h}), nil
+	}
 	h.agent = Assemble(cfg, p, log)
 	dir, err := datadir.Open(h.dir)
 	if err != nil {

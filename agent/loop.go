@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/agent/endpoint"
+	"github.com/weft-net/weft/agent/event"
 	"github.com/weft-net/weft/agent/networks"
 	"github.com/weft-net/weft/agent/plan"
 	"github.com/weft-net/weft/discovery"
@@ -24,6 +25,7 @@ type loop struct {
 	from     sources
 	wake     pace.Signal
 	disputes *networks.Disputes // hears of each view
+	events   event.Sink         // of this member
 	ended    <-chan struct{}    // with the member's tasks
 	log      *slog.Logger
 
@@ -53,11 +55,12 @@ type sources struct {
 	set     func(ctx context.Context, s overlay.State) error
 	names   func(z dns.Zone)
 	refused func(now []strict.Refused)
-	changes [2]<-chan struct{} // of gossip and leases; each has this one receiver
+	seen    func(v discovery.View, complete bool, now time.Time) // may be nil
+	changes [2]<-chan struct{}                                   // of gossip and leases; each has this one receiver
 }
 
-func newLoop(ended <-chan struct{}, log *slog.Logger) *loop {
-	return &loop{wake: pace.NewSignal(), ended: ended, log: log, held: map[discovery.NetworkID]int{}}
+func newLoop(ended <-chan struct{}, events event.Sink, log *slog.Logger) *loop {
+	return &loop{events: events, wake: pace.NewSignal(), ended: ended, log: log, held: map[discovery.NetworkID]int{}}
 }
 
 func (l *loop) run(ctx context.Context) error {
@@ -87,6 +90,9 @@ func (l *loop) pass(ctx context.Context) {
 	l.from.refused(refused)
 	err := l.from.set(ctx, state)
 	l.from.names(zone)
+	if l.from.seen != nil {
+		l.from.seen(discovery.View{Self: snap.Self, Members: snap.Members, Endpoints: snap.Endpoints}, snap.Complete, time.Now())
+	}
 	l.mu.Lock()
 	before := l.err
 	l.err, l.zone, l.made = err, zone, l.planned

@@ -33,7 +33,7 @@ func (a service) NetworkCreate(ctx context.Context, r api.NetworkCreateRequest) 
 // maker makes networks, for users of agentctl and of Docker.
 func (m *member) maker() *networks.Maker {
 	return &networks.Maker{Registry: m.networks, Members: func() []discovery.Member { return m.directory.View().Members },
-		Pool: func() netip.Prefix { return m.host.Meta().Pool }, Self: m.host.Host().Name, VTEP: m.cfg.Advertise}
+		Pool: func() netip.Prefix { return m.host.Meta().Pool }, Self: m.host.Host().Name, VTEP: m.cfg.Advertise, Events: m.events}
 }
 
 // NetworkRemove implements api.Service: refused while an endpoint is on the

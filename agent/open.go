@@ -26,6 +26,7 @@ import (
 	"github.com/weft-net/weft/agent/plan"
 	"github.com/weft-net/weft/agent/resolvers"
 	"github.com/weft-net/weft/agent/tunnel"
+	"github.com/weft-net/weft/agent/watch"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/boltfile"
 	"github.com/weft-net/weft/discovery/gossip"
@@ -55,7 +56,7 @@ func (a *Agent) open(cluster datadir.Cluster, host datadir.Host, fresh bool) (m 
 		log.Warn("the cluster's setting wins over this host's configuration", "key", key, "cluster", theirs, "host", mine)
 	})
 	t := newTasks()
-	o := opening{agent: a, fresh: fresh, member: &member{cfg: cfg, log: log, tasks: t, loop: newLoop(t.ctx.Done(), log),
+	o := opening{agent: a, fresh: fresh, member: &member{cfg: cfg, log: log, tasks: t, loop: newLoop(t.ctx.Done(), a.history.Emit, log),
 		names: a.parts.Names, machine: machine{a.parts.Host, a.parts.Within, &neighbourWatch{read: a.parts.Host.Neighbours}}, conflists: conflist.New(cfg.ConflistDir(), cfg.Socket(), log)}}
 	defer func() {
 		if err != nil {
@@ -97,7 +98,7 @@ func (o *opening) openHost(host datadir.Host, cluster datadir.Cluster) (err erro
 	if err != nil {
 		return err
 	}
-	o.overlay, err = o.agent.parts.OpenOverlay()
+	o.overlay, err = o.agent.parts.OpenOverlay(repairs(o.events, host.Name))
 	return err
 }
 
@@ -199,7 +200,7 @@ func (o *opening) openEndpoints(host datadir.Host, cluster datadir.Cluster) (err
 			Files:  resolvers.NewFiles(o.cfg.DataDir), Resolvers: o.resolvers,
 		},
 		Journal: o.journal, Ports: hostport.New(o.ctx), Kernel: o.overlay,
-		Cluster: around{o.loop, o.member, o.networks}, Past: o.past, Log: o.log,
+		Cluster: around{o.loop, o.member, o.networks}, Past: o.past, Events: o.events, Log: o.log,
 	})
 	o.disks.journal = o.journal
 	ctx, cancel := context.WithTimeout(o.ctx, 10*time.Second)
@@ -272,7 +273,7 @@ func (o *opening) openCluster(host datadir.Host, _ datadir.Cluster) (err error) 
 			return o.directory.Call(ctx, to, body)
 		},
 		View:    func() discovery.View { return o.directory.View() },
-		Running: running(o.journal), Refuse: o.refuseRecord,
+		Running: running(o.journal), Refuse: o.refuseRecord, Noted: o.noteLease,
 	})
 	if err != nil {
 		return err
@@ -289,7 +290,7 @@ func (o *opening) openCluster(host datadir.Host, _ datadir.Cluster) (err error) 
 	o.host.Use(o.pool.Records, o.directory)
 	o.endpoints.Use(o.leases, o.directory)
 	o.deletions = &networks.Deletions{Registry: o.networks, Store: o.pool.Networks, Holders: o.pool.Holders, Users: o.endpoints,
-		Leases: o.leases, View: o.directory.View, Self: host.Name, Log: o.log}
+		Leases: o.leases, View: o.directory.View, Self: host.Name, Events: o.events, Log: o.log}
 	o.loop.disputes = &networks.Disputes{Pool: o.pool.Holders, Nets: o.networks.Get, Own: o.leases.Holds, Self: host.ID,
 		Tell: o.directory.SetHolder,
 		Save: func(b []byte) error { return o.view.Save(datadir.ViewHolders, b) }, Log: o.log}
@@ -297,6 +298,7 @@ func (o *opening) openCluster(host datadir.Host, _ datadir.Cluster) (err error) 
 	o.book.Use(book.Config{Disk: o.disk, Journal: o.journal, Networks: o.networks, Maker: o.maker(), Endpoints: o.endpoints, Leases: o.leases,
 		Resolvers: o.resolvers, Explain: o.explain, Log: o.log})
 	o.loop.from = o.sources()
+	o.loop.from.seen = (&watch.Watcher{Sink: o.events, Network: o.networks.NameOf}).See
 	o.loop.from.refused = func(now []strict.Refused) { o.agent.refused.Set(strict.Gossip, now) }
 	o.endpoints.FreeOrphans(o.ctx, func(n discovery.NetworkID, owner discovery.EndpointID) bool {
 		return o.book.Serves(n) && !slices.Contains(o.pruned, owner)

@@ -206,8 +206,9 @@ type Parts struct {
 	// has nothing to do with Docker.
 	OpenDocker func(docker.Agent) Docker
 
-	// OpenOverlay opens the kernel and makes the fabric namespace.
-	OpenOverlay func() (Overlay, error)
+	// OpenOverlay opens the kernel and makes the fabric namespace. It tells what it
+	// repairs.
+	OpenOverlay func(repaired func(overlay.Repair)) (Overlay, error)
 	// OpenPool opens the pool of a cluster (empty: of whichever it finds) in
 	// Consul, or in the embedded store when s.Consul is empty; then the store is
 	// not nil and must be run first.

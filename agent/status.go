@@ -40,7 +40,7 @@ func statusOf(a *Agent, altered func(*member) []endpoint.Altered) (api.Status, e
 			c.Hint = "agentctl init # finishes it, when the store answers\nagentctl leave # gives it up"
 		}
 		st.Checks = append(st.Checks, c, diagnose.Disk(diskFacts(a.dir, nil)))
-		st.Checks = append(st.Checks, diagnose.Refused(a.refused.All()), diagnose.Linux(osRelease()), a.doors.check())
+		st.Checks = append(st.Checks, diagnose.Refused(a.refused.All()), checkHistory(a), diagnose.Linux(osRelease()), a.doors.check())
 		docker, checks := a.strandedDNS()
 		st.Docker, st.Checks = docker, append(st.Checks, checks...)
 		if a.docker != nil {
@@ -49,7 +49,7 @@ func statusOf(a *Agent, altered func(*member) []endpoint.Altered) (api.Status, e
 		return st, nil
 	}
 	st.Cluster = m.host.Cluster().ID
-	st.Checks = append(diagnose.Checks(m.facts(altered(m))), diagnose.Disk(diskFacts(a.dir, m)), diagnose.Refused(a.refused.All()), diagnose.Linux(osRelease()), a.doors.check())
+	st.Checks = append(diagnose.Checks(m.facts(altered(m))), diagnose.Disk(diskFacts(a.dir, m)), diagnose.Refused(a.refused.All()), checkHistory(a), diagnose.Linux(osRelease()), a.doors.check())
 	st.Checks = append(st.Checks, m.conflists.Check()...)
 	docker, checks := m.checkDockerNames(a.docker)
 	st.Docker, st.Checks = docker, append(st.Checks, checks...)
@@ -96,6 +96,11 @@ func (m *member) facts(altered []endpoint.Altered) diagnose.Facts {
 		Surroundings: m.overlay.Surroundings(), Neighbours: m.neighbours(),
 		Names: m.nameFacts(zone), Tunnel: tunnelFacts(m), PortsHeld: held, PortsLost: lost,
 	}
+}
+
+// storeName says where the store is.
+func storeName(a Address) string {
+	return strings.TrimSpace(config.Store{Consul: a.Address()}.String())
 }
 
 func (m *member) nameFacts(zone dns.Zone) diagnose.NameFacts {

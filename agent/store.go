@@ -7,6 +7,7 @@ import (
 	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/diagnose"
+	"github.com/weft-net/weft/agent/event"
 	"github.com/weft-net/weft/agent/membership"
 )
 
@@ -16,6 +17,8 @@ func (a *Agent) Reload(next config.Config) error {
 	a.mu.Lock()
 	a.cfg.Store.Consul = next.Store.Consul
 	a.mu.Unlock()
+	a.history.Emit(event.Event{Kind: event.ConfigReloaded, Subject: a.cfg.Name, Text: "the configuration was read again",
+		Detail: map[string]any{"log_level": next.LogLevel.String()}})
 	m := a.member()
 	if m == nil {
 		return nil

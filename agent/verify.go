@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/chronicle"
 	"github.com/weft-net/weft/agent/peers"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/overlay"
@@ -13,6 +14,7 @@ import (
 
 // answerMembers has the questions of other members answered.
 func (s service) answerMembers() {
+	s.peers.Handle(chronicle.Question, chronicle.Answers(s.history))
 	s.peers.Handle("verify", peers.Handler(s.verifyFor))
 	s.peers.Handle("why", peers.Handler(s.whyFor))
 	s.peers.Handle("why-side", peers.Handler(s.sideFor))
@@ -83,18 +85,27 @@ func (m *member) verify(ctx context.Context, repair bool) (api.Verification, err
 // askAll asks the other members that run, side by side. Those that do not run, but may,
 // are among the answers with the reason.
 func askAll[A any](ctx context.Context, m *member, kind string, q any) []peers.One[A] {
-	var running []discovery.Member
-	var out []peers.One[A]
+	running, down := others(m)
+	out := peers.All[A](ctx, m.directory.Call, running, askWait, kind, q)
+	for _, o := range down {
+		out = append(out, peers.One[A]{Host: o, Err: errors.New("it is " + o.Status.String())})
+	}
+	return out
+}
+
+// others are the members beside this one: those that run, and those that do not, but
+// may.
+func others(m *member) (running, down []discovery.Member) {
 	for _, o := range m.directory.View().Members {
 		switch {
 		case o.ID == m.host.Host().ID || o.Status == discovery.StatusLeft:
 		case o.Status == discovery.StatusAlive || o.Status == discovery.StatusSuspect:
 			running = append(running, o)
 		default:
-			out = append(out, peers.One[A]{Host: o, Err: errors.New("it is " + o.Status.String())})
+			down = append(down, o)
 		}
 	}
-	return append(peers.All[A](ctx, m.directory.Call, running, askWait, kind, q), out...)
+	return running, down
 }
 
 // unasked says why a member did not answer.

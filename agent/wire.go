@@ -46,7 +46,7 @@ func New(cfg config.Config, sockets Sockets, log *slog.Logger) *Agent {
 		Sockets:       sockets,
 		Host:          host{fabric: linux.FabricPath(cfg.Fabric)},
 		Within:        sandboxes{},
-		OpenOverlay:   func() (Overlay, error) { return openKernel(cfg, log) },
+		OpenOverlay:   func(repaired func(overlay.Repair)) (Overlay, error) { return openKernel(cfg, repaired, log) },
 		OpenPool:      openPool(log),
 		OpenDirectory: func(c gossip.Config) (Directory, error) { return opened[Directory](gossip.New(c)) },
 		OpenLeases:    func(c ipam.Config) (Leases, error) { return opened[Leases](ipam.New(c)) },
@@ -71,12 +71,14 @@ type kernelSide struct {
 	*linux.Kernel
 }
 
-func openKernel(cfg config.Config, log *slog.Logger) (Overlay, error) {
+func openKernel(cfg config.Config, repaired func(overlay.Repair), log *slog.Logger) (Overlay, error) {
 	k, err := linux.Open(linux.Config{Fabric: cfg.Fabric, Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("kernel: %w", err)
 	}
-	return kernelSide{overlay.New(k, filepath.Base(cfg.Fabric), log), k}, nil
+	o := overlay.New(k, filepath.Base(cfg.Fabric), log)
+	o.OnRepair(repaired)
+	return kernelSide{o, k}, nil
 }
 
 // Clean, Identify and Inspect are the overlay's, not the bare kernel's.
@@ -182,7 +184,7 @@ func Cleanup(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	}
 	defer func() { _ = dir.Close() }()
 	conflist.New(cfg.ConflistDir(), cfg.Socket(), log).Set(nil, true)
-	k, err := openKernel(cfg, log)
+	k, err := openKernel(cfg, nil, log)
 	if err != nil {
 		return fmt.Errorf("cleanup: %w", err)
 	}

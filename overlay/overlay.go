@@ -21,16 +21,17 @@ type Overlay struct {
 	around atomic.Pointer[Surroundings] // in the way of the networks here
 	count  counters
 
-	mu       sync.Mutex
-	state    State
-	set      bool // state has been given
-	attached map[string]Endpoint
-	view     *view // nil: to be dumped
-	facts    facts
-	troubles troubles
-	moves    moves
-	repairs  bool   // what changes now is drift
-	warned   string // what Run logged last of them
+	mu        sync.Mutex
+	state     State
+	set       bool // state has been given
+	attached  map[string]Endpoint
+	view      *view // nil: to be dumped
+	facts     facts
+	troubles  troubles
+	moves     moves
+	repairing bool // what changes now is drift
+	repairs   repairs
+	warned    string // what Run logged last of them
 }
 
 // facts are what the kernel has that is not ours and that we need to know.
@@ -79,6 +80,7 @@ func (o *Overlay) Clean(ctx context.Context) error {
 	o.state, o.set, o.view = State{}, false, nil
 	clear(o.attached)
 	clear(o.troubles)
+	o.repairs.had = nil
 	if err := o.kernel.Clean(ctx); err != nil {
 		return fmt.Errorf("clean: %w", err)
 	}
@@ -102,14 +104,19 @@ const maxRounds = 3
 func (o *Overlay) reconcile(ctx context.Context) (changed int, err error) {
 	start := time.Now()
 	defer func() { o.count.passed(start, err) }()
-	for range maxRounds {
+	defer func() { o.repairs.remember(o.view) }()
+	for round := range maxRounds {
 		put, extra, err := o.compare(ctx)
 		if err != nil {
 			return changed, err
 		}
 		o.troubles.keep(put, extra)
 		p := program{Overlay: o, ctx: ctx, patient: true}
+		if round == 0 {
+			o.repairs.begin()
+		}
 		p.run(put, extra)
+		o.repairs.end(o.log)
 		o.announce(ctx)
 		changed += p.changed
 		if p.again || p.stale {

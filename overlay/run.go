@@ -54,12 +54,9 @@ func (o *Overlay) repair(ctx context.Context) {
 	if !o.set {
 		return
 	}
-	o.view, o.repairs = nil, true
-	repaired, err := o.reconcile(ctx)
-	o.repairs = false
-	if repaired > 0 {
-		o.log.Info("kernel repaired", "objects", repaired)
-	}
+	o.view, o.repairing = nil, true
+	_, err := o.reconcile(ctx)
+	o.repairing = false
 	if err == nil || ctx.Err() != nil {
 		o.warned = ""
 		return

@@ -84,9 +84,9 @@ func (o *Overlay) Repair(ctx context.Context) error {
 	for _, t := range o.troubles {
 		t.Next = time.Time{}
 	}
-	o.repairs = true
+	o.repairing = true
 	_, err := o.reconcile(ctx)
-	o.repairs = false
+	o.repairing = false
 	if err != nil {
 		o.retry()
 	}

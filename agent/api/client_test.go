@@ -49,6 +49,14 @@ var calls = []struct {
 	{"network whose name is a path", "..", func(ctx context.Context, s api.Service) (any, error) { return s.Network(ctx, "..") }},
 	{"network remove", []any{"blue", false}, func(ctx context.Context, s api.Service) (any, error) { return nil, s.NetworkRemove(ctx, "blue", false) }},
 	{"network remove by force", []any{"blue", true}, func(ctx context.Context, s api.Service) (any, error) { return nil, s.NetworkRemove(ctx, "blue", true) }},
+	{"endpoint history", []string{"10.64.0.5", "2026-01-02T03:04:05"}, func(ctx context.Context, s api.Service) (any, error) {
+		return s.EndpointHistory(ctx, "10.64.0.5", "2026-01-02T03:04:05")
+	}},
+	{"events", everyEvent, func(ctx context.Context, s api.Service) (any, error) {
+		var all []api.EventItem
+		err := s.Events(ctx, everyEvent, func(i api.EventItem) error { all = append(all, i); return nil })
+		return all, err
+	}},
 	{"attach", attachWeb, func(ctx context.Context, s api.Service) (any, error) { return s.Attach(ctx, attachWeb) }},
 	{"detach", []string{"blue", "web"}, func(ctx context.Context, s api.Service) (any, error) { return nil, s.Detach(ctx, "blue", "web") }},
 	{"detach a container", attachedContainer, func(ctx context.Context, s api.Service) (any, error) {

@@ -84,6 +84,8 @@ func routes(s Service) []route {
 		{"GET", "/v1/endpoints/{endpoint}", get(func(ctx context.Context, r *http.Request) (Endpoint, error) {
 			return s.Endpoint(ctx, r.PathValue("endpoint"))
 		})},
+		{"GET", "/v1/endpoints/{endpoint}/history", get(endpointHistory(s))},
+		{"GET", "/v1/events", events(s)},
 		{"DELETE", "/v1/networks/{network}/endpoints/{endpoint}", remove(func(ctx context.Context, r *http.Request) error {
 			return s.Detach(ctx, r.PathValue("network"), r.PathValue("endpoint"))
 		})},

@@ -141,6 +141,10 @@ func (empty) Endpoint(context.Context, string) (api.Endpoint, error) { return ap
 func (empty) Endpoints(context.Context, api.EndpointFilter) ([]api.Endpoint, error) {
 	return nil, nil
 }
+func (empty) EndpointHistory(context.Context, string, string) (api.EndpointHistory, error) {
+	return api.EndpointHistory{}, nil
+}
+func (empty) Events(context.Context, api.EventQuery, func(api.EventItem) error) error { return nil }
 func (empty) Verify(context.Context, api.VerifyRequest) (api.Verification, error) {
 	return api.Verification{}, nil
 }

@@ -134,6 +134,35 @@ func (f *fake) Metrics(context.Context) ([]byte, error) {
 	return []byte("# TYPE weft_info gauge\nweft_info 1\n"), f.err
 }
 
+func (f *fake) EndpointHistory(_ context.Context, word, at string) (api.EndpointHistory, error) {
+	f.last = []string{word, at}
+	from := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	return api.EndpointHistory{Spans: []api.EndpointSpan{{Name: "web", ID: "e1", Network: "blue", Address: "10.64.0.5", Host: "host1", From: from, By: "root (uid 0)"},
+		{Name: "old", ID: "e0", Network: "blue", Address: "10.64.0.5", Host: "host1", To: from, EndedBy: "docker", Why: "its sandbox is gone"}},
+		Unasked: []api.Unasked{{Host: "host2", Why: "it is dead"}}}, f.err
+}
+
+// someEvents are what Events of a fake finds.
+var someEvents = []api.EventItem{
+	{Event: &api.Event{At: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC), Host: "host1", Kind: "endpoint-attached", Subject: "web", Network: "blue", Endpoint: "e1", Addr: "10.64.0.5",
+		By: "root (uid 0)", Text: "a\nb: <c>", Detail: map[string]any{"mac": "0e:00:0a:40:00:05"}}, Cursor: "host1:7"},
+	{Unasked: &api.Unasked{Host: "host2", Why: "it is dead"}},
+	{Event: &api.Event{At: time.Date(2026, 1, 2, 3, 4, 6, 0, time.UTC), Host: "host3", Kind: "member-dead"}, Cursor: "host1:7,host3:9"},
+}
+
+func (f *fake) Events(_ context.Context, q api.EventQuery, each func(api.EventItem) error) error {
+	f.last = q
+	for i, item := range someEvents {
+		if f.err != nil && (i > 0 || len(f.progress) == 0) {
+			return f.err
+		}
+		if err := each(item); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (f *fake) Connect(_ context.Context, r api.ConnectRequest) (api.Attachment, error) {
 	f.last = r
 	return api.Attachment{ID: "e2", Name: r.Container, Network: r.Network, Address: "10.64.16.5/20", MAC: "0e:01:0a:40:10:05", MTU: 1450, Interface: "eth1"}, f.err

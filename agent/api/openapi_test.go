@@ -57,7 +57,14 @@ func newContract(t *testing.T, s api.Service) *contract {
 		t.Fatal(err)
 	}
 	openapi3filter.RegisterBodyDecoder("application/x-ndjson", decodeLines)
-	t.Cleanup(func() { openapi3filter.UnregisterBodyDecoder("application/x-ndjson") })
+	openapi3filter.RegisterBodyDecoder("text/event-stream", func(r io.Reader, _ http.Header, _ *openapi3.SchemaRef, _ openapi3filter.EncodingFn) (any, error) {
+		b, err := io.ReadAll(r)
+		return string(b), err
+	})
+	t.Cleanup(func() {
+		openapi3filter.UnregisterBodyDecoder("application/x-ndjson")
+		openapi3filter.UnregisterBodyDecoder("text/event-stream")
+	})
 	return &contract{t: t, errorf: t.Errorf, next: api.NewHandler(s, slog.New(slog.DiscardHandler)), router: router, seen: map[string]bool{}}
 }
 
@@ -182,7 +189,7 @@ func TestSchemasAreTheTypes(t *testing.T) {
 	for _, v := range []any{api.Error{}, api.Status{}, api.Check{}, api.Version{}, api.Member{}, api.Proof{}, api.InitRequest{}, api.InitResult{},
 		api.JoinRequest{}, api.JoinResult{}, api.LeaveRequest{}, api.NetworkCreateRequest{}, api.NetworkCreateResult{}, api.Network{},
 		api.IPAM{}, api.IPAMConfig{}, api.Container{}, api.AttachRequest{}, api.ConnectRequest{}, api.DisconnectRequest{},
-		api.PruneRequest{}, api.PruneResult{}, api.VerifyRequest{}, api.Verification{}, api.Drift{}, api.Unasked{}, api.WhyRequest{}, api.Why{}, api.WhyStep{}, api.Attachment{}, api.Endpoint{}, api.DNSAnswer{}} {
+		api.PruneRequest{}, api.PruneResult{}, api.VerifyRequest{}, api.Verification{}, api.Drift{}, api.Unasked{}, api.Event{}, api.EndpointHistory{}, api.EndpointSpan{}, api.WhyRequest{}, api.Why{}, api.WhyStep{}, api.Attachment{}, api.Endpoint{}, api.DNSAnswer{}} {
 		typ := reflect.TypeOf(v)
 		t.Run(typ.Name(), func(t *testing.T) {
 			schema := schemas[typ.Name()]
@@ -206,7 +213,7 @@ func keys(typ reflect.Type) (all, required []string) {
 	for i := range typ.NumField() {
 		name, options, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
 		all = append(all, name)
-		if options != "omitempty" && options != "omitzero" {
+		if !strings.HasPrefix(options, "omit") {
 			required = append(required, name)
 		}
 	}

@@ -61,6 +61,7 @@ type peer struct {
 	pid      int32
 	trusted  bool // may command the agent
 	reads    bool // came by the socket that is for reading
+	known    bool // the kernel said who it is
 }
 
 type peerKey struct{}
@@ -103,7 +104,7 @@ func peerCredentials(c net.Conn, gid int) (peer, error) {
 	if err := errors.Join(err, credErr); err != nil {
 		return peer{}, fmt.Errorf("SO_PEERCRED: %w", err)
 	}
-	p := peer{uid: cred.Uid, gid: cred.Gid, pid: cred.Pid}
+	p := peer{uid: cred.Uid, gid: cred.Gid, pid: cred.Pid, known: true}
 	p.trusted = p.uid == 0 || int(p.uid) == os.Geteuid() ||
 		gid >= 0 && (int(p.gid) == gid || slices.Contains(groups, uint32(gid)))
 	return p, groupErr

@@ -32,6 +32,12 @@ type Service interface {
 	DetachContainer(ctx context.Context, c ContainerRef) error
 	Endpoints(ctx context.Context, f EndpointFilter) ([]Endpoint, error)
 	Endpoint(ctx context.Context, nameOrID string) (Endpoint, error)
+	// EndpointHistory says who had a name or an address, of every host; at is as
+	// EventQuery.Since, empty: ever.
+	EndpointHistory(ctx context.Context, nameOrAddress, at string) (EndpointHistory, error)
+	// Events calls each with what is selected, in order of time, from the calling
+	// goroutine. An item without anything says that the call is heard.
+	Events(ctx context.Context, q EventQuery, each func(EventItem) error) error
 
 	Query(ctx context.Context, q DNSQuery) (DNSAnswer, error)
 	Verify(ctx context.Context, r VerifyRequest) (Verification, error)

@@ -5,6 +5,16 @@ import (
 	"time"
 )
 
+// ParseTime reads a time as ParseUntil does; its error names the key.
+func ParseTime(key, s string, now time.Time) (time.Time, error) {
+	t, err := ParseUntil(s, now)
+	if err != nil {
+		return t, Errorf(KindMisuse, "%s %s: no time: give a duration back such as 1h, or a date and time such as 2026-01-02T15:04:05", key, s).
+			WithHint("agentctl events --since 1h")
+	}
+	return t, nil
+}
+
 // ParseUntil reads a PruneRequest's Until as Docker does: a duration back from
 // now, seconds since 1970, or a date and time, in this host's zone if it names
 // none. Its error is misuse.

@@ -48,6 +48,7 @@ type Config struct {
 	Limits    Limits
 	// MetricsListen is where Prometheus scrapes; zero: nowhere but at the sockets.
 	MetricsListen netip.AddrPort
+	History       History
 }
 
 // Store says where the pool is kept.
@@ -163,6 +164,8 @@ type raw struct {
 	MetricsListen string   `yaml:"metrics_listen"`
 	DNSIntercept  string   `yaml:"dns_intercept"`
 	DNSAddress    string   `yaml:"dns_address"`
+	HistoryMax    string   `yaml:"history_max"`
+	HistoryAge    string   `yaml:"history_age"`
 	Consul        struct {
 		URL       urls   `yaml:"url"`
 		Prefix    string `yaml:"prefix"`
@@ -306,6 +309,7 @@ func (in raw) typed() (Config, error) {
 	if cfg.Grace, err = time.ParseDuration(cmp.Or(in.DNS.DeadGrace, "0s")); err != nil {
 		fail("dns.dead_grace", in.DNS.DeadGrace, "duration such as 30s")
 	}
+	cfg.History = in.history(fail)
 	if err := errors.Join(errs...); err != nil {
 		return Config{}, err
 	}
@@ -349,6 +353,9 @@ func (c Config) Check() error {
 	}
 	if _, err := Consul(c.Store.Consul); err != nil {
 		return fmt.Errorf("consul.url: %w", err)
+	}
+	if err := c.History.check(); err != nil {
+		return err
 	}
 	for _, label := range strings.Split(c.Domain, ".") {
 		if !api.ValidLabel(label) {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -71,7 +72,7 @@ func TestEveryKeyIsAFlag(t *testing.T) {
 		"domain": "example.com", "pool": "10.0.0.0/8", "gossip-port": "1", "tunnel-port": "2",
 		"profile": "wan", "avoid": "10.1.0.0/16,10.2.0.0/16", "dns-ttl": "1s", "dns-upstreams": "192.0.2.53", "dns-resolv-conf": "/r",
 		"dns-forward-single-label": "false", "dns-dead-grace": "2s", "docker-socket": "/d.sock", "docker-daemon-json": "/d.json", "docker-plugin-socket": "/p.sock",
-		"limits-member-endpoints": "9", "metrics-listen": "127.0.0.1:9798",
+		"limits-member-endpoints": "9", "metrics-listen": "127.0.0.1:9798", "history-max": "2MiB", "history-age": "2h",
 	}
 	flags, err := Load("", given)
 	if err != nil {
@@ -82,7 +83,7 @@ func TestEveryKeyIsAFlag(t *testing.T) {
  consul: {url: "http://192.0.2.10:8500", prefix: p, token_file: /t, ca_file: /c}, domain: example.com, pool: 10.0.0.0/8,
  gossip_port: 1, tunnel_port: 2, profile: wan, avoid: [10.1.0.0/16, 10.2.0.0/16],
  dns: {ttl: 1s, upstreams: [192.0.2.53], resolv_conf: /r, forward_single_label: false, dead_grace: 2s},
- docker_socket: /d.sock, docker_daemon_json: /d.json, docker_plugin_socket: /p.sock, limits: {member_endpoints: 9}}`
+ docker_socket: /d.sock, docker_daemon_json: /d.json, docker_plugin_socket: /p.sock, limits: {member_endpoints: 9}, history_max: 2MiB, history_age: 2h}`
 	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +115,7 @@ func TestReloadNamesTheKeysThatNeedARestart(t *testing.T) {
 		"gossip-port": "1", "tunnel-port": "1", "profile": "wan", "avoid": "10.1.0.0/16",
 		"dns-intercept": "off", "dns-address": "on",
 		"log-format": "json", "dns-ttl": "1s", "dns-upstreams": "192.0.2.53", "dns-forward-single-label": "false", "dns-dead-grace": "2s",
-		"limits-member-endpoints": "9", "metrics-listen": "127.0.0.1:9798",
+		"limits-member-endpoints": "9", "metrics-listen": "127.0.0.1:9798", "history-max": "2MiB", "history-age": "2h",
 	}
 	file := strings.NewReplacer("dns-intercept", "dns_intercept", "dns-address", "dns_address", "consul-ca-file", "consul.ca_file", "consul-", "consul.", "dns-", "dns.", "limits-", "limits.")
 	for _, k := range Keys() {
@@ -182,6 +183,19 @@ func TestAddressesOfConsulInTheFile(t *testing.T) {
 		if _, err := parse(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), "url") {
 			t.Errorf("%s: got %v, want an error that names the key", text, err)
 		}
+	}
+}
+
+func TestSizesOfTheHistory(t *testing.T) {
+	for text, want := range map[string]int64{"1MiB": 1 << 20, "64MiB": 64 << 20, "1 GiB": 1 << 30, "2048KiB": 2 << 20, "1048576": 1 << 20,
+		"0": 0, "1KiB": 0, "-1MiB": 0, "64MB": 0, "9999999GiB": 0, "": 64 << 20} {
+		cfg, err := parse(strings.NewReader("history_max: " + strconv.Quote(text)))
+		if want == 0 && (err == nil || !strings.Contains(err.Error(), "history_max")) || want > 0 && (err != nil || cfg.History.Max != want) {
+			t.Errorf("%q: %d, %v", text, cfg.History.Max, err)
+		}
+	}
+	if _, err := parse(strings.NewReader("history_age: 5m")); err == nil {
+		t.Error("five minutes are a history")
 	}
 }
 

@@ -52,6 +52,8 @@ func Keys() []Key {
 		list("avoid", "CIDR,...", "subnets that no automatic subnet may overlap", func(in *raw) *[]string { return &in.Avoid }),
 		number16("limits-member-endpoints", "COUNT", "endpoints of one other member that are taken (default 4096)", func(in *raw) *uint16 { return &in.Limits.MemberEndpoints }),
 		text("metrics-listen", "IP:PORT", "Prometheus scrapes http://IP:PORT/metrics (default: at the sockets only)", func(in *raw) *string { return &in.MetricsListen }),
+		text("history-max", "SIZE", "bytes on the disk of what happened here, such as 64MiB (default 64MiB)", func(in *raw) *string { return &in.HistoryMax }),
+		text("history-age", "DURATION", "older events are removed (default 720h)", func(in *raw) *string { return &in.HistoryAge }),
 		text("dns-ttl", "DURATION", "resolvers keep our names this long (default 5s)", func(in *raw) *string { return &in.DNS.TTL }),
 		list("dns-upstreams", "IP,...", "resolvers for all other names (default: those of resolv.conf)", func(in *raw) *[]string { return &in.DNS.Upstreams }),
 		text("dns-resolv-conf", "FILE", "names this host's resolvers (default /etc/resolv.conf)", func(in *raw) *string { return &in.DNS.ResolvConf }),
@@ -176,6 +178,7 @@ func (c Config) values() []keyValue {
 		{"domain", c.Domain}, {"pool", c.Pool},
 		{"gossip_port", c.Ports.Gossip}, {"tunnel_port", c.Ports.Tunnel},
 		{"profile", c.Profile}, {"avoid", c.Avoid}, {"limits.member_endpoints", c.Limits.MemberEndpoints}, {"metrics_listen", c.MetricsListen},
+		{"history_max", c.History.Max}, {"history_age", c.History.Age},
 		{"dns.ttl", c.DNS.TTL}, {"dns.upstreams", c.DNS.Upstreams}, {"dns.resolv_conf", c.DNS.ResolvConf},
 		{"dns.forward_single_label", c.DNS.ForwardSingle}, {"dns.dead_grace", c.Grace},
 	}

@@ -34,6 +34,7 @@ const (
 	LeasesDB    = "leases.db"     // own blocks, leases and endpoints
 	ViewDB      = "view.db"       // the cluster as it was last seen
 	StoreDB     = "store.db"      // of the embedded store
+	HistoryDir  = "history"       // events, in segments
 	lockFile    = "lock"
 )
 

@@ -87,7 +87,7 @@ func (d *driver) handler() http.Handler {
 			return
 		}
 		// A tear-down that Docker has given up waiting for is done all the same.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), callTimeout)
+		ctx, cancel := context.WithTimeout(api.WithCaller(context.WithoutCancel(r.Context()), "docker"), callTimeout)
 		defer cancel()
 		start := time.Now()
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))

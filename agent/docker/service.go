@@ -58,7 +58,7 @@ const stopWithin = 8 * time.Second
 // error; that the socket cannot be served is one. A host without Docker costs a
 // look a second.
 func (s *Service) Run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
+	group, ctx := errgroup.WithContext(api.WithCaller(ctx, "docker"))
 	if s.cfg.Listener != nil {
 		s.serve(ctx, group, s.cfg.Listener)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/event"
 	"github.com/weft-net/weft/agent/journal"
 	"github.com/weft-net/weft/agent/plan"
 	"github.com/weft-net/weft/agent/resolvers"
@@ -53,6 +54,7 @@ func (m *Manager) attachOnce(ctx context.Context, w Wanted) (api.Attachment, err
 	}
 	m.Log.Info("endpoint attached", "endpoint", l.Endpoint.ID, "name", w.name, "network", w.Network.Name,
 		"addr", l.Addrs[0], "took", time.Since(start))
+	m.tell(askedBy(ctx, w.runtime), event.EndpointAttached, l, "")
 	out := m.Answer(w.Network, l)
 	for _, name := range slices.Concat([]string{w.name}, w.aliases) {
 		if what := dns.NeverAsked(name); what != "" {
@@ -150,7 +152,7 @@ func (m *Manager) attach(ctx context.Context, w Wanted) (l journal.Local, err er
 	clean := context.WithoutCancel(ctx)
 	defer m.busy.mark(id)()
 
-	lease, err := m.leases.Lease(ctx, w.Network, id, w.addr)
+	lease, err := m.leases.Lease(askedBy(ctx, w.runtime), w.Network, id, w.addr)
 	if err != nil {
 		return journal.Local{}, err
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/event"
 	"github.com/weft-net/weft/agent/journal"
 	"github.com/weft-net/weft/discovery"
 )
@@ -30,7 +31,7 @@ func (m *Manager) DetachContainer(ctx context.Context, n discovery.NetworkID, co
 	var errs []error
 	for _, l := range m.Journal.All() {
 		if l.Endpoint.Network == n && l.Container == container && (ifname == "" || l.Ifname == ifname) {
-			errs = append(errs, m.detachByID(ctx, l.Endpoint.ID, false, "its runtime says so"))
+			errs = append(errs, m.detachByID(askedBy(ctx, l.Endpoint.Runtime), l.Endpoint.ID, false, "its runtime says so"))
 		}
 	}
 	return errors.Join(errs...)
@@ -56,7 +57,7 @@ func (m *Manager) detachEarlier(ctx context.Context, w Wanted) {
 		if l.Container != w.container || l.Endpoint.Network != w.Network.ID || l.Ifname != w.ifname || l.Cookie == w.cookie {
 			continue
 		}
-		if err := m.detachByID(ctx, l.Endpoint.ID, false, "the container runs in another namespace"); err != nil {
+		if err := m.detachByID(askedBy(ctx, w.runtime), l.Endpoint.ID, false, "the container runs in another namespace"); err != nil {
 			m.Log.Warn("endpoint of an earlier run not removed", "endpoint", l.Endpoint.ID, "container", l.Container, "err", err)
 		}
 	}
@@ -118,6 +119,7 @@ func (m *Manager) detach(ctx context.Context, l journal.Local, unplugged bool, w
 	if n, ok := m.Cluster.Network(l.Endpoint.Network); ok {
 		network = n.Name
 	}
+	m.tell(ctx, event.EndpointDetached, l, why)
 	m.Log.Info("endpoint detached: "+why, "endpoint", id, "name", l.Endpoint.Name, "network", network, "container", l.Container, "addr", l.Addrs[0].Addr())
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/weft-net/weft/agent/event"
 	"github.com/weft-net/weft/agent/journal"
 	"github.com/weft-net/weft/agent/plan"
 	"github.com/weft-net/weft/discovery"
@@ -84,6 +85,7 @@ func (p *parts) takeHostAddress(ctx context.Context, n discovery.Network) error 
 	}
 	p.directory.Announce([]discovery.Endpoint{l.Endpoint}, nil)
 	p.Cluster.Poke()
+	p.tell(ctx, event.EndpointAttached, l, "the host itself")
 	return nil
 }
 
@@ -95,4 +97,5 @@ func (p *parts) giveHostAddress(ctx context.Context, l journal.Local) {
 	}
 	_ = p.leases.Free(ctx, l.Endpoint.Network, l.Endpoint.ID)
 	p.Cluster.Poke()
+	p.tell(ctx, event.EndpointDetached, l, "the host itself")
 }

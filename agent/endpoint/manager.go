@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/event"
 	"github.com/weft-net/weft/agent/hostport"
 	"github.com/weft-net/weft/agent/journal"
 	"github.com/weft-net/weft/agent/plan"
@@ -103,6 +104,7 @@ type Config struct {
 	Kernel  Kernel
 	Cluster Cluster
 	Past    Past
+	Events  event.Sink
 	Log     *slog.Logger
 }
 

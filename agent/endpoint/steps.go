@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/weft-net/weft/agent/event"
 	"github.com/weft-net/weft/agent/journal"
 	"github.com/weft-net/weft/discovery"
 )
@@ -51,18 +52,25 @@ func (s *Steps) Plug(ctx context.Context, n discovery.Network, l journal.Local) 
 	if err == nil {
 		s.announce(l)
 	}
+	if err == nil {
+		s.tell(askedBy(ctx, l.Endpoint.Runtime), event.EndpointAttached, l, "")
+	}
 	s.count.attached.note(l.Endpoint.Runtime, began, err)
 	return err
 }
 
 // Update writes down what is said of an endpoint now, and announces it unless it
-// has no interface.
-func (s *Steps) Update(l journal.Local, plugged bool) error {
+// has no interface. A runtime may say an endpoint's name after it was attached.
+func (s *Steps) Update(ctx context.Context, l journal.Local, plugged bool) error {
+	before, _ := s.Journal.Get(l.Endpoint.ID)
 	if err := s.Journal.Put(l); err != nil {
 		return err
 	}
 	if plugged {
 		s.announce(l)
+	}
+	if plugged && l.Endpoint.Name != before.Endpoint.Name {
+		s.tell(askedBy(ctx, l.Endpoint.Runtime), event.EndpointAttached, l, "its name is known")
 	}
 	return nil
 }
@@ -80,6 +88,7 @@ func (s *Steps) Withdraw(ctx context.Context, l journal.Local, plugged bool) {
 	s.directory.Announce(nil, []discovery.EndpointID{l.Endpoint.ID})
 	s.Cluster.Poke()
 	if plugged {
+		s.tell(askedBy(ctx, l.Endpoint.Runtime), event.EndpointDetached, l, "")
 		s.unplug(ctx, s.unplugs.begin(l.Endpoint, l.LockKey()))
 	}
 }
@@ -101,6 +110,9 @@ func (s *Steps) Forget(ctx context.Context, l journal.Local) error {
 	}
 	s.directory.Announce(nil, []discovery.EndpointID{l.Endpoint.ID})
 	s.Cluster.Poke()
+	if l.Docker != nil && l.Docker.SandboxKey != "" {
+		s.tell(askedBy(ctx, l.Endpoint.Runtime), event.EndpointDetached, l, "its runtime has it no more")
+	}
 	s.Ports.Release(l.Endpoint.ID, l.Ports) // Docker has revoked them, if it was there to do so
 	if leaving != nil {
 		s.unplug(ctx, leaving)

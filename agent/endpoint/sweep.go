@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weft-net/weft/agent/event"
 	"github.com/weft-net/weft/agent/journal"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/boltfile"
@@ -44,6 +45,7 @@ func (m *Manager) Resume(ctx context.Context) (pruned []discovery.EndpointID, er
 			m.Log.Warn("endpoint of a vanished sandbox not removed", "endpoint", l.Endpoint.ID, "err", err)
 			continue // the sweep tries again
 		}
+		m.tell(ctx, event.EndpointDetached, l, "its sandbox went away while no agent ran")
 		pruned = append(pruned, l.Endpoint.ID)
 		m.restoreResolv(l)
 	}

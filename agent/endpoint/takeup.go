@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weft-net/weft/agent/event"
 	"github.com/weft-net/weft/agent/journal"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/overlay"
@@ -48,8 +49,9 @@ func (m strays) takeUp(ctx context.Context) error {
 		m.Past.Refuse(source, fmt.Errorf("it runs as %s on %s, and the file does not know it: taken up from the kernel",
 			l.Endpoint.Name, l.Addrs[0].Addr()), "agentctl endpoint inspect "+id.String())
 		up = append(up, l)
+		m.tell(ctx, event.EndpointAttached, l, "taken up from the kernel")
 	}
-	m.giveWay(found, up)
+	m.giveWay(ctx, found, up)
 	for _, l := range m.Past.Backup {
 		have, there := m.Journal.Get(l.Endpoint.ID)
 		if there && l.Rev > have.Rev || !there && m.Past.Lost && l.OfHost() {
@@ -61,7 +63,7 @@ func (m strays) takeUp(ctx context.Context) error {
 
 // giveWay removes what the journal has under an address of an endpoint that runs: it
 // was detached after the copy was made that the journal is.
-func (m strays) giveWay(found []overlay.Endpoint, up []journal.Local) {
+func (m strays) giveWay(ctx context.Context, found []overlay.Endpoint, up []journal.Local) {
 	for _, l := range m.Journal.All() {
 		id := l.Endpoint.ID
 		if slices.ContainsFunc(found, func(e overlay.Endpoint) bool { return e.ID == id.String() }) {
@@ -75,7 +77,9 @@ func (m strays) giveWay(found []overlay.Endpoint, up []journal.Local) {
 		m.Past.Refuse(fmt.Sprintf("endpoint %s, %s", id, m.Journal.Path()), errors.New("another endpoint runs with its address"), "")
 		if err := m.Journal.Remove(id); err != nil {
 			m.Log.Warn("endpoint whose address another one has not removed", "endpoint", id, "err", err)
+			continue
 		}
+		m.tell(ctx, event.EndpointDetached, l, "another endpoint runs with its address")
 	}
 }
 

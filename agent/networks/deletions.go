@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/event"
 	"github.com/weft-net/weft/discovery"
 )
 
@@ -51,13 +52,15 @@ type Deletions struct {
 	Leases   Leases
 	View     func() discovery.View
 	Self     string // name of this host
+	Events   event.Sink
 	Log      *slog.Logger
 }
 
 // Remove deletes a network: refused while an endpoint is on it, alive or suspended,
 // unless forced.
 func (d *Deletions) Remove(ctx context.Context, n discovery.Network, force bool) error {
-	if users := d.View().Using(n.ID); len(users) > 0 && !force {
+	users := d.View().Using(n.ID)
+	if len(users) > 0 && !force {
 		return api.Errorf(api.KindConflict, "in use by %s", strings.Join(users, ", ")).
 			WithHint("agentctl network rm -f %s # detaches them", n.Name)
 	}
@@ -65,12 +68,24 @@ func (d *Deletions) Remove(ctx context.Context, n discovery.Network, force bool)
 	if err != nil {
 		return err
 	}
+	d.tellRemoved(ctx, n, force, users)
 	if force {
 		if err := d.freeAbsent(ctx, n); err != nil {
 			return err
 		}
 	}
 	return d.await(ctx, n)
+}
+
+// tellRemoved emits that a user removed a network, and by force what was on it.
+func (d *Deletions) tellRemoved(ctx context.Context, n discovery.Network, force bool, users []string) {
+	e := event.Event{Subject: n.Name, Network: n.Name, By: api.Caller(ctx)}
+	if force && len(users) > 0 {
+		e.Kind, e.Text, e.Detail = event.Forced, "network "+n.Name+" was removed by force, with "+strings.Join(users, ", ")+" on it", map[string]any{"endpoints": users}
+		d.Events.Emit(e)
+	}
+	e.Kind, e.Text, e.Detail = event.NetworkRemoved, "network "+n.Name+" removed", map[string]any{"id": n.ID.String()}
+	d.Events.Emit(e)
 }
 
 // await waits until the network is gone everywhere in the pool. Every host gives

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/event"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pool"
 )
@@ -20,6 +21,7 @@ type Maker struct {
 	Pool     func() netip.Prefix // that automatic subnets come from
 	Self     string              // this host's name
 	VTEP     netip.Addr
+	Events   event.Sink
 }
 
 // ErrDiffers: there is a network of that name, made otherwise.
@@ -35,6 +37,15 @@ func (m *Maker) Create(ctx context.Context, r api.NetworkCreateRequest) (n disco
 		return n, nil, err
 	}
 	n, err = m.Registry.Create(ctx, spec)
+	if err == nil {
+		e := event.Event{Kind: event.NetworkCreated, Subject: n.Name, Network: n.Name, By: api.Caller(ctx), Text: "network " + n.Name + " created",
+			Detail: map[string]any{"id": n.ID.String(), "vni": n.VNI}}
+		if len(n.Subnets) > 0 {
+			e.Detail["subnet"] = n.Subnets[0].CIDR.String()
+			e.Text += " with subnet " + n.Subnets[0].CIDR.String()
+		}
+		m.Events.Emit(e)
+	}
 	return n, warnings, err
 }
 

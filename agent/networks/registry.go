@@ -204,6 +204,12 @@ func (r *Registry) ByName() []discovery.Network {
 	return slices.SortedFunc(slices.Values(all), func(a, b discovery.Network) int { return cmp.Compare(a.Name, b.Name) })
 }
 
+// NameOf is the name of a network, its id when this host does not know it.
+func (r *Registry) NameOf(id discovery.NetworkID) string {
+	n, _ := r.Get(id)
+	return cmp.Or(n.Name, id.String())
+}
+
 // Get returns the network of an id.
 func (r *Registry) Get(id discovery.NetworkID) (discovery.Network, bool) {
 	all, _ := r.ByVNI()

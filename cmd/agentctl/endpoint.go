@@ -107,7 +107,7 @@ func newDetach(a *app) *cobra.Command {
 
 func newEndpoint(a *app) *cobra.Command {
 	return group("endpoint COMMAND", "Show endpoints", "Show endpoints: the interfaces on our networks, of all hosts.",
-		"  agentctl endpoint ls", newEndpointList(a), newEndpointInspect(a))
+		"  agentctl endpoint ls", newEndpointList(a), newEndpointInspect(a), newEndpointHistory(a))
 }
 
 func newEndpointList(a *app) *cobra.Command {

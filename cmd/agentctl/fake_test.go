@@ -340,6 +340,43 @@ func (c *cluster) Endpoint(_ context.Context, name string) (api.Endpoint, error)
 	return api.Endpoint{}, api.Errorf(api.KindNotFound, "endpoint %s: not found", name).WithHint("agentctl endpoint ls")
 }
 
+func (c *cluster) EndpointHistory(_ context.Context, word, at string) (api.EndpointHistory, error) {
+	if word == "nobody" {
+		return api.EndpointHistory{}, api.Errorf(api.KindNotFound, "no endpoint was ever nobody, as far as is written down").WithHint("agentctl endpoint ls --all")
+	}
+	from := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	h := api.EndpointHistory{Spans: []api.EndpointSpan{
+		{Name: "db", ID: "e0e0e0e0e0e0e0e0", Network: "blue", Address: "10.64.0.5", Host: "host2", From: from, To: from.Add(time.Hour), By: "docker", EndedBy: "docker", Why: "db detached from blue"},
+		{Name: "db", ID: "e1e1e1e1e1e1e1e1", Network: "blue", Address: "10.64.0.5", Host: "host1", From: from.Add(2 * time.Hour), By: "root (uid 0)"},
+	}, Unasked: []api.Unasked{{Host: "host2", Why: "it is dead"}}}
+	if at != "" {
+		h.Spans = h.Spans[1:]
+	}
+	return h, nil
+}
+
+func (c *cluster) Events(ctx context.Context, q api.EventQuery, each func(api.EventItem) error) error {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, i := range []api.EventItem{
+		{},
+		{Unasked: &api.Unasked{Host: "host2", Why: "it is dead"}},
+		{Event: &api.Event{At: at, Host: "host1", Kind: "endpoint-attached", Subject: "db", Network: "blue", Endpoint: "e1e1e1e1e1e1e1e1", Addr: "10.64.0.5", By: "root (uid 0)", Text: "db attached to blue"}},
+		{Event: &api.Event{At: at.Add(time.Minute), Host: "host1", Kind: "drift-repaired", Subject: "host1", By: "host1", Text: "objects of the kernel put back: 1", Detail: map[string]any{"commands": []any{"ip -n weft link set v00002a up"}}}},
+	} {
+		if i.Event != nil && len(q.Kinds) > 0 && !slices.Contains(q.Kinds, i.Event.Kind) || i.Unasked != nil && !q.All {
+			continue
+		}
+		if err := each(i); err != nil {
+			return err
+		}
+	}
+	if q.Follow {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return nil
+}
+
 func (c *cluster) Query(_ context.Context, q api.DNSQuery) (api.DNSAnswer, error) {
 	switch {
 	case q.Name == "10.64.0.6" && q.Type == "PTR":

@@ -26,10 +26,14 @@ func (l *lessor) freeOne(ctx context.Context, nw *network, key ownerKey) error {
 	if h == nil || err != nil {
 		return err
 	}
+	ended := Owned{Lease: nw.leaseOf(h), Network: nw.id, Owner: key.id}
 	if h.reserved {
 		err = l.freeReserved(nw, h)
 	} else {
 		err = l.freeInHand(nw, h)
+	}
+	if err == nil {
+		l.cfg.Noted(ctx, ended, true)
 	}
 	nw.mu.Lock()
 	defer nw.mu.Unlock()

@@ -35,7 +35,11 @@ func (l *lessor) lease(ctx context.Context, n discovery.Network, owner discovery
 	if err != nil {
 		return Lease{}, err
 	}
-	return nw.leaseOf(h), nil
+	out := nw.leaseOf(h)
+	if fresh {
+		l.cfg.Noted(ctx, Owned{Lease: out, Network: n.ID, Owner: owner}, false)
+	}
+	return out, nil
 }
 
 // fillSlot fills a fresh slot. The next request of the owner waits for it, so it is

@@ -63,6 +63,9 @@ type Config struct {
 	View func() discovery.View
 	// Running are the endpoints that run here, whatever the file says. May be nil.
 	Running []Owned
+	// Noted is told of each lease that begins, and of each that ends with freed. It must
+	// not block. May be nil.
+	Noted func(ctx context.Context, o Owned, freed bool)
 	// Refuse is told of each record that is not whole. May be nil.
 	Refuse func(source string, why error)
 	Log    *slog.Logger // nil: none
@@ -107,6 +110,9 @@ func New(cfg Config) (*Manager, error) {
 	cfg.Pool = caughtPool{cfg.Pool, cfg.Log}
 	if cfg.Refuse == nil {
 		cfg.Refuse = func(string, error) {}
+	}
+	if cfg.Noted == nil {
+		cfg.Noted = func(context.Context, Owned, bool) {}
 	}
 	found := loader{self: cfg.Self, now: time.Now(), refuse: cfg.Refuse, nets: map[discovery.NetworkID]*network{}}
 	if err := found.load(cfg.Disk, cfg.Running); err != nil {

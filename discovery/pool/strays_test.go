@@ -19,7 +19,9 @@ import (
 )
 
 // ledger is where a pool says what it refuses.
-func ledger() *strict.Ledger { return strict.NewLedger(slog.New(slog.NewTextHandler(io.Discard, nil))) }
+func ledger() *strict.Ledger {
+	return strict.NewLedger(slog.New(slog.NewTextHandler(io.Discard, nil)), nil)
+}
 
 // sources are the keys that are refused, without the prefix.
 func (c *cluster) sources(l *strict.Ledger) (keys []string) {

@@ -39,16 +39,18 @@ const most = 64
 // Ledger keeps what each border refuses now. A nil Ledger keeps nothing. It is safe
 // for concurrent use.
 type Ledger struct {
-	log *slog.Logger
+	log  *slog.Logger
+	tell func(Border, Refused) // may be nil
 
 	mu   sync.Mutex
 	kept map[Border][]Refused
 	more map[Border]int // refused, but not kept
 }
 
-// NewLedger returns an empty ledger. Each new refusal is one warning in the log.
-func NewLedger(log *slog.Logger) *Ledger {
-	return &Ledger{log: log, kept: map[Border][]Refused{}, more: map[Border]int{}}
+// NewLedger returns an empty ledger. Each new refusal is one warning in the log, and
+// told to tell, which may be nil.
+func NewLedger(log *slog.Logger, tell func(Border, Refused)) *Ledger {
+	return &Ledger{log: log, tell: tell, kept: map[Border][]Refused{}, more: map[Border]int{}}
 }
 
 // Set says all that a border refuses now. It replaces what was said of this border
@@ -113,6 +115,9 @@ func (l *Ledger) All() (all []Refused, more int) {
 
 func (l *Ledger) warn(b Border, r Refused) {
 	l.log.Warn("refused", "border", string(b), "source", r.Source, "why", r.Why, "hint", r.Hint)
+	if l.tell != nil {
+		l.tell(b, r)
+	}
 }
 
 func compare(a, b Refused) int {

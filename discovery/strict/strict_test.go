@@ -10,7 +10,7 @@ import (
 
 func TestLedgerKeepsWhatIsRefusedNow(t *testing.T) {
 	var log bytes.Buffer
-	l := NewLedger(slog.New(slog.NewTextHandler(&log, nil)))
+	l := NewLedger(slog.New(slog.NewTextHandler(&log, nil)), nil)
 	key := Refused{Source: "key weft/nets/README", Why: "not ours"}
 	file := Refused{Source: "file view.db", Why: "torn"}
 	for range 2 { // said again is not logged again
@@ -32,7 +32,7 @@ func TestLedgerKeepsWhatIsRefusedNow(t *testing.T) {
 // A hostile member fills neither the memory nor the log.
 func TestLedgerIsBounded(t *testing.T) {
 	var log bytes.Buffer
-	l := NewLedger(slog.New(slog.NewTextHandler(&log, nil)))
+	l := NewLedger(slog.New(slog.NewTextHandler(&log, nil)), nil)
 	var many []Refused
 	for i := range 1000 {
 		r := Refused{Source: fmt.Sprintf("member %04d", i)}

@@ -132,7 +132,7 @@ func (b *Book) leave(ctx context.Context, id string) error {
 	}
 	defer unlock()
 	b.steps.Withdraw(ctx, l, l.Docker.SandboxKey != "")
-	return b.steps.Update(inSandbox(l, ""), false)
+	return b.steps.Update(ctx, inSandbox(l, ""), false)
 }
 
 // remove forgets an endpoint; its address stays leased.
@@ -167,7 +167,7 @@ func (b *Book) describe(ctx context.Context, id string, c docker.Container) erro
 	if next.Container == l.Container && next.Endpoint.Equal(l.Endpoint) {
 		return nil
 	}
-	return b.steps.Update(next, l.Docker.SandboxKey != "") // else join announces it
+	return b.steps.Update(ctx, next, l.Docker.SandboxKey != "") // else join announces it
 }
 
 // health are Docker's words for an endpoint's health.
