@@ -51,7 +51,7 @@ func Keys() []Key {
 		text("profile", "PROFILE", "lan or wan (default lan)", func(in *raw) *string { return &in.Profile }),
 		list("avoid", "CIDR,...", "subnets that no automatic subnet may overlap", func(in *raw) *[]string { return &in.Avoid }),
 		number16("limits-member-endpoints", "COUNT", "endpoints of one other member that are taken (default 4096)", func(in *raw) *uint16 { return &in.Limits.MemberEndpoints }),
-		text("metrics-listen", "IP:PORT", "Prometheus scrapes http://IP:PORT/metrics (default: at the sockets only)", func(in *raw) *string { return &in.MetricsListen }),
+		text("metrics-listen", "IP:PORT", "Prometheus scrapes /metrics there (default: at the sockets only)", func(in *raw) *string { return &in.MetricsListen }),
 		text("history-max", "SIZE", "bytes on the disk of what happened here, such as 64MiB (default 64MiB)", func(in *raw) *string { return &in.HistoryMax }),
 		text("history-age", "DURATION", "older events are removed (default 720h)", func(in *raw) *string { return &in.HistoryAge }),
 		text("dns-ttl", "DURATION", "resolvers keep our names this long (default 5s)", func(in *raw) *string { return &in.DNS.TTL }),
