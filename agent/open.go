@@ -342,7 +342,7 @@ func (o *opening) gossip() gossip.Config {
 	for _, l := range o.journal.All() {
 		// Docker's that have not joined, or have left, nobody reaches.
 		if l.Docker == nil || l.Docker.SandboxKey != "" {
-			cfg.Endpoints = append(cfg.Endpoints, l.Endpoint)
+			cfg.Endpoints = append(cfg.Endpoints, l.Announced())
 		}
 	}
 	o.describe(&cfg.Header)

@@ -203,7 +203,30 @@ type Endpoint struct {
 	Aliases []string // sorted
 	Runtime string   // "netns", "docker", "podman", "cni", "host", …
 	Health  Health
-	Unknown []byte // fields of newer formats, kept as they came
+	Details `json:"-"` // its own host has them elsewhere
+	Unknown []byte     // fields of newer formats, kept as they came
+}
+
+// Details are what people look for of an endpoint, and no packet's way depends on.
+type Details struct {
+	Ports  []Port   // published, sorted
+	Labels []string // KEY=VALUE, sorted
+	// Told is 1 and the number of ports and labels that are left out; 0: the host is of
+	// a release that tells neither.
+	Told uint16
+}
+
+// Equal reports whether both say the same.
+func (d Details) Equal(o Details) bool {
+	return d.Told == o.Told && slices.Equal(d.Ports, o.Ports) && slices.Equal(d.Labels, o.Labels)
+}
+
+// Port is a port of a host that leads to an endpoint on it.
+type Port struct {
+	Proto    uint8      // 6 is TCP, 17 is UDP
+	HostAddr netip.Addr // zero: every address of the host
+	HostPort uint16
+	Port     uint16 // of the endpoint
 }
 
 // Addrs returns the endpoint's addresses, IPv4 first.
@@ -221,7 +244,7 @@ func (e Endpoint) Addrs() []netip.Addr {
 func (e Endpoint) Equal(o Endpoint) bool {
 	return e.ID == o.ID && e.Network == o.Network && e.IPv4 == o.IPv4 && e.IPv6 == o.IPv6 &&
 		e.MAC == o.MAC && e.Seq == o.Seq && e.Name == o.Name && e.Runtime == o.Runtime &&
-		e.Health == o.Health && slices.Equal(e.Aliases, o.Aliases) &&
+		e.Health == o.Health && e.Details.Equal(o.Details) && slices.Equal(e.Aliases, o.Aliases) &&
 		slices.Equal(e.Unknown, o.Unknown)
 }
 

@@ -84,7 +84,7 @@ var ours = []rule{
 		"agent/datadir", "discovery", "discovery/boltfile", "discovery/strict", "discovery/pace", "discovery/pool"}},
 	{"agent/docker/book", "it translates Docker's calls into steps of endpoints", []string{"agent/api", "agent/docker", "agent/endpoint", "agent/hostport",
 		"agent/journal", "agent/networks", "agent/plan", "discovery", "discovery/boltfile", "discovery/strict", "discovery/ipam", "overlay"}},
-	{"agent/rows", "it is pure: it writes what it is handed", []string{"agent/api", "agent/endpoint", "agent/journal", "agent/plan", "agent/tunnel", "discovery"}},
+	{"agent/rows", "it is pure: it writes what it is handed", []string{"agent/api", "agent/endpoint", "agent/journal", "agent/plan", "agent/tunnel", "discovery", "overlay"}},
 	{"agent/diagnose", "it is pure: it judges the facts that it is handed", []string{"agent/api", "agent/config", "agent/datadir", "agent/docker/setup",
 		"agent/endpoint", "agent/history", "agent/membership", "agent/tunnel", "discovery", "discovery/boltfile", "discovery/strict", "discovery/gossip", "discovery/ipam", "discovery/pool", "dns", "overlay"}},
 	{"agent/metrics", "it is pure: it writes the facts that it is handed", []string{"agent/api", "agent/endpoint", "discovery", "discovery/gossip", "discovery/ipam", "discovery/pool",

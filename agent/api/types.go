@@ -223,7 +223,7 @@ type AttachRequest struct {
 	MAC            string   `json:"mac,omitempty"`
 	Ifname         string   `json:"ifname,omitempty"` // eth0 when empty
 	NoDefaultRoute bool     `json:"no_default_route,omitempty"`
-	// Labels stay on this host: other members do not see them.
+	// Labels are shown on all hosts, as far as there is room for them.
 	Labels map[string]string `json:"labels,omitempty"`
 	// Of a container runtime's plugin only: who asks, and the runtime's id of
 	// the container, by which DetachContainer finds the endpoint again.
@@ -298,12 +298,14 @@ type Endpoint struct {
 	Host      string            `json:"host"`
 	Status    string            `json:"status"` // live, suspended, pending
 	Runtime   string            `json:"runtime"`
-	Local     bool              `json:"local"` // it lives on this host, which alone knows what follows
+	Local     bool              `json:"local"` // it lives on this host, which alone knows Sandbox, Interface and Container
 	Sandbox   string            `json:"sandbox,omitempty"`
 	Interface string            `json:"interface,omitempty"`
 	Container string            `json:"container,omitempty"` // the runtime's id
 	Labels    map[string]string `json:"labels,omitempty"`
 	Ports     []string          `json:"ports,omitempty"` // published, as in Attachment
+	Detailed  bool              `json:"detailed"`        // Labels and Ports are known; false: its host is of an older release
+	More      int               `json:"more,omitempty"`  // labels and ports that its host has not told, being too many
 }
 
 // EndpointFilter selects endpoints; empty fields select all.

@@ -174,7 +174,7 @@ func (m *Manager) attach(ctx context.Context, w Wanted) (l journal.Local, err er
 		return journal.Local{}, err
 	}
 	undo = append(undo, func() { m.directory.Announce(nil, []discovery.EndpointID{id}); m.Cluster.Poke() })
-	m.directory.Announce([]discovery.Endpoint{l.Endpoint}, nil)
+	m.directory.Announce([]discovery.Endpoint{l.Announced()}, nil)
 	if err := ignoreKernel(m.Cluster.Settle(ctx)); err != nil {
 		return journal.Local{}, err
 	}

@@ -103,6 +103,7 @@ func (m *Manager) detach(ctx context.Context, l journal.Local, unplugged bool, w
 	defer cancel()
 	for _, o := range successor {
 		m.Ports.Pass(id, l.Ports, o.Endpoint.ID)
+		m.announceAgain(o)
 		l.Ports = nil
 	}
 	m.directory.Announce(nil, []discovery.EndpointID{id})

@@ -83,7 +83,7 @@ func (p *parts) takeHostAddress(ctx context.Context, n discovery.Network) error 
 		_ = p.leases.Free(ctx, n.ID, id)
 		return err
 	}
-	p.directory.Announce([]discovery.Endpoint{l.Endpoint}, nil)
+	p.directory.Announce([]discovery.Endpoint{l.Announced()}, nil)
 	p.Cluster.Poke()
 	p.tell(ctx, event.EndpointAttached, l, "the host itself")
 	return nil

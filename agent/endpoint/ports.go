@@ -60,9 +60,17 @@ func (p *publisher) publish(ctx context.Context, id discovery.EndpointID, want [
 		p.Ports.Release(id, without(ports, before))
 		return err
 	}
+	p.announceAgain(l)
 	err = ignoreKernel(p.Cluster.Settle(ctx))
 	p.Ports.Release(id, without(before, ports))
 	return err
+}
+
+// announceAgain tells the members what has changed of an endpoint that they know.
+func (p *parts) announceAgain(l journal.Local) {
+	if l.Docker == nil || l.Docker.SandboxKey != "" {
+		p.directory.Announce([]discovery.Endpoint{l.Announced()}, nil)
+	}
 }
 
 // reserve takes the ports for an endpoint, if its network lets anybody reach it.

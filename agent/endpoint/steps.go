@@ -76,7 +76,7 @@ func (s *Steps) Update(ctx context.Context, l journal.Local, plugged bool) error
 }
 
 func (s *Steps) announce(l journal.Local) {
-	s.directory.Announce([]discovery.Endpoint{l.Endpoint}, nil)
+	s.directory.Announce([]discovery.Endpoint{l.Announced()}, nil)
 	s.Cluster.Poke()
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/weft-net/weft/agent/plan"
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/discovery/strict"
 	"github.com/weft-net/weft/overlay"
 )
 
@@ -87,6 +88,17 @@ func DockerLock(endpointID string) uint64 {
 		return 0
 	}
 	return binary.BigEndian.Uint64(b)
+}
+
+// Announced returns the endpoint as other members are told of it.
+func (l Local) Announced() discovery.Endpoint {
+	e := l.Endpoint
+	ports := make([]discovery.Port, len(l.Ports))
+	for i, p := range l.Ports {
+		ports[i] = discovery.Port{Proto: p.Proto, HostAddr: p.HostAddr, HostPort: p.HostPort, Port: p.Port}
+	}
+	e.Details = strict.Details(ports, l.Labels)
+	return e
 }
 
 // Planned returns the endpoint in the form that package plan takes.

@@ -10,6 +10,7 @@ import (
 	"github.com/weft-net/weft/agent/endpoint"
 	"github.com/weft-net/weft/agent/journal"
 	"github.com/weft-net/weft/discovery"
+	"github.com/weft-net/weft/overlay"
 )
 
 // Endpoints lists those of all hosts, sorted by network, name and id. own are this
@@ -41,7 +42,9 @@ func Endpoints(v discovery.View, networks []discovery.Network, own []journal.Loc
 		if addrs := r.Addrs(); len(addrs) > 0 {
 			e.Address = withLength(n, addrs[0])
 		}
+		e.Ports, e.Labels, e.Detailed, e.More = portTexts(r.Ports), labelMap(r.Labels), r.Told > 0, max(int(r.Told)-1, 0)
 		if l, ok := local[r.ID]; ok && e.Local {
+			e.Detailed, e.More = true, 0
 			e.Sandbox, e.Interface, e.Container, e.Labels, e.Ports = l.Sandbox, l.Ifname, l.Container, l.Labels, endpoint.PortTexts(l.Ports)
 			if l.Docker != nil {
 				e.Sandbox = l.Docker.SandboxKey
@@ -52,6 +55,28 @@ func Endpoints(v discovery.View, networks []discovery.Network, own []journal.Loc
 	slices.SortFunc(out, func(a, b api.Endpoint) int {
 		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	})
+	return out
+}
+
+// portTexts writes ports as docker ps does: 0.0.0.0:8080->80/tcp.
+func portTexts(all []discovery.Port) []string {
+	var published []overlay.Publish
+	for _, p := range all {
+		published = append(published, overlay.Publish{Proto: p.Proto, HostAddr: p.HostAddr, HostPort: p.HostPort, Port: p.Port})
+	}
+	return endpoint.PortTexts(published)
+}
+
+// labelMap reads labels that a member announces.
+func labelMap(all []string) map[string]string {
+	if len(all) == 0 {
+		return nil
+	}
+	out := make(map[string]string, len(all))
+	for _, l := range all {
+		key, value, _ := strings.Cut(l, "=")
+		out[key] = value
+	}
 	return out
 }
 

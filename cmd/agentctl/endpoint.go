@@ -65,7 +65,7 @@ address, and the endpoint sees theirs.`,
 	f.StringVar(&r.Ifname, "ifname", "", "the interface's `NAME` in the namespace (default eth0)")
 	f.StringArrayVarP(&r.Ports, "publish", "p", nil, "publish `PORTS` of this host: [IP:]8080:80[/udp], 8080-8082:80-82, or 80 for any free one")
 	f.BoolVar(&r.NoDefaultRoute, "no-default-route", false, "route only the subnet through the interface")
-	f.StringArrayVar(&labels, "label", nil, "note `KEY=VALUE` on the endpoint, on this host alone")
+	f.StringArrayVar(&labels, "label", nil, "note `KEY=VALUE` on the endpoint")
 	out.addFlags(cmd, "table")
 	cmd.RegisterFlagCompletionFunc("netns", completeNetns)
 	return cmd
@@ -134,8 +134,8 @@ id=REGEXP, network=NAME, host=NAME, runtime=NAME, status=STATUS, label=KEY and
 label=KEY=VALUE. Of one key any value will do, of label all are wanted, as of
 different keys.
 
-Only an endpoint's own host knows its labels and its published ports, which are
-? elsewhere.`,
+The published ports are ? where the endpoint's host is of a release that does
+not tell them.`,
 		Example: "  agentctl endpoint ls --network backend",
 	}, &out)
 	cmd.Flags().StringVar(&filter.Network, "network", "", "only those of the network `NAME`")
@@ -153,10 +153,13 @@ func showEndpoints(w io.Writer, list []api.Endpoint) {
 	}
 }
 
-// ports are those that lead to an endpoint, which only its own host knows.
+// ports are those that lead to an endpoint, of its own host.
 func ports(e api.Endpoint) string {
-	if !e.Local {
+	switch {
+	case !e.Detailed:
 		return "?"
+	case e.More > 0 && len(e.Ports) > 0:
+		return fmt.Sprintf("%s, … (agentctl endpoint inspect on %s)", strings.Join(e.Ports, ", "), e.Host)
 	}
 	return strings.Join(e.Ports, ", ")
 }

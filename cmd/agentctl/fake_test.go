@@ -37,7 +37,7 @@ func newCluster() *cluster {
 		{ID: "e2e2e2e2e2e2e2e2", Name: "web", Network: "blue", Address: "10.64.0.6/20", MAC: "0e:00:0a:40:00:06", Host: "host2", Status: "suspended", Runtime: "docker"},
 		{ID: "e1e1e1e1e1e1e1e1", Name: "db", Aliases: []string{"postgres"}, Network: "blue", Address: "10.64.0.5/20", MAC: "0e:00:0a:40:00:05",
 			Host: "host1", Status: "live", Runtime: "netns", Sandbox: "/run/netns/db", Interface: "eth0", Labels: map[string]string{"team": "shop", "x": ""},
-			Local: true, Ports: []string{"0.0.0.0:5432->5432/tcp"}},
+			Local: true, Detailed: true, Ports: []string{"0.0.0.0:5432->5432/tcp"}},
 	}
 	return c
 }

@@ -50,7 +50,7 @@ func Announced(e discovery.Endpoint) error {
 	if len(e.Unknown) > mostUnknown {
 		return fmt.Errorf("has %d bytes of unknown fields, %d at most", len(e.Unknown), mostUnknown)
 	}
-	return errors.Join(printable("name", e.Name), printable("runtime", e.Runtime))
+	return errors.Join(printable("name", e.Name), printable("runtime", e.Runtime), details(e.Details))
 }
 
 // Places are the addresses that a network hands out. A plan asks for many endpoints,

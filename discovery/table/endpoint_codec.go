@@ -2,6 +2,8 @@ package table
 
 import (
 	"bytes"
+	"encoding/binary"
+	"fmt"
 	"math"
 	"net/netip"
 	"slices"
@@ -24,6 +26,9 @@ const (
 	tagRuntimeName // any other
 	tagHealth
 	_ // 12 was a set of flags, which was never set
+	tagPort
+	tagLabel
+	tagTold
 )
 
 // runtimes have a code of one byte on the wire; the order is part of the
@@ -50,7 +55,33 @@ func appendEndpoint(b []byte, e discovery.Endpoint) []byte {
 		b = appendBytes(b, tagRuntimeName, e.Runtime)
 	}
 	b = appendUint(b, tagHealth, uint64(e.Health))
+	for _, p := range e.Ports {
+		b = appendBytes(b, tagPort, appendPort(nil, p))
+	}
+	for _, l := range e.Labels {
+		b = appendBytes(b, tagLabel, l)
+	}
+	b = appendUint(b, tagTold, uint64(e.Told))
 	return append(b, e.Unknown...)
+}
+
+// A port is its protocol, the host's port, the endpoint's, and the host's address if
+// it is not every one.
+func appendPort(b []byte, p discovery.Port) []byte {
+	b = binary.BigEndian.AppendUint16(append(b, p.Proto), p.HostPort)
+	return append(binary.BigEndian.AppendUint16(b, p.Port), p.HostAddr.AsSlice()...)
+}
+
+func (f field) port() (p discovery.Port, err error) {
+	const fixed = 5
+	if len(f.bytes) < fixed {
+		return p, fmt.Errorf("port of %d bytes: %w", len(f.bytes), discovery.ErrMalformed)
+	}
+	p = discovery.Port{Proto: f.bytes[0], HostPort: binary.BigEndian.Uint16(f.bytes[1:]), Port: binary.BigEndian.Uint16(f.bytes[3:])}
+	if rest := f.bytes[fixed:]; len(rest) > 0 {
+		p.HostAddr, err = field{bytes: rest}.addr()
+	}
+	return p, err
 }
 
 func parseEndpoint(id discovery.EndpointID, b []byte) (discovery.Endpoint, error) {
@@ -85,6 +116,15 @@ func parseEndpoint(id discovery.EndpointID, b []byte) (discovery.Endpoint, error
 		case tagHealth:
 			n, err = f.upTo(math.MaxUint8)
 			e.Health = discovery.Health(n)
+		case tagPort:
+			var p discovery.Port
+			p, err = f.port()
+			e.Ports = append(e.Ports, p)
+		case tagLabel:
+			e.Labels = append(e.Labels, string(f.bytes))
+		case tagTold:
+			n, err = f.upTo(math.MaxUint16)
+			e.Told = uint16(n)
 		default:
 			return false, nil
 		}
@@ -99,6 +139,7 @@ func normalEndpoint(e discovery.Endpoint) discovery.Endpoint {
 	e.IPv4, e.IPv6 = unmap(e.IPv4), e.IPv6.WithZone("")
 	e.Aliases = cloneOrNil(e.Aliases)
 	slices.Sort(e.Aliases)
+	e.Ports, e.Labels = cloneOrNil(e.Ports), cloneOrNil(e.Labels)
 	e.Unknown = bytes.Clone(e.Unknown)
 	return e
 }

@@ -86,5 +86,14 @@ func wireBytes(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	line("saved", saved)
+	z := exchange(t, 1, h)
+	z.SetMember(start, hostID(2), netip.AddrPort{}, discovery.StatusAlive)
+	z.Flush()
+	z.Take()
+	z.Announce([]discovery.Endpoint{published}, nil)
+	z.Flush()
+	for i, p := range z.Take() {
+		line(fmt.Sprintf("published-%d-%s", i, p.Kind), p.Body)
+	}
 	return out.Bytes()
 }

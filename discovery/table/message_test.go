@@ -32,6 +32,13 @@ var fullEndpoint = discovery.Endpoint{
 	Runtime: "systemd-nspawn", Health: discovery.HealthUnhealthy,
 }
 
+// published is an endpoint with what people look for.
+var published = discovery.Endpoint{
+	ID: discovery.EndpointID{4}, Network: discovery.NetworkID{1}, IPv4: netip.MustParseAddr("10.42.0.4"), MAC: discovery.MAC{2, 0, 0, 0, 0, 4}, Name: "shop",
+	Details: discovery.Details{Ports: []discovery.Port{{Proto: 6, HostPort: 8080, Port: 80}, {Proto: 17, HostAddr: netip.MustParseAddr("192.0.2.1"), HostPort: 53, Port: 5353}},
+		Labels: []string{"team=shop", "x="}, Told: 3},
+}
+
 // sample holds one message of each kind.
 func samples() []table.Message {
 	t, err := table.New(table.Config{Self: hostID(1), Header: fullHeader, Endpoints: []discovery.Endpoint{fullEndpoint}, Now: start})
@@ -156,6 +163,9 @@ func convergeAt(now time.Time, all ...host) {
 }
 
 func TestReplicaShowsEveryFieldOfItsOwner(t *testing.T) {
+	if v := replicaOf(t, fullHeader, published); len(v.Endpoints) != 1 || !v.Endpoints[0].Endpoint.Equal(published) {
+		t.Errorf("endpoints %+v, want %+v", v.Endpoints, published)
+	}
 	v := replicaOf(t, fullHeader, fullEndpoint)
 	want := fullHeader
 	want.GoneHash = 0 // the table's own

@@ -167,3 +167,19 @@ func TestAFullDiskCostsEventsAndNoAttach(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 }
+
+// Ports and labels are seen on every host.
+func TestPortsAndLabelsAreSeenOnEveryHost(t *testing.T) {
+	t.Parallel()
+	l := agenttest.NewCluster(t, agenttest.Config{Hosts: 2})
+	one, two := l.Host(1), l.Host(2)
+	one.CreateNetwork("blue")
+	one.Endpoint("blue", "web", "-p", "8080:80", "--label", "team=shop")
+	agenttest.Eventually(t, 10*time.Second, "h2 shows the port of web", func() error {
+		out := two.MustCtl("endpoint", "ls", "--filter", "label=team=shop")
+		if !strings.Contains(out, "0.0.0.0:8080->80/tcp") {
+			return fmt.Errorf("%s", out)
+		}
+		return nil
+	})
+}
