@@ -26,6 +26,7 @@ var public = map[string]bool{
 	"/v1/members":      true,
 	"/v1/verify":       true,
 	"/v1/metrics":      true,
+	"/v1/events":       true,
 }
 
 // restrict lets everyone read what is public, and only the peers that may

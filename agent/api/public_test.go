@@ -75,7 +75,7 @@ func TestPublicSocketReadsAndNothingElse(t *testing.T) {
 			t.Errorf("%s: %v, hint %q", tt.name, err, hintOf(err))
 		}
 	}
-	if want := []string{"status", "version", "members", "verify", "metrics"}; !slices.Equal(open, want) {
+	if want := []string{"status", "version", "members", "events", "verify", "metrics"}; !slices.Equal(open, want) {
 		t.Errorf("open are %q, want %q", open, want)
 	}
 	for _, target := range []string{"/healthz", "/readyz", "/v1/openapi.yaml"} {
