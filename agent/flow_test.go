@@ -248,6 +248,7 @@ func (flowMachine) DefaultAddr() (netip.Addr, error) {
 	return netip.Addr{}, errors.New("no default route")
 }
 func (flowMachine) HasAddr(netip.Addr) (bool, error)              { return true, nil }
+func (flowMachine) Addrs() ([]netip.Addr, error)                  { return nil, nil }
 func (flowMachine) Routes() ([]netip.Prefix, error)               { return nil, nil }
 func (flowMachine) Neighbours() ([]overlay.NeighbourTable, error) { return nil, nil }
 func (flowMachine) FabricPath() string                            { return "/run/netns/weft" }

@@ -154,8 +154,8 @@ func (m *member) end(ctx context.Context) error {
 }
 
 // describe fills in what may change while the agent runs: the underlay's MTU, or less
-// where the tunnel proved that a path carries less, and what no automatic subnet may
-// overlap.
+// where the tunnel proved that a path carries less, what no automatic subnet may
+// overlap, and the host's other addresses.
 func (m *member) describe(h *discovery.Header) {
 	if mtu, dev, err := m.overlay.Underlay(m.cfg.Advertise); err == nil {
 		m.tunnel.Use(mtu, dev)
@@ -166,6 +166,10 @@ func (m *member) describe(h *discovery.Header) {
 	}
 	h.TunnelPort = m.cfg.Ports.Tunnel
 	h.Avoid = m.avoid()
+	if all, err := m.machine.Addrs(); err == nil {
+		all = slices.DeleteFunc(all, func(a netip.Addr) bool { return a == m.cfg.Advertise })
+		h.Addrs = strict.Addresses(all)
+	}
 }
 
 // avoid is what an automatic subnet must not overlap because of this host: its

@@ -167,6 +167,8 @@ type Host interface {
 	DefaultAddr() (netip.Addr, error)
 	// HasAddr reports whether a device of the host has the address.
 	HasAddr(a netip.Addr) (bool, error)
+	// Addrs are the addresses of this host that are not ours.
+	Addrs() ([]netip.Addr, error)
 	// Routes are the subnets that this host reaches without us.
 	Routes() ([]netip.Prefix, error)
 	// Neighbours are the kernel's neighbour tables.

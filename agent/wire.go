@@ -141,6 +141,7 @@ type host struct{ fabric string }
 func (host) Privileged() error                { return linux.Privileged() }
 func (host) DefaultAddr() (netip.Addr, error) { return linux.DefaultAddr() }
 func (host) Routes() ([]netip.Prefix, error)  { return linux.LocalRoutes() }
+func (host) Addrs() ([]netip.Addr, error)     { return linux.LocalAddrs() }
 func (h host) FabricPath() string             { return h.fabric }
 
 func (host) Neighbours() ([]overlay.NeighbourTable, error) { return linux.NeighbourTables() }

@@ -159,6 +159,7 @@ type Header struct {
 	GoneHash   uint64         // XOR of table.HashID over the forgotten hosts it knows: acknowledges a fence
 	Flags      HeaderFlags
 	Networks   []HeaderNetwork // the networks it carries or holds blocks of, sorted by VNI
+	Addrs      []netip.Addr    // what else it has beside VTEP, sorted; no endpoint reaches an agent there
 	Unknown    []byte          // fields of newer formats, kept as they came
 }
 

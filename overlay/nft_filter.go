@@ -109,6 +109,9 @@ func (f *filter) members(s State) {
 			f.add(NFElement{Place: Host, Set: "vteps", Addr: single(a)})
 		}
 	}
+	for _, a := range s.MemberAddrs {
+		f.add(NFElement{Place: Host, Set: "hosts" + version(a), Addr: single(a)})
+	}
 }
 
 // subnets are those of all networks, without any that lies in another: the

@@ -23,7 +23,8 @@ func subnet(cidr, gateway string) Subnet {
 
 // filterStates are named states, each with the rules that it needs in testdata.
 var filterStates = map[string]State{
-	"member_of_no_network": {VTEP: addr("192.0.2.1"), Port: 4799, Members: []netip.Addr{addr("192.0.2.1"), addr("192.0.2.2")}},
+	"member_of_no_network": {VTEP: addr("192.0.2.1"), Port: 4799, Members: []netip.Addr{addr("192.0.2.1"), addr("192.0.2.2")},
+		MemberAddrs: []netip.Addr{addr("192.0.2.2"), addr("203.0.113.2"), addr("2001:db8:ffff::2")}},
 	"ipv6_underlay": {VTEP: addr("2001:db8:ffff::1"), Port: 4799,
 		Members: []netip.Addr{addr("2001:db8:ffff::2"), addr("192.0.2.2")}, Networks: []Network{{VNI: 1, Probe: true}}},
 	"one_network": {VTEP: addr("192.0.2.1"), Port: 4799, Members: []netip.Addr{addr("192.0.2.2")}, Networks: []Network{{

@@ -22,6 +22,9 @@ type State struct {
 	// Members are the tunnel addresses from which encapsulated packets are
 	// taken; everybody else's are dropped.
 	Members []netip.Addr
+	// MemberAddrs are all addresses of the other members, of both families: what endpoints
+	// may not reach of a member they reach at none of them.
+	MemberAddrs []netip.Addr
 	// AgentPorts are the ports of the members' agents other than the tunnel's, over
 	// TCP and UDP: no endpoint reaches them, on any member.
 	AgentPorts []uint16

@@ -18,8 +18,9 @@ func (p planner) state() overlay.State {
 		Complete: p.snap.Complete,
 		Networks: []overlay.Network{p.probeNetwork()},
 
-		AgentPorts: []uint16{p.cfg.GossipPort},
-		Questions:  p.questions(),
+		MemberAddrs: p.memberAddrs(),
+		AgentPorts:  []uint16{p.cfg.GossipPort},
+		Questions:   p.questions(),
 	}
 	for _, n := range p.snap.Networks {
 		switch {
@@ -59,6 +60,22 @@ func (p planner) vteps() []netip.Addr {
 		if m.Header.VTEP.IsValid() && m.Header.Flags&discovery.FlagGone == 0 {
 			out = append(out, m.Header.VTEP)
 		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
+
+// memberAddrs are all addresses of the other members that are believed. What is closed
+// because of a lie is open to nobody, so a lie gives nothing.
+func (p planner) memberAddrs() (out []netip.Addr) {
+	for id, m := range p.members {
+		if id == p.snap.Self || m.Header.Flags&discovery.FlagGone != 0 {
+			continue
+		}
+		if m.Header.VTEP.IsValid() {
+			out = append(out, m.Header.VTEP)
+		}
+		out = append(out, m.Header.Addrs...)
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
 	return slices.Compact(out)

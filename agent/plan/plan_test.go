@@ -63,6 +63,22 @@ func endpoint(id byte, n discovery.NetworkID, addr, name string, aliases ...stri
 	return discovery.Endpoint{ID: discovery.EndpointID{id}, Network: n, IPv4: a, MAC: EndpointMAC(0x1000, a), Name: name, Aliases: aliases}
 }
 
+// What is closed to endpoints of a member is closed at each of its addresses.
+func TestAddressesOfMembers(t *testing.T) {
+	cfg, snap, own := planned()
+	snap.Members[0].Header.Addrs = []netip.Addr{netip.MustParseAddr("203.0.113.1")}
+	snap.Members[1].Header.Addrs = []netip.Addr{netip.MustParseAddr("203.0.113.2"), netip.MustParseAddr("2001:db8::2")}
+	st, _, _ := New(cfg, snap, own)
+	want := []netip.Addr{netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("203.0.113.2"), netip.MustParseAddr("2001:db8::2")}
+	if diff := cmp.Diff(want, st.MemberAddrs, addrDiff); diff != "" {
+		t.Errorf("of the other member (-want +got):\n%s", diff)
+	}
+	snap.Members[1].Header.Flags = discovery.FlagGone
+	if st, _, _ := New(cfg, snap, own); len(st.MemberAddrs) != 0 {
+		t.Errorf("of one that has left: %v", st.MemberAddrs)
+	}
+}
+
 func TestPlanKernel(t *testing.T) {
 	st, _, _ := New(planned())
 	if diff := cmp.Diff([]netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}, st.Members, addrDiff); diff != "" {

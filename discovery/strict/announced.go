@@ -16,6 +16,7 @@ const (
 	mostUnknown = 1024  // bytes of fields that this release does not know
 	mostOf      = 4096  // networks of a host, and addresses that it wants avoided
 	mostBlocks  = 65536 // blocks of a host, in all networks
+	mostAddrs   = 64    // addresses of a host
 	maxVNI      = 1<<24 - 1
 	// LeastMTU is the smallest underlay that a member is believed to have (RFC 8200,
 	// section 5): with less all others would send smaller packets because of it.
@@ -128,6 +129,9 @@ func Header(h discovery.Header) (discovery.Header, error) {
 	if h.Avoid, err = avoided(h.Avoid); err != nil {
 		wrong = append(wrong, err)
 	}
+	if h.Addrs, err = addresses(h.Addrs); err != nil {
+		wrong = append(wrong, err)
+	}
 	if h.Networks, err = joined(h.Networks); err != nil {
 		wrong = append(wrong, err)
 	}
@@ -145,6 +149,27 @@ func avoided(all []netip.Prefix) ([]netip.Prefix, error) {
 	}
 	kept := slices.DeleteFunc(slices.Clone(all), func(p netip.Prefix) bool { return !Avoidable(p) })
 	return kept, fmt.Errorf("subnet %s to be avoided leaves no room for networks", all[i])
+}
+
+// Addresses are those that a host announces as its own, out of what its devices have.
+func Addresses(all []netip.Addr) []netip.Addr {
+	kept := slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool { return unicast(a) != nil || a.IsLinkLocalUnicast() })
+	slices.SortFunc(kept, netip.Addr.Compare)
+	kept = slices.Compact(kept)
+	return kept[:min(len(kept), mostAddrs)]
+}
+
+// addresses returns the addresses that a host may say are its own.
+func addresses(all []netip.Addr) ([]netip.Addr, error) {
+	if len(all) > mostAddrs {
+		return nil, fmt.Errorf("%d addresses, %d at most", len(all), mostAddrs)
+	}
+	for _, a := range all {
+		if err := unicast(a); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // Avoidable reports whether a host may keep automatic subnets out of p: there is

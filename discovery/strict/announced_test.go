@@ -2,6 +2,7 @@ package strict
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,6 +64,7 @@ func TestOfAHeaderTheRestIsBelieved(t *testing.T) {
 	good := func() discovery.Header {
 		return discovery.Header{Name: "h1", Version: "v0.2.0", VTEP: netip.MustParseAddr("192.0.2.1"), MTU: 1500,
 			Avoid:    []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
+			Addrs:    []netip.Addr{netip.MustParseAddr("203.0.113.1")},
 			Networks: []discovery.HeaderNetwork{{VNI: 4096, Blocks: []netip.Prefix{netip.MustParsePrefix("10.70.0.0/28")}}}}
 	}
 	at := func(a string) func(*discovery.Header) {
@@ -73,17 +75,19 @@ func TestOfAHeaderTheRestIsBelieved(t *testing.T) {
 		change func(*discovery.Header)
 		kept   func(discovery.Header) bool
 	}{
-		"a loopback VTEP":   {at("127.0.0.1"), noVTEP},
-		"a multicast VTEP":  {at("224.0.0.1"), noVTEP},
-		"a broadcast VTEP":  {at("255.255.255.255"), noVTEP},
-		"a link-local VTEP": {at("fe80::1"), noVTEP},
-		"an MTU for modems": {func(h *discovery.Header) { h.MTU = 576 }, func(h discovery.Header) bool { return h.MTU == 0 && h.VTEP.IsValid() }},
-		"all is avoided":    {func(h *discovery.Header) { h.Avoid = append(h.Avoid, netip.MustParsePrefix("0.0.0.0/1")) }, func(h discovery.Header) bool { return len(h.Avoid) == 1 && h.VTEP.IsValid() }},
-		"endless avoidance": {func(h *discovery.Header) { h.Avoid = make([]netip.Prefix, 4097) }, func(h discovery.Header) bool { return len(h.Avoid) == 0 && h.VTEP.IsValid() }},
-		"a VNI of 25 bits":  {func(h *discovery.Header) { h.Networks[0].VNI = 1 << 24 }, func(h discovery.Header) bool { return len(h.Networks) == 0 && h.VTEP.IsValid() }},
-		"VNI 0":             {func(h *discovery.Header) { h.Networks[0].VNI = 0 }, func(h discovery.Header) bool { return len(h.Networks) == 0 && h.VTEP.IsValid() }},
-		"endless blocks":    {func(h *discovery.Header) { h.Networks[0].Blocks = make([]netip.Prefix, 65537) }, func(h discovery.Header) bool { return len(h.Networks) == 0 && h.VTEP.IsValid() }},
-		"a name in colour":  {func(h *discovery.Header) { h.Name = "\x1b[31m" }, func(h discovery.Header) bool { return h.Name == "" && h.VTEP.IsValid() }},
+		"a loopback VTEP":    {at("127.0.0.1"), noVTEP},
+		"a multicast VTEP":   {at("224.0.0.1"), noVTEP},
+		"a broadcast VTEP":   {at("255.255.255.255"), noVTEP},
+		"a link-local VTEP":  {at("fe80::1"), noVTEP},
+		"an MTU for modems":  {func(h *discovery.Header) { h.MTU = 576 }, func(h discovery.Header) bool { return h.MTU == 0 && h.VTEP.IsValid() }},
+		"all is avoided":     {func(h *discovery.Header) { h.Avoid = append(h.Avoid, netip.MustParsePrefix("0.0.0.0/1")) }, func(h discovery.Header) bool { return len(h.Avoid) == 1 && h.VTEP.IsValid() }},
+		"endless avoidance":  {func(h *discovery.Header) { h.Avoid = make([]netip.Prefix, 4097) }, func(h discovery.Header) bool { return len(h.Avoid) == 0 && h.VTEP.IsValid() }},
+		"a VNI of 25 bits":   {func(h *discovery.Header) { h.Networks[0].VNI = 1 << 24 }, func(h discovery.Header) bool { return len(h.Networks) == 0 && h.VTEP.IsValid() }},
+		"VNI 0":              {func(h *discovery.Header) { h.Networks[0].VNI = 0 }, func(h discovery.Header) bool { return len(h.Networks) == 0 && h.VTEP.IsValid() }},
+		"endless blocks":     {func(h *discovery.Header) { h.Networks[0].Blocks = make([]netip.Prefix, 65537) }, func(h discovery.Header) bool { return len(h.Networks) == 0 && h.VTEP.IsValid() }},
+		"a loopback address": {func(h *discovery.Header) { h.Addrs[0] = netip.MustParseAddr("127.0.0.1") }, func(h discovery.Header) bool { return len(h.Addrs) == 0 && h.VTEP.IsValid() }},
+		"endless addresses":  {func(h *discovery.Header) { h.Addrs = slices.Repeat(h.Addrs, 65) }, func(h discovery.Header) bool { return len(h.Addrs) == 0 && h.VTEP.IsValid() }},
+		"a name in colour":   {func(h *discovery.Header) { h.Name = "\x1b[31m" }, func(h discovery.Header) bool { return h.Name == "" && h.VTEP.IsValid() }},
 	} {
 		h := good()
 		c.change(&h)
@@ -91,7 +95,23 @@ func TestOfAHeaderTheRestIsBelieved(t *testing.T) {
 			t.Errorf("%s: believed %+v, %v", name, got, err)
 		}
 	}
-	if got, err := Header(good()); err != nil || got.MTU != 1500 || !got.VTEP.IsValid() || len(got.Networks) != 1 || len(got.Avoid) != 1 {
+	if got, err := Header(good()); err != nil || got.MTU != 1500 || !got.VTEP.IsValid() || len(got.Networks) != 1 || len(got.Avoid) != 1 || len(got.Addrs) != 1 {
 		t.Errorf("a header as any: %+v, %v", got, err)
+	}
+}
+
+// What a host's devices have is announced as far as others believe it.
+func TestAddressesOfAHostAreBelieved(t *testing.T) {
+	all := []netip.Addr{netip.IPv6Loopback(), netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("fe80::1"), netip.MustParseAddr("169.254.53.53")}
+	for i := range 2 * mostAddrs {
+		a := netip.AddrFrom4([4]byte{203, 0, 113, byte(i)})
+		all = append(all, a, a)
+	}
+	got := Addresses(all)
+	if len(got) != mostAddrs || !slices.IsSortedFunc(got, netip.Addr.Compare) || slices.ContainsFunc(got, netip.Addr.IsLinkLocalUnicast) {
+		t.Errorf("announced: %v", got)
+	}
+	if h, err := Header(discovery.Header{Addrs: got}); err != nil || len(h.Addrs) != mostAddrs {
+		t.Errorf("believed: %v, %v", h.Addrs, err)
 	}
 }

@@ -28,6 +28,7 @@ const (
 	tagHeaderFlags
 	tagHeaderNetwork
 	tagLink
+	tagHeaderAddr
 )
 
 const (
@@ -65,6 +66,9 @@ func appendHeader(b []byte, h discovery.Header) []byte {
 		b = appendBytes(b, tagHeaderNetwork, appendHeaderNetwork(nil, n))
 	}
 	b = appendUint(b, tagLink, uint64(h.Link))
+	for _, a := range h.Addrs {
+		b = appendAddr(b, tagHeaderAddr, a)
+	}
 	return append(b, h.Unknown...)
 }
 
@@ -140,6 +144,10 @@ func parseHeaderField(h *discovery.Header, f field) (known bool, err error) {
 		var hn discovery.HeaderNetwork
 		hn, err = parseHeaderNetwork(f.bytes)
 		h.Networks = append(h.Networks, hn)
+	case tagHeaderAddr:
+		var a netip.Addr
+		a, err = f.addr()
+		h.Addrs = append(h.Addrs, a)
 	default:
 		return false, nil
 	}
@@ -190,6 +198,7 @@ func cloneHeader(h discovery.Header) discovery.Header {
 		h.WG = &w
 	}
 	h.Avoid = slices.Clone(h.Avoid)
+	h.Addrs = slices.Clone(h.Addrs)
 	h.Networks = slices.Clone(h.Networks)
 	for i := range h.Networks {
 		h.Networks[i].Blocks = slices.Clone(h.Networks[i].Blocks)
@@ -203,6 +212,10 @@ func normalHeader(h discovery.Header) discovery.Header {
 	h = cloneHeader(h)
 	h.VTEP = unmap(h.VTEP)
 	h.Avoid = cloneOrNil(h.Avoid)
+	h.Addrs = cloneOrNil(h.Addrs)
+	for i, a := range h.Addrs {
+		h.Addrs[i] = unmap(a)
+	}
 	h.Networks = cloneOrNil(h.Networks)
 	slices.SortFunc(h.Networks, func(a, b discovery.HeaderNetwork) int {
 		return cmp.Or(cmp.Compare(a.VNI, b.VNI), bytes.Compare(a.ID[:], b.ID[:]))

@@ -21,6 +21,7 @@ var fullHeader = discovery.Header{
 	WG: &discovery.WireGuard{Key: [32]byte{1, 31: 9}, IP: netip.MustParseAddr("192.0.2.7"),
 		Endpoint: netip.MustParseAddrPort("192.0.2.1:51820")},
 	Avoid: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")},
+	Addrs: []netip.Addr{netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("2001:db8::1")},
 	Networks: []discovery.HeaderNetwork{{VNI: 4096, ID: discovery.NetworkID{1}, Blocks: []netip.Prefix{
 		netip.MustParsePrefix("10.42.0.0/26"), netip.MustParsePrefix("10.42.0.64/26")}}, {VNI: 4097, ID: discovery.NetworkID{2}}},
 }

@@ -124,6 +124,35 @@ func HasAddr(addr netip.Addr) (bool, error) {
 	return slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return toPrefix(a.IPNet).Addr() == addr }), err
 }
 
+// LocalAddrs returns the addresses of the caller's namespace, but for those of our own
+// devices.
+func LocalAddrs() ([]netip.Addr, error) {
+	s, err := here()
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	links, err := s.links()
+	if err != nil {
+		return nil, err
+	}
+	ours := map[int]bool{}
+	for _, l := range links {
+		ours[l.Attrs().Index] = isGateway(l)
+	}
+	all, err := s.addresses()
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.Addr
+	for _, a := range all {
+		if !ours[a.LinkIndex] {
+			out = append(out, toPrefix(a.IPNet).Addr())
+		}
+	}
+	return out, nil
+}
+
 // DefaultAddr returns the source address of the default route, IPv4 before
 // IPv6. The error is os.ErrNotExist when there is no such route.
 func DefaultAddr() (netip.Addr, error) {

@@ -61,6 +61,21 @@ func TestLocalRoutes(t *testing.T) {
 	}
 }
 
+// The addresses of a host are those of its own devices.
+func TestLocalAddrs(t *testing.T) {
+	h := newHost(t)
+	h.set(t, h.state(t, "one network with a local endpoint"))
+	sh(t, "ip -n %s addr add 203.0.113.1/32 dev lo", h.ns)
+	var got []netip.Addr
+	var err error
+	h.as(t, func() { got, err = LocalAddrs() })
+	must(t, err)
+	has := func(a string) bool { return slices.Contains(got, netip.MustParseAddr(a)) }
+	if !has("203.0.113.1") || !has(h.vtep.String()) || has("10.42.0.1") {
+		t.Errorf("addresses %v, want those of eth0 and lo and not the gateway's", got)
+	}
+}
+
 func TestUnderlay(t *testing.T) {
 	h := newHost(t)
 	if _, _, err := h.k.Underlay(netip.MustParseAddr("192.0.2.99")); !errors.Is(err, os.ErrNotExist) {

@@ -22,10 +22,20 @@ func TestEndpointsReachNoAgent(t *testing.T) {
 	open, a := h1.Endpoint("blue", "open")
 	closed, b := h1.Endpoint("shut", "closed")
 	h2.NS.ServeHTTP(t, h2.Addr, "service\n")
+	other := netip.MustParseAddr("203.0.113.2") // on another device than the tunnel's
+	h2.NS.Must(t, "ip", "addr", "add", other.String()+"/32", "dev", "lo")
+	h1.NS.Must(t, "ip", "route", "add", other.String(), "via", h2.Addr.String())
+	h2.NS.ServeHTTP(t, other, "service\n")
 	l.Internet.ServeHTTP(t, agenttest.InternetAddr, "world\n")
 	connects := func(by agenttest.Netns, to netip.AddrPort) bool {
 		return by.Run("timeout", "1", "bash", "-c", fmt.Sprintf("</dev/tcp/%s/%d", to.Addr(), to.Port())).Code == 0
 	}
+	agenttest.Eventually(t, 20*time.Second, "h1 knows the other address of h2", func() error {
+		if r := h1.NS.Run("nft", "get", "element", "inet", "weft", "hosts4", "{ "+other.String()+" }"); r.Code != 0 {
+			return fmt.Errorf("%s", r)
+		}
+		return nil
+	})
 	gossip1, gossip2 := netip.AddrPortFrom(h1.Addr, 4798), netip.AddrPortFrom(h2.Addr, 4798)
 	for _, row := range []struct {
 		name string
@@ -41,6 +51,8 @@ func TestEndpointsReachNoAgent(t *testing.T) {
 		{"a stranger to its host's agent", closed.NS, gossip1, false},
 		{"a stranger to another host's agent", closed.NS, gossip2, false},
 		{"a stranger to another host's service", closed.NS, netip.AddrPortFrom(h2.Addr, 80), false},
+		{"an endpoint to another host's service, elsewhere", open.NS, netip.AddrPortFrom(other, 80), true},
+		{"a stranger to another host's service, elsewhere", closed.NS, netip.AddrPortFrom(other, 80), false},
 		{"a stranger to the world", closed.NS, netip.AddrPortFrom(agenttest.InternetAddr, 80), true},
 	} {
 		if got := connects(row.by, row.to); got != row.want {

@@ -48,7 +48,8 @@ func newTrafficLab(t testing.TB) *trafficLab {
 	t.Helper()
 	l := &trafficLab{nftLab: newNFTLab(t), world: newNamespace(t), sandbox: map[string]string{}}
 	l.state = overlay.State{VTEP: netip.MustParseAddr("192.0.2.1"), Port: 4799, Complete: true, AgentPorts: []uint16{4798},
-		Members: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}}
+		Members:     []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")},
+		MemberAddrs: []netip.Addr{netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("203.0.113.2")}}
 	sh(t, "ip -n %s link add eth0 type veth peer name eth0 netns %s", l.host, l.world)
 	sh(t, "ip -n %s link set lo up; ip -n %s link set eth0 up; ip -n %[1]s addr add 192.0.2.1/24 dev eth0", l.host, l.host)
 	sh(t, "ip netns exec %s sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=0", l.host)

@@ -45,6 +45,8 @@ func TestDroppedPackets(t *testing.T) {
 		"to this host's agent":                      {"blue1", "", "192.0.2.1:4798", "input", "udp dport @agents"},
 		"to this host's agent, at the gateway":      {"blue1", "", "10.42.0.1:4798", "input", "udp dport @agents"},
 		"to another host's agent":                   {"blue1", "", "192.0.2.2:4798", "members", "udp dport @agents"},
+		"to another host's agent, elsewhere":        {"blue1", "", "203.0.113.2:4798", "members", "udp dport @agents"},
+		"to another host of a stranger, elsewhere":  {"shut1", "", "203.0.113.2:9", "members", "iifname @closed ct direction original"},
 		"to another host of a stranger":             {"shut1", "", "192.0.2.2:9", "members", "iifname @closed ct direction original"},
 	} {
 		t.Run(name, func(t *testing.T) {
