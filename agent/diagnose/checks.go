@@ -25,6 +25,7 @@ type Facts struct {
 
 	GossipPort uint16
 	Losses     []gossip.Loss // of datagrams, between this host and members
+	Strangers  []gossip.Stranger
 
 	Store    string // where it is, in words
 	StoreErr error  // of the last call
@@ -49,7 +50,7 @@ type Facts struct {
 // Checks makes the lines of status, one for each subject.
 func Checks(f Facts) []api.Check {
 	return []api.Check{
-		members(f), datagrams(f), tunnels(f.Tunnel), store(f), table(f),
+		members(f), datagrams(f), strangers(f), tunnels(f.Tunnel), store(f), table(f),
 		kernel(f), modules(f), NeighbourTables(f.Neighbours),
 		sandboxes(f), routes(f), filters(f),
 		names(f.Names), ports(f),

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/discovery/gossip"
@@ -13,6 +14,31 @@ import (
 type Datagrams interface {
 	// Losses are the members between which and this host they are lost.
 	Losses() []gossip.Loss
+	// Strangers are who speaks to the gossip port without being a member.
+	Strangers() []gossip.Stranger
+}
+
+// strangers says who speaks to the gossip port and is no member. What they sent did
+// nothing here.
+func strangers(f Facts) api.Check {
+	c := api.Check{Name: "strangers", State: api.CheckOK, Detail: fmt.Sprintf("nobody else speaks to port %d", f.GossipPort)}
+	if len(f.Strangers) == 0 {
+		return c
+	}
+	var details []string
+	times := 0
+	for i, s := range f.Strangers {
+		if times += s.Times; i < shown {
+			details = append(details, fmt.Sprintf("%s %d times, last at %s", s.From, s.Times, s.Last.Format(time.TimeOnly)))
+		}
+	}
+	if n := len(f.Strangers) - len(details); n > 0 {
+		details = append(details, fmt.Sprintf("%d more addresses", n))
+	}
+	c.State = api.CheckWarn
+	c.Detail = fmt.Sprintf("refused %d connections and messages without the cluster's key at port %d: %s", times, f.GossipPort, strings.Join(details, "; "))
+	c.Hint = fmt.Sprintf("ss -tn dst %s # and let only members through to port %d", f.Strangers[0].From, f.GossipPort)
+	return c
 }
 
 // datagrams says whether the gossip port's datagrams pass between this host and the

@@ -1,8 +1,10 @@
 package diagnose
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/discovery"
@@ -30,5 +32,26 @@ func TestLostDatagramsNameHostDirectionAndPort(t *testing.T) {
 				t.Errorf("got %+v, want %q", c, tt.want)
 			}
 		})
+	}
+}
+
+func TestStrangersAreNamedWithTheirCounts(t *testing.T) {
+	c := strangers(Facts{GossipPort: 4798})
+	if c.State != api.CheckOK || !strings.Contains(c.Detail, "4798") {
+		t.Errorf("none: %+v", c)
+	}
+	at := time.Date(2026, 1, 2, 10, 22, 7, 0, time.UTC)
+	all := []gossip.Stranger{{From: netip.MustParseAddr("198.51.100.66"), Times: 412, Last: at}}
+	for i := range 9 {
+		all = append(all, gossip.Stranger{From: netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), Times: 2, Last: at})
+	}
+	c = strangers(Facts{GossipPort: 4798, Strangers: all})
+	for _, want := range []string{"refused 430 ", "port 4798", "198.51.100.66 412 times, last at 10:22:07", "5 more addresses"} {
+		if !strings.Contains(c.Detail, want) {
+			t.Errorf("%q lacks %q", c.Detail, want)
+		}
+	}
+	if c.State != api.CheckWarn || !strings.HasPrefix(c.Hint, "ss -tn dst 198.51.100.66 #") {
+		t.Errorf("%+v", c)
 	}
 }

@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -57,6 +58,9 @@ func TestStrangersCannotFillTheHost(t *testing.T) {
 	}
 	if got := heap() - before; got > 16<<20 {
 		t.Errorf("%d MB more in use after %d MB were sent", got>>20, sent>>20)
+	}
+	if all := nodes[0].Strangers(); len(all) != 1 || all[0].From != netip.MustParseAddr("127.9.9.9") || all[0].Times < 400-ofStranger.conns {
+		t.Errorf("told of %+v, want the one stranger and its connections", all)
 	}
 	nodes[0].Announce([]discovery.Endpoint{endpoint(0, 7)}, nil)
 	eventually(t, 5*time.Second, "a change goes around meanwhile", func() error { return converged(nodes) })
@@ -119,4 +123,46 @@ func TestGateCountsWhatIsUnderWay(t *testing.T) {
 	if refused[stranger(1)] == 0 || refused[member] != 0 {
 		t.Errorf("refused: %v", refused)
 	}
+}
+
+// Of twenty-four thousand connections, from addresses without end, a hundred are held.
+func TestManyConnectionsOfStrangers(t *testing.T) {
+	t.Parallel()
+	const wanted, atOnce = 24_000, 8_000 // a process of a test may have 20 000 descriptors
+	nodes := cluster(t, 2)
+	before := heap()
+	var conns []net.Conn
+	t.Cleanup(func() {
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	})
+	for i := range wanted {
+		from := &net.Dialer{Timeout: 10 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 9, byte(i>>8), byte(i))}}
+		c, err := from.Dial("tcp", nodes[0].Addr().String())
+		if err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+		if conns = append(conns, c); i >= atOnce {
+			_ = conns[i-atOnce].Close()
+		}
+	}
+	g := &nodes[0].trans.gate
+	eventually(t, 10*time.Second, "few of them are held", func() error {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.strangers.conns > ofAll.conns || len(g.sources) > ofAll.conns+len(nodes) {
+			return fmt.Errorf("%d connections of %d addresses", g.strangers.conns, len(g.sources))
+		}
+		return nil
+	})
+	// The other ends, in this process, are a kilobyte each.
+	if got := heap() - before; got > wanted*2<<10 {
+		t.Errorf("%d MB more in use", got>>20)
+	}
+	if all := nodes[0].Strangers(); len(all) != mostStrangers {
+		t.Errorf("told of %d, want %d", len(all), mostStrangers)
+	}
+	nodes[0].Announce([]discovery.Endpoint{endpoint(0, 7)}, nil)
+	eventually(t, 5*time.Second, "a change goes around meanwhile", func() error { return converged(nodes) })
 }

@@ -57,22 +57,23 @@ type Border struct {
 // Gossip is this host as a member of the cluster. Its methods are safe for
 // concurrent use.
 type Gossip struct {
-	cfg      Config
-	trans    *transport
-	keyring  *memberlist.Keyring
-	replica  *replica
-	sender   *sender
-	contacts *contacts
-	caller   *caller
-	liveness *liveness
-	clones   *clones
-	rejoiner *rejoiner
-	saver    *saver
-	inbox    *inbox
-	paths    *paths
-	work     *sync.WaitGroup // goroutines that Run waits for
-	count    *counters
-	left     atomic.Bool
+	cfg       Config
+	trans     *transport
+	keyring   *memberlist.Keyring
+	replica   *replica
+	sender    *sender
+	contacts  *contacts
+	caller    *caller
+	liveness  *liveness
+	clones    *clones
+	rejoiner  *rejoiner
+	saver     *saver
+	inbox     *inbox
+	paths     *paths
+	strangers *strangers
+	work      *sync.WaitGroup // goroutines that Run waits for
+	count     *counters
+	left      atomic.Bool
 }
 
 // New binds the gossip port and is a cluster of one, or of what Saved holds,
@@ -116,11 +117,18 @@ func open(cfg Config, adjust func(*Gossip, *memberlist.Config)) (*Gossip, error)
 	return g, nil
 }
 
+// junk counts what came and made no sense.
+func (g *Gossip) junk(from netip.Addr) {
+	g.count.junk.Add(1)
+	g.strangers.note(from, time.Now())
+}
+
 // assemble makes the parts, which have no memberlist yet.
 func assemble(cfg Config, r *replica, trans *transport) *Gossip {
 	g := &Gossip{cfg: cfg, trans: trans, replica: r, work: &sync.WaitGroup{}, count: &counters{}}
 	g.sender = newSender(cfg.Log, g.work, g.count)
-	trans.gate.member, trans.gate.refused = g.sender.isAt, func(from netip.Addr) { g.count.junk.Add(1) }
+	trans.gate.member, trans.gate.refused = g.sender.isAt, g.junk
+	g.strangers = &strangers{member: g.sender.isAt}
 	r.send, r.forgotten = g.sender.dispatch, cfg.Forgotten
 	g.contacts = &contacts{trans: trans, label: labelOf(cfg.Cluster), work: g.work, count: g.count, log: cfg.Log}
 	g.caller = &caller{self: cfg.Self, sender: g.sender, serve: cfg.Serve, open: map[uint64]chan []byte{}, seq: rand.Uint64() >> 1}
@@ -183,7 +191,7 @@ func (g *Gossip) config(p profile) *memberlist.Config {
 	c.GossipToTheDeadTime = 60 * time.Second
 	c.HandoffQueueDepth = 8192
 	c.RequireNodeNames = true
-	c.Logger = newLogBridge(g.cfg.Log, &g.count.junk).logger()
+	c.Logger = newLogBridge(g.cfg.Log, g.junk).logger()
 	m := meta{table.FormatMin, table.FormatMax, g.replica.table.OwnVersion().Inc, g.cfg.Nonce}
 	d := &delegate{self: c.Name, meta: m.encode(), admit: g.cfg.Border.Admit, replica: g.replica, inbox: g.inbox}
 	c.Delegate, c.Events, c.Ping, c.Conflict, c.Alive = d, d, d, d, d

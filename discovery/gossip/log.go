@@ -6,9 +6,9 @@ import (
 	"log"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -20,7 +20,7 @@ const quiet = 10 * time.Second
 // alike the first is logged and the rest counted.
 type logBridge struct {
 	log  *slog.Logger
-	junk *atomic.Uint64 // counts lines about received bytes that made no sense
+	junk func(from netip.Addr) // bytes that made no sense came from there; it may be invalid
 
 	mu   sync.Mutex // guards seen
 	seen map[string]*repeated
@@ -31,7 +31,7 @@ type repeated struct {
 	more  int
 }
 
-func newLogBridge(l *slog.Logger, junk *atomic.Uint64) *logBridge {
+func newLogBridge(l *slog.Logger, junk func(from netip.Addr)) *logBridge {
 	return &logBridge{log: l, junk: junk, seen: map[string]*repeated{}}
 }
 
@@ -41,8 +41,8 @@ func (b *logBridge) logger() *log.Logger { return log.New(b, "", 0) }
 func (b *logBridge) Write(line []byte) (int, error) {
 	n := len(line)
 	level, text := levelOf(bytes.TrimSpace(line))
-	if level >= slog.LevelWarn && bytes.Contains(text, []byte("from=")) {
-		b.junk.Add(1)
+	if from, ok := senderIn(text); ok && level >= slog.LevelWarn {
+		b.junk(from)
 	}
 	if more, ok := b.pass(level, text); ok {
 		b.log.Log(context.Background(), level, "memberlist", "text", string(text), "alike", more)

@@ -3,8 +3,8 @@ package gossip
 import (
 	"bytes"
 	"log/slog"
+	"net/netip"
 	"strings"
-	"sync/atomic"
 	"testing"
 )
 
@@ -29,12 +29,16 @@ func TestOnlyTroubleIsWarnedOf(t *testing.T) {
 		"[INFO] memberlist: Marking 5e0f as failed, suspect timeout reached (0 peer confirmations)":             slog.LevelDebug,
 	} {
 		var out bytes.Buffer
-		b := newLogBridge(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), new(atomic.Uint64))
+		junk := 0
+		b := newLogBridge(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), func(netip.Addr) { junk++ })
 		if _, err := b.Write([]byte(line + "\n")); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.Contains(out.String(), "level="+want.String()+" ") {
 			t.Errorf("%s: logged as %q, want level %v", line, out.String(), want)
+		}
+		if came := want == slog.LevelWarn && strings.Contains(line, " from="); (junk == 1) != came {
+			t.Errorf("%s: counted %d times", line, junk)
 		}
 	}
 }
