@@ -160,7 +160,7 @@ func (a *Agent) openFresh(ctx context.Context, cluster datadir.Cluster) (*member
 	if err := a.dir.Remove(datadir.LeasesDB, datadir.ViewDB); err != nil {
 		return nil, err
 	}
-	m, err := a.open(cluster, membership.NewHost(a.cfg.Name), true)
+	m, err := a.open(cluster, membership.NewHost(a.cfg.Called()), true)
 	if err != nil {
 		return nil, errors.Join(err, a.forgetFresh())
 	}

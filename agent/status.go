@@ -106,7 +106,7 @@ func storeName(a Address) string {
 func (m *member) nameFacts(zone dns.Zone) diagnose.NameFacts {
 	return diagnose.NameFacts{
 		Zone: zone, Listeners: m.names.Problems(), Upstreams: m.names.Upstreams(),
-		Called: m.cfg.Name, Known: m.host.Host().Name,
+		Called: m.cfg.Called(), Known: m.host.Host().Name,
 		NoResolvConf: resolvers.Missing(resolvers.HostConf), NamedFiles: m.endpoints.NamedFiles(),
 	}
 }

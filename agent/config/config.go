@@ -29,6 +29,7 @@ import (
 // ones that cannot be wrong; Check says what is wrong with any other.
 type Config struct {
 	Name      string         // of this host: a DNS label
+	Machine   string         // what the machine was called when Name was taken from it
 	Advertise netip.Addr     // gossip, tunnel and API address towards other members
 	RunDir    string         // holds agentd.sock
 	DataDir   string         // holds everything that survives a restart
@@ -235,7 +236,7 @@ func (in raw) typed() (Config, error) {
 		errs = append(errs, fmt.Errorf("%s: %q is no %s", key, value, want))
 	}
 	cfg := Config{
-		Name:      cmp.Or(in.Name, hostname()),
+		Name:      in.Name,
 		RunDir:    cmp.Or(in.RunDir, defaultRunDir),
 		DataDir:   cmp.Or(in.DataDir, "/var/lib/weft"),
 		Fabric:    cmp.Or(in.Fabric, "weft"),
@@ -257,6 +258,10 @@ func (in raw) typed() (Config, error) {
 		Docker: Docker{Socket: cmp.Or(in.DockerSocket, "/run/docker.sock"), DaemonJSON: cmp.Or(in.DockerJSON, setup.File), Plugin: in.DockerPlugin},
 		Limits: Limits{MemberEndpoints: int(cmp.Or(in.Limits.MemberEndpoints, 4096))},
 		DNS:    DNS{ResolvConf: cmp.Or(in.DNS.ResolvConf, "/etc/resolv.conf"), ForwardSingle: true},
+	}
+	if cfg.Name == "" {
+		cfg.Machine = hostname()
+		cfg.Name = cfg.Machine
 	}
 	if clean, err := Consul(cfg.Store.Consul); err == nil { // else Check says what is wrong
 		cfg.Store.Consul = clean
@@ -380,6 +385,15 @@ func (c Config) ConflistDir() string {
 
 // Socket is the path of the API socket.
 func (c Config) Socket() string { return filepath.Join(c.RunDir, "agentd.sock") }
+
+// Called is what this host is called now: as it was configured, or as its machine is,
+// which may be called otherwise since the configuration was read.
+func (c Config) Called() string {
+	if c.Name == c.Machine {
+		return hostname()
+	}
+	return c.Name
+}
 
 // hostname is the first label of the host's name, in lower case.
 func hostname() string {

@@ -5,12 +5,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
 )
 
 var addrDiff = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}, netip.AddrPort{})
@@ -235,4 +237,31 @@ func FuzzFile(f *testing.F) {
 			t.Errorf("accepted, but: %v", c.Check())
 		}
 	})
+}
+
+// A machine that is renamed is called otherwise at once; a name that was given stays.
+func TestHostIsCalledAsItsMachineIs(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to rename a machine of its own")
+	}
+	runtime.LockOSThread() // and never unlocked: the thread ends with the test
+	if err := unix.Unshare(unix.CLONE_NEWUTS); err != nil {
+		t.Fatal(err)
+	}
+	rename := func(name string) {
+		if err := unix.Sethostname([]byte(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rename("before.example.com")
+	cfg := Default()
+	given := cfg
+	given.Name = "given"
+	rename("After.example.com")
+	if got := cfg.Called(); cfg.Name != "before" || got != "after" {
+		t.Errorf("%s is called %s, want after", cfg.Name, got)
+	}
+	if got := given.Called(); got != "given" {
+		t.Errorf("called %s, want given", got)
+	}
 }
