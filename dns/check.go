@@ -57,7 +57,7 @@ func (f *forwarder) check() {
 		if u.due(time.Now(), f.resolvers.named()) {
 			q := new(miekg.Msg).SetQuestion(".", miekg.TypeNS)
 			go func() {
-				m, err := u.ask(f.ctx, over, q, func() {})
+				m, err := f.askOne(over, u, q, func() {})
 				if err == nil && m.verdict(miekg.TypeNS) == refusal {
 					u.refused(m.rcode())
 				}

@@ -30,7 +30,14 @@ func (s *Server) overloaded(q *errand, out []byte) []byte {
 }
 
 // fetch takes a query upstream and returns the reply.
-func (s *Server) fetch(ctx context.Context, q *errand) []byte {
+func (s *Server) fetch(ctx context.Context, q *errand) (reply []byte) {
+	var failure error
+	defer func() {
+		if failure != nil {
+			reply = s.pack(q.query, unanswered(q.query, failure), nil)
+		}
+	}()
+	defer s.remote.panics.caught("hand on an answer", &failure)
 	m, own := s.fetchMsg(ctx, q)
 	if own != nil {
 		return s.replied(q.query, q.scope, s.pack(q.query, own, nil))

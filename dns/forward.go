@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -41,10 +42,11 @@ type forwarder struct {
 	own       func(netip.AddrPort) bool // our own addresses: never asked
 	inFlight  *quota
 	flights   singleflight.Group
+	panics    *panics
 }
 
-func newForwarder(ctx context.Context, r *resolvers, own func(netip.AddrPort) bool) *forwarder {
-	return &forwarder{ctx: ctx, resolvers: r, own: own, inFlight: newQuota(maxOfSource, maxInFlight)}
+func newForwarder(ctx context.Context, r *resolvers, own func(netip.AddrPort) bool, log *slog.Logger) *forwarder {
+	return &forwarder{ctx: ctx, resolvers: r, own: own, inFlight: newQuota(maxOfSource, maxInFlight), panics: newPanics(log)}
 }
 
 // ask returns the upstream's answer to q, which others may hold as well: it
@@ -87,7 +89,8 @@ func flightKey(m *miekg.Msg) string {
 
 // race asks the upstreams one after the other and beside each other, until one
 // answers or the time is up.
-func (f *forwarder) race(q *miekg.Msg) (*message, error) {
+func (f *forwarder) race(q *miekg.Msg) (m *message, err error) {
+	defer f.panics.caught("ask upstream", &err)
 	now := time.Now()
 	servers := order(f.servers(), now)
 	if len(servers) == 0 {
@@ -202,9 +205,14 @@ func (r *race) next() {
 func (r *race) start(c *contender) {
 	c.asked = true
 	go func() {
-		m, err := c.ask(r.f.ctx, r.ctx.Done(), r.query, func() { r.events <- event{from: c, silent: true} })
+		m, err := r.f.askOne(r.ctx.Done(), c.upstream, r.query, func() { r.events <- event{from: c, silent: true} })
 		r.events <- event{from: c, msg: m, err: err}
 	}()
+}
+
+func (f *forwarder) askOne(done <-chan struct{}, u *upstream, q *miekg.Msg, lost func()) (m *message, err error) {
+	defer f.panics.caught("ask a resolver", &err)
+	return u.ask(f.ctx, done, q, lost)
 }
 
 // take reports whether e is the answer. One that refused, by rcode or by ICMP, is

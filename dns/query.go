@@ -36,6 +36,13 @@ type errand struct {
 // upstream it returns the query instead, for fetch. Neither means silence. The
 // reply may use out's memory; the query holds nothing of the packet's.
 func (s *Server) handle(packet []byte, from source, at listenKey, out []byte) (reply []byte, upstream *errand) {
+	var failure error
+	defer func() {
+		if failure != nil {
+			reply, upstream = header(packet, miekg.RcodeServerFailure, out), nil
+		}
+	}()
+	defer s.remote.panics.caught("answer a question", &failure)
 	s.stats.queries.Add(1)
 	if len(packet) < headerLen || packet[2]&0x80 != 0 {
 		s.stats.dropped.Add(1) // answering a response could go on for ever

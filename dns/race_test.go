@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -178,7 +179,7 @@ func outcome(m *message, err error) string {
 
 // askOnce asks through a forwarder in the current bubble.
 func askOnce(ctx context.Context, r *resolvers) (string, time.Duration) {
-	f := newForwarder(ctx, r, func(netip.AddrPort) bool { return false })
+	f := newForwarder(ctx, r, func(netip.AddrPort) bool { return false }, slog.New(slog.DiscardHandler))
 	q := &query{msg: new(miekg.Msg).SetQuestion("mail.corp.example.", miekg.TypeA)}
 	start := time.Now()
 	m, err := f.ask(ctx, q)
@@ -409,7 +410,7 @@ func TestUpstreamsAreKnownByTheirAnswers(t *testing.T) {
 			r, _ := resolversIn(tt.behaviour)
 			askOnce(t.Context(), r)
 			time.Sleep(checkEvery)
-			newForwarder(t.Context(), r, func(netip.AddrPort) bool { return false }).check()
+			newForwarder(t.Context(), r, func(netip.AddrPort) bool { return false }, slog.New(slog.DiscardHandler)).check()
 			time.Sleep(2 * time.Second)
 			if got := fmt.Sprint(r.current()[0].trouble()); got != tt.want {
 				t.Errorf("%s: %s, want %s", tt.behaviour, got, tt.want)
@@ -423,7 +424,7 @@ func TestUpstreamsAreKnownByTheirAnswers(t *testing.T) {
 func TestUselessUpstreamsAreCheckedUntilTheyAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, n := resolversIn("silent", "has")
-		f := newForwarder(t.Context(), r, func(netip.AddrPort) bool { return false })
+		f := newForwarder(t.Context(), r, func(netip.AddrPort) bool { return false }, slog.New(slog.DiscardHandler))
 		tick := func(times int) {
 			for range times {
 				f.check()

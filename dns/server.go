@@ -78,7 +78,7 @@ func New(cfg Config) *Server {
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.view.Store(newView(Zone{}, &view{}, cfg.ForwardSingleLabel))
-	s.remote = newForwarder(s.ctx, newResolvers(cfg), s.listensOn)
+	s.remote = newForwarder(s.ctx, newResolvers(cfg), s.listensOn, s.log)
 	return s
 }
 
