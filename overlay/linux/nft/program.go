@@ -2,9 +2,11 @@ package nft
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -34,8 +36,34 @@ func program() (path string, err error) {
 }
 
 // programTimeout bounds a call of nft(8), which takes 10 ms, and 100 on a machine
-// that is very busy.
-const programTimeout = 5 * time.Second
+// that is very busy. One that is starved needs longer still: each call that ran out of
+// time doubles the next one's, up to mostTimeout, which the watchdog bears.
+const (
+	programTimeout = 5 * time.Second
+	mostTimeout    = 20 * time.Second
+)
+
+// patience is how long the next call may take. How slow a program is depends on the
+// machine, so it is one for the process.
+type patience struct {
+	first time.Duration
+	cut   atomic.Int32 // calls in a row that ran out of time
+}
+
+var loading = patience{first: programTimeout}
+
+func (p *patience) bound() time.Duration {
+	return min(p.first<<min(p.cut.Load(), 16), mostTimeout)
+}
+
+// learn takes note of how a call ended.
+func (p *patience) learn(err error) {
+	if errors.Is(err, context.DeadlineExceeded) {
+		p.cut.Add(1)
+	} else if !errors.Is(err, context.Canceled) {
+		p.cut.Store(0)
+	}
+}
 
 // run runs nft(8) in the namespace of the calling thread. The program is killed
 // when that thread ends. It gets its input and output, and no other descriptor of

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -122,4 +123,42 @@ func TestRepairNeedsNoProgram(t *testing.T) {
 	instead(t, "exit 1")
 	l.put(t, tablesAsObjects(want)...)
 	same(t, want, l.list(t))
+}
+
+// On a starved machine the program gets more time with each try, and no more than it
+// needs once it is quick again.
+func TestProgramThatIsSlowGetsMoreTime(t *testing.T) {
+	p := patience{first: programTimeout}
+	cut := fmt.Errorf("nft -f -: %w", context.DeadlineExceeded)
+	var got []time.Duration
+	for _, err := range []error{cut, cut, cut, cut, context.Canceled, nil, cut, errors.New("syntax error")} {
+		got = append(got, p.bound()/time.Second)
+		p.learn(err)
+	}
+	if want := []time.Duration{5, 10, 20, 20, 20, 20, 5, 10}; !slices.Equal(got, want) {
+		t.Errorf("seconds %d, want %d", got, want)
+	}
+	for range 1000 {
+		p.learn(cut)
+	}
+	if p.bound() != mostTimeout {
+		t.Errorf("after a thousand: %v", p.bound())
+	}
+}
+
+// A table is put in the end, however slow the program is.
+func TestTableIsPutOnceTheProgramGetsTheTime(t *testing.T) {
+	l := newNFTLab(t)
+	real, err := program()
+	must(t, err)
+	instead(t, "sleep 0.5\nexec "+real+" \"$@\"")
+	t.Cleanup(func() { loading.first = programTimeout; loading.cut.Store(0) })
+	loading.first = 100 * time.Millisecond
+	def := tablesAsObjects(filterOf(t, stateNamed(t, "another tunnel port")))
+	tries := 1
+	for ; tries < 10 && l.nft.Put(t.Context(), def...) != nil; tries++ {
+	}
+	if tries == 1 || tries == 10 {
+		t.Errorf("put with try %d, want a few", tries)
+	}
 }

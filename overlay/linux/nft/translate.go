@@ -60,7 +60,10 @@ func translate(ctx context.Context, of overlay.NFTable, def nftables.Table) (*pl
 // loaded is a new namespace in which nft(8) has loaded a text.
 func loaded(ctx context.Context, text string) (*os.File, error) {
 	return netns.Unnamed(func() error {
-		_, err := run(ctx, programTimeout, strings.ReplaceAll(text, target, standIn), "-f", "-")
+		_, err := run(ctx, loading.bound(), strings.ReplaceAll(text, target, standIn), "-f", "-")
+		if ctx.Err() == nil { // else the caller's time was over, which says nothing
+			loading.learn(err)
+		}
 		return err
 	})
 }
