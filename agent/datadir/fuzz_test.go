@@ -1,7 +1,10 @@
 package datadir
 
 import (
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"os"
 	"testing"
 )
@@ -39,6 +42,35 @@ func FuzzFiles(f *testing.F) {
 		}
 		if _, err := d.Unfreed(); err != nil && !errors.Is(err, ErrNewer) {
 			t.Errorf("unfreed: %v", err)
+		}
+	})
+}
+
+// Whatever line is given as a token, it is refused as none, or it is one that makes the
+// same line again, whatever white space is in it.
+func FuzzToken(f *testing.F) {
+	whole := Token{Cluster: "ab", Key: make([]byte, 32), GossipPort: 4798, Profile: "lan", Consul: "http://192.0.2.10:8500", CA: []byte("pem")}
+	f.Add(whole.String())
+	f.Add(whole.String() + "\n")
+	f.Add(Token{Cluster: "ab", Key: make([]byte, 32), GossipPort: 4798, Store: "cd"}.String())
+	f.Add("weft1.")
+	f.Add("weft2.AAAA")
+	f.Add(`{"c":"ab","k":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","p":1,"f":"lan"}`)
+	f.Fuzz(func(t *testing.T, line string) {
+		// A checksum that fits, so that what stands behind it is tried as well.
+		body := binary.BigEndian.AppendUint32([]byte(line), crc32.ChecksumIEEE([]byte(line)))
+		for _, given := range []string{line, tokenPrefix + base64.RawURLEncoding.EncodeToString(body)} {
+			token, err := ParseToken(given)
+			if err != nil {
+				if !errors.Is(err, ErrToken) {
+					t.Errorf("%q: %v is not ErrToken", given, err)
+				}
+				continue
+			}
+			again, err := ParseToken(" " + token.String()[:9] + "\r\n\t" + token.String()[9:])
+			if err != nil || again.String() != token.String() {
+				t.Errorf("%q: %+v, again %+v (%v)", given, token, again, err)
+			}
 		}
 	})
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // run runs a store until the test ends, or until stop is called.
-func run(t *testing.T, cfg embedded.Config) (s *embedded.Store, stop func()) {
+func run(t testing.TB, cfg embedded.Config) (s *embedded.Store, stop func()) {
 	t.Helper()
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

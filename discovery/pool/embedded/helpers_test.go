@@ -8,7 +8,7 @@ import (
 )
 
 // await returns when the store answers.
-func await(t *testing.T, s *embedded.Store) {
+func await(t testing.TB, s *embedded.Store) {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	for {
