@@ -15,6 +15,7 @@ import (
 const (
 	repaired = 6 * time.Second
 	noticed  = 30 * time.Second
+	healthy  = 30 * time.Second // all of status, once the change itself is undone
 )
 
 // kernels are what other programs do to the objects of weft, as a user types it: $F is
@@ -51,12 +52,12 @@ var neighbours = []fault{
 	named("an endpoint that is down", "sandboxes", `ip -n $S link set eth0 down`, "canary-", `eval "$HINT"`),
 	named("a stranger in the tunnel device's place", "kernel", `printf 'link del %s\nlink add %s type bridge\n' $V $V | ip -n $F -batch -`,
 		"$V", `ip -n $F link del $V`),
-	{"a stranger's device with a name like ours", repaired, false, stranger},
+	{"a stranger's device with a name like ours", healthy, false, stranger},
 }
 
 // kernel is a change that weft undoes.
 func kernel(name, breaks, healed string) fault {
-	return fault{name, repaired, false, func(s *soak, h *agenttest.Host) {
+	return fault{name, healthy, false, func(s *soak, h *agenttest.Host) {
 		s.must(h, breaks)
 		s.await(repaired, h.Name+": "+name, func() error {
 			if r := s.shell(h, healed); r.Code != 0 {
