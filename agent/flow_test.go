@@ -168,8 +168,7 @@ type flowNode struct {
 }
 
 // Losses implements Directory: the wires of these tests lose nothing.
-func (flowNode) Losses() []gossip.Loss        { return nil }
-func (flowNode) Strangers() []gossip.Stranger { return nil }
+func (flowNode) Trouble() gossip.Trouble { return gossip.Trouble{} }
 
 // Stats implements Directory.
 func (n flowNode) Stats() gossip.Stats { return gossip.Stats{Stats: n.Node.Stats()} }

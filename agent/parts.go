@@ -72,7 +72,7 @@ type Names interface {
 // endpoint table.
 type Directory interface {
 	endpoint.Directory
-	diagnose.Datagrams
+	diagnose.Gossip
 	Run(ctx context.Context) error
 	Join(ctx context.Context, addrs []netip.AddrPort, progress func(string)) ([]discovery.Member, error)
 	SetHeader(change func(*discovery.Header))

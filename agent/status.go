@@ -90,7 +90,7 @@ func (m *member) facts(altered []endpoint.Altered) diagnose.Facts {
 	held, lost := m.endpoints.Ports.Problems()
 	return diagnose.Facts{
 		Forgotten: m.host.ForgottenBy(), Homeless: m.addressGone(), View: m.directory.View(), Complete: m.snapshot().Complete,
-		GossipPort: m.cfg.Ports.Gossip, Losses: m.directory.Losses(), Strangers: m.directory.Strangers(),
+		GossipPort: m.cfg.Ports.Gossip, Gossip: m.directory.Trouble(),
 		Store: strings.TrimSpace(config.Store{Consul: m.pool.Address.Address()}.String()), StoreErr: m.pool.Networks.Healthy(), StoreLacks: m.networks.Missing(),
 		Endpoints: len(m.endpoints.Planned()), Active: len(m.endpoints.Active()), Troubles: m.troubles(), Needs: m.overlay.Needs(), Altered: altered,
 		Surroundings: m.overlay.Surroundings(), Neighbours: m.neighbours(),

@@ -12,7 +12,6 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -385,25 +384,6 @@ func (c Config) ConflistDir() string {
 
 // Socket is the path of the API socket.
 func (c Config) Socket() string { return filepath.Join(c.RunDir, "agentd.sock") }
-
-// Called is what this host is called now: as it was configured, or as its machine is,
-// which may be called otherwise since the configuration was read.
-func (c Config) Called() string {
-	if c.Name == c.Machine {
-		return hostname()
-	}
-	return c.Name
-}
-
-// hostname is the first label of the host's name, in lower case.
-func hostname() string {
-	n, err := os.Hostname()
-	if err != nil || n == "" {
-		return "localhost"
-	}
-	first, _, _ := strings.Cut(strings.ToLower(n), ".")
-	return first
-}
 
 // AddrPort reads an address with or without a port, which is port then.
 func AddrPort(s string, port uint16) (netip.AddrPort, error) {

@@ -24,8 +24,7 @@ type Facts struct {
 	Complete  bool // every member was read
 
 	GossipPort uint16
-	Losses     []gossip.Loss // of datagrams, between this host and members
-	Strangers  []gossip.Stranger
+	Gossip     gossip.Trouble
 
 	Store    string // where it is, in words
 	StoreErr error  // of the last call

@@ -27,7 +27,7 @@ func TestLostDatagramsNameHostDirectionAndPort(t *testing.T) {
 		{"out of this host", []gossip.Loss{{Member: a, All: true, Heard: true}, {Member: b, All: true, Heard: true}}, "datagrams of this host (here) reach udp port 4798 of no member"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := datagrams(Facts{GossipPort: 4798, View: view, Losses: tt.losses})
+			c := datagrams(Facts{GossipPort: 4798, View: view, Gossip: gossip.Trouble{Losses: tt.losses}})
 			if tt.want == "" && c.State != api.CheckOK || tt.want != "" && (c.State != api.CheckFail || !strings.Contains(c.Detail, tt.want) || c.Hint == "") {
 				t.Errorf("got %+v, want %q", c, tt.want)
 			}
@@ -45,7 +45,7 @@ func TestStrangersAreNamedWithTheirCounts(t *testing.T) {
 	for i := range 9 {
 		all = append(all, gossip.Stranger{From: netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), Times: 2, Last: at})
 	}
-	c = strangers(Facts{GossipPort: 4798, Strangers: all})
+	c = strangers(Facts{GossipPort: 4798, Gossip: gossip.Trouble{Strangers: all}})
 	for _, want := range []string{"refused 430 ", "port 4798", "198.51.100.66 412 times, last at 10:22:07", "5 more addresses"} {
 		if !strings.Contains(c.Detail, want) {
 			t.Errorf("%q lacks %q", c.Detail, want)

@@ -73,6 +73,15 @@ func (s *strangers) all(now time.Time) (out []Stranger) {
 	return out
 }
 
+// Trouble is what is wrong at the gossip port.
+type Trouble struct {
+	Losses    []Loss     // of datagrams, between this host and members
+	Strangers []Stranger // who speaks to it without being a member
+}
+
+// Trouble says what is wrong now.
+func (g *Gossip) Trouble() Trouble { return Trouble{g.Losses(), g.Strangers()} }
+
 // Strangers are who speaks to the gossip port without being a member, the busiest
 // first.
 func (g *Gossip) Strangers() []Stranger { return g.strangers.all(time.Now()) }
