@@ -38,6 +38,11 @@ func TestCNIPluginFromAddToGC(t *testing.T) {
 	call.must(t, "STATUS", conf)
 
 	assertCheckSeesWhatIsLost(t, call, s, checked)
+	s.NS.Must(t, "ip", "addr", "flush", "dev", "eth0")
+	if again := call.must(t, "ADD", conf); again != first {
+		t.Errorf("ADD after all was taken away: %s, first %s", again, first)
+	}
+	call.must(t, "CHECK", checked) // it is all back
 	collectStale(t, call, conf)
 	deleteTwice(t, call, s, conf, checked)
 	deleteAfterTheNetwork(t, call)
