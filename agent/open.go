@@ -332,7 +332,7 @@ func (o *opening) gossip() gossip.Config {
 		Forgotten: o.host.GoneSaid,
 		Conflict:  o.host.Clones.Conflict,
 		Border:    gossip.Border{Admit: o.host.Hosts.Admits, Most: o.cfg.Limits.MemberEndpoints},
-		DNSGrace:  o.cfg.Grace,
+		DNSGrace:  o.cfg.DNS.Grace,
 		Log:       o.log,
 	}
 	var id discovery.HostID

@@ -163,8 +163,7 @@ type Header struct {
 	Unknown    []byte          // fields of newer formats, kept as they came
 }
 
-// Carries is the MTU of the underlay's device, in bytes, whatever a path carries; 0: it
-// is not known.
+// Carries is the MTU of the underlay's device, whatever a path carries; 0: not known.
 func (h Header) Carries() uint16 { return max(h.MTU, h.Link) }
 
 // WireGuard is a member's encrypted underlay.

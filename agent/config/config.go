@@ -42,7 +42,6 @@ type Config struct {
 	Ports     Ports          //
 	Profile   string         // "lan" or "wan"; init decides it for the cluster
 	DNS       DNS            //
-	Grace     time.Duration  // a dead member's names stay this long
 	CNIConf   string         // directory of conflists, or "none"; empty: /etc/cni/net.d with the default RunDir, else none
 	Avoid     []netip.Prefix // no automatic subnet overlaps these, on any host
 	Limits    Limits
@@ -92,6 +91,7 @@ type Ports struct {
 // DNS is the embedded DNS server's.
 type DNS struct {
 	TTL           time.Duration
+	Grace         time.Duration    // a dead member's names stay this long
 	Upstreams     []netip.AddrPort // empty: those of ResolvConf
 	ResolvConf    string
 	ForwardSingle bool // forward single-label names that no network has
@@ -310,7 +310,7 @@ func (in raw) typed() (Config, error) {
 	if cfg.DNS.TTL, err = time.ParseDuration(cmp.Or(in.DNS.TTL, "5s")); err != nil {
 		fail("dns.ttl", in.DNS.TTL, "duration such as 5s")
 	}
-	if cfg.Grace, err = time.ParseDuration(cmp.Or(in.DNS.DeadGrace, "0s")); err != nil {
+	if cfg.DNS.Grace, err = time.ParseDuration(cmp.Or(in.DNS.DeadGrace, "0s")); err != nil {
 		fail("dns.dead_grace", in.DNS.DeadGrace, "duration such as 30s")
 	}
 	cfg.History = in.history(fail)
@@ -344,7 +344,7 @@ func (c Config) Check() error {
 		return fmt.Errorf("dns_intercept: %q is none of all, upstreams, off", c.DNS.Intercept)
 	case c.DNS.Address != AddressAuto && c.DNS.Address != AddressOn && c.DNS.Address != AddressOff:
 		return fmt.Errorf("dns_address: %q is none of auto, on, off", c.DNS.Address)
-	case c.DNS.TTL < 0 || c.Grace < 0:
+	case c.DNS.TTL < 0 || c.DNS.Grace < 0:
 		return errors.New("dns.ttl and dns.dead_grace must not be negative")
 	case c.Advertise.IsValid() && (c.Advertise.IsUnspecified() || c.Advertise.IsMulticast()):
 		return fmt.Errorf("advertise: %s is no address of one host", c.Advertise)

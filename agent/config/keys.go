@@ -180,7 +180,7 @@ func (c Config) values() []keyValue {
 		{"profile", c.Profile}, {"avoid", c.Avoid}, {"limits.member_endpoints", c.Limits.MemberEndpoints}, {"metrics_listen", c.MetricsListen},
 		{"history_max", c.History.Max}, {"history_age", c.History.Age},
 		{"dns.ttl", c.DNS.TTL}, {"dns.upstreams", c.DNS.Upstreams}, {"dns.resolv_conf", c.DNS.ResolvConf},
-		{"dns.forward_single_label", c.DNS.ForwardSingle}, {"dns.dead_grace", c.Grace},
+		{"dns.forward_single_label", c.DNS.ForwardSingle}, {"dns.dead_grace", c.DNS.Grace},
 	}
 }
 
