@@ -44,7 +44,8 @@ func (e *HeldError) Unwrap() error { return e.Err }
 // empty when none is found, such as one of another process id namespace.
 func program(protocol string, port uint16) string {
 	for _, family := range []string{"", "6"} {
-		b, err := os.ReadFile("/proc/self/net/" + protocol + family)
+		// Of the thread: the process's first one may be in a sandbox at this moment.
+		b, err := os.ReadFile("/proc/thread-self/net/" + protocol + family)
 		if err != nil {
 			continue
 		}
