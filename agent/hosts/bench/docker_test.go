@@ -99,44 +99,6 @@ func BenchmarkDockerRun(b *testing.B) {
 	b.Log("\n" + agenttest.Table("the limit", "ms", nil, sides[3], sides[2]))
 }
 
-// oldEnv names a directory with the programs of an older release: make bench OLD=DIR.
-const oldEnv = "WEFT_BENCH_OLD"
-
-// The same container with the agent of an older release and with this one, each beside
-// an engine of its own.
-func BenchmarkDockerRunOfReleases(b *testing.B) {
-	old := os.Getenv(oldEnv)
-	if old == "" {
-		b.Skip("no older release to compare with: make bench OLD=DIR")
-	}
-	var sides []*agenttest.Side
-	for _, release := range []struct{ name, programs string }{{"this", ""}, {"old", old}} {
-		h := agenttest.NewLab(b, agenttest.Config{Hosts: 1, Programs: release.programs}).Host(1)
-		e := h.NewEngine()
-		h.More = append(h.More, "--dns-resolv-conf", filepath.Join(e.Dir, "resolv.conf"))
-		h.Start()
-		h.Init()
-		e.Start()
-		h.CreateNetwork("weft")
-		agenttest.Eventually(b, 10*time.Second, release.name+": the network in Docker", func() error {
-			if r := e.Docker("network", "inspect", "weft"); r.Code != 0 {
-				return fmt.Errorf("%s", r)
-			}
-			return nil
-		})
-		e.Detached("stays", "--network", "weft")
-		sides = append(sides, &agenttest.Side{Name: release.name, Measure: func() float64 {
-			start := time.Now()
-			e.Must("run", "--rm", "--network", "weft", agenttest.Image, "true")
-			return milliseconds(time.Since(start))
-		}})
-	}
-	for range b.N {
-		agenttest.Interleave(max(40, agenttest.Pairs(b)), sides...)
-	}
-	b.Log("\n" + agenttest.Table("docker run --rm", "ms", []agenttest.Bound{{Against: "old", Ratio: 1.05}}, sides...))
-}
-
 // From the moment when `docker run -d` returns on one host until the name is
 // answered in a container on the other, by Docker's own 127.0.0.11.
 func BenchmarkDockerName(b *testing.B) {
