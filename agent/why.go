@@ -34,12 +34,8 @@ func (a service) Why(ctx context.Context, r api.WhyRequest) (api.Why, error) {
 	if err != nil {
 		return api.Why{}, err
 	}
-	switch r.Proto {
-	case "":
-		r.Proto = "tcp"
-	case "tcp", "udp":
-	default:
-		return api.Why{}, api.Errorf(api.KindMisuse, "why: %s is no protocol: tcp or udp", r.Proto).WithHint("agentctl why %s %s 80/tcp", r.From, r.To)
+	if err := checkWhy(&r); err != nil {
+		return api.Why{}, err
 	}
 	w := witness{m}
 	src, err := w.senders(r.From)
@@ -52,16 +48,35 @@ func (a service) Why(ctx context.Context, r api.WhyRequest) (api.Why, error) {
 	return w.why(ctx, src, r), nil
 }
 
-// whyFor answers a member whose user asked there. It asks nobody on: SRC is here.
+// checkWhy refuses a protocol that cannot be tried; TCP is the one that is not named.
+func checkWhy(r *api.WhyRequest) error {
+	switch r.Proto {
+	case "":
+		r.Proto = "tcp"
+	case "tcp", "udp":
+	default:
+		return api.Errorf(api.KindMisuse, "why: %s is no protocol: tcp or udp", r.Proto).WithHint("agentctl why %s %s 80/tcp", r.From, r.To)
+	}
+	return nil
+}
+
+// whyFor answers a member whose user asked there. It asks nobody on: SRC is here, or is
+// refused.
 func (a service) whyFor(ctx context.Context, _ discovery.HostID, r api.WhyRequest) (api.Why, error) {
 	m, err := a.requireMember()
 	if err != nil {
+		return api.Why{}, err
+	}
+	if err := checkWhy(&r); err != nil {
 		return api.Why{}, err
 	}
 	w := witness{m}
 	src, err := w.senders(r.From)
 	if err != nil {
 		return api.Why{}, err
+	}
+	if self := m.host.Host().Name; src[0].Host != self {
+		return api.Why{}, api.Errorf(api.KindNotFound, "no endpoint %s on %s", r.From, self)
 	}
 	return w.why(ctx, src, r), nil
 }
@@ -131,7 +146,7 @@ func (w witness) called(word string) (out []why.End) {
 func (w witness) end(e api.Endpoint) why.End {
 	a, _ := netip.ParsePrefix(e.Address)
 	host, _ := w.memberNamed(e.Host)
-	return why.End{Kind: why.Endpoint, Name: e.Name, Addr: a.Addr(), Network: e.Network, Ifname: cmp.Or(e.Interface, "eth0"), Sandbox: e.Sandbox,
+	return why.End{Kind: why.Endpoint, Name: e.Name, Addr: a.Addr(), Network: e.Network, Sandbox: e.Sandbox,
 		Host: e.Host, Status: host.Status.String()}
 }
 
@@ -157,9 +172,8 @@ func (w witness) why(ctx context.Context, src []why.End, r api.WhyRequest) api.W
 	wg.Go(func() { f.There = w.otherSide(ctx, f.Dst, c, far, other) })
 	wg.Go(func() {
 		if f.Tunnel = (why.Tunnel{Crossed: other && f.Dst.Kind == why.Endpoint, Port: w.cfg.Ports.Tunnel}); f.Tunnel.Crossed {
-			f.Tunnel.Why = w.tunnel.Ask(ctx, far)
+			f.Tunnel.Why, f.Tunnel.Hint = w.tunnel.Ask(ctx, far)
 			f.Tunnel.OK = f.Tunnel.Why == ""
-			f.Tunnel.Hint = "nft list ruleset # on both hosts"
 		}
 	})
 	wg.Go(func() {

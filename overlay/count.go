@@ -17,8 +17,8 @@ type Stats struct {
 type Change struct {
 	Kind         string // a word: fdb, link
 	Put, Deleted uint64
-	// Repaired are those of them that no State asked for: something else had
-	// changed the kernel.
+	// Repaired are those of them that are told as a Repair: something else had changed
+	// the kernel.
 	Repaired uint64
 }
 

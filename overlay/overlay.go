@@ -21,17 +21,16 @@ type Overlay struct {
 	around atomic.Pointer[Surroundings] // in the way of the networks here
 	count  counters
 
-	mu        sync.Mutex
-	state     State
-	set       bool // state has been given
-	attached  map[string]Endpoint
-	view      *view // nil: to be dumped
-	facts     facts
-	troubles  troubles
-	moves     moves
-	repairing bool // what changes now is drift
-	repairs   repairs
-	warned    string // what Run logged last of them
+	mu       sync.Mutex
+	state    State
+	set      bool // state has been given
+	attached map[string]Endpoint
+	view     *view // nil: to be dumped
+	facts    facts
+	troubles troubles
+	moves    moves
+	repairs  repairs
+	warned   string // what Run logged last of them
 }
 
 // facts are what the kernel has that is not ours and that we need to know.

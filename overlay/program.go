@@ -51,8 +51,7 @@ func (p *program) put(objects []Object) {
 				continue
 			}
 			p.changed++
-			p.count.changed(o, false, p.repairing)
-			p.repairs.note(o, false, p.fabric, time.Now())
+			p.count.changed(o, false, p.repairs.note(o, false, p.fabric, time.Now()))
 			p.note(o)
 		}
 	}
@@ -125,8 +124,7 @@ func (p *program) delete(objects []Object) {
 				continue
 			}
 			p.changed++
-			p.count.changed(o, true, p.repairing)
-			p.repairs.note(o, true, p.fabric, time.Now())
+			p.count.changed(o, true, p.repairs.note(o, true, p.fabric, time.Now()))
 			p.again = p.troubles.over(o.Key()) || p.again
 			p.moves.deleted(o, p.network)
 			p.view.drop(o)

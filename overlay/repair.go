@@ -2,7 +2,6 @@ package overlay
 
 import (
 	"log/slog"
-	"reflect"
 	"strings"
 	"time"
 )
@@ -11,7 +10,7 @@ import (
 type Repair struct {
 	Commands []string       // the first of them, as an operator would type them
 	Objects  int            // all of them
-	Kinds    map[string]int // of these, such as "fdb"
+	Kinds    map[string]int // of these, by the words of Change.Kind
 	Quarrels []string       // commands that had to be repeated more than three times in a minute
 }
 
@@ -37,25 +36,26 @@ const (
 // OnRepair has repairs told to f, which must not block. It is called before Run.
 func (o *Overlay) OnRepair(f func(Repair)) { o.repairs.tell = f }
 
-// note adds a change to the repair, if it is one: the kernel had the object as it is
+// note adds a change to the repair and reports whether it is one: the kernel had the object as it is
 // put now, or did not have what is deleted. Else the state, or the host around the
 // networks, is another one, or what failed before works now.
-func (r *repairs) note(o Object, deleting bool, fabric string, now time.Time) {
+func (r *repairs) note(o Object, deleting bool, fabric string, now time.Time) bool {
 	if r.now == nil || r.had == nil {
-		return
+		return false
 	}
 	if had := r.had.get(o.Key()); deleting && had != nil || !deleting && had != o {
-		return
+		return false
 	}
 	command := named(Command(o, deleting), fabric)
 	if len(r.now.Commands) < repaired {
 		r.now.Commands = append(r.now.Commands, command)
 	}
 	r.now.Objects++
-	r.now.Kinds[strings.ToLower(reflect.TypeOf(o).Name())]++
+	r.now.Kinds[kinds[kindOf(o)]]++
 	if r.quarrel(o.Key(), now) {
 		r.now.Quarrels = append(r.now.Quarrels, command)
 	}
+	return true
 }
 
 // quarrel reports whether an object was repaired too often, once for a while.

@@ -54,9 +54,8 @@ func (o *Overlay) repair(ctx context.Context) {
 	if !o.set {
 		return
 	}
-	o.view, o.repairing = nil, true
+	o.view = nil
 	_, err := o.reconcile(ctx)
-	o.repairing = false
 	if err == nil || ctx.Err() != nil {
 		o.warned = ""
 		return

@@ -84,9 +84,7 @@ func (o *Overlay) Repair(ctx context.Context) error {
 	for _, t := range o.troubles {
 		t.Next = time.Time{}
 	}
-	o.repairing = true
 	_, err := o.reconcile(ctx)
-	o.repairing = false
 	if err != nil {
 		o.retry()
 	}

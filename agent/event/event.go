@@ -29,20 +29,14 @@ const (
 	DriftRepaired Kind = "drift-repaired" // this host
 	Quarrel       Kind = "quarrel"        // an object of the kernel, as a command
 
-	TunnelFailing Kind = "tunnel-failing" // the other host
-	TunnelOK      Kind = "tunnel-ok"      // the other host
-	MTULowered    Kind = "mtu-lowered"    // the other host
-
 	StoreAway      Kind = "store-away"      // where the store is
 	StoreBack      Kind = "store-back"      // where the store is
 	ConfigReloaded Kind = "config-reloaded" // this host; likewise down to AgentStopped
 	AgentStarted   Kind = "agent-started"
 	AgentStopped   Kind = "agent-stopped"
 
-	KeyRotated Kind = "key-rotated" // which key
 	Forced     Kind = "forced"      // what --force was used on
 	Refused    Kind = "refused"     // who sent it, or where it stands
-	TestRun    Kind = "test-run"    // this host
 	EventsLost Kind = "events-lost" // this host: events before this one could not be written
 )
 
@@ -51,8 +45,8 @@ func Kinds() []Kind {
 	return []Kind{
 		MemberJoined, MemberLeft, MemberDead, MemberAlive, AgentDown, NetworkCreated, NetworkRemoved,
 		EndpointAttached, EndpointDetached, EndpointMoved, AddressLeased, AddressFreed, Conflict,
-		DriftRepaired, Quarrel, TunnelFailing, TunnelOK, MTULowered, StoreAway, StoreBack,
-		ConfigReloaded, AgentStarted, AgentStopped, KeyRotated, Forced, Refused, TestRun, EventsLost,
+		DriftRepaired, Quarrel, StoreAway, StoreBack,
+		ConfigReloaded, AgentStarted, AgentStopped, Forced, Refused, EventsLost,
 	}
 }
 

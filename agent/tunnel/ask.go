@@ -7,10 +7,7 @@ import (
 )
 
 // Ask finds out now whether the tunnel to a member works, both ways; empty when it
-// does, else it says in which direction it does not, and where.
-func (t *Tunnel) Ask(ctx context.Context, m discovery.Member) (why string) {
-	unhurried := *t.prober
-	unhurried.limit = nil
-	why, _ = unhurried.prove(ctx, peer{host: host{m.Name, m.Header.VTEP}, id: m.ID})
-	return why
+// does, else it says in which direction it does not, and where, and what to type.
+func (t *Tunnel) Ask(ctx context.Context, m discovery.Member) (why, hint string) {
+	return t.prober.unhurried().prove(ctx, peer{host: host{m.Name, m.Header.VTEP}, id: m.ID})
 }

@@ -41,7 +41,8 @@ const (
 	bulkAwait  = 400 * time.Millisecond
 )
 
-// bulkKind begins the body of a Call that asks a member how much of a bulk came. 0x71 is a person's question (agent/peers).
+// bulkKind begins the body of a Call that asks a member how much of a bulk came. 0x71
+// is a person's question (agent/peers).
 const bulkKind = 0x72
 
 // A bulk question is the kind and the number; its answer is a format and bytes.
@@ -203,7 +204,7 @@ func (p *prober) bulk(ctx context.Context, to peer, dev string) {
 	})
 }
 
-// askBulk asks a member how much of a bulk came. 0x71 is a person's question (agent/peers).
+// askBulk asks a member how much of a bulk came.
 func (p *prober) askBulk(ctx context.Context, to discovery.HostID, number uint32) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()

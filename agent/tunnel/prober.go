@@ -39,6 +39,13 @@ type prober struct {
 	limit   *rate.Limiter // of frames; nil: none
 }
 
+// unhurried is the prober for somebody who waits: its frames are not held back.
+func (p *prober) unhurried() *prober {
+	out := *p
+	out.limit = nil
+	return &out
+}
+
 // fire sends a request when there is room for it among those to all members.
 func (p *prober) fire(ctx context.Context, v *volley, size int) {
 	if p.limit == nil || p.limit.Wait(ctx) == nil {

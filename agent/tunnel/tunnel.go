@@ -238,8 +238,7 @@ func (t *Tunnel) Check(ctx context.Context, progress func(string)) error {
 	alive := slices.DeleteFunc(all, func(p peer) bool { return !p.alive })
 	rand.Shuffle(len(alive), func(i, j int) { alive[i], alive[j] = alive[j], alive[i] })
 	alive = alive[:min(len(alive), checked)]
-	unhurried := *t.prober
-	unhurried.limit = nil
+	unhurried := t.prober.unhurried()
 	var mu sync.Mutex
 	var blocked, hints []string
 	var wg sync.WaitGroup

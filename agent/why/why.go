@@ -29,7 +29,6 @@ type End struct {
 	Name    string // as it is called in sentences
 	Addr    netip.Addr
 	Network string // of an endpoint
-	Ifname  string
 	Sandbox string // path of its namespace; empty: the host's, or not known
 	Host    string // that it is on; empty: outside
 	Status  string // of that host as members shows it
