@@ -1,8 +1,10 @@
 package cluster_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,6 +49,14 @@ func TestDamagedDataFilesAreNotNoticed(t *testing.T) {
 	for _, o := range from {
 		loads = append(loads, o.DNS.Load(names...))
 	}
+	// The copies of the journal follow it within a second or two.
+	agenttest.Eventually(t, 10*time.Second, "the copy of the journal", func() error {
+		body, err := os.ReadFile(filepath.Join(h.Dir, "run", "journal.json"))
+		if err == nil && !strings.Contains(string(body), "on-h3") {
+			err = errors.New("on-h3 is not in it")
+		}
+		return err
+	})
 	start, next := time.Now(), h.Sandbox("next")
 	for _, damage := range []func(){
 		spoil(half, "leases.db", "view.db"),
