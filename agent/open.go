@@ -264,6 +264,7 @@ func (o *opening) openCluster(host datadir.Host, _ datadir.Cluster) (err error) 
 			return o.directory.Call(ctx, to, body)
 		},
 		Changed: func() { o.directory.SetHeader(o.describe) },
+		Events:  o.events,
 	})
 	// The leases come first: gossip may hand over a member's request for an
 	// address as soon as its port is bound.

@@ -72,7 +72,7 @@ var ours = []rule{
 	{"agent/datadir", "it reads and writes files; what they mean is not its business", []string{"discovery", "discovery/boltfile", "discovery/strict"}},
 	{"agent/networks", "it knows networks, and endpoints only as users that it asks for", []string{"agent/api", "agent/event", "agent/plan", "discovery", "discovery/strict", "discovery/pace", "discovery/pool"}},
 	{"agent/resolvers", "it knows how containers ask, and no engine", []string{"agent/datadir", "agent/plan", "discovery", "dns"}},
-	{"agent/tunnel", "it sends frames, and programs nothing", []string{"agent/api", "agent/plan", "discovery", "discovery/pace", "overlay"}},
+	{"agent/tunnel", "it sends frames, and programs nothing", []string{"agent/api", "agent/event", "agent/plan", "discovery", "discovery/pace", "overlay"}},
 	{"agent/tunnel/tunneltest", "it stands in for the probe network", []string{"overlay"}},
 	{"agent/why", "it is pure: it follows the way through facts that it is handed", []string{"agent/api", "overlay"}},
 	{"overlay/linux/inside", "it looks and tries, and programs nothing", []string{"overlay", "overlay/linux/netns", "overlay/linux/nft"}},

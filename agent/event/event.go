@@ -29,6 +29,10 @@ const (
 	DriftRepaired Kind = "drift-repaired" // this host
 	Quarrel       Kind = "quarrel"        // an object of the kernel, as a command
 
+	TunnelFailing Kind = "tunnel-failing" // a host; likewise down to MTULowered
+	TunnelOK      Kind = "tunnel-ok"
+	MTULowered    Kind = "mtu-lowered"
+
 	StoreAway      Kind = "store-away"      // where the store is
 	StoreBack      Kind = "store-back"      // where the store is
 	ConfigReloaded Kind = "config-reloaded" // this host; likewise down to AgentStopped
@@ -45,7 +49,7 @@ func Kinds() []Kind {
 	return []Kind{
 		MemberJoined, MemberLeft, MemberDead, MemberAlive, AgentDown, NetworkCreated, NetworkRemoved,
 		EndpointAttached, EndpointDetached, EndpointMoved, AddressLeased, AddressFreed, Conflict,
-		DriftRepaired, Quarrel, StoreAway, StoreBack,
+		DriftRepaired, Quarrel, TunnelFailing, TunnelOK, MTULowered, StoreAway, StoreBack,
 		ConfigReloaded, AgentStarted, AgentStopped, Forced, Refused, EventsLost,
 	}
 }

@@ -196,12 +196,15 @@ func (p *prober) bulk(ctx context.Context, to peer, dev string) {
 		s.why = fmt.Sprintf("of %d bytes that %s sends to %s as TCP does, %d come, and single packets all do: a device fills in wrong checksums", bulkSize, p.self.name, to.name, most)
 		s.hint = fmt.Sprintf("ethtool -K %s tx-udp_tnl-segmentation off tx-udp_tnl-csum-segmentation off tx-checksum-ip-generic off # on %s", dev, p.self.name)
 	}
-	p.records.with(to.id, func(rec *record) {
-		if rec.bulk.why != s.why && s.why != "" {
-			p.log.Warn("bulk is lost in the tunnel", "member", to.name, "why", s.why, "hint", s.hint)
-		}
-		rec.bulk = s
-	})
+	before := p.records.bulkOf(to.id)
+	p.records.with(to.id, func(rec *record) { rec.bulk = s })
+	switch {
+	case s.state == before.state:
+	case s.state == Failing:
+		p.tell.failing(to, provenBulk, s.why, s.hint)
+	case before.state == Failing:
+		p.tell.ok(to, provenBulk, "many packets at once pass to "+to.name+" again")
+	}
 }
 
 // askBulk asks a member how much of a bulk came.

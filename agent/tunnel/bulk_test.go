@@ -88,6 +88,11 @@ func TestBulkThatIsDamagedFails(t *testing.T) {
 				if p := c.proof(1, 2); p.Bulk != OK || p.Why != "" {
 					t.Errorf("mended: %+v", p)
 				}
+				if tt.want == Failing {
+					c.assertEvents(1, "tunnel-failing h2 bulk", "tunnel-ok h2 bulk")
+				} else {
+					c.assertEvents(1)
+				}
 				time.Sleep(29 * time.Minute)
 				if b.sent > 8 {
 					t.Errorf("bulk was sent %d times in half an hour, once in ten minutes by each host is meant", b.sent)

@@ -3,7 +3,6 @@ package tunnel
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -22,6 +21,13 @@ const (
 	askFor = 2 * time.Second
 )
 
+// What is proven of a member, as its events name it.
+const (
+	provenWays = "ways"
+	provenSize = "size"
+	provenBulk = "bulk"
+)
+
 // prober proves the tunnel to one member at a time, as often as it is told.
 type prober struct {
 	self     host
@@ -30,7 +36,7 @@ type prober struct {
 	overhead int // bytes that the tunnel takes of an underlay packet
 	call     func(ctx context.Context, to discovery.HostID, body []byte) ([]byte, error)
 	changed  func() // the path is another
-	log      *slog.Logger
+	tell     teller
 
 	wire    *wire
 	watch   *watch
@@ -62,7 +68,7 @@ func (p *prober) prove(ctx context.Context, to peer) (why, hint string) {
 	if v.some() {
 		p.settle(ctx, v)
 		if before := p.records.proved(to.id, time.Now(), v.trips()); before != "" {
-			p.log.Info("the tunnel works again", "member", to.name)
+			p.tell.ok(to, provenWays, "packets pass between this host and "+to.name+" again")
 		}
 		return "", ""
 	}
@@ -73,7 +79,7 @@ func (p *prober) prove(ctx context.Context, to peer) (why, hint string) {
 		// The member may be gone, or this host alone: gossip will say which.
 		p.records.lost(to.id, time.Now(), v.trips())
 	case p.records.failed(to.id, time.Now(), found, why, hint):
-		p.log.Warn("the tunnel does not work", "member", to.name, "why", why, "hint", hint)
+		p.tell.failing(to, provenWays, why, hint)
 	}
 	return why, hint
 }

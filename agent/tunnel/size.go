@@ -84,16 +84,15 @@ func (z sized) state() State {
 	return OK
 }
 
-// size sets the largest size that passes to a member. It reports whether that is news,
-// and what is wrong now.
-func (r *records) size(id discovery.HostID, set func(z *sized)) (news bool, why string) {
+// size sets the largest size that passes to a member, and returns what was known before.
+func (r *records) size(id discovery.HostID, set func(z *sized)) (before, now sized) {
 	r.with(id, func(rec *record) {
-		before := rec.sized
+		before = rec.sized
 		set(&rec.sized)
 		rec.size = rec.sized.state()
-		news, why = before.why != rec.sized.why, rec.sized.why
+		now = rec.sized
 	})
-	return news, why
+	return before, now
 }
 
 // sizedOf is what is known of the sizes to a member.
@@ -199,19 +198,22 @@ func (p *prober) size(ctx context.Context, to peer) {
 
 // sized notes what was found.
 func (p *prober) sized(to peer, passes int, searched bool) {
-	before := p.records.path()
-	news, why := p.records.size(to.id, func(z *sized) {
+	path := p.records.path()
+	before, z := p.records.size(to.id, func(z *sized) {
 		z.set(time.Now(), to.full, passes, searched)
 		z.why, z.hint = "", ""
 		z.say(p.self, to.host, to.full, p.overhead)
 	})
 	switch {
-	case news && why != "":
-		p.log.Warn("large packets are lost in the tunnel", "member", to.name, "why", why)
-	case news:
-		p.log.Info("large packets pass the tunnel again", "member", to.name)
+	case z.why == before.why:
+	case z.why == "":
+		p.tell.ok(to, provenSize, "large packets pass to "+to.name+" again")
+	case z.state() == Failing:
+		p.tell.failing(to, provenSize, z.why, z.hint)
+	default:
+		p.tell.lowered(to, z.passes, z.why, z.hint)
 	}
-	if p.records.path() != before {
+	if p.records.path() != path {
 		p.changed()
 	}
 }

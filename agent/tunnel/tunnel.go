@@ -18,6 +18,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/weft-net/weft/agent/api"
+	"github.com/weft-net/weft/agent/event"
 	"github.com/weft-net/weft/agent/plan"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pace"
@@ -43,7 +44,9 @@ type Config struct {
 	Call func(ctx context.Context, to discovery.HostID, body []byte) ([]byte, error)
 	// Changed is called when Path returns another size.
 	Changed func()
-	Log     *slog.Logger
+	// Events takes what became of the tunnel to a member.
+	Events event.Sink
+	Log    *slog.Logger
 }
 
 // Tunnel proves the tunnel to the other members, and answers when they do.
@@ -66,7 +69,7 @@ type link struct {
 func New(cfg Config) *Tunnel {
 	p := &prober{
 		self: host{cfg.Name, cfg.VTEP}, id: cfg.Self, port: cfg.Port, overhead: plan.Overhead(cfg.VTEP),
-		call: cfg.Call, changed: cfg.Changed, log: cfg.Log,
+		call: cfg.Call, changed: cfg.Changed, tell: teller{cfg.Log, cfg.Events},
 		wire: newWire(cfg.Self, cfg.Open), watch: newWatch(cfg.Self, cfg.Tap, cfg.Log), bulks: newBulks(cfg.OpenBulk), records: newRecords(),
 		limit: rate.NewLimiter(mostFrames, mostFrames),
 	}

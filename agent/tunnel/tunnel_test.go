@@ -6,11 +6,14 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/weft-net/weft/agent/event"
 	"github.com/weft-net/weft/agent/plan"
 	"github.com/weft-net/weft/agent/tunnel/tunneltest"
 	"github.com/weft-net/weft/discovery"
@@ -24,6 +27,9 @@ type cluster struct {
 	hosts []*Tunnel
 	view  discovery.View
 	mute  map[discovery.HostID]bool // they answer nothing over gossip
+
+	mu     sync.Mutex // guards events
+	events map[int][]string
 }
 
 var blue = discovery.NetworkID{7}
@@ -34,7 +40,7 @@ func (c *cluster) host(n int) *Tunnel { return c.hosts[n-1] }
 
 // newCluster makes hosts that share a network. Their devices carry 1500 bytes.
 func newCluster(t *testing.T, hosts int) *cluster {
-	c := &cluster{t: t, wire: tunneltest.NewWire(), mute: map[discovery.HostID]bool{}}
+	c := &cluster{t: t, wire: tunneltest.NewWire(), mute: map[discovery.HostID]bool{}, events: map[int][]string{}}
 	for n := 1; n <= hosts; n++ {
 		id := hostID(n)
 		addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(n)})
@@ -49,10 +55,27 @@ func newCluster(t *testing.T, hosts int) *cluster {
 			Call: func(ctx context.Context, to discovery.HostID, body []byte) ([]byte, error) {
 				return c.call(ctx, id, to, body)
 			},
+			Events: func(e event.Event) { c.note(n, e) },
 		}))
 		c.host(n).Use(1500, "eth0")
 	}
 	return c
+}
+
+func (c *cluster) note(n int, e event.Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.events[n] = append(c.events[n], fmt.Sprint(e.Kind, " ", e.Subject, " ", e.Detail["proof"]))
+}
+
+// assertEvents checks what a host told of.
+func (c *cluster) assertEvents(of int, want ...string) {
+	c.t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !slices.Equal(c.events[of], want) {
+		c.t.Errorf("events of h%d: %q, want %q", of, c.events[of], want)
+	}
 }
 
 func (c *cluster) seenBy(id discovery.HostID) discovery.View {
@@ -142,6 +165,9 @@ func TestBlockedPortIsNamedByBothSides(t *testing.T) {
 				if one, two := c.proof(1, 2), c.proof(2, 1); one.State() != OK || two.State() != OK || one.Why+two.Why != "" || one.Loss > 0 {
 					t.Errorf("after its removal: h1 %+v\nh2 %+v", one, two)
 				}
+				c.assertEvents(1, "tunnel-failing h2 ways", "tunnel-ok h2 ways")
+				c.assertEvents(2, "tunnel-failing h1 ways", "tunnel-ok h1 ways")
+				c.assertEvents(3)
 			})
 		})
 	}
@@ -224,6 +250,8 @@ func TestMTUFollowsWhatPasses(t *testing.T) {
 				if p := c.proof(1, 2); p.MTU != 1500 || c.host(1).Path() != 0 || p.Why != "" {
 					t.Errorf("mended: %+v, path %d", p, c.host(1).Path())
 				}
+				c.assertEvents(1, "mtu-lowered h2 <nil>", "tunnel-ok h2 size")
+				c.assertEvents(2)
 			})
 		})
 	}
@@ -238,6 +266,7 @@ func TestPathThatIsTooSmallFails(t *testing.T) {
 		if p := c.proof(1, 2); p.Size != Failing || p.State() != Failing || c.host(1).Path() != LeastMTU || !strings.Contains(p.Why, "nor of 1280") {
 			t.Errorf("%+v, path %d", p, c.host(1).Path())
 		}
+		c.assertEvents(1, "tunnel-failing h2 size")
 	})
 }
 
