@@ -33,7 +33,7 @@ func measured(m *member) *metrics.Member {
 		m.log.Debug("dropped packets are not counted", "err", err)
 	}
 	return &metrics.Member{
-		View: m.directory.View(), Networks: m.networks.ByName(), Active: len(m.endpoints.Active()), Blocks: m.leases.Blocks(), Leases: m.leases.Leases(),
+		View: m.directory.View(), Tunnels: m.tunnel.Proofs(), Networks: m.networks.ByName(), Active: len(m.endpoints.Active()), Blocks: m.leases.Blocks(), Leases: m.leases.Leases(),
 		Gossip: m.directory.Stats(), Pool: m.pool.Stats(), Overlay: m.overlay.Stats(), Drops: drops, Endpoints: m.endpoints.Stats(),
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/endpoint"
+	"github.com/weft-net/weft/agent/tunnel"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
@@ -38,6 +39,7 @@ type Facts struct {
 // Member is what only a member has.
 type Member struct {
 	View     discovery.View
+	Tunnels  []tunnel.Proof
 	Networks []discovery.Network
 	Active   int                       // networks with devices here
 	Blocks   []discovery.HeaderNetwork // of this host
@@ -81,6 +83,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	s.names(c.Names, c.Upstreams)
 	if m := c.Member; m != nil {
 		s.members(m.View)
+		s.tunnels(m.Tunnels)
 		s.networks(m)
 		s.gossip(m.Gossip)
 		s.store(m.Pool)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/endpoint"
+	"github.com/weft-net/weft/agent/tunnel"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/gossip"
 	"github.com/weft-net/weft/discovery/ipam"
@@ -61,6 +62,11 @@ func written(t testing.TB, f Facts) string {
 func whole() Facts {
 	m := cluster(2, 1, 4)
 	m.Active = 1
+	m.Tunnels = []tunnel.Proof{
+		{Name: "host2", Alive: true, Out: tunnel.OK, In: tunnel.Failing, Bulk: tunnel.Unproven, MTU: 1400, Median: 2 * time.Millisecond, Loss: 12.5, At: time.Unix(1700000000, 0)},
+		{Name: "host3", Alive: true, Out: tunnel.Stale, In: tunnel.Stale, Bulk: tunnel.Failing},
+		{Name: "host9", Out: tunnel.OK, In: tunnel.OK, At: time.Unix(1, 0)},
+	}
 	m.View.Members = append(m.View.Members, discovery.Member{ID: discovery.HostID{9}, Name: "host9", Status: discovery.StatusDead})
 	m.View.Members[1].Header.Networks = []discovery.HeaderNetwork{{ID: netID(0), Blocks: make([]netip.Prefix, 2)}}
 	m.Gossip = gossip.Stats{Received: 11, Sent: 12, SentBytes: 3000, Junk: 2, Rejoins: 1, Stats: table.Stats{Pulls: 5, Digests: 6, Gaps: 1}}
@@ -87,6 +93,8 @@ func TestAScrapeSaysTheFacts(t *testing.T) {
 		`weft_status{state="degraded"} 1`, `weft_status{state="ok"} 0`,
 		`weft_check{check="store"} 2`, `weft_check{check="table"} 1`,
 		`weft_members{state="alive"} 2`, `weft_members{state="dead"} 1`, `weft_members{state="suspect"} 0`,
+		`weft_tunnel_up{direction="out",peer="host2"} 1`, `weft_tunnel_up{direction="in",peer="host2"} 0`, `weft_tunnel_bulk_up{peer="host3"} 0`,
+		`weft_tunnel_mtu_bytes{peer="host2"} 1400`, `weft_tunnel_rtt_seconds{peer="host2"} 0.002`, `weft_tunnel_loss_ratio{peer="host2"} 0.125`, `weft_tunnel_proven_timestamp_seconds{peer="host2"} 1.7e+09`,
 		`weft_peer_rtt_seconds{peer="host2"} 0.001`, `weft_table_complete 1`,
 		`weft_endpoints{network="net0",runtime="docker"} 2`, `weft_network_endpoints{network="net0"} 4`, `weft_network_addresses{network="net0"} 4093`,
 		`weft_addresses{network="net0",state="used"} 2`, `weft_addresses{network="net0",state="free"} 254`,
@@ -106,6 +114,11 @@ func TestAScrapeSaysTheFacts(t *testing.T) {
 	} {
 		if !strings.Contains(text, "\n"+want) {
 			t.Errorf("no line %s", want)
+		}
+	}
+	for _, unknown := range []string{`weft_tunnel_up{direction="out",peer="host3"`, `weft_tunnel_bulk_up{peer="host2"`, `weft_tunnel_rtt_seconds{peer="host3"`, `peer="host9"`} {
+		if strings.Contains(text, unknown) {
+			t.Errorf("a line %s, of which nothing is known", unknown)
 		}
 	}
 	if t.Failed() {
@@ -159,9 +172,13 @@ func TestEndpointsMakeNoSeries(t *testing.T) {
 
 // The table of the manual has each series, and no other.
 func TestEverySeriesIsDocumented(t *testing.T) {
-	code, err := os.ReadFile("series.go")
-	if err != nil {
-		t.Fatal(err)
+	var code []byte
+	for _, file := range []string{"series.go", "tunnels.go"} {
+		more, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		code = append(code, more...)
 	}
 	text, err := os.ReadFile("../../examples/metrics/README.md")
 	if err != nil {

@@ -3,7 +3,8 @@ package tunnel
 import (
 	"log/slog"
 
-	"github.com/weft-net/weft/agent/event")
+	"github.com/weft-net/weft/agent/event"
+)
 
 // teller says in the log and in the history what became of the tunnel to a member.
 // What was said already is its caller's to know.
