@@ -210,7 +210,7 @@ func (s *segments) append(lines []byte, first uint64, now time.Time) error {
 		return err
 	}
 	if s.file == nil || s.full(now, int64(len(lines))) {
-		if err := s.begin(first, now); err != nil {
+		if err := s.begin(first, now, int64(len(lines))); err != nil {
 			return err
 		}
 	}
@@ -235,8 +235,8 @@ func (s *segments) full(now time.Time, more int64) bool {
 	return newest.bytes > 0 && newest.bytes+more > s.max/share || now.Sub(s.begun) > s.age/share
 }
 
-// begin opens a new segment, and removes what is too much.
-func (s *segments) begin(first uint64, now time.Time) error {
+// begin opens a new segment, and removes what is too much beside the bytes that come.
+func (s *segments) begin(first uint64, now time.Time, more int64) error {
 	f, err := os.OpenFile(segmentPath(s.dir, first), mode|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
@@ -244,20 +244,20 @@ func (s *segments) begin(first uint64, now time.Time) error {
 	s.close()
 	s.file, s.begun = f, now
 	s.names = append(s.names, sizeOf{first: first})
-	s.prune(now)
+	s.prune(now, more)
 	return nil
 }
 
 // prune removes segments that are too old, and the oldest ones while all of them are
-// too large. The one that is open stays.
-func (s *segments) prune(now time.Time) {
+// too large with a segment's share or more to come. The one that is open stays.
+func (s *segments) prune(now time.Time, more int64) {
 	var total int64
 	for _, one := range s.names {
 		total += one.bytes
 	}
 	for len(s.names) > 1 {
 		old := now.Sub(time.UnixMicro(int64(s.names[1].first))) > s.age
-		if !old && total+s.max/share <= s.max {
+		if !old && total+max(more, s.max/share) <= s.max {
 			return
 		}
 		if err := os.Remove(segmentPath(s.dir, s.names[0].first)); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -303,7 +303,7 @@ func (s *segments) tend(now time.Time) error {
 		if err := syscall.Access(s.dir, 2); err != nil { // W_OK: a file system that was made read-only
 			return fmt.Errorf("%s: %w", s.dir, err)
 		}
-		s.prune(now)
+		s.prune(now, 0)
 	}
 	return nil
 }
