@@ -56,7 +56,7 @@ func inBubble(t *testing.T, kernel func(flowKernel) Overlay) *flowHost {
 // A network whose devices are about to go is asked for by twelve at once, by every
 // kind of caller, again and again.
 func TestNetworkIsThereForWhoeverAsksAroundTheLinger(t *testing.T) {
-	const callers, rounds = 12, 170
+	const callers, rounds = 12, 60
 	synctest.Test(t, func(t *testing.T) {
 		h := inBubble(t, func(k flowKernel) Overlay { return slowKernel{k} })
 		s := service{h.agent}
