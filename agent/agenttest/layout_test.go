@@ -94,6 +94,7 @@ var ours = []rule{
 	{"cmd/agentd", "main reads flags and waits: everything else can be called from a test", []string{"agent", "agent/api", "agent/config", "cmd/manpage"}},
 	{"cmd/agentctl", "the command has no powers but those of the API and of whoever runs it", []string{"agent/api", "agent/docker/setup", "cmd/manpage"}},
 	{"cmd/manpage", "it is told what to print", nil},
+	{"cmd/manpage/markdown", "it turns one text into another when the package is built", []string{"cmd/manpage"}},
 	{"cmd/weft-cni", "the plugin has no powers but those of the API", []string{"agent/cni"}},
 	{"cmd/weft-netavark", "the plugin has no powers but those of the API", []string{"agent/api", "agent/netavark"}},
 }

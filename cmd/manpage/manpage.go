@@ -59,15 +59,15 @@ func (b Book) Page(cmd *cobra.Command) string {
 	var p page
 	p.title(pageName(cmd), b.Section, b.Version)
 	p.section("NAME")
-	p.line(text(pageName(cmd)) + ` \- ` + text(lower(cmd.Short)))
+	p.line(Text(pageName(cmd)) + ` \- ` + Text(lower(cmd.Short)))
 	p.section("SYNOPSIS")
-	p.line(`\fB` + text(cmd.UseLine()) + `\fR`)
+	p.line(`\fB` + Text(cmd.UseLine()) + `\fR`)
 	p.section("DESCRIPTION")
 	p.prose(cmd.Long, cmd.Short+".")
 	if sub := visible(cmd); len(sub) > 0 {
 		p.section("COMMANDS")
 		for _, c := range sub {
-			p.item(fmt.Sprintf(`\fB%s\fR(%d)`, text(pageName(c)), b.Section), c.Short)
+			p.item(fmt.Sprintf(`\fB%s\fR(%d)`, Text(pageName(c)), b.Section), c.Short)
 		}
 	}
 	p.flags("OPTIONS", cmd.LocalFlags())
@@ -82,7 +82,7 @@ func (b Book) Page(cmd *cobra.Command) string {
 	}
 	if len(also) > 0 {
 		p.section("SEE ALSO")
-		p.line(text(strings.Join(also, ", ")))
+		p.line(Text(strings.Join(also, ", ")))
 	}
 	return p.String()
 }
@@ -93,7 +93,7 @@ func File(name string, section int, version, short, long, content string) string
 	var p page
 	p.title(name, section, version)
 	p.section("NAME")
-	p.line(text(name) + ` \- ` + text(short))
+	p.line(Text(name) + ` \- ` + Text(short))
 	p.section("DESCRIPTION")
 	p.prose(long, short)
 	p.section("REFERENCE")
@@ -122,12 +122,12 @@ func (p *page) flags(heading string, flags *pflag.FlagSet) {
 			return
 		}
 		value, usage := pflag.UnquoteUsage(f)
-		term := `\fB` + text("--"+f.Name) + `\fR`
+		term := `\fB` + Text("--"+f.Name) + `\fR`
 		if f.Shorthand != "" {
-			term = `\fB` + text("-"+f.Shorthand) + `\fR, ` + term
+			term = `\fB` + Text("-"+f.Shorthand) + `\fR, ` + term
 		}
 		if value != "" {
-			term += ` \fI` + text(value) + `\fR`
+			term += ` \fI` + Text(value) + `\fR`
 		}
 		switch f.DefValue {
 		case "", "false", "0", "0s", "[]":

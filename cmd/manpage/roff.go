@@ -10,16 +10,16 @@ import (
 type page struct{ strings.Builder }
 
 func (p *page) line(s string)       { p.WriteString(s + "\n") }
-func (p *page) section(name string) { p.line(`.SH "` + text(name) + `"`) }
+func (p *page) section(name string) { p.line(`.SH "` + Text(name) + `"`) }
 
 func (p *page) title(name string, section int, version string) {
-	p.line(fmt.Sprintf(`.TH "%s" %d "" "weft %s" "weft"`, text(strings.ToUpper(name)), section, text(version)))
+	p.line(fmt.Sprintf(`.TH "%s" %d "" "weft %s" "weft"`, Text(strings.ToUpper(name)), section, Text(version)))
 	p.line(".nh\n.ad l") // neither a command nor an address is to be hyphenated or stretched
 }
 
 // item is a term with what it means.
 func (p *page) item(term, meaning string) {
-	p.line(".TP\n" + term + "\n" + text(meaning))
+	p.line(".TP\n" + term + "\n" + Text(meaning))
 }
 
 // prose is paragraphs, separated by blank lines; instead stands for none.
@@ -31,19 +31,19 @@ func (p *page) prose(s, instead string) {
 		if i > 0 {
 			p.line(".PP")
 		}
-		p.line(text(paragraph))
+		p.line(Text(paragraph))
 	}
 }
 
 // verbatim is shown as it stands, in a fixed font.
 func (p *page) verbatim(s string) {
-	p.line(".nf\n" + text(strings.TrimRight(s, "\n")) + "\n.fi")
+	p.line(".nf\n" + Text(strings.TrimRight(s, "\n")) + "\n.fi")
 }
 
-// text escapes what roff would take for its own: backslashes, hyphens (which
+// Text escapes what roff would take for its own: backslashes, hyphens (which
 // it would turn into other signs), a control character that begins a line, and
 // what is not ASCII.
-func text(s string) string {
+func Text(s string) string {
 	var b strings.Builder
 	begin := true
 	for _, r := range s {
