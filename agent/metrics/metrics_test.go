@@ -198,6 +198,34 @@ func TestEverySeriesIsDocumented(t *testing.T) {
 	}
 }
 
+// Whom an alert wakes finds what to do under its name, in the manual that the alert
+// names.
+func TestEveryAlertHasItsRunbook(t *testing.T) {
+	rules, err := os.ReadFile("../../examples/metrics/rules.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	manual, err := os.ReadFile("../../manual/weft-operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, runbook, _ := strings.Cut(string(manual), "\n## RUNBOOK\n")
+	runbook, _, _ = strings.Cut(runbook, "\n## ")
+	var alerts, told []string
+	for _, m := range regexp.MustCompile(`(?s)- alert: (\w+)\n.*?runbook: "([^\n]*)"`).FindAllSubmatch(rules, -1) {
+		alerts = append(alerts, string(m[1]))
+		if !strings.HasSuffix(string(m[2]), " More: weft-operations(7), "+string(m[1])+".") {
+			t.Errorf("the alert %s does not name its section: %s", m[1], m[2])
+		}
+	}
+	for _, m := range regexp.MustCompile(`(?m)^### (\w+)\n\n.+\n(?:.+\n)*\n1\. `).FindAllStringSubmatch(runbook, -1) {
+		told = append(told, m[1])
+	}
+	if len(alerts) < 10 || !slices.Equal(alerts, told) {
+		t.Errorf("alerts   %q\nsections %q, each with what it means and numbered steps", alerts, told)
+	}
+}
+
 func BenchmarkScrape(b *testing.B) {
 	f := whole()
 	f.Member = cluster(20, 10, 10_000)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,6 +26,7 @@ func TestFilesOfThePackage(t *testing.T) {
 	})
 	t.Run("units are valid and hardened", func(t *testing.T) { unitsAreValid(t, root) })
 	t.Run("manual pages render without warnings", func(t *testing.T) { pagesRender(t, root) })
+	t.Run("what the manual names is there", func(t *testing.T) { filesAreThere(t, root) })
 	t.Run("completions load", func(t *testing.T) { completionsLoad(t, root) })
 	t.Run("the configuration is the default", func(t *testing.T) { configurationIsDefault(t, root) })
 }
@@ -196,14 +198,19 @@ func pagesRender(t *testing.T, root string) {
 	for _, p := range pages {
 		there[strings.TrimSuffix(filepath.Base(p), ".gz")] = true
 	}
-	for _, want := range []string{"agentctl.1", "agentctl-network-create.1", "agentd.yaml.5", "agentd.8", "weft-netns@.service.8"} {
+	for _, want := range []string{"agentctl.1", "agentctl-network-create.1", "agentd.yaml.5", "weft-operations.7", "weft-docker.7", "weft-names.7", "weft-security.7",
+		"weft-figures.7", "agentd.8", "weft-netns@.service.8"} {
 		if !there[want] {
 			t.Errorf("%s is not among %v", want, pages)
 		}
 	}
 	ours := regexp.MustCompile(`\b((?:agent|weft)[-a-z@.]*)\((\d)\)`)
 	for _, p := range pages {
-		r := agenttest.Run("", "env", "LC_ALL=C.UTF-8", "MANWIDTH=100", "man", "--warnings", "-l", p)
+		width := "MANWIDTH=100"
+		if strings.HasSuffix(p, ".7.gz") {
+			width = "MANWIDTH=80" // a table fits a terminal as it is opened
+		}
+		r := agenttest.Run("", "env", "LC_ALL=C.UTF-8", width, "man", "--warnings", "-l", p)
 		if r.Code != 0 || r.Stderr != "" || r.Stdout == "" {
 			t.Errorf("%s", r)
 		}
@@ -212,6 +219,35 @@ func pagesRender(t *testing.T, root string) {
 				t.Errorf("%s refers to %s, which is not there", filepath.Base(p), m[0])
 			}
 		}
+	}
+}
+
+// made are files of weft that nothing of the package is: the agent makes them.
+var made = []string{"/run/weft", "/run/weft/agentd.sock", "/run/weft/public.sock", "/run/docker/plugins/weft.sock", "/var/lib/weft", "/var/lib/weft/join.token"}
+
+// filesAreThere holds the manual to the package: each file of weft's that it names is in
+// it, or made by the agent.
+func filesAreThere(t *testing.T, root string) {
+	pages, err := filepath.Glob("../../../manual/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("(?:^|[ `(\\n])(/[a-z][-a-zA-Z0-9_./@]*(?:weft|agent)[-a-zA-Z0-9_./@]*)")
+	count := 0
+	for _, page := range pages {
+		for _, m := range named.FindAllSubmatch(mustRead(t, page), -1) {
+			count++
+			path := strings.TrimRight(string(m[1]), ".")
+			if slices.Contains(made, path) {
+				continue
+			}
+			if _, err := os.Stat(root + path); err != nil && path != "/etc/weft/consul.token" {
+				t.Errorf("%s names %s, which the package has not", filepath.Base(page), path)
+			}
+		}
+	}
+	if count < 15 {
+		t.Errorf("only %d files were found", count)
 	}
 }
 
