@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -146,8 +147,12 @@ func (w witness) called(word string) (out []why.End) {
 func (w witness) end(e api.Endpoint) why.End {
 	a, _ := netip.ParsePrefix(e.Address)
 	host, _ := w.memberNamed(e.Host)
-	return why.End{Kind: why.Endpoint, Name: e.Name, Addr: a.Addr(), Network: e.Network, Sandbox: e.Sandbox,
+	end := why.End{Kind: why.Endpoint, Name: e.Name, Addr: a.Addr(), Network: e.Network, Sandbox: e.Sandbox,
 		Host: e.Host, Status: host.Status.String()}
+	if mac, err := net.ParseMAC(e.MAC); err == nil {
+		copy(end.MAC[:], mac)
+	}
+	return end
 }
 
 // why gathers what is known and has it explained.
@@ -164,6 +169,7 @@ func (w witness) why(ctx context.Context, src []why.End, r api.WhyRequest) api.W
 		return why.Explain(f)
 	}
 	f.Access = w.access(f.Src, f.Dst)
+	f.Published = w.published(f.Dst, r)
 	c := overlay.Crossing{Src: f.Src.Addr, Dst: f.Dst.Addr, Proto: f.Proto, Port: r.Port}
 	far, other := w.memberNamed(f.Dst.Host)
 	other = other && f.Dst.Host != f.Src.Host
@@ -267,6 +273,23 @@ func (w witness) absent(n *why.Name, src []why.End) {
 	}
 }
 
+// published are the endpoints that publish the port on another host than DST.
+func (w witness) published(dst why.End, r api.WhyRequest) (all []string) {
+	if dst.Kind == why.Endpoint || r.Port == 0 {
+		return nil
+	}
+	for _, e := range w.allEndpoints() {
+		for _, p := range e.Ports { // 0.0.0.0:8080->80/tcp
+			outer, inner, _ := strings.Cut(p, "->")
+			_, proto, _ := strings.Cut(inner, "/")
+			if at, err := netip.ParseAddrPort(outer); err == nil && at.Port() == r.Port && proto == r.Proto && e.Host != dst.Host {
+				all = append(all, e.Name+" on "+e.Host)
+			}
+		}
+	}
+	return slices.Compact(slices.Sorted(slices.Values(all)))
+}
+
 // access is what the network that the packet begins or ends on lets out.
 func (w witness) access(src, dst why.End) why.Access {
 	n, ok := w.networks.Lookup(cmp.Or(src.Network, dst.Network))
@@ -344,6 +367,11 @@ func (w witness) side(ctx context.Context, e why.End, c overlay.Crossing, arrive
 	for _, o := range around.Routes {
 		if o.Cut().Contains(c.Dst) && e.Kind != why.Endpoint {
 			s.Taken = o.Route.String()
+		}
+	}
+	if e.Kind == why.Endpoint && !arrives && w.at(c.Dst, "").Kind == why.Outside {
+		if in, err := w.machine.Look("", c, false); err == nil {
+			s.Out = in.Way.Err
 		}
 	}
 	if peer.IsValid() && peer != w.cfg.Advertise {

@@ -30,6 +30,7 @@ type InsideLink struct {
 	Name  string
 	Up    bool
 	MTU   int
+	MAC   MAC
 	Addrs []netip.Prefix
 }
 
@@ -37,6 +38,8 @@ type InsideLink struct {
 type InsideWay struct {
 	Dev string
 	Via netip.Addr // zero: on the link
+	Src netip.Addr // that its packets have
+	Hop MAC        // of the next hop, in the kernel's neighbour table; zero: not there
 	Err string     // there is none: the kernel's reason
 }
 

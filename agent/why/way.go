@@ -17,6 +17,8 @@ func (w *walk) kernel(host string, side Side) (string, *finding) {
 	switch {
 	case len(side.Drift) > 0:
 		return "", &finding{fmt.Sprintf("the kernel of %s is not as wanted; what is missing: %s", host, side.Drift[0]), "agentctl verify --repair # on " + host}
+	case side.Out != "":
+		return "", &finding{fmt.Sprintf("%s has no route to %s: %s", host, w.Dst.Addr, side.Out), "ip route get " + w.Dst.Addr.String() + " # on " + host}
 	case side.Taken != "":
 		return "", &finding{fmt.Sprintf("another program's route on %s takes what is for %s: %s", host, w.Dst.Addr, side.Taken), "ip route # on " + host}
 	case len(side.Filters) > 0 && w.routed():
@@ -69,6 +71,8 @@ func (w *walk) far() (string, *finding) {
 		return "", &finding{fmt.Sprintf("%s has no endpoint %s any more", w.Dst.Host, w.Dst.Name), "agentctl endpoint ls --host " + w.Dst.Host}
 	case w.There.Err != "" && w.Trial == overlay.TrialAnswered:
 		return "it works, although " + w.There.Err, nil
+	case w.There.Err != "" && w.Trial == overlay.TrialRefused:
+		return "it is reached, although " + w.There.Err, nil
 	case w.There.Err != "":
 		return "", &finding{fmt.Sprintf("%s cannot be asked: %s", w.Dst.Host, w.There.Err), "systemctl status agentd # on " + w.Dst.Host}
 	}

@@ -28,10 +28,11 @@ type End struct {
 	Kind    Kind
 	Name    string // as it is called in sentences
 	Addr    netip.Addr
-	Network string // of an endpoint
-	Sandbox string // path of its namespace; empty: the host's, or not known
-	Host    string // that it is on; empty: outside
-	Status  string // of that host as members shows it
+	MAC     overlay.MAC // of an endpoint
+	Network string      // of an endpoint
+	Sandbox string      // path of its namespace; empty: the host's, or not known
+	Host    string      // that it is on; empty: outside
+	Status  string      // of that host as members shows it
 }
 
 // Name is how DST was found, when it was given as a name.
@@ -62,6 +63,8 @@ type Side struct {
 	Tunnel []overlay.InsideDrop
 	// Taken is another program's route that leads to DST.
 	Taken string
+	// Out is why this host has no way to a DST outside.
+	Out string
 	// Filters are chains of other programs that drop forwarded packets of endpoints.
 	Filters []overlay.ForeignFilter
 }
@@ -88,7 +91,9 @@ type Facts struct {
 	Trial    overlay.Trial // empty: not made
 	TrialErr string
 	Took     time.Duration
-	Socket   string // of the agent, for hints; empty: the usual one
+	// Published are the endpoints that publish the port on another host than DST, which
+	// is a host.
+	Published []string
 }
 
 // finding is a step that is broken.
@@ -225,7 +230,7 @@ func (w *walk) source() (string, *finding) {
 	if !w.Dst.Addr.IsValid() || w.Here.In == nil && w.Here.InErr == "" {
 		return "", nil
 	}
-	return w.sandbox(w.Src, w.Here, w.Dst.Addr)
+	return w.sandbox(w.Src, w.Here, w.Dst)
 }
 
 // sink looks from within DST.
@@ -234,7 +239,7 @@ func (w *walk) sink() (string, *finding) {
 	if side.In == nil && side.InErr == "" {
 		return "", nil
 	}
-	evidence, found := w.sandbox(w.Dst, side, w.Src.Addr)
+	evidence, found := w.sandbox(w.Dst, side, w.Src)
 	if found != nil || w.Port == 0 || side.In == nil || side.In.Hears(w.Dst.Addr, w.Port) {
 		return evidence, found
 	}
@@ -253,60 +258,12 @@ func (w *walk) deaf(in overlay.Inside) string {
 		}
 	}
 	switch {
+	case len(w.Published) > 0:
+		return fmt.Sprintf("nothing listens on %d/%s in %s: that is a port of %s", w.Port, w.Proto, w.Dst.Name, strings.Join(w.Published, ", "))
 	case len(elsewhere) > 0:
 		return fmt.Sprintf("%s listens on %s alone, not on %s", w.Dst.Name, strings.Join(elsewhere, ", "), w.Dst.Addr)
 	case len(open) > 0:
 		return fmt.Sprintf("nothing listens on %d/%s in %s; open there: %s", w.Port, w.Proto, w.Dst.Name, strings.Join(open[:min(len(open), 8)], ", "))
 	}
 	return fmt.Sprintf("nothing listens on %d/%s in %s, and on no other port", w.Port, w.Proto, w.Dst.Name)
-}
-
-// sandbox judges one end's namespace.
-func (w *walk) sandbox(e End, side Side, other netip.Addr) (string, *finding) {
-	if side.InErr != "" {
-		return "", &finding{fmt.Sprintf("the sandbox of %s cannot be looked into: %s", e.Name, side.InErr), "agentctl endpoint inspect " + e.Name}
-	}
-	in := *side.In
-	l, ok := in.LinkOf(e.Addr)
-	switch {
-	case !ok && e.Kind == Endpoint:
-		return "", &finding{fmt.Sprintf("%s has lost its address %s", e.Name, e.Addr), "agentctl endpoint inspect " + e.Name}
-	case ok && !l.Up:
-		return "", &finding{fmt.Sprintf("%s in %s is down", l.Name, e.Name), w.within(e, "ip link set "+l.Name+" up")}
-	case in.Way.Err != "":
-		return "", &finding{fmt.Sprintf("%s has no route to %s: %s", e.Name, other, in.Way.Err), w.within(e, "ip route")}
-	case e.Kind == Endpoint && in.Way.Dev != l.Name:
-		return "", &finding{fmt.Sprintf("%s sends what is for %s to %s, not to %s", e.Name, other, in.Way.Dev, l.Name), w.within(e, "ip route get "+other.String())}
-	case e.Kind == Endpoint && w.Src.Kind == Endpoint && w.Dst.Kind == Endpoint && in.Way.Via.IsValid():
-		return "", &finding{fmt.Sprintf("%s sends what is for %s by %s, although it is on the same network", e.Name, other, in.Way.Via), w.within(e, "ip route get "+other.String())}
-	}
-	if len(in.Drops) > 0 {
-		d := in.Drops[0]
-		what := "what it sends to " + other.String()
-		if d.Hook != "output" {
-			what = "what comes from " + other.String()
-		}
-		return "", &finding{fmt.Sprintf("the packet filter in %s drops %s: nft table %s %s, chain %s", e.Name, what, d.Family, d.Table, d.Chain),
-			w.within(e, fmt.Sprintf("nft -a list chain %s", d.ForeignFilter))}
-	}
-	return fmt.Sprintf("%s is up, mtu %d, %s", l.Name, l.MTU, way(in.Way, other)), nil
-}
-
-func way(r overlay.InsideWay, to netip.Addr) string {
-	if r.Via.IsValid() {
-		return fmt.Sprintf("%s by %s", to, r.Via)
-	}
-	return fmt.Sprintf("%s on the link", to)
-}
-
-// within is a command as it is typed on the end's host.
-func (w *walk) within(e End, command string) string {
-	text := command
-	if e.Sandbox != "" {
-		text = "nsenter --net=" + e.Sandbox + " " + command
-	}
-	if e.Host != "" {
-		text += " # on " + e.Host
-	}
-	return text
 }

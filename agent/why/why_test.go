@@ -18,12 +18,12 @@ var (
 // healthy is two endpoints of two hosts that reach each other.
 func healthy() why.Facts {
 	inside := func(a netip.Addr) *overlay.Inside {
-		return &overlay.Inside{Links: []overlay.InsideLink{{Name: "eth0", Up: true, MTU: 1450, Addrs: []netip.Prefix{netip.PrefixFrom(a, 20)}}},
+		return &overlay.Inside{Links: []overlay.InsideLink{{Name: "eth0", Up: true, MTU: 1450, MAC: overlay.MAC{2, a.As4()[3]}, Addrs: []netip.Prefix{netip.PrefixFrom(a, 20)}}},
 			Way: overlay.InsideWay{Dev: "eth0"}, Ears: []overlay.Ear{{Addr: netip.IPv4Unspecified(), Port: 80}}}
 	}
 	return why.Facts{
-		Src:  why.End{Kind: why.Endpoint, Name: "web", Addr: webIP, Network: "blue", Host: "h1", Status: "alive", Sandbox: "/run/netns/web"},
-		Dst:  why.End{Kind: why.Endpoint, Name: "db", Addr: dbIP, Network: "blue", Host: "h2", Status: "alive", Sandbox: "/run/netns/db"},
+		Src:  why.End{Kind: why.Endpoint, Name: "web", Addr: webIP, MAC: overlay.MAC{2, 2}, Network: "blue", Host: "h1", Status: "alive", Sandbox: "/run/netns/web"},
+		Dst:  why.End{Kind: why.Endpoint, Name: "db", Addr: dbIP, MAC: overlay.MAC{2, 3}, Network: "blue", Host: "h2", Status: "alive", Sandbox: "/run/netns/db"},
 		Name: &why.Name{Asked: "db", Rcode: "NOERROR", Values: []string{dbIP.String()}}, Proto: "tcp", Port: 80,
 		Here: why.Side{In: inside(webIP)}, There: why.Side{In: inside(dbIP)}, Tunnel: why.Tunnel{Crossed: true, OK: true, Port: 4799},
 		Trial: overlay.TrialAnswered, Took: time.Millisecond,
@@ -54,8 +54,20 @@ func TestTheFirstBrokenStepIsTheAnswer(t *testing.T) {
 		"it listens on loopback": {func(f *why.Facts) {
 			f.There.In.Ears = []overlay.Ear{{Addr: netip.MustParseAddr("127.0.0.1"), Port: 80}}
 		}, "db listens on 127.0.0.1:80 alone", "nsenter --net=/run/netns/db ss -lnp # on h2"},
-		"the sandbox is gone":     {func(f *why.Facts) { f.Here = why.Side{InErr: "no such file"} }, "the sandbox of web cannot be looked into: no such file", "agentctl endpoint inspect web"},
-		"another way out":         {func(f *why.Facts) { f.Here.In.Way.Dev = "eth1" }, "web sends what is for 10.64.0.3 to eth1, not to eth0", "ip route get 10.64.0.3"},
+		"the sandbox is gone":                   {func(f *why.Facts) { f.Here = why.Side{InErr: "no such file"} }, "the sandbox of web cannot be looked into: no such file", "agentctl endpoint inspect web"},
+		"another way out":                       {func(f *why.Facts) { f.Here.In.Way.Dev = "eth1" }, "web sends what is for 10.64.0.3 to eth1, not to eth0", "ip route get 10.64.0.3"},
+		"another address of its own":            {func(f *why.Facts) { f.Here.In.Way.Src = netip.MustParseAddr("10.64.0.99") }, "web sends to 10.64.0.3 as 10.64.0.99, and its address is 10.64.0.2", "ip route get 10.64.0.3 # on h1"},
+		"another hardware address":              {func(f *why.Facts) { f.There.In.Links[0].MAC[5] = 1 }, "eth0 in db has the hardware address 02:03:00:00:00:01, not 02:03:00:00:00:00", "ip link set eth0 address 02:03:00:00:00:00 # on h2"},
+		"a wrong neighbour":                     {func(f *why.Facts) { f.Here.In.Way.Hop = overlay.MAC{2, 9} }, "web takes 02:09:00:00:00:00 for the hardware address of db", "ip neigh del 10.64.0.3 dev eth0 # on h1"},
+		"nobody listens, and its agent is down": {func(f *why.Facts) { f.There, f.Trial = why.Side{Err: "it is agent-down"}, overlay.TrialRefused }, "the way is open, and nothing listens on 80/tcp", "ss -lnp"},
+		"no way out of the host": {func(f *why.Facts) {
+			f.Dst, f.There, f.Tunnel, f.Name = why.End{Kind: why.Outside, Name: "198.51.100.1", Addr: netip.MustParseAddr("198.51.100.1")}, why.Side{}, why.Tunnel{}, nil
+			f.Here.Out = "network is unreachable"
+		}, "h1 has no route to 198.51.100.1: network is unreachable", "ip route get 198.51.100.1 # on h1"},
+		"published elsewhere": {func(f *why.Facts) {
+			f.Dst, f.Name, f.Tunnel, f.Port = why.End{Kind: why.Host, Name: "h2", Host: "h2", Addr: netip.MustParseAddr("192.0.2.2")}, nil, why.Tunnel{}, 8080
+			f.Published = []string{"db on h3"}
+		}, "nothing listens on 8080/tcp in h2: that is a port of db on h3", "ss -lnp # on h2"},
 		"no cause":                {func(*why.Facts) {}, "TCP to 10.64.0.3 is not answered", "tcpdump"},
 		"the name's host is dead": {func(f *why.Facts) { f.Name, f.Dst = &why.Name{Asked: "db", Away: []string{"h2"}}, why.End{Name: "db"} }, "db is on h2, which is not alive", "agentctl members"},
 		"upstreams do not answer": {func(f *why.Facts) {

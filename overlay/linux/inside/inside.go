@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -72,7 +73,7 @@ func links(h *netlink.Handle) (all []overlay.InsideLink, err error) {
 	}
 	for _, l := range found {
 		a := l.Attrs()
-		one := overlay.InsideLink{Name: a.Name, MTU: a.MTU, Up: a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_RUNNING != 0}
+		one := overlay.InsideLink{Name: a.Name, MTU: a.MTU, MAC: macOf(a.HardwareAddr), Up: a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_RUNNING != 0}
 		for _, addr := range addrs {
 			if ip, ok := netip.AddrFromSlice(addr.IP); ok && addr.LinkIndex == a.Index {
 				bits, _ := addr.Mask.Size()
@@ -94,10 +95,36 @@ func way(h *netlink.Handle, links []overlay.InsideLink, to netip.Addr) overlay.I
 	if via, ok := netip.AddrFromSlice(routes[0].Gw); ok {
 		w.Via = via.Unmap()
 	}
+	if src, ok := netip.AddrFromSlice(routes[0].Src); ok {
+		w.Src = src.Unmap()
+	}
 	if l, err := h.LinkByIndex(routes[0].LinkIndex); err == nil {
-		w.Dev = l.Attrs().Name
+		w.Dev, w.Hop = l.Attrs().Name, hop(h, routes[0].LinkIndex, cmp.Or(w.Via, to))
 	}
 	return w
+}
+
+// hop is the hardware address that the namespace has of a neighbour.
+func hop(h *netlink.Handle, dev int, of netip.Addr) overlay.MAC {
+	family := netlink.FAMILY_V4
+	if of.Is6() {
+		family = netlink.FAMILY_V6
+	}
+	known, err := netns.Repeat(func() ([]netlink.Neigh, error) { return h.NeighList(dev, family) })
+	if err != nil {
+		return overlay.MAC{} // it is a detail: the rest is worth telling
+	}
+	for _, n := range known {
+		if a, ok := netip.AddrFromSlice(n.IP); ok && a.Unmap() == of && n.State&(netlink.NUD_FAILED|netlink.NUD_INCOMPLETE) == 0 {
+			return macOf(n.HardwareAddr)
+		}
+	}
+	return overlay.MAC{}
+}
+
+func macOf(b net.HardwareAddr) (m overlay.MAC) {
+	copy(m[:], b)
+	return m
 }
 
 func errText(err error) string {

@@ -79,7 +79,7 @@ func TestForeignFiltersAreFollowed(t *testing.T) {
 // FuzzWalk: whatever the rules of another program are, following a packet through
 // them neither panics nor goes on for ever.
 func FuzzWalk(f *testing.F) {
-	for _, kind := range []string{"meta", "ct", "payload", "bitwise", "cmp", "range", "lookup", "immediate"} {
+	for _, kind := range []string{"match", "target", "meta", "ct", "payload", "bitwise", "cmp", "range", "lookup", "immediate"} {
 		f.Add(kind, "\x08\x00\x01\x00\x00\x00\x00\x01\x08\x00\x02\x00\x00\x00\x00\x04", "\x0c\x00\x03\x80\x08\x00\x01\x00gg00")
 	}
 	f.Fuzz(func(t *testing.T, kind, data, more string) {

@@ -140,6 +140,12 @@ func (s *step) do(e expression) *expr.Verdict {
 		return s.immediate([]byte(e.data))
 	case "reject":
 		return &expr.Verdict{Kind: expr.VerdictDrop}
+	case "match":
+		into(s, e, func(m *expr.Match) { s.xtMatch(m) })
+	case "target":
+		var v *expr.Verdict
+		into(s, e, func(t *expr.Target) { v = s.xtTarget(t) })
+		return v
 	case "counter", "log", "objref", "notrack", "nat", "masq", "redir", "dynset", "last":
 	default:
 		s.mayMatch()
