@@ -141,5 +141,5 @@ func existing(what string, e *pool.ExistsError) error {
 			WithHint("agentctl init --adopt # takes it over, networks and all")
 	}
 	return api.Errorf(api.KindConflict, "%s: the store holds cluster %s of %s", what, e.Meta.ClusterID, strings.Join(names, ", ")).
-		WithHint("agentctl join %s --token-file FILE # with the token of %s", e.Hosts[0].VTEP, e.Hosts[0].Name)
+		WithHint("agentctl join %s --token-file FILE # with the token of %s\nman weft-operations # DISASTER: if all of them are gone for good", e.Hosts[0].VTEP, e.Hosts[0].Name)
 }

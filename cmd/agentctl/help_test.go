@@ -83,7 +83,7 @@ func TestExamplesWork(t *testing.T) {
 // A hint is a command as it is typed, each line one; what # begins is for people.
 func TestHintsAreCommands(t *testing.T) {
 	programs := []string{"agentctl", "agentd", "apt", "bridge", "chown", "consul", "curl", "df", "docker", "editor", "firewall-cmd", "ip", "iptables", "iptables-legacy",
-		"journalctl", "kill", "modprobe", "mount", "mv", "nft", "rm", "ss", "ssh", "sudo", "sysctl", "systemctl", "ufw", "uname", "dmesg", "findmnt", "lsmod"}
+		"journalctl", "kill", "man", "modprobe", "mount", "mv", "nft", "rm", "ss", "ssh", "sudo", "sysctl", "systemctl", "ufw", "uname", "dmesg", "findmnt", "lsmod"}
 	for _, hint := range hintsOf(t, "../../agent", ".") {
 		for l := range strings.Lines(hint) {
 			l, _, _ = strings.Cut(strings.TrimSpace(l), " #")
