@@ -106,7 +106,7 @@ func showJoin(w io.Writer, r api.JoinResult) {
 	}
 	fmt.Fprintf(w, "%s cluster %s, seen by %s\n", verb, oneLine(r.Cluster), oneLine(strings.Join(r.Members, ", ")))
 	if r.Store != "" {
-		fmt.Fprintf(w, "its store is asked%s from now on\n", oneLine(r.Store))
+		fmt.Fprintf(w, "its store is asked %s from now on\n", oneLine(r.Store))
 	}
 }
 
