@@ -18,7 +18,7 @@ import (
 var eventKinds = []string{
 	"member-joined", "member-left", "member-dead", "member-alive", "agent-down", "network-created", "network-removed",
 	"endpoint-attached", "endpoint-detached", "endpoint-moved", "address-leased", "address-freed", "conflict",
-	"drift-repaired", "quarrel", "store-away", "store-back",
+	"drift-repaired", "quarrel", "tunnel-failing", "tunnel-ok", "mtu-lowered", "store-away", "store-back",
 	"config-reloaded", "agent-started", "agent-stopped", "forced", "refused", "events-lost",
 }
 
