@@ -35,6 +35,7 @@ type Agent struct {
 	history *history.Journal // of this host, whether a member or not
 	peers   peers.Peers      // what other members ask for a person
 	doors   doors            // beside the API's socket
+	memory  diagnose.Memory  // since when each check is as it is
 
 	docker Docker        // nil: none
 	move   sync.RWMutex  // held while the membership is begun under another address
@@ -149,6 +150,7 @@ func (a *Agent) serveMember(ctx context.Context, group *errgroup.Group, socket n
 		group.Go(func() error { return a.follow(ctx) })
 	}
 	group.Go(func() error { return a.followDisk(ctx) })
+	group.Go(func() error { return keepLooking(ctx, a) })
 	for _, d := range a.doors {
 		group.Go(func() error { return d.run(ctx, service{a}, a.log) })
 	}

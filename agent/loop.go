@@ -27,6 +27,7 @@ type loop struct {
 	disputes *networks.Disputes // hears of each view
 	events   event.Sink         // of this member
 	ended    <-chan struct{}    // with the member's tasks
+	began    time.Time
 	log      *slog.Logger
 
 	mu       sync.Mutex
@@ -37,6 +38,7 @@ type loop struct {
 	made     networkSet                  // with devices since the last pass
 	planned  networkSet                  // by the pass under way; nil: it has not planned yet
 	complete bool                        // everything was read once
+	caughtUp time.Time                   // when the first pass ended that was of everything; zero: none has
 }
 
 type networkSet map[discovery.NetworkID]bool
@@ -60,7 +62,7 @@ type sources struct {
 }
 
 func newLoop(ended <-chan struct{}, events event.Sink, log *slog.Logger) *loop {
-	return &loop{events: events, wake: pace.NewSignal(), ended: ended, log: log, held: map[discovery.NetworkID]int{}}
+	return &loop{began: time.Now(), events: events, wake: pace.NewSignal(), ended: ended, log: log, held: map[discovery.NetworkID]int{}}
 }
 
 func (l *loop) run(ctx context.Context) error {
@@ -96,6 +98,9 @@ func (l *loop) pass(ctx context.Context) {
 	l.mu.Lock()
 	before := l.err
 	l.err, l.zone, l.made = err, zone, l.planned
+	if snap.Complete && l.caughtUp.IsZero() {
+		l.caughtUp = time.Now()
+	}
 	l.mu.Unlock()
 	if err != nil && ctx.Err() == nil && (before == nil || before.Error() != err.Error()) {
 		l.log.Warn("kernel not as wanted, will be retried", "err", err)

@@ -5,13 +5,12 @@ import (
 	"context"
 
 	"github.com/weft-net/weft/agent/api"
-	"github.com/weft-net/weft/agent/endpoint"
 	"github.com/weft-net/weft/agent/metrics"
 )
 
 // Metrics implements api.Service.
 func (a service) Metrics(context.Context) ([]byte, error) {
-	st, err := statusOf(a.Agent, func(m *member) []endpoint.Altered { return m.endpoints.Inspections.Last() })
+	st, err := statusOf(a.Agent, lastAltered)
 	if err != nil {
 		return nil, err
 	}

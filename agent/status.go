@@ -16,6 +16,7 @@ import (
 	"github.com/weft-net/weft/agent/hostport"
 	"github.com/weft-net/weft/agent/plan"
 	"github.com/weft-net/weft/agent/resolvers"
+	"github.com/weft-net/weft/discovery/pace"
 	"github.com/weft-net/weft/dns"
 	"github.com/weft-net/weft/overlay"
 )
@@ -26,8 +27,29 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 	return statusOf(a, func(m *member) []endpoint.Altered { return m.endpoints.Altered(ctx) })
 }
 
+// lookEvery is how exactly a check knows since when it is as it is, while nobody asks.
+const lookEvery = 10 * time.Second
+
+// keepLooking makes the checks while nobody asks for them, until ctx ends.
+func keepLooking(ctx context.Context, a *Agent) error {
+	for pace.Sleep(ctx, lookEvery) {
+		_, _ = statusOf(a, lastAltered)
+	}
+	return nil
+}
+
+// lastAltered is what the last look into the sandboxes found.
+func lastAltered(m *member) []endpoint.Altered { return m.endpoints.Inspections.Last() }
+
 // statusOf is Status with what altered knows of the sandboxes.
 func statusOf(a *Agent, altered func(*member) []endpoint.Altered) (api.Status, error) {
+	st := checked(a, altered)
+	a.memory.Note(st.Checks, time.Now())
+	return st, nil
+}
+
+// checked is the status without what is remembered.
+func checked(a *Agent, altered func(*member) []endpoint.Altered) api.Status {
 	st := api.Status{
 		State: "not-a-member", Name: a.cfg.Name, Version: api.Release(), Address: a.config().Advertise.String(),
 		Fabric: a.parts.Host.FabricPath(), PID: os.Getpid(), Checks: []api.Check{},
@@ -46,7 +68,7 @@ func statusOf(a *Agent, altered func(*member) []endpoint.Altered) (api.Status, e
 		if a.docker != nil {
 			st.Checks = append(st.Checks, a.docker.Checks()...)
 		}
-		return st, nil
+		return st
 	}
 	st.Cluster = m.host.Cluster().ID
 	st.Checks = append(diagnose.Checks(m.facts(altered(m))), diagnose.Disk(diskFacts(a.dir, m)), diagnose.Refused(a.refused.All()), checkHistory(a), diagnose.Linux(osRelease()), a.doors.check())
@@ -56,14 +78,19 @@ func statusOf(a *Agent, altered func(*member) []endpoint.Altered) (api.Status, e
 	if a.docker != nil {
 		st.Checks = append(st.Checks, diagnose.Engine(a.docker.Checks(), m.dockerEndpoints())...)
 	}
+	start := startFacts(m, time.Now())
+	st.Checks = append(st.Checks, diagnose.Start(start))
 	st.State = "ok"
 	if slices.ContainsFunc(st.Checks, func(c api.Check) bool { return c.State == api.CheckFail }) {
 		st.State = "degraded"
 	}
+	if start.Starting() {
+		st.State = "starting"
+	}
 	if m.host.ForgottenBy() != "" {
 		st.State = "forgotten"
 	}
-	return st, nil
+	return st
 }
 
 // diskFacts says whether the files of this host can be written.

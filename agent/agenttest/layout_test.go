@@ -61,6 +61,7 @@ var ours = []rule{
 	{"agent/hosts/kernel", "tests only, which see what a user sees", nil},
 	{"agent/hosts/proofs", "tests only, which see what a user sees", nil},
 	{"agent/hosts/runtimes", "tests only, which see what a user sees", nil},
+	{"agent/hosts/doctor", "tests only, which see what a user sees", nil},
 	{"agent/hosts/why", "tests only, which see what a user sees", nil},
 	{"agent/hosts/soak", "tests only, which see what a user sees", nil},
 	{"agent/plan", "it is pure: it knows the three vocabularies, and nothing that reads or waits", []string{"discovery", "discovery/strict", "dns", "overlay"}},

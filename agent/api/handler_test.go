@@ -97,7 +97,7 @@ func TestHostsOfOurOwn(t *testing.T) {
 }
 
 func TestHealthAndReadiness(t *testing.T) {
-	for state, want := range map[string]int{"ok": 200, "degraded": 200, "down": 503, "not-a-member": 503, "forgotten": 503} {
+	for state, want := range map[string]int{"ok": 200, "degraded": 200, "starting": 503, "down": 503, "not-a-member": 503, "forgotten": 503} {
 		h := handlerOf(inState{&fake{}, state})
 		if w := ask(h, "GET", "/readyz", ""); w.Code != want || !strings.Contains(w.Body.String(), state) {
 			t.Errorf("%s: readyz %d %s", state, w.Code, w.Body)

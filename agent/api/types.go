@@ -58,7 +58,7 @@ const (
 
 // Status answers GET /v1/status.
 type Status struct {
-	State   string  `json:"state"` // ok, degraded, down, not-a-member, forgotten
+	State   string  `json:"state"` // ok, starting, degraded, down, not-a-member, forgotten
 	Name    string  `json:"name"`
 	Cluster string  `json:"cluster"` // id, empty when not a member
 	Version string  `json:"version"`
@@ -84,6 +84,8 @@ type Check struct {
 	State  string `json:"state"` // ok, warn, fail
 	Detail string `json:"detail"`
 	Hint   string `json:"hint,omitempty"`
+	// Since is when it was first seen to be in this state; zero: it is ok, or always was so.
+	Since time.Time `json:"since,omitzero"`
 }
 
 // InitRequest makes this host the first of a new cluster. Empty fields take

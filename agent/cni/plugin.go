@@ -161,7 +161,9 @@ func (plugin) status(ctx context.Context, c call) error {
 	if err != nil {
 		return unavailable(err)
 	}
-	if s.State != "ok" && s.State != "degraded" {
+	switch s.State {
+	case "ok", "degraded", "starting": // an attach is served, it may wait
+	default:
 		return unavailable(whyNot(s))
 	}
 	if _, err := c.agent.Network(ctx, c.Network); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/endpoint"
@@ -71,6 +72,7 @@ func members(f Facts) api.Check {
 	alive, total := 0, 0
 	away := false // one that is not coming back by itself
 	var missing, hints []string
+	var since time.Time // the first of those that are away went
 	for _, m := range f.View.Members {
 		switch m.Status {
 		case discovery.StatusLeft:
@@ -78,7 +80,10 @@ func members(f Facts) api.Check {
 		case discovery.StatusAlive:
 			alive++
 		default:
-			missing = append(missing, m.Name+" "+m.Status.String())
+			missing = append(missing, m.Name+" "+m.Status.String()+when(m.Down))
+			if !m.Down.IsZero() && (since.IsZero() || m.Down.Before(since)) {
+				since = m.Down
+			}
 			away = away || m.Status != discovery.StatusSuspect
 			if m.Status == discovery.StatusAgentDown {
 				hints = append(hints, fmt.Sprintf("systemctl start agentd # on %s", m.Name))
@@ -92,11 +97,20 @@ func members(f Facts) api.Check {
 	if len(missing) > 0 {
 		c.State, c.Detail = api.CheckWarn, c.Detail+": "+strings.Join(missing, ", ")
 		c.Hint = strings.Join(hints, "\n")
+		c.Since = since
 	}
 	if away {
 		c.State = api.CheckFail
 	}
 	return c
+}
+
+// when says since when something is so, if that is known.
+func when(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return " since " + t.Local().Format(time.DateTime)
 }
 
 // anyMember is the address of another member, for the line that joins it: of one that

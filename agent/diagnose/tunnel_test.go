@@ -65,9 +65,13 @@ func TestMembersThatAreAwayFail(t *testing.T) {
 	for status, want := range map[discovery.MemberStatus]string{
 		discovery.StatusDead: api.CheckFail, discovery.StatusAgentDown: api.CheckFail, discovery.StatusSuspect: api.CheckWarn, discovery.StatusLeft: api.CheckOK,
 	} {
-		f := Facts{View: discovery.View{Members: []discovery.Member{{Name: "h1", Status: discovery.StatusAlive}, {Name: "h2", Status: status}}}}
-		if c := members(f); c.State != want {
+		f := Facts{View: discovery.View{Members: []discovery.Member{{Name: "h1", Status: discovery.StatusAlive}, {Name: "h2", Status: status, Down: time.Now().Add(-time.Minute)}}}}
+		c := members(f)
+		if c.State != want {
 			t.Errorf("%v: %+v, want %s", status, c, want)
+		}
+		if away := want == api.CheckFail; away && (!strings.Contains(c.Detail, "h2 "+status.String()+" since ") || c.Since.IsZero() || !strings.Contains(c.Hint, "h2")) {
+			t.Errorf("%v: it does not say who, since when and what to type: %+v", status, c)
 		}
 	}
 }

@@ -69,7 +69,7 @@ var (
 )
 
 // states are all that a status can be in.
-var states = []string{"ok", "degraded", "down", "not-a-member", "forgotten"}
+var states = []string{"ok", "starting", "degraded", "down", "not-a-member", "forgotten"}
 
 func (s sink) status(st api.Status) {
 	for _, state := range states {

@@ -22,6 +22,11 @@ func newStatus(a *app) *cobra.Command {
 		Long: `Show the state of this host and what was checked; exits 1 unless the state is
 ok.
 
+The state is degraded while something fails: a member that is dead or whose agent
+is down, a tunnel to a host with the same network, the store, every resolver for
+other names. It is starting after the agent's start until the store, the members
+and the first pass over both were read, at most 30 seconds; what ran before goes on.
+
 With --wait it waits until the state is ok, and exits 6 when that takes longer
 than --timeout (default 1m).`,
 		Example: "  agentctl status --wait --timeout 2m",

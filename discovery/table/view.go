@@ -40,7 +40,7 @@ func (os *owners) members(self discovery.HostID) []discovery.Member {
 			continue // an address read from the disk, not a member
 		}
 		out = append(out, discovery.Member{ID: id, Name: o.header.Name, Version: o.header.Version,
-			Gossip: o.gossip, Status: o.memberStatus(), RTT: o.rtt, Header: o.header})
+			Gossip: o.gossip, Status: o.memberStatus(), RTT: o.rtt, Down: o.died, Header: o.header})
 	}
 	slices.SortFunc(out, func(a, b discovery.Member) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), bytes.Compare(a.ID[:], b.ID[:]))
