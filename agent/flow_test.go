@@ -258,6 +258,9 @@ func (flowMachine) Look(string, overlay.Crossing, bool) (overlay.Inside, error) 
 func (flowMachine) Try(context.Context, string, overlay.Crossing) (overlay.Trial, time.Duration, error) {
 	return "", 0, errors.New("there are no sandboxes")
 }
+func (flowMachine) Ping(context.Context, string, overlay.Echoes) ([]overlay.Echo, error) {
+	return nil, errors.New("there are no sandboxes")
+}
 func (m flowMachine) BootID() string { return "boot " + m.h.boot }
 
 // flowNames keeps the newest zone.

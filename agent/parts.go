@@ -185,6 +185,8 @@ type Sandboxes interface {
 	// try from there, until ctx ends.
 	Look(sandbox string, c overlay.Crossing, arrives bool) (overlay.Inside, error)
 	Try(ctx context.Context, sandbox string, c overlay.Crossing) (overlay.Trial, time.Duration, error)
+	// Ping sends echoes from there.
+	Ping(ctx context.Context, sandbox string, e overlay.Echoes) ([]overlay.Echo, error)
 }
 
 // Sockets are listeners that the service manager opened for the agent, so that

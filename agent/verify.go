@@ -17,6 +17,8 @@ func (s service) answerMembers() {
 	s.peers.Handle(chronicle.Question, chronicle.Answers(s.history))
 	s.peers.Handle("verify", peers.Handler(s.verifyFor))
 	s.peers.Handle("why", peers.Handler(s.whyFor))
+	s.peers.Handle("ping", peers.Handler(s.pingFor))
+	s.peers.Handle("mesh", peers.Handler(s.meshFor))
 	s.peers.Handle("why-side", peers.Handler(s.sideFor))
 }
 

@@ -157,6 +157,10 @@ func (sandboxes) Try(ctx context.Context, sandbox string, c overlay.Crossing) (o
 	return inside.Try(ctx, sandbox, c)
 }
 
+func (sandboxes) Ping(ctx context.Context, sandbox string, e overlay.Echoes) ([]overlay.Echo, error) {
+	return inside.Ping(ctx, sandbox, e)
+}
+
 func (host) HasAddr(a netip.Addr) (bool, error) { return linux.HasAddr(a) }
 
 func (host) BootID() string {

@@ -3,6 +3,7 @@ package overlay
 import (
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // Crossing is a packet that begins a conversation, and by that also its answer.
@@ -74,6 +75,20 @@ func (in Inside) LinkOf(a netip.Addr) (InsideLink, bool) {
 	return InsideLink{}, false
 }
 
+// Echoes are ICMP echoes that are sent one after the other.
+type Echoes struct {
+	Src, Dst netip.Addr // Src: the sender's address where it is valid
+	Count    int
+	Size     int  // bytes of data in each
+	Whole    bool // they are not fragmented on the way
+}
+
+// Echo is what became of one.
+type Echo struct {
+	Trial Trial
+	Took  time.Duration // when it was answered
+}
+
 // Trial is how a try ended that was made from within a namespace.
 type Trial string
 
@@ -84,4 +99,5 @@ const (
 	TrialProhibited Trial = "prohibited" // a router or filter said so
 	TrialNoRoute    Trial = "no route"
 	TrialSilent     Trial = "no answer"
+	TrialTooLarge   Trial = "larger than the way takes"
 )

@@ -74,6 +74,8 @@ var calls = []struct {
 	}},
 	{"endpoint", "web", func(ctx context.Context, s api.Service) (any, error) { return s.Endpoint(ctx, "web") }},
 	{"why", askedWhy, func(ctx context.Context, s api.Service) (any, error) { return s.Why(ctx, askedWhy) }},
+	{"ping", askedPing, func(ctx context.Context, s api.Service) (any, error) { return s.Ping(ctx, askedPing) }},
+	{"mesh", nil, func(ctx context.Context, s api.Service) (any, error) { return s.Mesh(ctx) }},
 	{"verify", api.VerifyRequest{All: true}, func(ctx context.Context, s api.Service) (any, error) {
 		return s.Verify(ctx, api.VerifyRequest{All: true})
 	}},
@@ -89,6 +91,7 @@ var calls = []struct {
 var (
 	ignore      = func(string) {}
 	askedWhy    = api.WhyRequest{From: "web", To: "db", Port: 5432, Proto: "tcp"}
+	askedPing   = api.PingRequest{From: "web", To: "db", Count: 2, Size: 1400, Whole: true}
 	everyOption = api.NetworkCreateRequest{Name: "blue", Subnets: []string{"10.64.0.0/20"}, Gateways: []string{"10.64.0.1"},
 		IPRanges: []string{"10.64.1.0/24"}, AuxAddresses: map[string]string{"router": "10.64.0.254"}, Internal: true,
 		Labels: map[string]string{"team": "a"}, Options: map[string]string{"mtu": "1400"}, Driver: "weft"}

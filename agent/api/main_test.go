@@ -124,6 +124,17 @@ func (f *fake) Why(_ context.Context, r api.WhyRequest) (api.Why, error) {
 	return api.Why{Sentence: "web cannot reach db: eth0 in db is down", Hint: "ip link set eth0 up", Steps: []api.WhyStep{{Step: "sandbox of db", Host: "host2", State: "broken", Evidence: "eth0 in db is down"}}}, f.err
 }
 
+func (f *fake) Ping(_ context.Context, r api.PingRequest) (api.Ping, error) {
+	f.last = r
+	return api.Ping{From: "web", To: "db", Address: "10.64.0.5", Host: "host2", Way: "tunnel to host2", Sent: 2, Received: 1, Loss: 50, Least: 300, Mean: 300, Most: 300,
+		Replies: []api.PingReply{{Seq: 1, State: "answered", RTT: 300}, {Seq: 2, State: "no answer"}}}, f.err
+}
+
+func (f *fake) Mesh(context.Context) (api.Mesh, error) {
+	return api.Mesh{Hosts: []string{"host1"}, Ways: []api.MeshWay{{From: "host1", State: "ok", Proof: api.Proof{Peer: "host2", Out: "ok", In: "ok", Size: "ok", Bulk: "ok"}}},
+		Unasked: []api.Unasked{{Host: "host2", Why: "it does not answer"}}}, f.err
+}
+
 func (f *fake) Verify(_ context.Context, r api.VerifyRequest) (api.Verification, error) {
 	f.last = r
 	return api.Verification{Checked: 2, Drift: []api.Drift{{Object: "ip -n weft link set v00002a up", Kind: "different", Network: "blue", Host: "host1", Repaired: r.Repair}},

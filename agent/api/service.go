@@ -42,6 +42,9 @@ type Service interface {
 	Query(ctx context.Context, q DNSQuery) (DNSAnswer, error)
 	Verify(ctx context.Context, r VerifyRequest) (Verification, error)
 	Why(ctx context.Context, r WhyRequest) (Why, error)
+	Ping(ctx context.Context, r PingRequest) (Ping, error)
+	// Mesh has every member make its proofs of the tunnel anew, and returns them all.
+	Mesh(ctx context.Context) (Mesh, error)
 	// Metrics returns what Prometheus scrapes, in its text format.
 	Metrics(ctx context.Context) ([]byte, error)
 }

@@ -20,6 +20,15 @@ func Proofs(all []tunnel.Proof) []api.Proof {
 	return out
 }
 
+// Ways are the proofs, each with what it comes to.
+func Ways(all []tunnel.Proof) []api.MeshWay {
+	out := make([]api.MeshWay, 0, len(all))
+	for i, p := range Proofs(all) {
+		out = append(out, api.MeshWay{State: string(all[i].State()), Proof: p})
+	}
+	return out
+}
+
 // Tunnels puts what was proven of the tunnel to them beside the members.
 func Tunnels(members []api.Member, proofs []tunnel.Proof, now time.Time) {
 	by := make(map[string]tunnel.Proof, len(proofs))

@@ -256,6 +256,31 @@ func (c *cluster) NetworkPrune(_ context.Context, r api.PruneRequest) (api.Prune
 	return res, nil
 }
 
+func (c *cluster) Ping(_ context.Context, r api.PingRequest) (api.Ping, error) {
+	p := api.Ping{From: cmp.Or(r.From, "host1"), To: r.To, Address: "10.64.0.6", Host: "host2", Way: "tunnel to host2", Sent: 2, Received: 1, Loss: 50, Least: 310, Mean: 310, Most: 310,
+		Replies: []api.PingReply{{Seq: 1, State: "answered", RTT: 310}, {Seq: 2, State: "no answer"}}}
+	switch r.To {
+	case "nobody":
+		return api.Ping{}, api.Errorf(api.KindNotFound, "ping: there is no name nobody (NXDOMAIN)").WithHint("agentctl endpoint ls")
+	case "dead":
+		p.Received, p.Loss, p.Least, p.Mean, p.Most, p.Replies = 0, 100, 0, 0, 0, p.Replies[1:]
+		p.Why, p.Hint = "db cannot reach dead: eth0 in dead is down", "ip link set eth0 up # on host2"
+	}
+	return p, nil
+}
+
+func (c *cluster) Mesh(context.Context) (api.Mesh, error) {
+	m := api.Mesh{Hosts: []string{"host1", "host2"}, Ways: []api.MeshWay{
+		{From: "host1", State: "ok", Proof: api.Proof{Peer: "host2", Out: "ok", In: "ok", Size: "ok", Bulk: "ok", MTU: 1500, Median: 420}},
+		{From: "host2", State: "ok", Proof: api.Proof{Peer: "host1", Out: "ok", In: "ok", Size: "ok", Bulk: "ok", MTU: 1500, Median: 430}}}}
+	if c.state == "degraded" {
+		m.Ways[1].State, m.Ways[1].Proof.Out = "failing", "failing"
+		m.Ways[1].Proof.Why, m.Ways[1].Proof.Hint = "host1 drops what host2 sends to it on udp port 4799", "nft list ruleset # on host1"
+		m.Unasked = []api.Unasked{{Host: "host3", Why: "it is dead"}}
+	}
+	return m, nil
+}
+
 func (c *cluster) Why(_ context.Context, r api.WhyRequest) (api.Why, error) {
 	steps := []api.WhyStep{{Step: "network", Host: "host1", State: "ok", Evidence: "both are on blue"}}
 	switch {

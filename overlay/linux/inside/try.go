@@ -152,7 +152,7 @@ func verdict(err error) (overlay.Trial, error) {
 		is   unix.Errno
 		says overlay.Trial
 	}{{unix.ECONNREFUSED, overlay.TrialRefused}, {unix.EACCES, overlay.TrialProhibited}, {unix.EPERM, overlay.TrialProhibited},
-		{unix.EHOSTUNREACH, overlay.TrialNoRoute}, {unix.ENETUNREACH, overlay.TrialNoRoute}, {unix.ENETDOWN, overlay.TrialNoRoute}, {unix.ETIMEDOUT, overlay.TrialSilent}} {
+		{unix.EMSGSIZE, overlay.TrialTooLarge}, {unix.EHOSTUNREACH, overlay.TrialNoRoute}, {unix.ENETUNREACH, overlay.TrialNoRoute}, {unix.ENETDOWN, overlay.TrialNoRoute}, {unix.ETIMEDOUT, overlay.TrialSilent}} {
 		if errors.Is(err, e.is) {
 			return e.says, nil
 		}
