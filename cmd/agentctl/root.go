@@ -38,7 +38,7 @@ degraded, 2 misuse, 3 agent unreachable, 4 not found, 5 conflict or in use,
 	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().StringVar(&a.socket, "socket", "", "the agent's socket, a `PATH` (default WEFT_SOCKET, else "+api.DefaultSocket+")")
 	root.PersistentFlags().DurationVar(&a.timeout, "timeout", 0, "give up after this `DURATION`, such as 10s or 2m (default by command, 30s for most)")
-	man := manpage.Book{Program: "agentctl", Section: 1, Version: api.Release(), SeeAlso: []string{"agentd(8)"}}.Command()
+	man := manpage.Book{Program: "agentctl", Section: 1, Version: api.Release(), SeeAlso: []string{"agentd(8)", "weft-operations(7)"}}.Command()
 	man.Args = wants(1, 1, "a DIR")
 	root.AddCommand(
 		newInit(a), newJoin(a), newLeave(a), newMembers(a), newStatus(a), newDoctor(a), newVerify(a), newWhy(a), newPing(a), newEvents(a),

@@ -337,7 +337,7 @@ func versionCommand() *cobra.Command {
 
 // manCommand writes agentd(8), with its commands, and agentd.yaml(5) beside it.
 func manCommand() *cobra.Command {
-	see := []string{"agentctl(1)", "agentd.yaml(5)", "weft-netns@.service(8)"}
+	see := []string{"agentctl(1)", "agentd.yaml(5)", "weft-netns@.service(8)", "weft-operations(7)", "weft-security(7)"}
 	cmd := manpage.Book{Program: "agentd", Section: 8, Version: api.Release(), SeeAlso: see}.Command()
 	pages := cmd.RunE
 	cmd.Args = one("DIR")
