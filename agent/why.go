@@ -186,7 +186,9 @@ func (w witness) why(ctx context.Context, src []why.End, r api.WhyRequest) api.W
 		try, cancel := context.WithTimeout(ctx, tryWait)
 		defer cancel()
 		var err error
-		if f.Trial, f.Took, err = w.machine.Try(try, f.Src.Sandbox, c); err != nil {
+		as := c
+		as.Src = netip.Addr{} // as a program does: the kernel chooses
+		if f.Trial, f.Took, err = w.machine.Try(try, f.Src.Sandbox, as); err != nil {
 			f.TrialErr = err.Error()
 		}
 	})
@@ -208,7 +210,7 @@ func (w witness) destination(ctx context.Context, src []why.End, word string) (w
 	for _, s := range src {
 		ans, err := w.names.Resolve(ctx, word, "A", w.asSeenBy(s))
 		if err != nil { // ours are answered at once
-			n.Rcode = "no upstream resolver answers"
+			n.Rcode = why.Unanswered
 			continue
 		}
 		n.Rcode = ans.Rcode
@@ -264,7 +266,9 @@ func (w witness) absent(n *why.Name, src []why.End) {
 			switch host, _ := w.memberNamed(e.Host); {
 			case name == short && !on(e.Network):
 				add(&n.Networks, e.Network)
-			case name == short && host.Status != discovery.StatusAlive:
+			case name == short && host.Status == discovery.StatusAlive: // the rest of what was asked is wrong
+				add(&n.Near, name+"."+e.Network)
+			case name == short:
 				add(&n.Away, e.Host)
 			case name != short && on(e.Network) && why.Near(name, short):
 				add(&n.Near, name)

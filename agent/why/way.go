@@ -53,6 +53,8 @@ func (w *walk) tunnel() (string, *finding) {
 			fmt.Sprintf("nft insert rule %s udp dport %d accept # on %s", d.ForeignFilter, w.Tunnel.Port, end.host)}
 	}
 	switch {
+	case w.Trial == overlay.TrialAnswered || w.Trial == overlay.TrialRefused:
+		return fmt.Sprintf("what %s sends comes back from %s", w.Src.Host, w.Dst.Host), nil
 	case w.Tunnel.OK:
 		return fmt.Sprintf("udp port %d passes both ways between %s and %s", w.Tunnel.Port, w.Src.Host, w.Dst.Host), nil
 	case w.Dst.Status == "dead" || w.Dst.Status == "left":

@@ -45,6 +45,9 @@ type Name struct {
 	Near     []string // names that SRC would find
 }
 
+// Unanswered is the Rcode of a name that is asked upstream in vain.
+const Unanswered = "no upstream resolver answers"
+
 // Access is what the network lets pass beside its endpoints' own packets.
 type Access struct {
 	Internal   bool
@@ -195,8 +198,8 @@ func (w *walk) name() (string, *finding) {
 		return "", &finding{fmt.Sprintf("there is no name %s (%s); near it: %s", n.Asked, n.Rcode, strings.Join(n.Near, ", ")),
 			fmt.Sprintf("agentctl why %s %s", w.Src.Name, n.Near[0])}
 	}
-	if n.Rcode == "SERVFAIL" {
-		return "", &finding{fmt.Sprintf("no upstream resolver answers for %s", n.Asked), "agentctl status"}
+	if n.Rcode == "SERVFAIL" || n.Rcode == Unanswered {
+		return "", &finding{fmt.Sprintf("%s for %s", Unanswered, n.Asked), "agentctl status"}
 	}
 	return "", &finding{fmt.Sprintf("there is no name %s (%s)", n.Asked, n.Rcode), "agentctl endpoint ls"}
 }

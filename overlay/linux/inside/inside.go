@@ -47,8 +47,9 @@ func Look(path string, c overlay.Crossing, arrives bool) (in overlay.Inside, err
 	if arrives {
 		other = c.Src
 	}
-	in.Way = way(h, in.Links, other)
-	if in.Drops, err = drops(ns, path, c, arrives); err != nil {
+	var dev nft.Device
+	in.Way, dev = way(h, other)
+	if in.Drops, err = drops(ns, path, dev, c, arrives); err != nil {
 		return in, err
 	}
 	err = netns.Within(ns, func() error {
@@ -85,13 +86,13 @@ func links(h *netlink.Handle) (all []overlay.InsideLink, err error) {
 	return all, nil
 }
 
-// way asks the kernel of the namespace where it sends packets to an address.
-func way(h *netlink.Handle, links []overlay.InsideLink, to netip.Addr) overlay.InsideWay {
+// way asks the kernel of the namespace where it sends packets to an address, and by
+// which device.
+func way(h *netlink.Handle, to netip.Addr) (w overlay.InsideWay, dev nft.Device) {
 	routes, err := h.RouteGet(to.AsSlice())
 	if err != nil || len(routes) == 0 {
-		return overlay.InsideWay{Err: cmp.Or(errText(err), "no route")}
+		return overlay.InsideWay{Err: cmp.Or(errText(err), "no route")}, dev
 	}
-	w := overlay.InsideWay{}
 	if via, ok := netip.AddrFromSlice(routes[0].Gw); ok {
 		w.Via = via.Unmap()
 	}
@@ -99,9 +100,11 @@ func way(h *netlink.Handle, links []overlay.InsideLink, to netip.Addr) overlay.I
 		w.Src = src.Unmap()
 	}
 	if l, err := h.LinkByIndex(routes[0].LinkIndex); err == nil {
-		w.Dev, w.Hop = l.Attrs().Name, hop(h, routes[0].LinkIndex, cmp.Or(w.Via, to))
+		a := l.Attrs()
+		w.Dev, w.Hop = a.Name, hop(h, a.Index, cmp.Or(w.Via, to))
+		dev = nft.Device{Name: a.Name, Index: uint32(a.Index), Group: a.Group}
 	}
-	return w
+	return w, dev
 }
 
 // hop is the hardware address that the namespace has of a neighbour.
@@ -110,12 +113,15 @@ func hop(h *netlink.Handle, dev int, of netip.Addr) overlay.MAC {
 	if of.Is6() {
 		family = netlink.FAMILY_V6
 	}
-	known, err := netns.Repeat(func() ([]netlink.Neigh, error) { return h.NeighList(dev, family) })
+	// The library sends the padding of ndmsg as it finds it in memory, which a kernel that
+	// checks strictly refuses now and then.
+	_ = h.SetStrictCheck(false)
+	known, err := netns.Repeat(func() ([]netlink.Neigh, error) { return h.NeighList(0, family) })
 	if err != nil {
 		return overlay.MAC{} // it is a detail: the rest is worth telling
 	}
 	for _, n := range known {
-		if a, ok := netip.AddrFromSlice(n.IP); ok && a.Unmap() == of && n.State&(netlink.NUD_FAILED|netlink.NUD_INCOMPLETE) == 0 {
+		if a, ok := netip.AddrFromSlice(n.IP); ok && n.LinkIndex == dev && a.Unmap() == of && n.State&(netlink.NUD_FAILED|netlink.NUD_INCOMPLETE) == 0 {
 			return macOf(n.HardwareAddr)
 		}
 	}
@@ -139,8 +145,8 @@ func errText(err error) string {
 
 // drops are the chains that drop the packet or its answer. Here the packet leaves by
 // output and its answer comes by prerouting and input; at its end it is the other way
-// round.
-func drops(ns *os.File, path string, c overlay.Crossing, arrives bool) (all []overlay.InsideDrop, err error) {
+// round. Both are taken to use the device that the namespace sends by.
+func drops(ns *os.File, path string, dev nft.Device, c overlay.Crossing, arrives bool) (all []overlay.InsideDrop, err error) {
 	except := ""
 	if path == "" {
 		except = "weft"
@@ -154,7 +160,7 @@ func drops(ns *os.File, path string, c overlay.Crossing, arrives bool) (all []ov
 		packet overlay.Crossing
 		answer bool
 	}{{nft.Output, leaving, arrives}, {nft.Prerouting, coming, !arrives}, {nft.Input, coming, !arrives}} {
-		found, err := nft.Dropping(ns, at.hook, at.packet, at.answer, except)
+		found, err := nft.Dropping(ns, at.hook, dev, at.packet, at.answer, except)
 		if err != nil {
 			return nil, fmt.Errorf("read the packet filter: %w", err)
 		}

@@ -147,6 +147,13 @@ func TestLookSeesWhatAProgramThereWould(t *testing.T) {
 	if in.Way.Dev != "eth0" || in.Way.Err != "" || len(in.Drops) > 0 {
 		t.Errorf("%+v, %+v", in.Way, in.Drops)
 	}
+	e.sh("ip -n NS2 neigh replace 192.0.2.1 lladdr 02:00:00:00:00:99 dev eth0 nud permanent")
+	for range 20 { // what the library leaves in its request is chance
+		in, err := inside.Look(e.path("2"), crossing("tcp", 80), true)
+		if want := (overlay.MAC{2, 0, 0, 0, 0, 0x99}); err != nil || in.Way.Hop != want || in.Way.Src != there {
+			t.Fatalf("%+v, %v", in.Way, err)
+		}
+	}
 	e.sh("ip -n NS2 link set eth0 down")
 	if in, err := inside.Look(e.path("2"), crossing("tcp", 80), true); err != nil || in.Way.Err == "" || in.Links[len(in.Links)-1].Up {
 		t.Errorf("%+v, %v", in, err)
@@ -174,6 +181,10 @@ func TestLookNamesTheChainThatDrops(t *testing.T) {
 		{"output", "drop", "ct state established accept", true, ""},
 		{"output", "drop", "", false, "inet w c output false"},
 		{"input", "drop", "", false, "inet w c input true"},
+		{"input", "accept", "iifname \"eth0\" drop", true, "inet w c input false"},
+		{"input", "accept", "iifname \"eth9\" drop", true, ""},
+		{"output", "accept", "oifname \"eth0\" drop", false, "inet w c output false"},
+		{"input", "accept", "icmp type echo-request drop", true, ""},
 	} {
 		e.sh(strings.NewReplacer("HOOK", c.hook, "POLICY", c.policy, "RULE", c.rule).Replace(base))
 		q := crossing("tcp", 80)

@@ -232,7 +232,7 @@ func (s *step) loadPayload(p *expr.Payload) {
 	if p.OperationType == expr.PayloadWrite {
 		return
 	}
-	v := s.loadPort(p)
+	v := s.loadTransport(p)
 	if p.Base == expr.PayloadBaseNetworkHeader {
 		for _, end := range []struct {
 			addr     netip.Addr

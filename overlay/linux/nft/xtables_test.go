@@ -24,6 +24,8 @@ func TestRulesOfIptablesAreFollowed(t *testing.T) {
 		"-A INPUT -p tcp ! --dport 81 -j DROP":                         {true, false},
 		"-A INPUT -p udp --dport 80 -j DROP":                           {},
 		"-A INPUT -p tcp --sport 80 -j DROP":                           {},
+		"-A INPUT -i eth0 -p tcp --dport 80 -j DROP":                   {true, false},
+		"-A INPUT -i eth1 -p tcp --dport 80 -j DROP":                   {},
 		"-A INPUT -s 10.42.0.7 -j DROP":                                {true, false},
 		"-A INPUT -p tcp --syn --dport 80 -j DROP":                     {}, // it may be for it: nothing is said
 		"-P INPUT DROP": {true, true},
@@ -36,9 +38,9 @@ func TestRulesOfIptablesAreFollowed(t *testing.T) {
 		t.Run(rules, func(t *testing.T) {
 			defer sh(t, "ip netns exec %s sh -c 'iptables -P INPUT ACCEPT; iptables -F; iptables -X'", l.host)
 			sh(t, "ip netns exec %s sh -ec 'echo \"%s\" | tr \";\" \"\\n\" | while read -r line; do iptables $line; done'", l.host, rules)
-			dropped, err := Dropping(ns, Input, in, false, "")
+			dropped, err := Dropping(ns, Input, Device{"eth0", 3, 0}, in, false, "")
 			must(t, err)
-			answers, err := Dropping(ns, Input, in.Reversed(), true, "")
+			answers, err := Dropping(ns, Input, Device{"eth0", 3, 0}, in.Reversed(), true, "")
 			must(t, err)
 			if len(dropped) > 0 != want.dropped || len(answers) > 0 != want.answers {
 				t.Errorf("dropped by %v, answers by %v", dropped, answers)
