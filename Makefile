@@ -8,7 +8,7 @@ PROGRAMS := ./cmd/agentd ./cmd/agentctl ./cmd/weft-cni ./cmd/weft-netavark
 # Without a repository it is empty, and the programs say what Go recorded.
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
 GOFLAGS_ := -trimpath -ldflags '-s -w -X github.com/weft-net/weft/agent/api.release=$(VERSION)'
-RUN      ?= TestAgentKilled|TestThousandEndpoints|TestNamesOfADeadHost|TestAnotherAgent
+RUN      ?= TestAgentKilled|TestHundredsOfEndpoints|TestNamesOfADeadHost|TestAnotherAgent
 COUNT    ?= 10
 DURATION ?= 3h
 SEED     ?= 0

@@ -154,7 +154,7 @@ func cluster(t *testing.T, n int, opts ...option) []*node {
 			nodes[i].join(nodes[0])
 		}
 	}
-	eventually(t, 10*time.Second, "all members alive everywhere", func() error {
+	eventually(t, 30*time.Second, "all members alive everywhere", func() error {
 		for _, n := range nodes {
 			if got := n.count(discovery.StatusAlive); got != len(nodes) {
 				return fmt.Errorf("%s sees %d of %d alive", n.cfg.Name, got, len(nodes))

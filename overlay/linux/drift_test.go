@@ -146,7 +146,7 @@ func TestWhatCanKillOrOpenTrafficIsRepaired(t *testing.T) {
 			want := sh(t, "%s", shows)
 			damage := strings.ReplaceAll(words.Replace(d.damage), "HOST", a.ns)
 			for tries := 0; sh(t, "%s && %s", damage, shows) == want; tries++ { // repaired before it was seen
-				if tries == 5 {
+				if tries == 20 {
 					t.Fatalf("no damage: %s", want)
 				}
 			}
