@@ -1,0 +1,120 @@
+package page_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weft-net/weft/agent/agenttest"
+	"github.com/weft-net/weft/agent/api"
+)
+
+// shop is three hosts whose endpoints are on two networks, with a page of the first.
+type shop struct {
+	*agenttest.Lab
+	*tab
+}
+
+func newShop(t *testing.T) shop {
+	t.Helper()
+	agenttest.Need(t, "chromium")
+	l := agenttest.NewCluster(t, agenttest.Config{})
+	one := l.Host(1)
+	one.CreateNetwork("shop")
+	one.CreateNetwork("metrics")
+	for i, names := range [][]string{{"web", "api"}, {"db", "cache"}, {"worker", "mail"}} {
+		for _, name := range names {
+			l.Host(i+1).Endpoint("shop", name)
+		}
+		l.Host(i+1).Endpoint("metrics", fmt.Sprintf("exporter%d", i+1), "--label", "team=platform")
+	}
+	agenttest.Eventually(t, 30*time.Second, "all tunnels are proven", func() error {
+		var checks api.Status
+		one.CtlJSON(&checks, "status", "-o", "json")
+		for _, c := range checks.Checks {
+			if c.Name == "tunnel" && c.State == "ok" && strings.HasPrefix(c.Detail, "proven to 2 of 2 members") {
+				return nil
+			}
+		}
+		return fmt.Errorf("%+v", checks.Checks)
+	})
+	return shop{l, open(t, ui(t, one), wide)}
+}
+
+// The page shows what the commands print, and follows what happens without being asked.
+func TestPageOfALivingCluster(t *testing.T) {
+	s := newShop(t)
+	one := s.Host(1)
+	t.Run("map", func(t *testing.T) {
+		s.t = t
+		var endpoints []api.Endpoint
+		one.CtlJSON(&endpoints, "endpoint", "ls", "-o", "json")
+		s.view("#map", "Map")
+		s.says(fmt.Sprintf("3 hosts, 2 networks, %d endpoints", len(endpoints)), "proven to 2 of 2 members")
+		for _, e := range endpoints {
+			s.until(e.Name+" is in the box of its host", fmt.Sprintf(
+				`[...document.querySelectorAll('.host[aria-label="host %s"] li')].some(li => li.innerText.includes(%q) && %q.startsWith(li.querySelector(".mono").innerText))`, e.Host, e.Name, e.Address))
+		}
+		s.until("every line is green", `document.querySelectorAll("a.way.ok").length === 3`)
+		s.shoot("map")
+	})
+	t.Run("tunnel", func(t *testing.T) {
+		s.t = t
+		s.view("#tunnel", "Tunnel")
+		s.until("every cell is green", `document.querySelectorAll(".cell.ok").length === 6`)
+		s.shoot("tunnel")
+	})
+	t.Run("health", func(t *testing.T) {
+		s.t = t
+		var st api.Status
+		one.CtlJSON(&st, "status", "-o", "json")
+		s.view("#health", "Health")
+		for _, c := range st.Checks {
+			said, _, _ := strings.Cut(c.Detail, ",") // the rest may be an age
+			s.says(c.Name, said)
+		}
+		s.run("compare", click("button"))
+		s.says("objects compared")
+		s.shoot("health")
+	})
+	t.Run("cut", func(t *testing.T) {
+		s.t = t
+		s.view("#map", "Map")
+		s.Host(2).NS.Must(t, "nft", "add table inet wall; add chain inet wall in { type filter hook input priority 0; }; add rule inet wall in udp dport 4799 ip saddr 192.0.2.1 drop")
+		// Fifteen seconds are the promise; the page asks every three.
+		took := agenttest.Eventually(t, 20*time.Second, "the line between the two turns red", func() error {
+			if !js[bool](s.tab, `!!document.querySelector('a.way.fail[href="#tunnel/h1/h2"]')`) {
+				time.Sleep(30 * time.Millisecond)
+				return fmt.Errorf("%s", s.text("main"))
+			}
+			return nil
+		})
+		t.Logf("red after %v", took.Round(time.Millisecond))
+		s.until("the state says so", `document.querySelector(".now").innerText.includes("degraded")`)
+		const why = "4799/udp is blocked from h1 to h2: h2 does not let it in"
+		s.until("the sentence stands above", fmt.Sprintf(`document.querySelector(".alarm").innerText.includes(%q)`, why))
+		s.shoot("map-cut")
+		s.view("#tunnel/h1/h2", "Tunnel")
+		s.says(why, "nft list ruleset # on h2")
+		s.shoot("tunnel-cut")
+		s.Host(2).NS.Must(t, "nft", "delete table inet wall")
+		s.view("#map", "Map")
+		s.until("the line is green again", `document.querySelectorAll("a.way.ok").length === 3 && !document.querySelector(".alarm")`)
+	})
+	t.Run("looks", func(t *testing.T) {
+		s.t = t
+		for _, look := range []struct {
+			size   size
+			scheme string
+		}{{wide, "dark"}, {narrow, "light"}, {narrow, "dark"}} {
+			s.dress(look.size, look.scheme)
+			for _, view := range [][2]string{{"map", "Map"}, {"tunnel", "Tunnel"}, {"tunnel/h1/h2", "Tunnel"}, {"health", "Health"}} {
+				s.view("#"+view[0], view[1])
+				s.until("it has the width", fmt.Sprintf(`innerWidth === %d`, look.size.width))
+				s.fits(view[0])
+				s.shoot(fmt.Sprintf("%s-%s-%d", view[1], look.scheme, look.size.width))
+			}
+		}
+	})
+}
