@@ -182,15 +182,15 @@ func count(p *api.Ping, all []overlay.Echo) {
 }
 
 // Mesh implements api.Service.
-func (a service) Mesh(ctx context.Context) (api.Mesh, error) {
+func (a service) Mesh(ctx context.Context, refresh bool) (api.Mesh, error) {
 	m, err := a.requireMember()
 	if err != nil {
 		return api.Mesh{}, err
 	}
 	out := api.Mesh{}
 	theirs := make(chan []peers.One[api.Mesh], 1)
-	go func() { theirs <- askAll[api.Mesh](ctx, m, "mesh", struct{}{}) }()
-	own, _ := a.meshFor(ctx, discovery.HostID{}, struct{}{})
+	go func() { theirs <- askAll[api.Mesh](ctx, m, "mesh", meshQuestion{refresh}) }()
+	own, _ := a.meshFor(ctx, discovery.HostID{}, meshQuestion{refresh})
 	add := func(host string, part api.Mesh) {
 		out.Hosts = append(out.Hosts, host)
 		for _, way := range part.Ways {
@@ -209,14 +209,21 @@ func (a service) Mesh(ctx context.Context) (api.Mesh, error) {
 	return out, nil
 }
 
+// meshQuestion is what Mesh asks each member.
+type meshQuestion struct {
+	Refresh bool `json:"refresh"`
+}
+
 // meshFor answers a member with what this host says of the tunnel to each other.
-func (a service) meshFor(ctx context.Context, _ discovery.HostID, _ struct{}) (api.Mesh, error) {
+func (a service) meshFor(ctx context.Context, _ discovery.HostID, q meshQuestion) (api.Mesh, error) {
 	m, err := a.requireMember()
 	if err != nil {
 		return api.Mesh{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, refreshFor)
-	defer cancel()
-	_ = m.tunnel.Refresh(ctx) // what was not proven says so
+	if q.Refresh {
+		ctx, cancel := context.WithTimeout(ctx, refreshFor)
+		defer cancel()
+		_ = m.tunnel.Refresh(ctx) // what was not proven says so
+	}
 	return api.Mesh{Ways: rows.Ways(m.tunnel.Proofs())}, nil
 }

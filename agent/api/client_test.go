@@ -75,7 +75,8 @@ var calls = []struct {
 	{"endpoint", "web", func(ctx context.Context, s api.Service) (any, error) { return s.Endpoint(ctx, "web") }},
 	{"why", askedWhy, func(ctx context.Context, s api.Service) (any, error) { return s.Why(ctx, askedWhy) }},
 	{"ping", askedPing, func(ctx context.Context, s api.Service) (any, error) { return s.Ping(ctx, askedPing) }},
-	{"mesh", nil, func(ctx context.Context, s api.Service) (any, error) { return s.Mesh(ctx) }},
+	{"mesh", false, func(ctx context.Context, s api.Service) (any, error) { return s.Mesh(ctx, false) }},
+	{"mesh that is proven anew", true, func(ctx context.Context, s api.Service) (any, error) { return s.Mesh(ctx, true) }},
 	{"verify", api.VerifyRequest{All: true}, func(ctx context.Context, s api.Service) (any, error) {
 		return s.Verify(ctx, api.VerifyRequest{All: true})
 	}},

@@ -96,7 +96,8 @@ func routes(s Service) []route {
 		{"POST", "/v1/verify", act(http.StatusOK, s.Verify)},
 		{"POST", "/v1/why", act(http.StatusOK, s.Why)},
 		{"POST", "/v1/ping", act(http.StatusOK, s.Ping)},
-		{"POST", "/v1/mesh", get(func(ctx context.Context, _ *http.Request) (Mesh, error) { return s.Mesh(ctx) })},
+		{"GET", "/v1/mesh", get(func(ctx context.Context, _ *http.Request) (Mesh, error) { return s.Mesh(ctx, false) })},
+		{"POST", "/v1/mesh", get(func(ctx context.Context, _ *http.Request) (Mesh, error) { return s.Mesh(ctx, true) })},
 		{"GET", "/v1/metrics", metrics(s)},
 	}
 }

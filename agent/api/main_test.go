@@ -130,7 +130,8 @@ func (f *fake) Ping(_ context.Context, r api.PingRequest) (api.Ping, error) {
 		Replies: []api.PingReply{{Seq: 1, State: "answered", RTT: 300}, {Seq: 2, State: "no answer"}}}, f.err
 }
 
-func (f *fake) Mesh(context.Context) (api.Mesh, error) {
+func (f *fake) Mesh(_ context.Context, refresh bool) (api.Mesh, error) {
+	f.last = refresh
 	return api.Mesh{Hosts: []string{"host1"}, Ways: []api.MeshWay{{From: "host1", State: "ok", Proof: api.Proof{Peer: "host2", Out: "ok", In: "ok", Size: "ok", Bulk: "ok"}}},
 		Unasked: []api.Unasked{{Host: "host2", Why: "it does not answer"}}}, f.err
 }

@@ -58,7 +58,11 @@ func (c *Client) Ping(ctx context.Context, r PingRequest) (Ping, error) {
 	return ask[Ping](ctx, c, http.MethodPost, "/v1/ping", r)
 }
 
-// Mesh is POST /v1/mesh: every member makes its proofs anew.
-func (c *Client) Mesh(ctx context.Context) (Mesh, error) {
-	return ask[Mesh](ctx, c, http.MethodPost, "/v1/mesh", nil)
+// Mesh is GET /v1/mesh, and with refresh POST: every member makes its proofs anew.
+func (c *Client) Mesh(ctx context.Context, refresh bool) (Mesh, error) {
+	method := http.MethodGet
+	if refresh {
+		method = http.MethodPost
+	}
+	return ask[Mesh](ctx, c, method, "/v1/mesh", nil)
 }

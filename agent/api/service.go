@@ -43,8 +43,8 @@ type Service interface {
 	Verify(ctx context.Context, r VerifyRequest) (Verification, error)
 	Why(ctx context.Context, r WhyRequest) (Why, error)
 	Ping(ctx context.Context, r PingRequest) (Ping, error)
-	// Mesh has every member make its proofs of the tunnel anew, and returns them all.
-	Mesh(ctx context.Context) (Mesh, error)
+	// Mesh are the Proofs of every member; with refresh each makes its own anew.
+	Mesh(ctx context.Context, refresh bool) (Mesh, error)
 	// Metrics returns what Prometheus scrapes, in its text format.
 	Metrics(ctx context.Context) ([]byte, error)
 }

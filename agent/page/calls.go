@@ -16,8 +16,7 @@ var calls = []struct {
 }{
 	{"GET", "/v1/status", nil},
 	{"GET", "/v1/members", nil},
-	{"GET", "/v1/proofs", nil},
-	{"GET", "/v1/proofs/all", nil},
+	{"GET", "/v1/mesh", nil},
 	{"GET", "/v1/networks", nil},
 	{"GET", "/v1/endpoints", []string{"all"}},
 	{"GET", "/v1/endpoints/{endpoint}/history", nil},

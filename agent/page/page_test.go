@@ -23,10 +23,9 @@ type agent struct{ api.Service }
 func (agent) Status(context.Context) (api.Status, error) {
 	return api.Status{State: "ok", Name: "host1"}, nil
 }
-func (agent) Members(context.Context) ([]api.Member, error)          { return nil, nil }
-func (agent) Proofs(context.Context, bool) ([]api.Proof, error)      { return nil, nil }
-func (agent) AllProofs(context.Context, bool) (api.AllProofs, error) { return api.AllProofs{}, nil }
-func (agent) Networks(context.Context) ([]api.Network, error)        { return nil, nil }
+func (agent) Members(context.Context) ([]api.Member, error)   { return nil, nil }
+func (agent) Mesh(context.Context, bool) (api.Mesh, error)    { return api.Mesh{}, nil }
+func (agent) Networks(context.Context) ([]api.Network, error) { return nil, nil }
 func (agent) Verify(context.Context, api.VerifyRequest) (api.Verification, error) {
 	return api.Verification{}, nil
 }
@@ -209,7 +208,7 @@ func TestBrowserIsToldToLoadNothingElse(t *testing.T) {
 func TestOnlyTheListedCallsPass(t *testing.T) {
 	b := admitted(t)
 	json := []string{"Content-Type", "application/json"}
-	for _, path := range []string{"/v1/status", "/v1/members", "/v1/proofs", "/v1/proofs/all", "/v1/networks", "/v1/endpoints?all=true",
+	for _, path := range []string{"/v1/status", "/v1/members", "/v1/mesh", "/v1/networks", "/v1/endpoints?all=true",
 		"/v1/endpoints/web/history", "/v1/verify?all=true", "/v1/dns/query?name=web&type=A"} {
 		b.status(200, "GET", path, "")
 	}
@@ -220,7 +219,7 @@ func TestOnlyTheListedCallsPass(t *testing.T) {
 	for _, call := range [][2]string{
 		{"POST", "/v1/verify"}, {"POST", "/v1/networks"}, {"DELETE", "/v1/networks/blue"}, {"POST", "/v1/leave"}, {"POST", "/v1/join"}, {"POST", "/v1/init"},
 		{"POST", "/v1/endpoints"}, {"DELETE", "/v1/networks/blue/endpoints/web"}, {"POST", "/v1/connect"}, {"POST", "/v1/disconnect"}, {"POST", "/v1/prune"},
-		{"GET", "/v1/metrics"}, {"GET", "/v1/new"}, {"GET", "/v1/proofs?refresh=true"}, {"GET", "/v1/verify?repair=true"}, {"GET", "/v1/networks/blue"},
+		{"GET", "/v1/metrics"}, {"GET", "/v1/new"}, {"POST", "/v1/mesh"}, {"POST", "/v1/ping"}, {"GET", "/v1/verify?repair=true"}, {"GET", "/v1/networks/blue"},
 		{"PUT", "/v1/status"}, {"GET", "/v1/status/../leave"},
 	} {
 		res, text := b.do(call[0], call[1], "{}", json...)

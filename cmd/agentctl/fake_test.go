@@ -269,7 +269,7 @@ func (c *cluster) Ping(_ context.Context, r api.PingRequest) (api.Ping, error) {
 	return p, nil
 }
 
-func (c *cluster) Mesh(context.Context) (api.Mesh, error) {
+func (c *cluster) Mesh(context.Context, bool) (api.Mesh, error) {
 	m := api.Mesh{Hosts: []string{"host1", "host2"}, Ways: []api.MeshWay{
 		{From: "host1", State: "ok", Proof: api.Proof{Peer: "host2", Out: "ok", In: "ok", Size: "ok", Bulk: "ok", MTU: 1500, Median: 420}},
 		{From: "host2", State: "ok", Proof: api.Proof{Peer: "host1", Out: "ok", In: "ok", Size: "ok", Bulk: "ok", MTU: 1500, Median: 430}}}}

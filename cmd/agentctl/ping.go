@@ -106,7 +106,7 @@ func showPing(w io.Writer, p api.Ping) {
 func microseconds(us int64) string { return milliseconds(float64(us) / 1000) }
 
 func (a *app) pingAll(ctx context.Context, agent api.Service, out *output) error {
-	m, err := agent.Mesh(ctx)
+	m, err := agent.Mesh(ctx, true)
 	if err != nil {
 		return err
 	}

@@ -46,30 +46,29 @@ func (c crowd) Members(context.Context) ([]api.Member, error) {
 	return out, nil
 }
 
-func (c crowd) proofs(i int) (out []api.Proof) {
+func (c crowd) proofs(i int) (out []api.MeshWay) {
 	for j := range c.hosts - 1 {
 		if i == j {
 			continue
 		}
-		p := api.Proof{Peer: hostName(j), State: "ok", Shares: true, Out: "ok", In: "ok", Size: "ok", Bulk: "ok", MTU: 1500, Last: 240, Median: int64(180 + (i*7+j*13)%200), Worst: 900, At: time.Now().Add(-4 * time.Second)}
+		state, p := "ok", api.Proof{Peer: hostName(j), Shares: true, Out: "ok", In: "ok", Size: "ok", Bulk: "ok", MTU: 1500, Last: 240, Median: int64(180 + (i*7+j*13)%200), Worst: 900, At: time.Now().Add(-4 * time.Second)}
 		if i == 2 && j == 7 || i == 7 && j == 2 {
-			p.State, p.Why, p.Hint = "failing", "4799/udp is blocked from host3 to host8: host8 does not let it in", "nft list ruleset # on host8"
+			state, p.Why, p.Hint = "failing", "4799/udp is blocked from host3 to host8: host8 does not let it in", "nft list ruleset # on host8"
 			if i == 2 {
 				p.Out = "failing"
 			} else {
 				p.In = "failing"
 			}
 		}
-		out = append(out, p)
+		out = append(out, api.MeshWay{From: hostName(i), State: state, Proof: p})
 	}
 	return out
 }
 
-func (c crowd) Proofs(context.Context, bool) ([]api.Proof, error) { return c.proofs(0), nil }
-
-func (c crowd) AllProofs(context.Context, bool) (out api.AllProofs, err error) {
+func (c crowd) Mesh(context.Context, bool) (out api.Mesh, err error) {
 	for i := range c.hosts - 1 {
-		out.Hosts = append(out.Hosts, api.HostProofs{Host: hostName(i), Proofs: c.proofs(i)})
+		out.Hosts = append(out.Hosts, hostName(i))
+		out.Ways = append(out.Ways, c.proofs(i)...)
 	}
 	out.Unasked = []api.Unasked{{Host: hostName(c.hosts - 1), Why: "it is dead"}}
 	return out, nil

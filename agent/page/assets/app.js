@@ -92,7 +92,6 @@ function App() {
 }
 
 const root = document.getElementById('app');
-start().then(() => {
-	root.textContent = '';
-	render(html`<${App} />`, root);
-});
+root.textContent = '';
+render(html`<${App} />`, root);
+start();

@@ -1,6 +1,6 @@
 // What is known of the cluster, and who asks for it how often. Events say at once that
 // something is new; the rest is asked for again and again.
-import {call, by} from './lib.js';
+import {call, by, ago} from './lib.js';
 
 // facts are the newest answers, faults what the last calls failed with.
 export const facts = {status: null, members: null, proofs: null, networks: null, endpoints: null, events: [], unasked: [], faults: {}, heard: false};
@@ -26,11 +26,9 @@ function tell() {
 const sources = {
 	status: {path: '/v1/status', every: 3000},
 	members: {path: '/v1/members', every: 3000, take: l => facts.members = l.sort(by('name'))},
-	own: {path: '/v1/proofs', every: 3000, take: l => {
-		if (facts.status && facts.status.name) facts.proofs = {...facts.proofs, [facts.status.name]: l};
-	}},
-	all: {path: '/v1/proofs/all', every: 4000, take: a => {
-		facts.proofs = Object.fromEntries(a.hosts.map(h => [h.host, h.proofs]));
+	mesh: {path: '/v1/mesh', every: 3000, take: a => {
+		facts.proofs = Object.fromEntries(a.hosts.map(h => [h, []]));
+		for (const w of a.ways) facts.proofs[w.from].push({...w.proof, state: w.state});
 		facts.unasked = a.unasked || [];
 	}},
 	networks: {path: '/v1/networks', every: 15000, take: l => facts.networks = l.sort(by('Name'))},
@@ -58,7 +56,7 @@ async function ask(name) {
 	s.busy = false;
 	tell();
 	// Each host is asked for its proofs: of many, less often.
-	const many = name === 'all' && facts.members ? facts.members.length * 200 : 0;
+	const many = name === 'mesh' && facts.members ? facts.members.length * 200 : 0;
 	const wait = document.hidden ? 60000 : s.more ? 300 : Math.max(s.every, many);
 	s.more = false;
 	s.next = setTimeout(ask, wait, name);
@@ -68,7 +66,7 @@ const kept = 2000; // events
 
 // news are the sources that an event of a kind makes old.
 const news = kind => /^(endpoint|address|conflict)/.test(kind) ? ['endpoints', 'networks'] : /^network/.test(kind) ? ['networks', 'endpoints', 'status']
-	: /^(member|agent)/.test(kind) ? ['members', 'status', 'endpoints', 'all'] : /^tunnel|^mtu/.test(kind) ? ['own', 'all', 'members', 'status'] : ['status'];
+	: /^(member|agent)/.test(kind) ? ['members', 'status', 'endpoints', 'mesh'] : /^tunnel|^mtu/.test(kind) ? ['mesh', 'members', 'status'] : ['status'];
 
 let stream;
 
@@ -92,7 +90,7 @@ export function follow(since) {
 		e.key = `${e.at} ${e.host} ${seen.size}`;
 		facts.events.unshift(e);
 		if (facts.events.length > kept) facts.events.length = kept;
-		if (Date.now() - started > 2000) news(e.kind).forEach(soon);
+		if (ago(e.at) < 20) news(e.kind).forEach(soon);
 		tell();
 	};
 	stream.addEventListener('unasked', m => {
@@ -120,13 +118,9 @@ function soon(name) {
 	}, 150);
 }
 
-let started = 0;
-
 // start begins to ask.
-export async function start() {
-	started = Date.now();
-	await ask('status'); // its name says whose the own proofs are
-	for (const name in sources) if (name !== 'status') ask(name);
+export function start() {
+	for (const name in sources) ask(name);
 	follow('1h');
 	document.addEventListener('visibilitychange', () => {
 		if (!document.hidden) for (const name in sources) ask(name);
