@@ -35,7 +35,8 @@ type Agent struct {
 	history *history.Journal // of this host, whether a member or not
 	peers   peers.Peers      // what other members ask for a person
 	doors   doors            // beside the API's socket
-	memory  diagnose.Memory  // since when each check is as it is
+	// since when each check is as it is, of status and of doctor's own
+	memory, surveyed diagnose.Memory
 
 	docker Docker        // nil: none
 	move   sync.RWMutex  // held while the membership is begun under another address

@@ -20,6 +20,7 @@ func (s service) answerMembers() {
 	s.peers.Handle("ping", peers.Handler(s.pingFor))
 	s.peers.Handle("mesh", peers.Handler(s.meshFor))
 	s.peers.Handle("why-side", peers.Handler(s.sideFor))
+	s.peers.Handle("clock", peers.Handler(clockFor))
 }
 
 // askWait is how long a member may take for its answer to a person's question.

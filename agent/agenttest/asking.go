@@ -47,9 +47,15 @@ func AskingCluster(t testing.TB, hosts int, flags ...string) *Lab {
 	for _, h := range l.Hosts {
 		h.AwaitMembers(hosts)
 	}
+	AnswerOutside(t, l)
+	return l
+}
+
+// AnswerOutside runs the servers of the tests' world in a lab.
+func AnswerOutside(t testing.TB, l *Lab) {
+	t.Helper()
 	answerOutside(t, l, NamedServer, ByNamed)
 	answerOutside(t, l, OtherServer, ByOther)
-	return l
 }
 
 // answerOutside serves outside.test and every name in corp.test, and nothing

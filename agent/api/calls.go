@@ -167,6 +167,11 @@ func (c *Client) Why(ctx context.Context, r WhyRequest) (Why, error) {
 	return ask[Why](ctx, c, http.MethodPost, "/v1/why", r)
 }
 
+// Doctor is GET /v1/doctor.
+func (c *Client) Doctor(ctx context.Context) ([]Finding, error) {
+	return ask[[]Finding](ctx, c, http.MethodGet, "/v1/doctor", nil)
+}
+
 // Metrics is GET /v1/metrics.
 func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
 	res, err := c.send(ctx, http.MethodGet, "/v1/metrics", nil)

@@ -83,6 +83,7 @@ var calls = []struct {
 	{"repair", api.VerifyRequest{All: true, Repair: true}, func(ctx context.Context, s api.Service) (any, error) {
 		return s.Verify(ctx, api.VerifyRequest{All: true, Repair: true})
 	}},
+	{"doctor", nil, func(ctx context.Context, s api.Service) (any, error) { return s.Doctor(ctx) }},
 	{"metrics", nil, func(ctx context.Context, s api.Service) (any, error) { return s.Metrics(ctx) }},
 	{"query", api.DNSQuery{Name: "web", Type: "SRV", From: "e1"}, func(ctx context.Context, s api.Service) (any, error) {
 		return s.Query(ctx, api.DNSQuery{Name: "web", Type: "SRV", From: "e1"})

@@ -148,6 +148,7 @@ func (empty) Events(context.Context, api.EventQuery, func(api.EventItem) error) 
 func (empty) Verify(context.Context, api.VerifyRequest) (api.Verification, error) {
 	return api.Verification{}, nil
 }
+func (empty) Doctor(context.Context) ([]api.Finding, error) { return nil, nil }
 func (empty) Query(context.Context, api.DNSQuery) (api.DNSAnswer, error) {
 	return api.DNSAnswer{}, nil
 }

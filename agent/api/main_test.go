@@ -142,6 +142,11 @@ func (f *fake) Verify(_ context.Context, r api.VerifyRequest) (api.Verification,
 		Unasked: []api.Unasked{{Host: "host2", Why: "it does not answer"}}}, f.err
 }
 
+func (f *fake) Doctor(context.Context) ([]api.Finding, error) {
+	return []api.Finding{{ID: "conntrack", State: api.CheckOK, Subject: "nf_conntrack", Evidence: "3 connections are tracked, at most 65536"},
+		{ID: "resolvers", State: api.CheckWarn, Subject: "192.0.2.53", Evidence: "0 of 1 answer", Hint: "dig @192.0.2.53 . NS", Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}}, f.err
+}
+
 func (f *fake) Metrics(context.Context) ([]byte, error) {
 	return []byte("# TYPE weft_info gauge\nweft_info 1\n"), f.err
 }

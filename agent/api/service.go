@@ -45,6 +45,8 @@ type Service interface {
 	Ping(ctx context.Context, r PingRequest) (Ping, error)
 	// Mesh are the Proofs of every member; with refresh each makes its own anew.
 	Mesh(ctx context.Context, refresh bool) (Mesh, error)
+	// Doctor is what Status checks, and what surrounds the agent on its host.
+	Doctor(ctx context.Context) ([]Finding, error)
 	// Metrics returns what Prometheus scrapes, in its text format.
 	Metrics(ctx context.Context) ([]byte, error)
 }

@@ -12,7 +12,7 @@ import (
 
 // modules says what the kernel lacks, and what does not work for that.
 func modules(f Facts) api.Check {
-	c := api.Check{Name: "modules", State: api.CheckOK, Detail: "the kernel has all that is used of it"}
+	c := api.Check{Name: "modules", State: api.CheckOK, Detail: fmt.Sprintf("the kernel has all that is used of it, %d parts were tried", len(f.Needs))}
 	missing, hints := lacks(f.Needs)
 	if len(missing) > 0 {
 		c.State = api.CheckWarn

@@ -90,7 +90,7 @@ const nearlyFull = 0.8
 // NeighbourTables says whether the kernel has room for the neighbours of this machine.
 func NeighbourTables(all []Neighbours) api.Check {
 	c := api.Check{Name: "neighbours", State: api.CheckOK, Detail: "the kernel has room for more"}
-	var details, hints []string
+	var details, hints, room []string
 	for _, n := range all {
 		counted := n.Entries - n.Permanent
 		switch {
@@ -105,12 +105,16 @@ func NeighbourTables(all []Neighbours) api.Check {
 			details = append(details, fmt.Sprintf("the kernel's neighbour table %s has %d entries of at most %d, for all network namespaces of the machine",
 				n.Name, counted, n.Limit))
 		default:
+			room = append(room, fmt.Sprintf("%s has %d entries of at most %d", n.Name, counted, n.Limit))
 			continue
 		}
 		hints = append(hints, fmt.Sprintf("sysctl -w net.%s.neigh.default.gc_thresh3=%d # in the machine's first network namespace", family(n.IPv6), roomFor(n.Limit)))
 	}
-	if len(details) > 0 {
+	switch {
+	case len(details) > 0:
 		c.Detail, c.Hint = strings.Join(details, "; "), strings.Join(hints, "\n")
+	case len(room) > 0:
+		c.Detail += ": " + strings.Join(room, ", ")
 	}
 	return c
 }

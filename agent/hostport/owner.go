@@ -1,9 +1,11 @@
 package hostport
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -43,6 +45,24 @@ func (e *HeldError) Unwrap() error { return e.Err }
 // program names the program that holds a port of this host: "nginx (pid 812)";
 // empty when none is found, such as one of another process id namespace.
 func program(protocol string, port uint16) string {
+	for _, h := range Holders(protocol, port) {
+		if h != Unseen {
+			return h
+		}
+	}
+	return ""
+}
+
+// Holders that are no program. Some kernels give a tunnel device's socket an inode that
+// no process has.
+const (
+	Kernel = "the kernel, for a tunnel device (ip -d link show)"
+	Unseen = "the kernel or a program that is not seen from here"
+)
+
+// Holders names the programs that have a port of this host, at whichever of its
+// addresses, as program does; what has it and is not found is Unseen.
+func Holders(protocol string, port uint16) (all []string) {
 	for _, family := range []string{"", "6"} {
 		// Of the thread: the process's first one may be in a sandbox at this moment.
 		b, err := os.ReadFile("/proc/thread-self/net/" + protocol + family)
@@ -50,18 +70,20 @@ func program(protocol string, port uint16) string {
 			continue
 		}
 		for line := range strings.Lines(string(b)) {
+			owner := ""
 			switch inode := holds(line, protocol, port); inode {
 			case "":
 			case "0":
-				return "the kernel, for a tunnel device (ip -d link show)"
+				owner = Kernel
 			default:
-				if owner := socketOwner(inode); owner != "" {
-					return owner
-				}
+				owner = cmp.Or(socketOwner(inode), Unseen)
+			}
+			if owner != "" && !slices.Contains(all, owner) {
+				all = append(all, owner)
 			}
 		}
 	}
-	return ""
+	return all
 }
 
 // holds returns the inode of the socket in a line of /proc/net/tcp or udp

@@ -76,6 +76,11 @@ func (a *app) agent() *api.Client {
 	return api.NewClient(cmp.Or(a.socket, a.env("WEFT_SOCKET")))
 }
 
+// agentSocket is where that agent is asked.
+func (a *app) agentSocket() string {
+	return cmp.Or(a.socket, a.env("WEFT_SOCKET"), api.DefaultSocket)
+}
+
 // progress shows the steps of a long call to a person who waits for it: on
 // stderr, and only when that is a terminal. A warning is for everybody.
 func (a *app) progress(step string) {

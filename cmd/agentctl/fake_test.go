@@ -293,6 +293,11 @@ func (c *cluster) Why(_ context.Context, r api.WhyRequest) (api.Why, error) {
 	return api.Why{Works: true, Sentence: fmt.Sprintf("db reaches %s: answered in 0.4 ms by %d/%s", r.To, r.Port, r.Proto), Steps: steps}, nil
 }
 
+func (c *cluster) Doctor(ctx context.Context) ([]api.Finding, error) {
+	st, err := c.Status(ctx)
+	return append(api.Findings(st), api.Finding{ID: "space", State: api.CheckOK, Subject: "/var/lib/weft", Evidence: "/var/lib/weft takes 3 GiB and 4711 files more"}), err
+}
+
 func (c *cluster) Metrics(context.Context) ([]byte, error) { return nil, nil }
 
 func (c *cluster) Verify(_ context.Context, r api.VerifyRequest) (api.Verification, error) {

@@ -22,10 +22,11 @@ func newStatus(a *app) *cobra.Command {
 		Long: `Show the state of this host and what was checked; exits 1 unless the state is
 ok.
 
-The state is degraded while something fails: a member that is dead or whose agent
-is down, a tunnel to a host with the same network, the store, every resolver for
-other names. It is starting after the agent's start until the store, the members
-and the first pass over both were read, at most 30 seconds; what ran before goes on.
+The state is degraded while something fails: a member that is dead or whose
+agent is down, a tunnel to a host with the same network, the store, or all
+resolvers for other names. After the agent's start it is starting, for at most
+30 seconds, until store and members were read and a pass was made over both;
+what ran before goes on meanwhile.
 
 With --wait it waits until the state is ok, and exits 6 when that takes longer
 than --timeout (default 1m).`,

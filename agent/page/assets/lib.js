@@ -77,11 +77,11 @@ export const by = key => (a, b) => compare(a[key], b[key]);
 
 // marks are said beside the colour, for those who do not see it.
 const marks = {
-	ok: '✓', alive: '✓', live: '✓', up: '✓', failing: '✕', fail: '✕', down: '✕', dead: '✕', broken: '✕', warn: '!', degraded: '!', suspect: '!', 'agent-down': '!', stale: '!',
+	ok: '✓', alive: '✓', live: '✓', up: '✓', failing: '✕', fail: '✕', down: '✕', dead: '✕', broken: '✕', warn: '!', degraded: '!', starting: '!', suspect: '!', 'agent-down': '!', stale: '!',
 	suspended: '!', deleting: '!', 'not-a-member': '✕', forgotten: '✕',
 };
 export const tone = s => ({ok: 'ok', alive: 'ok', live: 'ok', up: 'ok', failing: 'fail', fail: 'fail', down: 'fail', dead: 'fail', broken: 'fail', 'not-a-member': 'fail', forgotten: 'fail',
-	warn: 'warn', degraded: 'warn', suspect: 'warn', 'agent-down': 'warn', stale: 'warn', suspended: 'warn', deleting: 'warn'})[s] || 'none';
+	warn: 'warn', degraded: 'warn', starting: 'warn', suspect: 'warn', 'agent-down': 'warn', stale: 'warn', suspended: 'warn', deleting: 'warn'})[s] || 'none';
 
 // State is one word in its colour, with its mark.
 export const State = ({of, say}) => html`<span class="state ${tone(of)}"><span class="mark" aria-hidden="true">${marks[of] || '·'}</span>${say || of}</span>`;
