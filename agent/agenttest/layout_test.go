@@ -51,7 +51,7 @@ var ours = []rule{
 	{"agent/agenttest/vm", "it boots machines, in which agenttest's tests run as on any other", []string{"agent/agenttest"}},
 	{"agent/cni", "one foreign protocol, translated into calls of the API", []string{"agent/api"}},
 	{"agent/netavark", "one foreign protocol, translated into calls of the API", []string{"agent/api"}},
-	{"agent/config", "what an operator sets is checked before anything is opened", []string{"agent/api", "agent/docker/setup", "overlay"}},
+	{"agent/config", "what an operator sets is checked before anything is opened", []string{"agent/docker/setup", "discovery/strict", "overlay"}},
 	{"agent/hostport", "it holds ports, and knows endpoints by their ids alone", []string{"agent/api", "discovery", "overlay"}},
 	{"agent/hosts/bench", "benchmarks only, which measure what a user gets", nil},
 	{"agent/hosts/cluster", "tests only, which see what a user sees", nil},

@@ -6,22 +6,6 @@ import (
 	"unicode/utf8"
 )
 
-// ValidLabel reports whether s can stand between the dots of a name: letters,
-// digits, - and _, neither first nor last a hyphen, at most 63 (RFC 1035,
-// section 2.3.1, with the underscore that container names use).
-func ValidLabel(s string) bool {
-	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
-			return false
-		}
-	}
-	return true
-}
-
 // The longest label and the longest name in bytes (RFC 1035, section 2.3.4).
 const (
 	longestLabel = 63

@@ -19,8 +19,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 
-	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/docker/setup"
+	"github.com/weft-net/weft/discovery/strict"
 	"github.com/weft-net/weft/overlay"
 )
 
@@ -324,7 +324,7 @@ func (in raw) typed() (Config, error) {
 // nothing is.
 func (c Config) Check() error {
 	switch {
-	case !api.ValidLabel(c.Name):
+	case !strict.Label(c.Name):
 		return fmt.Errorf("name: %q is no DNS label (letters, digits, - and _, at most 63)", c.Name)
 	case c.LogFormat != "text" && c.LogFormat != "json":
 		return fmt.Errorf("log_format: %q is neither text nor json", c.LogFormat)
@@ -362,7 +362,7 @@ func (c Config) Check() error {
 		return err
 	}
 	for _, label := range strings.Split(c.Domain, ".") {
-		if !api.ValidLabel(label) {
+		if !strict.Label(label) {
 			return fmt.Errorf("domain: %q is no DNS label in %q", label, c.Domain)
 		}
 	}

@@ -46,7 +46,7 @@ func (m *Manager) Check(ctx context.Context, r api.AttachRequest) (Wanted, error
 	if err := m.Cluster.Usable(); err != nil {
 		return w, err
 	}
-	if !api.ValidLabel(w.name) {
+	if !strict.Label(w.name) {
 		return w, api.Errorf(api.KindMisuse, "%q is no DNS label: letters, digits, - and _, at most 63", r.Name).
 			WithHint("agentctl attach --help # a --name such as web-1")
 	}
