@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/weft-net/weft/agent/api"
@@ -13,6 +14,7 @@ import (
 	"github.com/weft-net/weft/agent/config"
 	"github.com/weft-net/weft/agent/datadir"
 	"github.com/weft-net/weft/agent/diagnose"
+	"github.com/weft-net/weft/agent/environment/survey"
 	"github.com/weft-net/weft/agent/event"
 	"github.com/weft-net/weft/agent/history"
 	"github.com/weft-net/weft/discovery"
@@ -102,8 +104,15 @@ func repairs(sink event.Sink, self string) func(overlay.Repair) {
 	return func(r overlay.Repair) {
 		sink.Emit(event.Event{Kind: event.DriftRepaired, Subject: self, Text: fmt.Sprintf("objects of the kernel put back: %d", r.Objects),
 			Detail: map[string]any{"commands": r.Commands, "objects": r.Objects, "kinds": r.Kinds}})
+		if len(r.Quarrels) == 0 {
+			return
+		}
+		speak, text := survey.Speakers(), "another program undoes this again and again"
+		if len(speak) > 0 {
+			text += "; of those that run, these can: " + strings.Join(speak, ", ")
+		}
 		for _, command := range r.Quarrels {
-			sink.Emit(event.Event{Kind: event.Quarrel, Subject: command, Text: "another program undoes this again and again"})
+			sink.Emit(event.Event{Kind: event.Quarrel, Subject: command, Text: text, Detail: map[string]any{"programs": speak}})
 		}
 	}
 }
