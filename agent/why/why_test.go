@@ -54,12 +54,14 @@ func TestTheFirstBrokenStepIsTheAnswer(t *testing.T) {
 		"it listens on loopback": {func(f *why.Facts) {
 			f.There.In.Ears = []overlay.Ear{{Addr: netip.MustParseAddr("127.0.0.1"), Port: 80}}
 		}, "db listens on 127.0.0.1:80 alone", "nsenter --net=/run/netns/db ss -lnp # on h2"},
-		"the sandbox is gone":                   {func(f *why.Facts) { f.Here = why.Side{InErr: "no such file"} }, "the sandbox of web cannot be looked into: no such file", "agentctl endpoint inspect web"},
-		"another way out":                       {func(f *why.Facts) { f.Here.In.Way.Dev = "eth1" }, "web sends what is for 10.64.0.3 to eth1, not to eth0", "ip route get 10.64.0.3"},
-		"another address of its own":            {func(f *why.Facts) { f.Here.In.Way.Src = netip.MustParseAddr("10.64.0.99") }, "web sends to 10.64.0.3 as 10.64.0.99, and its address is 10.64.0.2", "ip route get 10.64.0.3 # on h1"},
-		"another hardware address":              {func(f *why.Facts) { f.There.In.Links[0].MAC[5] = 1 }, "eth0 in db has the hardware address 02:03:00:00:00:01, not 02:03:00:00:00:00", "ip link set eth0 address 02:03:00:00:00:00 # on h2"},
-		"a wrong neighbour":                     {func(f *why.Facts) { f.Here.In.Way.Hop = overlay.MAC{2, 9} }, "web takes 02:09:00:00:00:00 for the hardware address of db", "ip neigh del 10.64.0.3 dev eth0 # on h1"},
-		"nobody listens, and its agent is down": {func(f *why.Facts) { f.There, f.Tunnel, f.Trial = why.Side{Err: "it is agent-down"}, why.Tunnel{Crossed: true, Why: "blocked"}, overlay.TrialRefused }, "the way is open, and nothing listens on 80/tcp", "ss -lnp"},
+		"the sandbox is gone":        {func(f *why.Facts) { f.Here = why.Side{InErr: "no such file"} }, "the sandbox of web cannot be looked into: no such file", "agentctl endpoint inspect web"},
+		"another way out":            {func(f *why.Facts) { f.Here.In.Way.Dev = "eth1" }, "web sends what is for 10.64.0.3 to eth1, not to eth0", "ip route get 10.64.0.3"},
+		"another address of its own": {func(f *why.Facts) { f.Here.In.Way.Src = netip.MustParseAddr("10.64.0.99") }, "web sends to 10.64.0.3 as 10.64.0.99, and its address is 10.64.0.2", "ip route get 10.64.0.3 # on h1"},
+		"another hardware address":   {func(f *why.Facts) { f.There.In.Links[0].MAC[5] = 1 }, "eth0 in db has the hardware address 02:03:00:00:00:01, not 02:03:00:00:00:00", "ip link set eth0 address 02:03:00:00:00:00 # on h2"},
+		"a wrong neighbour":          {func(f *why.Facts) { f.Here.In.Way.Hop = overlay.MAC{2, 9} }, "web takes 02:09:00:00:00:00 for the hardware address of db", "ip neigh del 10.64.0.3 dev eth0 # on h1"},
+		"nobody listens, and its agent is down": {func(f *why.Facts) {
+			f.There, f.Tunnel, f.Trial = why.Side{Err: "it is agent-down"}, why.Tunnel{Crossed: true, Why: "blocked"}, overlay.TrialRefused
+		}, "the way is open, and nothing listens on 80/tcp", "ss -lnp"},
 		"no way out of the host": {func(f *why.Facts) {
 			f.Dst, f.There, f.Tunnel, f.Name = why.End{Kind: why.Outside, Name: "198.51.100.1", Addr: netip.MustParseAddr("198.51.100.1")}, why.Side{}, why.Tunnel{}, nil
 			f.Here.Out = "network is unreachable"
