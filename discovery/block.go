@@ -169,6 +169,10 @@ func (s Subnet) UsableCount(block netip.Prefix) uint64 {
 	return n
 }
 
+// Room is how many addresses of the subnet endpoints may have without asking for one, at
+// most 1<<63.
+func (s Subnet) Room() uint64 { return s.UsableCount(s.pool()) }
+
 // Reserved lists, each once, the addresses of the subnet that are not
 // Assignable.
 func (s Subnet) Reserved() []netip.Addr {

@@ -64,6 +64,22 @@ func TestBlocksOfASubnet(t *testing.T) {
 	}
 }
 
+func TestRoomOfASubnet(t *testing.T) {
+	for name, c := range map[string]struct {
+		s    Subnet
+		want uint64
+	}{
+		"a /24":               {Subnet{CIDR: prefix("192.0.2.0/24"), Gateway: addr("192.0.2.1")}, 253},
+		"with an own address": {Subnet{CIDR: prefix("192.0.2.0/24"), Gateway: addr("192.0.2.1"), Aux: map[string]netip.Addr{"a": addr("192.0.2.9")}}, 252},
+		"a part of it":        {Subnet{CIDR: prefix("192.0.2.0/24"), Gateway: addr("192.0.2.1"), Range: prefix("192.0.2.64/26")}, 64},
+		"a /64":               {Subnet{CIDR: prefix("2001:db8::/64"), Gateway: addr("2001:db8::1")}, 1<<63 - 2},
+	} {
+		if got := c.s.Room(); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}
+
 func TestUsableSkipsTheNetworksOwn(t *testing.T) {
 	s := Subnet{CIDR: prefix("192.0.2.0/28"), Gateway: addr("192.0.2.1"), Bits: 1, Aux: map[string]netip.Addr{"a": addr("192.0.2.5")}}
 	var got []string

@@ -90,7 +90,7 @@ func (f *fake) Proofs(_ context.Context, refresh bool) ([]api.Proof, error) {
 func network(name string) api.Network {
 	return api.Network{Name: name, ID: "ab12", Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Scope: "global", Driver: "weft",
 		IPAM: api.IPAM{Driver: "weft", Config: []api.IPAMConfig{{Subnet: "10.64.0.0/20", Gateway: "10.64.0.1", IPRange: "10.64.1.0/24",
-			AuxiliaryAddresses: map[string]string{"router": "10.64.0.254"}}}},
+			AuxiliaryAddresses: map[string]string{"router": "10.64.0.254"}, Addresses: 4093, Blocks: map[string][]string{"host1": {"10.64.0.0/27"}}}}},
 		VNI: 42, MTU: 1450, State: "up", Containers: map[string]api.Container{"e1": {Name: "web", EndpointID: "e1",
 			MacAddress: "0e:00:0a:40:00:05", IPv4Address: "10.64.0.5/20", Host: "host1"}}}
 }

@@ -201,6 +201,10 @@ type IPAMConfig struct {
 	Gateway            string            `json:"Gateway"`
 	IPRange            string            `json:"IPRange,omitempty"`
 	AuxiliaryAddresses map[string]string `json:"AuxiliaryAddresses,omitempty"`
+	// Addresses are how many endpoints may have without asking for one; 0: not known.
+	Addresses uint64 `json:"Addresses,omitempty"`
+	// Blocks are the parts of the subnet that each host, by name, hands out.
+	Blocks map[string][]string `json:"Blocks,omitempty"`
 }
 
 // Container is one endpoint in `network inspect`, of any host.

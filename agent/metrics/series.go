@@ -168,15 +168,11 @@ func (s sink) network(n discovery.Network, c *perNetwork) {
 	s.gauge(remotes, float64(c.remotes), n.Name)
 	total := 0.0
 	for _, sub := range n.Subnets {
-		within := sub.CIDR
-		if sub.Range.IsValid() {
-			within = sub.Range
-		}
-		if within.Addr().Is4() {
-			total += float64(uint64(1)<<(32-within.Bits())) - float64(len(sub.Aux))
+		if sub.CIDR.Addr().Is4() {
+			total += float64(sub.Room())
 		}
 	}
-	s.gauge(size, max(total-3, 0), n.Name) // the network's own address, broadcast, gateway
+	s.gauge(size, total, n.Name)
 	s.gauge(addresses, float64(c.used), n.Name, "used")
 	s.gauge(addresses, float64(max(c.inHere-c.used, 0)), n.Name, "free")
 	s.gauge(blocks, float64(c.here), n.Name, "here")

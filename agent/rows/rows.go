@@ -46,7 +46,7 @@ func Network(n discovery.Network, v discovery.View, vtep netip.Addr) api.Network
 		Containers: map[string]api.Container{},
 	}
 	for _, sub := range n.Subnets {
-		c := api.IPAMConfig{Subnet: sub.CIDR.String(), Gateway: sub.Gateway.String()}
+		c := api.IPAMConfig{Subnet: sub.CIDR.String(), Gateway: sub.Gateway.String(), Addresses: sub.Room(), Blocks: blocks(n, sub, v.Members)}
 		if sub.Range.IsValid() {
 			c.IPRange = sub.Range.String()
 		}
@@ -62,6 +62,24 @@ func Network(n discovery.Network, v discovery.View, vtep netip.Addr) api.Network
 	for _, r := range v.Endpoints {
 		if r.Network == n.ID {
 			out.Containers[r.ID.String()] = container(n, r, v.MemberName(r.Host))
+		}
+	}
+	return out
+}
+
+// blocks are the parts of a subnet that the members hold, by their names.
+func blocks(n discovery.Network, sub discovery.Subnet, members []discovery.Member) map[string][]string {
+	out := map[string][]string{}
+	for _, m := range members {
+		for _, h := range m.Header.Networks {
+			if h.ID != n.ID {
+				continue
+			}
+			for _, b := range h.Blocks {
+				if sub.CIDR.Contains(b.Addr()) {
+					out[m.Name] = append(out[m.Name], b.String())
+				}
+			}
 		}
 	}
 	return out
