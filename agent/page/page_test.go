@@ -2,6 +2,7 @@ package page_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/page"
@@ -231,6 +233,47 @@ func TestOnlyTheListedCallsPass(t *testing.T) {
 	b.status(405, "POST", "/", "")
 	b.status(404, "GET", "/vendor/", "")
 	b.status(404, "GET", "/../page.go", "")
+}
+
+// flood is an agent whose events never end.
+type flood struct {
+	agent
+	ended chan error
+}
+
+func (f flood) Events(_ context.Context, _ api.EventQuery, each func(api.EventItem) error) error {
+	item := api.EventItem{Event: &api.Event{Host: "host1", Kind: "endpoint-attached", Text: strings.Repeat("x", 4096)}}
+	for {
+		if err := each(item); err != nil {
+			f.ended <- err
+			return err
+		}
+	}
+}
+
+// The agent is not held up by a browser that does not read: after ten seconds it is rid of
+// it.
+func TestSlowReaderOfEventsIsDropped(t *testing.T) {
+	t.Parallel()
+	f := flood{ended: make(chan error, 1)}
+	p := page.New(f, "")
+	srv := httptest.NewServer(p)
+	defer srv.Close()
+	b := newBrowser(t, srv.URL)
+	b.status(200, "GET", p.Link(), "")
+	res, err := b.client.Get(srv.URL + "/v1/events?follow=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	select {
+	case err := <-f.ended:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("it waits for the reader")
+	}
 }
 
 // most is what script and style may have together, before compression.

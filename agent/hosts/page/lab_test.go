@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
+
 	"github.com/weft-net/weft/agent/agenttest"
 	"github.com/weft-net/weft/agent/api"
 )
@@ -78,6 +80,85 @@ func TestPageOfALivingCluster(t *testing.T) {
 		s.says("objects compared")
 		s.shoot("health")
 	})
+	agent := api.NewClient(one.Socket())
+	t.Run("networks", func(t *testing.T) {
+		s.t = t
+		s.view("#networks", "Networks")
+		networks, err := agent.Networks(t.Context())
+		if err != nil || len(networks) != 2 {
+			t.Fatalf("%+v, %v", networks, err)
+		}
+		for _, n := range networks {
+			c := n.IPAM.Config[0]
+			s.says(n.Name, fmt.Sprintf("VNI %d", n.VNI), fmt.Sprintf("MTU %d", n.MTU), c.Subnet, c.Gateway, fmt.Sprintf("%d of %d,%03d addresses in use", len(n.Containers), c.Addresses/1000, c.Addresses%1000))
+			for host, blocks := range c.Blocks {
+				s.says(host + " " + strings.Join(blocks, " "))
+			}
+			if len(c.Blocks) != 3 {
+				t.Errorf("%s: blocks %v", n.Name, c.Blocks)
+			}
+		}
+		s.shoot("networks")
+	})
+	t.Run("endpoints", func(t *testing.T) {
+		s.t = t
+		s.view("#endpoints", "Endpoints")
+		list, err := agent.Endpoints(t.Context(), api.EndpointFilter{All: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			addr, _, _ := strings.Cut(e.Address, "/")
+			s.says(fmt.Sprintf("%s %s %s %s ✓%s", e.Name, e.Network, addr, e.Host, e.Status))
+		}
+		s.run("search", chromedp.SendKeys(`input[type="search"]`, "platform h2", chromedp.ByQuery))
+		s.until("one is found", `document.querySelectorAll(".endpoints tbody tr").length === 1`)
+		s.run("open it", click(".endpoints button"))
+		s.says("1 of 9 endpoints", "team=platform", "exporter2.metrics.weft.internal", "exporter2 on h2")
+		s.shoot("endpoints")
+		s.view("#endpoints?host=h3", "Endpoints")
+		s.until("those of one host", `document.querySelectorAll(".endpoints tbody tr").length === 3 && document.querySelector("input[type=search]").value === ""`)
+	})
+	t.Run("events", func(t *testing.T) {
+		s.t = t
+		s.view("#events", "Events")
+		if err := agent.Events(t.Context(), api.EventQuery{Since: "1h", All: true}, func(i api.EventItem) error {
+			if i.Event != nil {
+				s.says(fmt.Sprintf("%s %s %s", i.Event.Host, i.Event.Kind, i.Event.Text))
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		s.Host(3).Endpoint("shop", "late")
+		s.says("h3 endpoint-attached late attached to shop by root (uid 0)") // without a reload
+		s.shoot("events")
+		s.view("#map", "Map")
+		s.says("3 hosts, 2 networks, 10 endpoints", "late")
+	})
+	t.Run("ask", func(t *testing.T) {
+		s.t = t
+		s.view("#ask?from=web&to=db", "Ask")
+		s.until("the form is filled", `document.querySelector(".why-form input").value === "web"`)
+		s.run("ask", click(".why-form button"))
+		s.says("web reaches db")
+		y, err := agent.Why(t.Context(), api.WhyRequest{From: "web", To: "db", Port: 81})
+		if err != nil || y.Works {
+			t.Fatalf("%+v, %v", y, err)
+		}
+		s.run("ask for a port", chromedp.SendKeys(`.why-form input[type="number"]`, "81", chromedp.ByQuery), click(".why-form button"))
+		s.says(y.Sentence)
+		for i, step := range y.Steps {
+			s.until("step "+step.Step, fmt.Sprintf(`document.querySelector(".steps li.%s:nth-child(%d)")?.innerText.includes(%q)`, step.State, i+1, step.Step))
+		}
+		s.run("resolve", chromedp.SendKeys(`.name-form input`, "cache.shop", chromedp.ByQuery), click(".name-form button"))
+		a, err := agent.Query(t.Context(), api.DNSQuery{Name: "cache.shop"})
+		if err != nil || len(a.Values) != 1 {
+			t.Fatalf("%+v, %v", a, err)
+		}
+		s.says("NOERROR", a.Values[0])
+		s.shoot("ask")
+	})
 	t.Run("cut", func(t *testing.T) {
 		s.t = t
 		s.view("#map", "Map")
@@ -109,11 +190,13 @@ func TestPageOfALivingCluster(t *testing.T) {
 			scheme string
 		}{{wide, "dark"}, {narrow, "light"}, {narrow, "dark"}} {
 			s.dress(look.size, look.scheme)
-			for _, view := range [][2]string{{"map", "Map"}, {"tunnel", "Tunnel"}, {"tunnel/h1/h2", "Tunnel"}, {"health", "Health"}} {
+			for _, view := range [][2]string{{"map", "Map"}, {"tunnel", "Tunnel"}, {"tunnel/h1/h2", "Tunnel"}, {"networks", "Networks"}, {"endpoints", "Endpoints"}, {"events", "Events"},
+				{"ask", "Ask"}, {"health", "Health"}} {
 				s.view("#"+view[0], view[1])
 				s.until("it has the width", fmt.Sprintf(`innerWidth === %d`, look.size.width))
 				s.fits(view[0])
-				s.shoot(fmt.Sprintf("%s-%s-%d", view[1], look.scheme, look.size.width))
+				s.named(view[0])
+				s.shoot(fmt.Sprintf("%s-%s-%d", strings.ReplaceAll(view[0], "/", "-"), look.scheme, look.size.width))
 			}
 		}
 	})

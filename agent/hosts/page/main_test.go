@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
@@ -197,6 +198,27 @@ func (b *tab) fits(what string) {
 	if over := js[int](b, `document.documentElement.scrollWidth - innerWidth`); over > 0 {
 		b.t.Errorf("%s: %d pixels wider than the window: %s", what, over, js[string](b, `[...document.querySelectorAll("main *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".scroll")).slice(0, 5).map(e => e.tagName + "." + e.getAttribute("class")).join(", ")`))
 	}
+}
+
+// named checks that whoever hears the page knows what each thing is that can be used.
+func (b *tab) named(what string) {
+	b.t.Helper()
+	b.run("accessibility", chromedp.ActionFunc(func(ctx context.Context) error {
+		nodes, err := accessibility.GetFullAXTree().Do(ctx)
+		used := 0
+		for _, n := range nodes {
+			if n.Ignored || n.Role == nil || !slices.Contains([]string{`"link"`, `"button"`, `"textbox"`, `"searchbox"`, `"combobox"`, `"spinbutton"`}, string(n.Role.Value)) {
+				continue
+			}
+			if used++; n.Name == nil || len(n.Name.Value) <= len(`""`) {
+				b.t.Errorf("%s: a %s has no name", what, n.Role.Value)
+			}
+		}
+		if err == nil && used < 8 {
+			err = fmt.Errorf("%d things that can be used: this test would see nothing", used)
+		}
+		return err
+	}))
 }
 
 // shoot keeps a picture of the tab, where somebody wants one.

@@ -1,11 +1,16 @@
 // The frame around the views: where one is, how the host is, and what to look at.
-import {html, render, useState, useEffect, useRef, State, Hint, Trouble, span, ago} from './lib.js';
+import {html, render, useState, useEffect, useRef, State, Hint, Trouble} from './lib.js';
 import {facts, watch, start} from './store.js';
 import {Cluster} from './map.js';
 import {Tunnel} from './tunnel.js';
+import {Networks} from './networks.js';
+import {Endpoints} from './endpoints.js';
+import {Events} from './events.js';
+import {Ask} from './ask.js';
 import {Health} from './health.js';
 
-const views = [['map', 'Map', Cluster], ['tunnel', 'Tunnel', Tunnel], ['health', 'Health', Health]];
+const views = [['map', 'Map', Cluster], ['tunnel', 'Tunnel', Tunnel], ['networks', 'Networks', Networks], ['endpoints', 'Endpoints', Endpoints], ['events', 'Events', Events], ['ask', 'Ask', Ask],
+	['health', 'Health', Health]];
 
 // place is where one is: #view/rest?key=value.
 function place() {

@@ -10,7 +10,7 @@ export function Cluster({f}) {
 	const on = {};
 	for (const e of endpoints) (on[e.host] = on[e.host] || []).push(e);
 	if (!f.members) return html`<${Heading} title="Map" /><${Trouble} of=${f.faults.members} />${!f.faults.members && html`<p class="empty">Asking the agent…</p>`}`;
-	return html`<${Heading} title="Map">${plural(members.length, 'host')}, ${plural((f.networks || []).length, 'network')}, ${plural(endpoints.length, 'endpoint')}${check && html`<span class="sep"> · </span>tunnel ${check.state === 'ok' ? check.detail : html`<${State} of=${check.state} say=${check.detail} />`}`}<//>
+	return html`<${Heading} title="Map">${plural(members.length, 'host')}, ${plural((f.networks || []).length, 'network')}, ${plural(endpoints.length, 'endpoint')}${check && html`<span class="sep"> · </span>tunnel ${check.state === 'ok' ? check.detail : html`<${State} of=${check.state} say=${check.state === 'fail' ? 'failing' : check.detail} />`}`}<//>
 		<${Trouble} of=${f.faults.endpoints} />
 		<${Legend} f=${f} on=${lit} light=${light} />
 		<${Sheet} f=${f} members=${members} on=${on} lit=${lit} />
@@ -71,7 +71,7 @@ function Way({l, w, label}) {
 	const split = there !== back;
 	const dx = w.q[0] - w.p[0], dy = w.q[1] - w.p[1], len = Math.hypot(dx, dy) || 1;
 	const side = n => `translate(${(-dy / len * n).toFixed(1)} ${(dx / len * n).toFixed(1)})`;
-	const [x, y] = w.mid(label && Math.abs(dy) > 40 ? .5 : .5);
+	const [x, y] = w.mid(.5);
 	const says = `${l.a} and ${l.b}: ${l.state}${l.why ? ': ' + l.why : ''}`;
 	const lost = there === 'failing' && back !== 'failing' ? 'one way' : back === 'failing' && there !== 'failing' ? 'one way' : 'blocked';
 	return html`<a class="way ${tone(l.state)}" href="#tunnel/${l.a}/${l.b}" aria-label=${says}><title>${says}</title><path class="reach" d=${w.d} />

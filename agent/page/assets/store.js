@@ -3,7 +3,7 @@
 import {call, by, ago} from './lib.js';
 
 // facts are the newest answers, faults what the last calls failed with.
-export const facts = {status: null, members: null, proofs: null, networks: null, endpoints: null, events: [], unasked: [], faults: {}, heard: false};
+export const facts = {status: null, members: null, proofs: null, networks: null, endpoints: null, events: [], missing: [], unasked: [], faults: {}, heard: false};
 
 const watchers = new Set();
 let told = false;
