@@ -29,11 +29,14 @@ func (a service) Doctor(ctx context.Context) ([]api.Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(api.Findings(st), a.environment(ctx, a.member())...), nil
+	return append(api.Findings(st), surveyor{a}.environment(ctx, a.member())...), nil
 }
 
+// surveyor looks at what surrounds the agent.
+type surveyor struct{ service }
+
 // environment judges what surrounds the agent. m is nil while the host is no member.
-func (a service) environment(ctx context.Context, m *member) []api.Finding {
+func (a surveyor) environment(ctx context.Context, m *member) []api.Finding {
 	cfg := a.config()
 	if m != nil {
 		cfg = m.cfg
@@ -70,7 +73,7 @@ func (a service) environment(ctx context.Context, m *member) []api.Finding {
 }
 
 // upstreams are the resolvers that are asked for other names.
-func (a service) upstreams() (out []netip.AddrPort) {
+func (a surveyor) upstreams() (out []netip.AddrPort) {
 	for _, u := range a.parts.Names.Upstreams().Servers {
 		out = append(out, u.Addr)
 	}
@@ -81,7 +84,7 @@ func (a service) upstreams() (out []netip.AddrPort) {
 }
 
 // noteSince has the findings say since when they are so, as far as doctor was asked.
-func (a service) noteSince(all []api.Finding) {
+func (a surveyor) noteSince(all []api.Finding) {
 	checks := make([]api.Check, len(all))
 	for i, f := range all {
 		checks[i] = api.Check{Name: f.ID + " " + f.Subject, State: f.State}

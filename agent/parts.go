@@ -13,6 +13,7 @@ import (
 	"github.com/weft-net/weft/agent/endpoint"
 	"github.com/weft-net/weft/agent/membership"
 	"github.com/weft-net/weft/agent/networks"
+	"github.com/weft-net/weft/agent/recent"
 	"github.com/weft-net/weft/agent/tunnel"
 	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/boltfile"
@@ -205,6 +206,9 @@ type Parts struct {
 	Host    Host
 	Within  Sandboxes
 	Sockets Sockets
+
+	// Lines are the last ones of the log; nil: nobody keeps them.
+	Lines *recent.Lines
 
 	// OpenDocker returns the side that serves a Docker engine; nil: this host
 	// has nothing to do with Docker.

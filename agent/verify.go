@@ -20,6 +20,7 @@ func (s service) answerMembers() {
 	s.peers.Handle("ping", peers.Handler(s.pingFor))
 	s.peers.Handle("mesh", peers.Handler(s.meshFor))
 	s.peers.Handle("why-side", peers.Handler(s.sideFor))
+	s.peers.Handle("bundle", peers.Handler(s.bundleFor))
 	s.peers.Handle("clock", peers.Handler(clockFor))
 }
 

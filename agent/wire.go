@@ -20,6 +20,7 @@ import (
 	"github.com/weft-net/weft/agent/docker"
 	"github.com/weft-net/weft/agent/endpoint"
 	"github.com/weft-net/weft/agent/membership"
+	"github.com/weft-net/weft/agent/recent"
 	"github.com/weft-net/weft/agent/tunnel"
 	"github.com/weft-net/weft/discovery/boltfile"
 	"github.com/weft-net/weft/discovery/gossip"
@@ -36,12 +37,14 @@ import (
 // New makes an agent of the real parts: this host's kernel, memberlist, Consul
 // or the embedded store. The zero Sockets are bound by the agent itself.
 func New(cfg config.Config, sockets Sockets, log *slog.Logger) *Agent {
+	log, lines := recent.Keep(log)
 	names := dns.New(dns.Config{
 		TTL: cfg.DNS.TTL, Upstreams: cfg.DNS.Upstreams, ResolvConf: cfg.DNS.ResolvConf,
 		ForwardSingleLabel: cfg.DNS.ForwardSingle, RedirectPort: overlay.RedirectPort, Log: log,
 	})
 	return Assemble(cfg, Parts{
 		OpenDocker:    openDocker(cfg, sockets.Docker, log),
+		Lines:         lines,
 		Names:         names,
 		Sockets:       sockets,
 		Host:          host{fabric: linux.FabricPath(cfg.Fabric)},

@@ -79,6 +79,8 @@ var ours = []rule{
 	{"agent/why", "it is pure: it follows the way through facts that it is handed", []string{"agent/api", "overlay"}},
 	{"agent/environment", "it is pure, and the command uses it without an agent: nothing that needs a library may follow it in", []string{"agent/api"}},
 	{"agent/environment/survey", "the command uses it without an agent: nothing that needs a library may follow it in", []string{"agent/environment", "agent/hostport"}},
+	{"agent/bundle", "it knows archives and secrets, and nothing of what the parts mean", nil},
+	{"agent/recent", "it keeps lines, and nothing of what they say", nil},
 	{"overlay/linux/inside", "it looks and tries, and programs nothing", []string{"overlay", "overlay/linux/netns", "overlay/linux/nft"}},
 	{"agent/page", "it shows what the API answers, and knows nothing else", []string{"agent/api"}},
 	{"agent/peers", "it carries questions and answers, and knows neither", []string{"discovery"}},

@@ -172,18 +172,30 @@ func (c *Client) Doctor(ctx context.Context) ([]Finding, error) {
 	return ask[[]Finding](ctx, c, http.MethodGet, "/v1/doctor", nil)
 }
 
+// Bundle is GET /v1/debug/bundle.
+func (c *Client) Bundle(ctx context.Context, all bool) ([]byte, error) {
+	path := "/v1/debug/bundle"
+	if all {
+		path += "?all=true"
+	}
+	return raw(ctx, c, path)
+}
+
 // Metrics is GET /v1/metrics.
-func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
-	res, err := c.send(ctx, http.MethodGet, "/v1/metrics", nil)
+func (c *Client) Metrics(ctx context.Context) ([]byte, error) { return raw(ctx, c, "/v1/metrics") }
+
+// raw does a call whose answer is not JSON.
+func raw(ctx context.Context, c *Client, path string) ([]byte, error) {
+	res, err := c.send(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return nil, err
 	}
 	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
+	b, err := io.ReadAll(res.Body)
 	if err != nil {
 		return nil, c.explain(ctx, fmt.Errorf("read the answer: %w", err))
 	}
-	return text, nil
+	return b, nil
 }
 
 // join makes a path out of a prefix and segments that users have typed. A name

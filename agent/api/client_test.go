@@ -84,6 +84,8 @@ var calls = []struct {
 		return s.Verify(ctx, api.VerifyRequest{All: true, Repair: true})
 	}},
 	{"doctor", nil, func(ctx context.Context, s api.Service) (any, error) { return s.Doctor(ctx) }},
+	{"bundle", false, func(ctx context.Context, s api.Service) (any, error) { return s.Bundle(ctx, false) }},
+	{"bundle of all", true, func(ctx context.Context, s api.Service) (any, error) { return s.Bundle(ctx, true) }},
 	{"metrics", nil, func(ctx context.Context, s api.Service) (any, error) { return s.Metrics(ctx) }},
 	{"query", api.DNSQuery{Name: "web", Type: "SRV", From: "e1"}, func(ctx context.Context, s api.Service) (any, error) {
 		return s.Query(ctx, api.DNSQuery{Name: "web", Type: "SRV", From: "e1"})

@@ -147,6 +147,11 @@ func (f *fake) Doctor(context.Context) ([]api.Finding, error) {
 		{ID: "resolvers", State: api.CheckWarn, Subject: "192.0.2.53", Evidence: "0 of 1 answer", Hint: "dig @192.0.2.53 . NS", Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}}, f.err
 }
 
+func (f *fake) Bundle(_ context.Context, all bool) ([]byte, error) {
+	f.last = all
+	return []byte("\x1f\x8b archive\x00\xff"), f.err
+}
+
 func (f *fake) Metrics(context.Context) ([]byte, error) {
 	return []byte("# TYPE weft_info gauge\nweft_info 1\n"), f.err
 }

@@ -57,6 +57,7 @@ func newContract(t *testing.T, s api.Service) *contract {
 		t.Fatal(err)
 	}
 	openapi3filter.RegisterBodyDecoder("application/x-ndjson", decodeLines)
+	openapi3filter.RegisterBodyDecoder("application/gzip", openapi3filter.FileBodyDecoder)
 	openapi3filter.RegisterBodyDecoder("text/event-stream", func(r io.Reader, _ http.Header, _ *openapi3.SchemaRef, _ openapi3filter.EncodingFn) (any, error) {
 		b, err := io.ReadAll(r)
 		return string(b), err
@@ -64,6 +65,7 @@ func newContract(t *testing.T, s api.Service) *contract {
 	t.Cleanup(func() {
 		openapi3filter.UnregisterBodyDecoder("application/x-ndjson")
 		openapi3filter.UnregisterBodyDecoder("text/event-stream")
+		openapi3filter.UnregisterBodyDecoder("application/gzip")
 	})
 	return &contract{t: t, errorf: t.Errorf, next: api.NewHandler(s, slog.New(slog.DiscardHandler)), router: router, seen: map[string]bool{}}
 }

@@ -47,6 +47,9 @@ type Service interface {
 	Mesh(ctx context.Context, refresh bool) (Mesh, error)
 	// Doctor is what Status checks, and what surrounds the agent on its host.
 	Doctor(ctx context.Context) ([]Finding, error)
+	// Bundle returns what who helps needs to see, as a compressed archive without
+	// secrets; with all, of every member that answers.
+	Bundle(ctx context.Context, all bool) ([]byte, error)
 	// Metrics returns what Prometheus scrapes, in its text format.
 	Metrics(ctx context.Context) ([]byte, error)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -164,6 +165,27 @@ func (c Config) CheckRunning(running map[string]string) error {
 type keyValue struct {
 	key   string
 	value any
+}
+
+// Shown is what is set, by the keys of the file; of an address without its password.
+func (c Config) Shown() map[string]any {
+	out := map[string]any{"log_level": c.LogLevel.String(), "consul.address": redacted(c.Store.Consul)}
+	for _, v := range c.values() {
+		out[v.key] = v.value
+	}
+	return out
+}
+
+// redacted are URLs, with commas between, without their passwords.
+func redacted(all string) string {
+	var out []string
+	for one := range strings.SplitSeq(all, ",") {
+		if u, err := url.Parse(one); err == nil {
+			one = u.Redacted()
+		}
+		out = append(out, one)
+	}
+	return strings.Join(out, ",")
 }
 
 // values are the settings that need a restart, by their keys in the file.

@@ -298,6 +298,13 @@ func (c *cluster) Doctor(ctx context.Context) ([]api.Finding, error) {
 	return append(api.Findings(st), api.Finding{ID: "space", State: api.CheckOK, Subject: "/var/lib/weft", Evidence: "/var/lib/weft takes 3 GiB and 4711 files more"}), err
 }
 
+func (c *cluster) Bundle(_ context.Context, all bool) ([]byte, error) {
+	if all {
+		return []byte("archive of all"), nil
+	}
+	return []byte("archive"), nil
+}
+
 func (c *cluster) Metrics(context.Context) ([]byte, error) { return nil, nil }
 
 func (c *cluster) Verify(_ context.Context, r api.VerifyRequest) (api.Verification, error) {

@@ -43,7 +43,7 @@ degraded, 2 misuse, 3 agent unreachable, 4 not found, 5 conflict or in use,
 	root.AddCommand(
 		newInit(a), newJoin(a), newLeave(a), newMembers(a), newStatus(a), newDoctor(a), newVerify(a), newWhy(a), newPing(a), newEvents(a), newUI(a),
 		newNetwork(a), newAttach(a), newDetach(a), newEndpoint(a), newPS(a),
-		newDNS(a), newDocker(a), newFabric(a), newVersion(a), newCompletion(a), man,
+		newDNS(a), newDocker(a), newFabric(a), newDebug(a), newVersion(a), newCompletion(a), man,
 	)
 	root.SetHelpCommand(newHelp())
 	root.SetUsageTemplate(usage)

@@ -185,6 +185,23 @@ func output(ctx context.Context, name string, args ...string) (string, error) {
 	return out.String(), nil
 }
 
+// Run runs a program for a moment and returns what it prints, errors too. It is for
+// people to read.
+func Run(ctx context.Context, name string, args ...string) ([]byte, error) {
+	path, err := find(name)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	c := exec.CommandContext(ctx, path, args...)
+	c.Env = []string{"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	c.WaitDelay = time.Second
+	out, err := c.CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w: %.200s", name, strings.Join(args, " "), err, bytes.TrimSpace(out))
+	}
+	return out, nil
+}
+
 // find looks for a program also where a user's PATH has nothing.
 func find(name string) (string, error) {
 	path, err := exec.LookPath(name)
