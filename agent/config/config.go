@@ -69,7 +69,8 @@ func (s Store) String() string {
 
 // Limits bound what others may make this host hold.
 type Limits struct {
-	MemberEndpoints int // of one other member
+	MemberEndpoints int  // of one other member
+	TestPeers       bool // members may make endpoints of the connectivity suite here
 }
 
 // Docker says where this host's Docker is.
@@ -166,6 +167,7 @@ type raw struct {
 	DNSAddress    string   `yaml:"dns_address"`
 	HistoryMax    string   `yaml:"history_max"`
 	HistoryAge    string   `yaml:"history_age"`
+	TestPeers     *bool    `yaml:"test_peers"`
 	Consul        struct {
 		URL       urls   `yaml:"url"`
 		Prefix    string `yaml:"prefix"`
@@ -304,6 +306,7 @@ func (in raw) typed() (Config, error) {
 	}
 	cfg.DNS.Intercept = Intercept(cmp.Or(in.DNSIntercept, string(InterceptUpstreams)))
 	cfg.DNS.Address = AddressMode(cmp.Or(in.DNSAddress, string(AddressAuto)))
+	cfg.Limits.TestPeers = in.TestPeers == nil || *in.TestPeers
 	if in.DNS.ForwardSingleLabel != nil {
 		cfg.DNS.ForwardSingle = *in.DNS.ForwardSingleLabel
 	}

@@ -74,7 +74,7 @@ func TestEveryKeyIsAFlag(t *testing.T) {
 		"domain": "example.com", "pool": "10.0.0.0/8", "gossip-port": "1", "tunnel-port": "2",
 		"profile": "wan", "avoid": "10.1.0.0/16,10.2.0.0/16", "dns-ttl": "1s", "dns-upstreams": "192.0.2.53", "dns-resolv-conf": "/r",
 		"dns-forward-single-label": "false", "dns-dead-grace": "2s", "docker-socket": "/d.sock", "docker-daemon-json": "/d.json", "docker-plugin-socket": "/p.sock",
-		"limits-member-endpoints": "9", "metrics-listen": "127.0.0.1:9798", "history-max": "2MiB", "history-age": "2h",
+		"limits-member-endpoints": "9", "metrics-listen": "127.0.0.1:9798", "history-max": "2MiB", "history-age": "2h", "test-peers": "false",
 	}
 	flags, err := Load("", given)
 	if err != nil {
@@ -85,7 +85,7 @@ func TestEveryKeyIsAFlag(t *testing.T) {
  consul: {url: "http://192.0.2.10:8500", prefix: p, token_file: /t, ca_file: /c}, domain: example.com, pool: 10.0.0.0/8,
  gossip_port: 1, tunnel_port: 2, profile: wan, avoid: [10.1.0.0/16, 10.2.0.0/16],
  dns: {ttl: 1s, upstreams: [192.0.2.53], resolv_conf: /r, forward_single_label: false, dead_grace: 2s},
- docker_socket: /d.sock, docker_daemon_json: /d.json, docker_plugin_socket: /p.sock, limits: {member_endpoints: 9}, history_max: 2MiB, history_age: 2h}`
+ docker_socket: /d.sock, docker_daemon_json: /d.json, docker_plugin_socket: /p.sock, limits: {member_endpoints: 9}, history_max: 2MiB, history_age: 2h, test_peers: false}`
 	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func TestReloadNamesTheKeysThatNeedARestart(t *testing.T) {
 		"gossip-port": "1", "tunnel-port": "1", "profile": "wan", "avoid": "10.1.0.0/16",
 		"dns-intercept": "off", "dns-address": "on",
 		"log-format": "json", "dns-ttl": "1s", "dns-upstreams": "192.0.2.53", "dns-forward-single-label": "false", "dns-dead-grace": "2s",
-		"limits-member-endpoints": "9", "metrics-listen": "127.0.0.1:9798", "history-max": "2MiB", "history-age": "2h",
+		"limits-member-endpoints": "9", "metrics-listen": "127.0.0.1:9798", "history-max": "2MiB", "history-age": "2h", "test-peers": "false",
 	}
 	file := strings.NewReplacer("dns-intercept", "dns_intercept", "dns-address", "dns_address", "consul-ca-file", "consul.ca_file", "consul-", "consul.", "dns-", "dns.", "limits-", "limits.")
 	for _, k := range Keys() {

@@ -55,14 +55,11 @@ func Keys() []Key {
 		text("metrics-listen", "IP:PORT", "Prometheus scrapes /metrics there (default: at the sockets only)", func(in *raw) *string { return &in.MetricsListen }),
 		text("history-max", "SIZE", "bytes on the disk of what happened here, such as 64MiB (default 64MiB)", func(in *raw) *string { return &in.HistoryMax }),
 		text("history-age", "DURATION", "older events are removed (default 720h)", func(in *raw) *string { return &in.HistoryAge }),
+		yes("test-peers", "members may run checks of agentctl test here (default true)", func(in *raw) **bool { return &in.TestPeers }),
 		text("dns-ttl", "DURATION", "resolvers keep our names this long (default 5s)", func(in *raw) *string { return &in.DNS.TTL }),
 		list("dns-upstreams", "IP,...", "resolvers for all other names (default: those of resolv.conf)", func(in *raw) *[]string { return &in.DNS.Upstreams }),
 		text("dns-resolv-conf", "FILE", "names this host's resolvers (default /etc/resolv.conf)", func(in *raw) *string { return &in.DNS.ResolvConf }),
-		{Flag: "dns-forward-single-label", Value: "BOOL", Usage: "forward names without dots that no network has (default true)", set: func(in *raw, v string) error {
-			b, err := strconv.ParseBool(v)
-			in.DNS.ForwardSingleLabel = &b
-			return err
-		}},
+		yes("dns-forward-single-label", "forward names without dots that no network has (default true)", func(in *raw) **bool { return &in.DNS.ForwardSingleLabel }),
 		text("dns-intercept", "WHICH", "containers' questions to servers elsewhere that are answered here: all, upstreams or off (default upstreams)", func(in *raw) *string { return &in.DNSIntercept }),
 		text("dns-address", "WHEN", "169.254.53.53 answers this host's containers: on, off or auto (default auto: while Docker's daemon.json names it)", func(in *raw) *string { return &in.DNSAddress }),
 		text("dns-dead-grace", "DURATION", "a dead member's names stay this long (default 0s)", func(in *raw) *string { return &in.DNS.DeadGrace }),
@@ -71,6 +68,15 @@ func Keys() []Key {
 
 func text(flag, value, usage string, field func(*raw) *string) Key {
 	return Key{Flag: flag, Value: value, Usage: usage, set: func(in *raw, v string) error { *field(in) = v; return nil }}
+}
+
+// yes is a key that is true unless it is set.
+func yes(flag, usage string, field func(*raw) **bool) Key {
+	return Key{Flag: flag, Value: "BOOL", Usage: usage, set: func(in *raw, v string) error {
+		b, err := strconv.ParseBool(v)
+		*field(in) = &b
+		return err
+	}}
 }
 
 func list(flag, value, usage string, field func(*raw) *[]string) Key {
@@ -200,7 +206,7 @@ func (c Config) values() []keyValue {
 		{"domain", c.Domain}, {"pool", c.Pool},
 		{"gossip_port", c.Ports.Gossip}, {"tunnel_port", c.Ports.Tunnel},
 		{"profile", c.Profile}, {"avoid", c.Avoid}, {"limits.member_endpoints", c.Limits.MemberEndpoints}, {"metrics_listen", c.MetricsListen},
-		{"history_max", c.History.Max}, {"history_age", c.History.Age},
+		{"history_max", c.History.Max}, {"history_age", c.History.Age}, {"test_peers", c.Limits.TestPeers},
 		{"dns.ttl", c.DNS.TTL}, {"dns.upstreams", c.DNS.Upstreams}, {"dns.resolv_conf", c.DNS.ResolvConf},
 		{"dns.forward_single_label", c.DNS.ForwardSingle}, {"dns.dead_grace", c.DNS.Grace},
 	}

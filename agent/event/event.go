@@ -39,6 +39,7 @@ const (
 	AgentStarted   Kind = "agent-started"
 	AgentStopped   Kind = "agent-stopped"
 
+	TestRun    Kind = "test-run"    // the id of a run of the connectivity suite
 	Forced     Kind = "forced"      // what --force was used on
 	Refused    Kind = "refused"     // who sent it, or where it stands
 	EventsLost Kind = "events-lost" // this host: events before this one could not be written
@@ -50,7 +51,7 @@ func Kinds() []Kind {
 		MemberJoined, MemberLeft, MemberDead, MemberAlive, AgentDown, NetworkCreated, NetworkRemoved,
 		EndpointAttached, EndpointDetached, EndpointMoved, AddressLeased, AddressFreed, Conflict,
 		DriftRepaired, Quarrel, TunnelFailing, TunnelOK, MTULowered, StoreAway, StoreBack,
-		ConfigReloaded, AgentStarted, AgentStopped, Forced, Refused, EventsLost,
+		ConfigReloaded, AgentStarted, AgentStopped, TestRun, Forced, Refused, EventsLost,
 	}
 }
 

@@ -19,7 +19,7 @@ var eventKinds = []string{
 	"member-joined", "member-left", "member-dead", "member-alive", "agent-down", "network-created", "network-removed",
 	"endpoint-attached", "endpoint-detached", "endpoint-moved", "address-leased", "address-freed", "conflict",
 	"drift-repaired", "quarrel", "tunnel-failing", "tunnel-ok", "mtu-lowered", "store-away", "store-back",
-	"config-reloaded", "agent-started", "agent-stopped", "forced", "refused", "events-lost",
+	"config-reloaded", "agent-started", "agent-stopped", "test-run", "forced", "refused", "events-lost",
 }
 
 func newEvents(a *app) *cobra.Command {
