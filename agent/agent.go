@@ -21,6 +21,7 @@ import (
 	"github.com/weft-net/weft/agent/history"
 	"github.com/weft-net/weft/agent/membership"
 	"github.com/weft-net/weft/agent/peers"
+	"github.com/weft-net/weft/agent/trial/stage"
 	"github.com/weft-net/weft/discovery/strict"
 )
 
@@ -34,6 +35,7 @@ type Agent struct {
 	refused *strict.Ledger   // at the borders, whether a member or not
 	history *history.Journal // of this host, whether a member or not
 	peers   peers.Peers      // what other members ask for a person
+	stage   *stage.Stage     // of the connectivity suite
 	doors   doors            // beside the API's socket
 	// since when each check is as it is, of status and of doctor's own
 	memory, surveyed diagnose.Memory
@@ -60,6 +62,7 @@ func Assemble(cfg config.Config, p Parts, log *slog.Logger) *Agent {
 		a.docker = p.OpenDocker(a.driver().Agent())
 	}
 	a.doors = newDoors(cfg)
+	a.stage = newStage(a)
 	service{a}.answerMembers()
 	return a
 }
@@ -127,6 +130,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 func (a *Agent) serve(ctx context.Context, socket net.Listener, pinned bool) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.parts.Names.Run(ctx) })
+	group.Go(func() error { return a.stage.Run(ctx) })
 	group.Go(func() error { return a.serveMember(ctx, group, socket, pinned) })
 	group.Go(func() error {
 		select {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/netip"
 	"time"
@@ -190,6 +191,14 @@ type Sandboxes interface {
 	Ping(ctx context.Context, sandbox string, e overlay.Echoes) ([]overlay.Echo, error)
 }
 
+// Rooms are namespaces that end with this process, and echo servers in namespaces.
+type Rooms interface {
+	Make() (path string, room io.Closer, err error)
+	Serve(path string, at netip.AddrPort, name string) (io.Closer, error)
+	Speak(ctx context.Context, path string, s overlay.Speech) (who string, err error)
+	Resolve(ctx context.Context, path string, server netip.AddrPort, name string, reverse bool) ([]string, error)
+}
+
 // Sockets are listeners that the service manager opened for the agent, so that
 // a caller waits while the agent starts instead of being refused. The agent
 // binds by itself those that are nil.
@@ -205,6 +214,7 @@ type Parts struct {
 	Names   Names
 	Host    Host
 	Within  Sandboxes
+	Rooms   Rooms
 	Sockets Sockets
 
 	// Lines are the last ones of the log; nil: nobody keeps them.

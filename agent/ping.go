@@ -41,19 +41,21 @@ func (a service) Ping(ctx context.Context, r api.PingRequest) (api.Ping, error) 
 }
 
 // pingFor answers a member whose user asked there.
-func (a service) pingFor(ctx context.Context, _ discovery.HostID, r api.PingRequest) (api.Ping, error) {
-	m, err := a.requireMember()
-	if err != nil {
-		return api.Ping{}, err
-	}
-	if err := checkPing(&r); err != nil {
-		return api.Ping{}, err
-	}
-	src, err := witness{m}.sendersHere(r.From)
-	if err != nil {
-		return api.Ping{}, err
-	}
-	return witness{m}.ping(ctx, src, r)
+func pingFor(a *Agent) peers.Answer {
+	return peers.Handler(func(ctx context.Context, _ discovery.HostID, r api.PingRequest) (api.Ping, error) {
+		m, err := a.requireMember()
+		if err != nil {
+			return api.Ping{}, err
+		}
+		if err := checkPing(&r); err != nil {
+			return api.Ping{}, err
+		}
+		src, err := witness{m}.sendersHere(r.From)
+		if err != nil {
+			return api.Ping{}, err
+		}
+		return witness{m}.ping(ctx, src, r)
+	})
 }
 
 // sendersHere are senders of this host alone.

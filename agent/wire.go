@@ -49,6 +49,7 @@ func New(cfg config.Config, sockets Sockets, log *slog.Logger) *Agent {
 		Sockets:       sockets,
 		Host:          host{fabric: linux.FabricPath(cfg.Fabric)},
 		Within:        sandboxes{},
+		Rooms:         rooms{},
 		OpenOverlay:   func(repaired func(overlay.Repair)) (Overlay, error) { return openKernel(cfg, repaired, log) },
 		OpenPool:      openPool(log),
 		OpenDirectory: func(c gossip.Config) (Directory, error) { return opened[Directory](gossip.New(c)) },

@@ -28,8 +28,8 @@ type exception struct {
 // exceptions have a row for each room above its limit. A row that is needed no more
 // is a failure, so that the list only tells what is so.
 var exceptions = []exception{
-	{"interface methods", "agent/api.Service", 29, "a method for each call of the API: what implements it is cut, the contract is one"},
-	{"fields", "agent/config.raw", 26, "a field for each key of the file, and nothing else"},
+	{"interface methods", "agent/api.Service", 30, "a method for each call of the API: what implements it is cut, the contract is one"},
+	{"fields", "agent/config.raw", 27, "a field for each key of the file, and nothing else"},
 
 	{"interface methods", "agent.Leases", 11, "the composition's: endpoints, networks and the loop each see two or three of them"},
 	{"interface methods", "agent.Overlay", 21, "the composition's: endpoints, the loop and the tunnel each see one to four of them"},

@@ -77,6 +77,7 @@ var calls = []struct {
 	{"ping", askedPing, func(ctx context.Context, s api.Service) (any, error) { return s.Ping(ctx, askedPing) }},
 	{"mesh", false, func(ctx context.Context, s api.Service) (any, error) { return s.Mesh(ctx, false) }},
 	{"mesh that is proven anew", true, func(ctx context.Context, s api.Service) (any, error) { return s.Mesh(ctx, true) }},
+	{"test", askedTest, func(ctx context.Context, s api.Service) (any, error) { return s.Test(ctx, askedTest, ignore) }},
 	{"verify", api.VerifyRequest{All: true}, func(ctx context.Context, s api.Service) (any, error) {
 		return s.Verify(ctx, api.VerifyRequest{All: true})
 	}},
@@ -95,6 +96,7 @@ var calls = []struct {
 var (
 	ignore      = func(string) {}
 	askedWhy    = api.WhyRequest{From: "web", To: "db", Port: 5432, Proto: "tcp"}
+	askedTest   = api.TestRequest{Hosts: []string{"host1"}, Run: "pair/", Perf: true}
 	askedPing   = api.PingRequest{From: "web", To: "db", Count: 2, Size: 1400, Whole: true}
 	everyOption = api.NetworkCreateRequest{Name: "blue", Subnets: []string{"10.64.0.0/20"}, Gateways: []string{"10.64.0.1"},
 		IPRanges: []string{"10.64.1.0/24"}, AuxAddresses: map[string]string{"router": "10.64.0.254"}, Internal: true,

@@ -100,6 +100,7 @@ func routes(s Service) []route {
 		{"POST", "/v1/mesh", get(func(ctx context.Context, _ *http.Request) (Mesh, error) { return s.Mesh(ctx, true) })},
 		{"GET", "/v1/doctor", get(func(ctx context.Context, _ *http.Request) ([]Finding, error) { return s.Doctor(ctx) })},
 		{"GET", "/v1/debug/bundle", debugBundle(s)},
+		{"POST", "/v1/test", stream(s.Test)},
 		{"GET", "/v1/metrics", metrics(s)},
 	}
 }

@@ -130,6 +130,16 @@ func (f *fake) Ping(_ context.Context, r api.PingRequest) (api.Ping, error) {
 		Replies: []api.PingReply{{Seq: 1, State: "answered", RTT: 300}, {Seq: 2, State: "no answer"}}}, f.err
 }
 
+func (f *fake) Test(_ context.Context, r api.TestRequest, progress func(string)) (api.Test, error) {
+	f.last = r
+	for _, p := range f.progress {
+		progress(p)
+	}
+	return api.Test{ID: "0a1b2c3d", Passed: 1, Failed: 1, Took: 1200, Hosts: []string{"host1", "host2"}, Checks: []api.TestCheck{
+		{Name: "pair/tcp/host1-host2", State: "passed", Host: "host1", Took: 3}, {Name: "size/full/host1-host2", State: "failed", Host: "host1", Took: 5000, Why: "no answer", Hint: "agentctl members"}},
+		Perf: []api.TestPerf{{From: "host1", To: "host2", Rate: 940.5, RTT: 310, Underlay: 990, Beside: 250}}, Unasked: []api.Unasked{{Host: "host3", Why: "it is dead"}}}, f.err
+}
+
 func (f *fake) Mesh(_ context.Context, refresh bool) (api.Mesh, error) {
 	f.last = refresh
 	return api.Mesh{Hosts: []string{"host1"}, Ways: []api.MeshWay{{From: "host1", State: "ok", Proof: api.Proof{Peer: "host2", Out: "ok", In: "ok", Size: "ok", Bulk: "ok"}}},

@@ -191,7 +191,7 @@ func TestSchemasAreTheTypes(t *testing.T) {
 	for _, v := range []any{api.Error{}, api.Status{}, api.Check{}, api.Version{}, api.Member{}, api.Proof{}, api.InitRequest{}, api.InitResult{},
 		api.JoinRequest{}, api.JoinResult{}, api.LeaveRequest{}, api.NetworkCreateRequest{}, api.NetworkCreateResult{}, api.Network{},
 		api.IPAM{}, api.IPAMConfig{}, api.Container{}, api.AttachRequest{}, api.ConnectRequest{}, api.DisconnectRequest{},
-		api.PruneRequest{}, api.PruneResult{}, api.VerifyRequest{}, api.Verification{}, api.Drift{}, api.Unasked{}, api.Event{}, api.EndpointHistory{}, api.EndpointSpan{}, api.WhyRequest{}, api.Why{}, api.WhyStep{}, api.PingRequest{}, api.Ping{}, api.PingReply{}, api.Mesh{}, api.MeshWay{}, api.Attachment{}, api.Endpoint{}, api.DNSAnswer{}} {
+		api.PruneRequest{}, api.PruneResult{}, api.VerifyRequest{}, api.Verification{}, api.Drift{}, api.Unasked{}, api.Event{}, api.EndpointHistory{}, api.EndpointSpan{}, api.WhyRequest{}, api.Why{}, api.WhyStep{}, api.PingRequest{}, api.Ping{}, api.PingReply{}, api.Mesh{}, api.MeshWay{}, api.TestRequest{}, api.Test{}, api.TestCheck{}, api.TestPerf{}, api.Attachment{}, api.Endpoint{}, api.DNSAnswer{}} {
 		typ := reflect.TypeOf(v)
 		t.Run(typ.Name(), func(t *testing.T) {
 			schema := schemas[typ.Name()]

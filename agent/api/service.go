@@ -50,6 +50,9 @@ type Service interface {
 	// Bundle returns what who helps needs to see, as a compressed archive without
 	// secrets; with all, of every member that answers.
 	Bundle(ctx context.Context, all bool) ([]byte, error)
+	// Test runs the connectivity suite; progress is as Init's. What it made is gone when
+	// it returns.
+	Test(ctx context.Context, r TestRequest, progress func(string)) (Test, error)
 	// Metrics returns what Prometheus scrapes, in its text format.
 	Metrics(ctx context.Context) ([]byte, error)
 }

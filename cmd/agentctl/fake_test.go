@@ -269,6 +269,25 @@ func (c *cluster) Ping(_ context.Context, r api.PingRequest) (api.Ping, error) {
 	return p, nil
 }
 
+func (c *cluster) Test(_ context.Context, r api.TestRequest, progress func(string)) (api.Test, error) {
+	progress("run 0a1b2c3d: checks from 2 hosts")
+	t := api.Test{ID: "0a1b2c3d", Passed: 1, Took: 12300, Hosts: []string{"host1", "host2"}, Checks: []api.TestCheck{{Name: "pair/tcp/host1-host2", State: "passed", Host: "host1", Took: 3}}}
+	switch {
+	case slices.Contains(r.Hosts, "host9"):
+		return api.Test{}, api.Errorf(api.KindNotFound, "test: no host host9").WithHint("agentctl members")
+	case r.Run == "busy":
+		return api.Test{}, api.Errorf(api.KindConflict, "test: a run of alice (uid 1000) on host2, since 10:00:00Z is under way on host1").WithHint("agentctl test")
+	case c.state == "degraded":
+		t.Failed, t.Skipped, t.Unasked = 1, 1, []api.Unasked{{Host: "host3", Why: "it is dead"}}
+		t.Checks = append(t.Checks, api.TestCheck{Name: "size/full/host1-host2", State: "failed", Host: "host1", Took: 5000, Why: "no answer; a packet of 1500 bytes does not get through", Hint: "ip link show # on host2"},
+			api.TestCheck{Name: "host/host4", State: "skipped", Host: "host4", Why: "test_peers: false in agentd.yaml of host4"})
+	}
+	if r.Perf {
+		t.Perf = []api.TestPerf{{From: "host1", To: "host2", Rate: 940.4, RTT: 310, Underlay: 990}}
+	}
+	return t, nil
+}
+
 func (c *cluster) Mesh(context.Context, bool) (api.Mesh, error) {
 	m := api.Mesh{Hosts: []string{"host1", "host2"}, Ways: []api.MeshWay{
 		{From: "host1", State: "ok", Proof: api.Proof{Peer: "host2", Out: "ok", In: "ok", Size: "ok", Bulk: "ok", MTU: 1500, Median: 420}},

@@ -41,7 +41,7 @@ degraded, 2 misuse, 3 agent unreachable, 4 not found, 5 conflict or in use,
 	man := manpage.Book{Program: "agentctl", Section: 1, Version: api.Release(), SeeAlso: []string{"agentd(8)", "weft-operations(7)"}}.Command()
 	man.Args = wants(1, 1, "a DIR")
 	root.AddCommand(
-		newInit(a), newJoin(a), newLeave(a), newMembers(a), newStatus(a), newDoctor(a), newVerify(a), newWhy(a), newPing(a), newEvents(a), newUI(a),
+		newInit(a), newJoin(a), newLeave(a), newMembers(a), newStatus(a), newDoctor(a), newVerify(a), newWhy(a), newPing(a), newTest(a), newEvents(a), newUI(a),
 		newNetwork(a), newAttach(a), newDetach(a), newEndpoint(a), newPS(a),
 		newDNS(a), newDocker(a), newFabric(a), newDebug(a), newVersion(a), newCompletion(a), man,
 	)
