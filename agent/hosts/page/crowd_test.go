@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -99,14 +100,39 @@ func (c crowd) Endpoints(context.Context, api.EndpointFilter) (out []api.Endpoin
 		if i%c.hosts == c.hosts-1 {
 			e.Status = "suspended"
 		}
+		if i == 0 { // the longest that a name may be, and what would be a script if it were no text
+			e.Name = strings.Repeat("a-long-name-", 5) + "abc"
+			e.Aliases = []string{"front", "www"}
+			e.Labels = map[string]string{"owner": evil}
+		}
 		out = append(out, e)
 	}
 	return out, nil
 }
 
+// evil is text that would run if it were put into the page as it is.
+const evil = `<img src=x onerror="document.title='taken'"><script>document.title='taken'</script>`
+
+func (c crowd) Query(_ context.Context, q api.DNSQuery) (api.DNSAnswer, error) {
+	if q.Type == "PTR" {
+		return api.DNSAnswer{Rcode: "NOERROR", Values: []string{strings.Repeat("a-long-name-", 5) + "abc.blue.weft.internal."}}, nil
+	}
+	if strings.HasPrefix(q.Name, "front.blue.") {
+		return api.DNSAnswer{Rcode: "NOERROR", Values: []string{"10.64.0.2"}}, nil
+	}
+	return api.DNSAnswer{Rcode: "NXDOMAIN"}, nil
+}
+
+func (c crowd) EndpointHistory(context.Context, string, string) (api.EndpointHistory, error) {
+	return api.EndpointHistory{}, api.Errorf(api.KindNotFound, "nobody ever had it, as far as is written down")
+}
+
 func (c crowd) Events(ctx context.Context, q api.EventQuery, each func(api.EventItem) error) error {
 	for i := range 50 {
 		e := api.Event{At: time.Now().Add(time.Duration(i-60) * time.Second), Host: hostName(i % c.hosts), Kind: "endpoint-attached", Subject: "web", Network: "blue", By: "docker", Text: fmt.Sprintf("api-%d attached to blue", i)}
+		if i == 49 {
+			e.Text = evil
+		}
 		if err := each(api.EventItem{Event: &e, Cursor: fmt.Sprintf("host1:%d", i)}); err != nil {
 			return err
 		}
@@ -157,8 +183,22 @@ func TestFiftyHostsAreShownAtOnce(t *testing.T) {
 	b.view("#tunnel/host3/host8", "Tunnel")
 	b.says("4799/udp is blocked from host3 to host8: host8 does not let it in", "nft list ruleset # on host8")
 	b.shoot("tunnel-50-proof")
-	b.view("#map", "Map")
+	b.view("#endpoints", "Endpoints")
+	b.run("search", chromedp.SendKeys(`input[type="search"]`, "a-long", chromedp.ByQuery), chromedp.WaitVisible(".endpoints button", chromedp.ByQuery), click(".endpoints button"))
+	b.agentIsAway(true) // its history is not known, which is an error of the API
+	b.says("owner="+evil, "front.blue.weft.internal.", "www.blue.weft.internal. ✕NXDOMAIN", "nobody ever had it")
+	b.shoot("endpoints-1000")
+	b.view("#events", "Events")
+	b.says(evil)
 	b.dress(narrow, "light")
+	for _, view := range [][2]string{{"tunnel", "Tunnel"}, {"tunnel/host3/host8", "Tunnel"}, {"networks", "Networks"}, {"endpoints", "Endpoints"}, {"events", "Events"}, {"ask", "Ask"}, {"health", "Health"}} {
+		b.view("#"+view[0], view[1])
+		b.fits("narrow " + view[0])
+	}
+	if title := js[string](b, `document.title`); strings.Contains(title, "taken") {
+		t.Errorf("a script in a label ran: %s", title)
+	}
+	b.view("#map", "Map")
 	b.until("the map is narrow", `document.querySelector(".sheet").clientWidth < 360 && document.querySelectorAll(".host").length === 50`)
 	b.fits("narrow map of 50")
 	b.shoot("map-50-narrow")

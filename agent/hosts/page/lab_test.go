@@ -183,6 +183,19 @@ func TestPageOfALivingCluster(t *testing.T) {
 		s.view("#map", "Map")
 		s.until("the line is green again", `document.querySelectorAll("a.way.ok").length === 3 && !document.querySelector(".alarm")`)
 	})
+	t.Run("agent away", func(t *testing.T) {
+		s.t = t
+		s.agentIsAway(true)
+		one.Kill()
+		s.until("it says that the agent is away", `document.querySelector(".now").innerText.includes("no answer") && document.querySelector(".alarm").innerText.includes("is not running")`)
+		s.until("and what to type", `document.querySelector(".alarm .line").innerText.includes("agentd --run-dir")`)
+		one.Start()
+		s.until("it goes on by itself", `document.querySelector(".now").innerText.includes("ok") && document.querySelector(".beat").innerText === "live" && !document.querySelector(".alarm")`)
+		s.agentIsAway(false)
+		s.view("#events", "Events")
+		s.says("h1 agent-started")
+		s.view("#map", "Map")
+	})
 	t.Run("looks", func(t *testing.T) {
 		s.t = t
 		for _, look := range []struct {

@@ -53,6 +53,7 @@ type tab struct {
 	mu       sync.Mutex // guards what follows
 	problems []string
 	requests int
+	away     bool // the agent is: that calls fail is no problem
 }
 
 // size is that of a window.
@@ -132,10 +133,20 @@ func (b *tab) hear(event any) {
 			b.problems = append(b.problems, fmt.Sprintf("console: %s", e.Args[0].Value))
 		}
 	case *log.EventEntryAdded:
+		if failed := strings.HasPrefix(e.Entry.Text, "Failed to load resource"); failed && b.away {
+			return
+		}
 		if e.Entry.Level == log.LevelError || e.Entry.Level == log.LevelWarning {
 			b.problems = append(b.problems, e.Entry.Text+" "+e.Entry.URL)
 		}
 	}
+}
+
+// agentIsAway says whether calls may fail from now on.
+func (b *tab) agentIsAway(away bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.away = away
 }
 
 func (b *tab) run(what string, actions ...chromedp.Action) {

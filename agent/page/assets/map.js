@@ -11,7 +11,7 @@ export function Cluster({f}) {
 	for (const e of endpoints) (on[e.host] = on[e.host] || []).push(e);
 	if (!f.members) return html`<${Heading} title="Map" /><${Trouble} of=${f.faults.members} />${!f.faults.members && html`<p class="empty">Asking the agent…</p>`}`;
 	return html`<${Heading} title="Map">${plural(members.length, 'host')}, ${plural((f.networks || []).length, 'network')}, ${plural(endpoints.length, 'endpoint')}${check && html`<span class="sep"> · </span>tunnel ${check.state === 'ok' ? check.detail : html`<${State} of=${check.state} say=${check.state === 'fail' ? 'failing' : check.detail} />`}`}<//>
-		<${Trouble} of=${f.faults.endpoints} />
+		<${Trouble} of=${f.faults.endpoints || f.faults.networks || f.faults.mesh} />
 		<${Legend} f=${f} on=${lit} light=${light} />
 		<${Sheet} f=${f} members=${members} on=${on} lit=${lit} />
 		${members.length === 1 && html`<p class="empty">To add a host, type this on it, with the token of this one:</p><${Hint} text="agentctl join --help" />`}`;
@@ -61,7 +61,7 @@ function Lines({plan, lines, width, quiet, label}) {
 	const single = lines.filter(l => !crowd.includes(l)).sort((x, y) => (x.state === 'failing') - (y.state === 'failing'));
 	return html`<svg class="lines" width=${width} height=${plan.height} viewBox="0 0 ${width} ${plan.height}" role="group" aria-label="Tunnels between hosts">
 		<defs>${['ok', 'fail', 'warn', 'none'].map(t => html`<marker id="to-${t}" class=${t} viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto-start-reverse"><path d="M0 .6 8 4 0 7.4z" /></marker>`)}</defs>
-		${crowd.length > 0 && html`<path class="crowd" d=${crowd.map(l => plan.path(l.a, l.b).d).join('')} />`}
+		${crowd.length > 0 && html`<path class="crowd ${crowd.length < 200 ? 'few' : ''}" d=${crowd.map(l => plan.path(l.a, l.b).d).join('')} />`}
 		${single.map(l => html`<${Way} key=${l.a + ' ' + l.b} l=${l} w=${plan.path(l.a, l.b)} label=${label} />`)}</svg>`;
 }
 
@@ -84,11 +84,12 @@ function Way({l, w, label}) {
 function Host({m, f, at, list, small, lit}) {
 	const own = f.status && f.status.name === m.name;
 	const alive = m.status === 'alive';
+	const nets = small ? [...new Set(list.map(e => e.network))].sort().slice(0, 8) : [];
 	const seen = list.slice(0, shown(list.length));
 	return html`<section class="host ${alive ? '' : tone(m.status)} ${own ? 'own' : ''}" style=${{left: at.x + 'px', top: at.y + 'px', width: at.w + 'px', height: at.h + 'px'}} aria-label="host ${m.name}">
 		<header><h2>${m.name}</h2>${!alive && html`<${State} of=${m.status} />`}<span class="grow"></span><span class="mono quiet">${m.address}</span>
-			${small && html`<a class="count" href="#endpoints?host=${m.name}" aria-label="${plural(list.length, 'endpoint')} of ${m.name}">${list.length}</a>`}</header>
-		${!small && html`<p class="sub">${own ? 'this host' : m.tunnel ? html`tunnel <${State} of=${m.tunnel} />` : m.status}<span class="grow"></span>${!list.length && 'no endpoints'}</p>`}
+			${small && html`<span class="on">${nets.map(n => html`<i class="${colour(f.networks || [], n)} ${lit && lit !== n ? 'dim' : ''}" title=${n}></i>`)}</span><a class="count" href="#endpoints?host=${m.name}" aria-label="${plural(list.length, 'endpoint')} of ${m.name}">${list.length}</a>`}</header>
+		${!small && html`<p class="sub">${own ? 'this host' : m.tunnel ? html`tunnel <${State} of=${m.tunnel} />` : ''}<span class="grow"></span>${!list.length && 'no endpoints'}</p>`}
 		${!small && list.length > 0 && html`<ul>${seen.map(e => html`<li key=${e.id} class="${colour(f.networks || [], e.network)} ${lit && lit !== e.network ? 'dim' : ''} ${e.status}" title="${e.name} on ${e.network}, ${e.status}">
 			<i></i><span class="name">${e.name}</span><span class="mono quiet">${bare(e.address)}</span></li>`)}
 			${list.length > seen.length && html`<li class="more"><a href="#endpoints?host=${m.name}">${list.length - seen.length} more</a></li>`}</ul>`}</section>`;

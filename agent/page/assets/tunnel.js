@@ -1,5 +1,5 @@
 // Tunnel: who has proven what to whom.
-import {html, useEffect, useRef, State, Hint, Unasked, Heading, ago, span, trip, tone} from './lib.js';
+import {html, useEffect, useRef, State, Hint, Trouble, Unasked, Heading, ago, span, trip, tone} from './lib.js';
 
 const words = {out: 'what it sends gets there', in: 'what the other sends comes here', size: 'packets of the full size pass', bulk: 'many packets at once pass, as TCP sends them'};
 
@@ -10,6 +10,7 @@ export function Tunnel({f, at}) {
 	const find = (a, b) => (proofs[a] || []).find(p => p.peer === b);
 	const [from, to] = at.rest;
 	return html`<${Heading} title="Tunnel">${check && check.state !== 'fail' ? html`<${State} of=${check.state} /> ${check.detail}` : 'What each host has proven of the way to each other one, by frames through the tunnel.'}<//>
+		<${Trouble} of=${f.faults.mesh} />
 		${from && to && html`<${Proof} from=${from} to=${to} of=${find(from, to)} back=${find(to, from)} />`}
 		${members.length < 2 ? html`<p class="empty">This host is alone: there is no tunnel yet.</p><${Hint} text=${'agentctl join --help # on the next host'} />`
 		: members.length > 12 ? html`<${Dense} members=${members} find=${find} from=${from} to=${to} />` : html`<${Matrix} members=${members} find=${find} from=${from} to=${to} />`}
