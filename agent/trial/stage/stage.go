@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -181,6 +182,9 @@ func (s *Stage) enter(ctx context.Context, r *run, a *Actor) (Answer, error) {
 	r.mu.Unlock()
 	if a == nil || full {
 		return Answer{}, fmt.Errorf("a run has 1 to %d endpoints on a host", mostActors)
+	}
+	if !strings.HasPrefix(a.Network, NetworkName(r.id, "")) {
+		return Answer{}, fmt.Errorf("%s is no network of run %s", a.Network, r.id)
 	}
 	path, room, err := s.cfg.Within.Make()
 	if err != nil {

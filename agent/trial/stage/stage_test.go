@@ -167,7 +167,8 @@ func TestOneRunAtATime(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	for _, q := range []stage.Question{{Run: "ffffffff", Do: stage.Touch}, {Run: id, Do: "dance"}, {Run: "../../etc", Do: stage.Open}, {Run: id, Do: stage.Enter},
-		{Run: id, Do: stage.Exit, Actor: &stage.Actor{Name: "b1"}}, {Run: id, Do: stage.Enter, Actor: &stage.Actor{Name: "b1", IP: "10.64.0.99"}}} {
+		{Run: id, Do: stage.Exit, Actor: &stage.Actor{Name: "b1"}}, {Run: id, Do: stage.Enter, Actor: &stage.Actor{Name: "b1", IP: "10.64.0.99"}},
+		{Run: id, Do: stage.Enter, Actor: &stage.Actor{Name: "b1", Network: "backend"}}} {
 		if a, err := s.Do(t.Context(), q); err == nil && a.Busy == "" {
 			t.Errorf("%+v is taken", q)
 		}
