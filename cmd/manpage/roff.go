@@ -64,6 +64,8 @@ func Text(s string) string {
 			b.WriteString(`\(aq`)
 		case r == '.' && begin:
 			b.WriteString(`\&.`)
+		case r == '…' && begin:
+			b.WriteString(`\&...`)
 		case r == '…':
 			b.WriteString("...")
 		case r >= utf8.RuneSelf:

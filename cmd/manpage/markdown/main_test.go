@@ -12,6 +12,7 @@ Read [weft-loom(7)](loom.md). Type `+"`loom --fast`"+`, or:
 
 `+"```"+`
 loom --fast 'red'
+…
 .hidden
 `+"```"+`
 
@@ -44,6 +45,7 @@ Read weft\-loom(7)\&. Type \fBloom \-\-fast\fR, or:
 .RS 4
 .nf
 loom \-\-fast \(aqred\(aq
+\&...
 \&.hidden
 .fi
 .RE
