@@ -32,8 +32,8 @@ fragments, isolation, internal networks, the way out, published ports from every
 side, and an endpoint that moves. It sends to nothing but its own endpoints and
 the hosts. Takes less than a minute.
 
-What failed is shown with what why says, all with -v. Exits 1 when a check failed
-or a host did not answer, 5 while another run is under way. A host with
+What failed is shown with what why says, all with -v. Exits 1 when a check
+failed or a host did not answer, 5 while another run is under way. A host with
 test_peers: false takes no part.`,
 		Example: "  agentctl test --run 'pair/|size/' --junit test.xml",
 		Args:    wants(0, 0, ""),
