@@ -33,7 +33,9 @@ fast the store does. Without an agent it says what can be seen without it.
 What a firewall between the hosts must let through, with the default ports:
 
     nft add rule inet filter input tcp dport 4798 accept
-    nft add rule inet filter input udp dport '{ 4798, 4799 }' accept`,
+    nft add rule inet filter input udp dport '{ 4798, 4799 }' accept
+
+and that of a host, for names that its endpoints ask for: man weft-operations`,
 		Example: "  agentctl doctor --strict",
 		Args:    wants(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
