@@ -141,6 +141,9 @@ func assemble(cfg Config, r *replica, trans *transport) *Gossip {
 	g.inbox = newInbox(g.count)
 	g.paths = newPaths(profileOf(cfg.Profile).config().ProbeInterval)
 	g.paths.ask, trans.arrived = g.contacts.answers, g.paths.arrived
+	g.paths.stream = func(id discovery.HostID, at netip.AddrPort) bool {
+		return g.contacts.meet(candidate{id: id, at: at}) == nil
+	}
 	g.paths.members = func() []discovery.Member {
 		return slices.DeleteFunc(slices.Clone(r.view().Members), func(m discovery.Member) bool { return m.ID == cfg.Self })
 	}

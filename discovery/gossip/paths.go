@@ -17,7 +17,9 @@ const (
 	pathPeriod  = 2 * time.Second // between two looks
 	pathSilence = 6 * time.Second // without an answer, before a member is asked directly
 	pathTries   = 3
-	pathSample  = 8 // members asked in one look
+	pathLooks   = 2           // in a row without an answer, before a loss is said
+	pathQuick   = time.Second // a stream's answer that shows that a member is not busy
+	pathSample  = 8           // members asked in one look
 	pathSources = 4096
 )
 
@@ -34,17 +36,20 @@ type Loss struct {
 // alive, and changes then travel by the comparisons of tables alone.
 type paths struct {
 	interval time.Duration // between two probes of the failure detector
+	quick    time.Duration // as pathQuick
 	members  func() []discovery.Member
 	ask      func(id discovery.HostID, at netip.AddrPort) bool // by datagram
+	stream   func(id discovery.HostID, at netip.AddrPort) bool // whether it answers a stream
 
 	mu       sync.Mutex
 	heard    map[netip.Addr]time.Time // a datagram came from there
 	answered map[discovery.HostID]time.Time
+	doubts   map[discovery.HostID]int // looks in a row in which a member did not answer
 	losses   []Loss
 }
 
 func newPaths(interval time.Duration) *paths {
-	return &paths{interval: interval, heard: map[netip.Addr]time.Time{}, answered: map[discovery.HostID]time.Time{}}
+	return &paths{interval: interval, quick: pathQuick, heard: map[netip.Addr]time.Time{}, answered: map[discovery.HostID]time.Time{}, doubts: map[discovery.HostID]int{}}
 }
 
 // arrived notes a datagram. Its source may be forged, so sources are bounded.
@@ -69,6 +74,7 @@ func (p *paths) passed(id discovery.HostID, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.answered[id] = now
+	delete(p.doubts, id)
 	p.losses = slices.DeleteFunc(slices.Clone(p.losses), func(l Loss) bool { return l.Member == id || l.All })
 }
 
@@ -86,7 +92,8 @@ func (p *paths) run(ctx context.Context) {
 }
 
 // look asks members that have been silent directly, and notes which of them do not
-// answer.
+// answer. A member whose agent gets no time of its processor leaves datagrams without an
+// answer, too: so it must be silent in two looks, and answer a stream at once.
 func (p *paths) look(now time.Time) {
 	silent, all := p.silent(now)
 	var lost []discovery.Member
@@ -100,13 +107,30 @@ func (p *paths) look(now time.Time) {
 					return
 				}
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			lost = append(lost, m)
+			if p.confirmed(m) {
+				mu.Lock()
+				defer mu.Unlock()
+				lost = append(lost, m)
+			}
 		})
 	}
 	asked.Wait()
 	p.note(lost, all && len(lost) > 1 && len(lost) == len(silent))
+}
+
+// confirmed reports whether it is the datagrams that are lost, of a member that did not
+// answer them. Once that was said the datagrams alone end it.
+func (p *paths) confirmed(m discovery.Member) bool {
+	p.mu.Lock()
+	p.doubts[m.ID]++
+	said := slices.ContainsFunc(p.losses, func(l Loss) bool { return l.Member == m.ID })
+	enough := p.doubts[m.ID] >= pathLooks
+	p.mu.Unlock()
+	if said || !enough {
+		return said
+	}
+	began := time.Now()
+	return p.stream(m.ID, m.Gossip) && time.Since(began) < p.quick
 }
 
 // silent returns members whose last answer is too long ago, at most a few, and
@@ -155,6 +179,7 @@ func (p *paths) forget(alive []discovery.Member, before time.Time) {
 	for id := range p.answered {
 		if !members[id] {
 			delete(p.answered, id)
+			delete(p.doubts, id)
 		}
 	}
 	for a, at := range p.heard {

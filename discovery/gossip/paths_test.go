@@ -23,7 +23,7 @@ func TestMembersSeeThatDatagramsAreLost(t *testing.T) {
 		}
 	}))
 	cut.Store(true)
-	took := eventually(t, 15*time.Second, "the losses", func() error {
+	took := eventually(t, 30*time.Second, "the losses", func() error {
 		for i, want := range [][]Loss{{{Member: testID(2)}}, {{Member: testID(2)}}} {
 			if got := nodes[i].Losses(); len(got) != 1 || got[0].Member != want[0].Member || got[0].All {
 				return fmt.Errorf("at %d: got %+v, want %+v", i, got, want)
@@ -64,6 +64,10 @@ func TestPathsTellTheDirection(t *testing.T) {
 	late := start.Add(p.limit(4) + time.Second)
 	p.passed(testID(2), late)
 	p.arrived(netip.MustParseAddr("192.0.2.1"), late)
+	p.stream = func(id discovery.HostID, _ netip.AddrPort) bool { return true }
+	if p.look(late); len(p.losses) > 0 {
+		t.Errorf("after one look: %+v", p.losses)
+	}
 	p.look(late)
 	if len(p.losses) != 2 {
 		t.Fatalf("got %+v, want two members that do not answer", p.losses)
@@ -76,5 +80,48 @@ func TestPathsTellTheDirection(t *testing.T) {
 	p.passed(testID(0), late)
 	if len(p.losses) != 1 || p.losses[0].Member != testID(1) {
 		t.Errorf("got %+v, want host 1 only", p.losses)
+	}
+}
+
+// An agent that gets no time of its processor answers nothing at once: not a datagram,
+// and no stream either. That is no loss of datagrams, however long it lasts.
+func TestABusyMemberIsNoLoss(t *testing.T) {
+	start := time.Now()
+	m := discovery.Member{ID: testID(1), Status: discovery.StatusAlive, Gossip: netip.MustParseAddrPort("192.0.2.2:4798")}
+	p := newPaths(time.Second)
+	p.members = func() []discovery.Member { return []discovery.Member{m} }
+	p.quick = time.Hour
+	answers, streams := false, 0
+	slow := true
+	p.ask = func(discovery.HostID, netip.AddrPort) bool { return answers }
+	p.stream = func(discovery.HostID, netip.AddrPort) bool {
+		if streams++; slow {
+			p.quick = 0 // whatever it took
+		} else {
+			p.quick = time.Hour
+		}
+		return true
+	}
+	p.look(start)
+	late := start.Add(p.limit(1) + time.Second)
+	for range 3 {
+		if p.look(late); len(p.losses) > 0 {
+			t.Fatalf("busy, and called lost: %+v", p.losses)
+		}
+	}
+	if streams == 0 {
+		t.Error("it was asked by no stream")
+	}
+	slow = false
+	if p.look(late); len(p.losses) != 1 {
+		t.Fatalf("it is not busy any more, and datagrams do not pass: %+v", p.losses)
+	}
+	slow = true // what was said is not taken back because it is busy
+	if p.look(late); len(p.losses) != 1 {
+		t.Errorf("taken back: %+v", p.losses)
+	}
+	answers = true
+	if p.look(late); len(p.losses) != 0 {
+		t.Errorf("it answers: %+v", p.losses)
 	}
 }
