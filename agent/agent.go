@@ -22,6 +22,7 @@ import (
 	"github.com/weft-net/weft/agent/membership"
 	"github.com/weft-net/weft/agent/peers"
 	"github.com/weft-net/weft/agent/trial/stage"
+	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/strict"
 )
 
@@ -272,7 +273,7 @@ func (a *Agent) resumeMember() error {
 	}
 	m.host.NoteKept()
 	a.begin(m)
-	a.log.Info("member again", "member", host.Name, "incarnation", host.Incarnation, "addr", m.cfg.Advertise)
+	a.log.Info("member again", discovery.LogMember(host.Name, host.ID), "incarnation", host.Incarnation, "addr", m.cfg.Advertise)
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/weft-net/weft/agent/api"
 	"github.com/weft-net/weft/agent/diagnose"
 	"github.com/weft-net/weft/agent/event"
+	"github.com/weft-net/weft/discovery"
 	"github.com/weft-net/weft/discovery/pace"
 	"github.com/weft-net/weft/discovery/strict"
 )
@@ -57,7 +58,7 @@ func (a service) Leave(ctx context.Context, r api.LeaveRequest, progress func(st
 	}
 	err = a.end(ctx, m)
 	tellMember(ctx, m, event.MemberLeft, "left the cluster")
-	m.log.Info("left the cluster", "member", m.host.Host().Name)
+	m.log.Info("left the cluster", discovery.LogMember(m.host.Host().Name, m.host.Host().ID))
 	return diagnose.Explain("leave", err)
 }
 

@@ -42,7 +42,7 @@ func (m *Membership) Remove(ctx context.Context, nameOrID string, evenIfRunning 
 		if err != nil {
 			return err
 		}
-		m.cfg.Log.Info("host removed", "member", name, "id", id, "blocks", blocks, "addrs", addrs)
+		m.cfg.Log.Info("host removed", discovery.LogMember(name, id), "blocks", blocks, "addrs", addrs)
 	}
 	return nil
 }
@@ -139,17 +139,17 @@ func (m *Membership) awaitFence(ctx context.Context, ids []discovery.HostID) {
 	for {
 		v := m.directory.View()
 		own := v.Member(v.Self).Header.GoneHash
-		waiting := 0
+		var waiting []string
 		for _, o := range v.Members {
 			if !slices.Contains(ids, o.ID) && o.Status == discovery.StatusAlive && o.Header.GoneHash != own {
-				waiting++
+				waiting = append(waiting, o.Name)
 			}
 		}
-		if waiting == 0 {
+		if len(waiting) == 0 {
 			return
 		}
 		if !pace.Sleep(ctx, 20*time.Millisecond) {
-			m.cfg.Log.Warn("not every member acknowledged the fence", "members", waiting)
+			m.cfg.Log.Warn("not every member acknowledged the fence", "members", strings.Join(waiting, ", "))
 			return
 		}
 	}

@@ -153,14 +153,14 @@ func (m *Membership) FreeOwed(ctx context.Context) {
 	for _, id := range m.owed() {
 		// One that was never fenced was not replaced: the join was killed before.
 		if _, _, err := m.records.FreeHeld(ctx, id); err != nil && !errors.Is(err, pool.ErrNotFenced) {
-			m.cfg.Log.Warn("what the replaced host held is not free yet, tried again every minute", "id", id, "err", err)
+			m.cfg.Log.Warn("what the replaced host held is not free yet, tried again every minute", discovery.LogMember(m.cfg.Host.Name, id), "err", err)
 			continue
 		}
 		done := func(all []discovery.HostID) []discovery.HostID {
 			return slices.DeleteFunc(all, func(o discovery.HostID) bool { return o == id })
 		}
 		if err := m.owe(done); err != nil {
-			m.cfg.Log.Warn("cannot note that the replaced host's blocks are free", "id", id, "err", err)
+			m.cfg.Log.Warn("cannot note that the replaced host's blocks are free", discovery.LogMember(m.cfg.Host.Name, id), "err", err)
 		}
 	}
 }

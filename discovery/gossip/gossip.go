@@ -127,6 +127,7 @@ func (g *Gossip) junk(from netip.Addr) {
 func assemble(cfg Config, r *replica, trans *transport) *Gossip {
 	g := &Gossip{cfg: cfg, trans: trans, replica: r, work: &sync.WaitGroup{}, count: &counters{}}
 	g.sender = newSender(cfg.Log, g.work, g.count)
+	g.sender.called = func(id discovery.HostID) slog.Attr { return g.replica.view().LogMember(id) }
 	trans.gate.member, trans.gate.refused = g.sender.isAt, g.junk
 	g.strangers = &strangers{member: g.sender.isAt}
 	r.send, r.forgotten = g.sender.dispatch, cfg.Forgotten

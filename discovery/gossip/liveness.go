@@ -59,7 +59,7 @@ func (l *liveness) up(id discovery.HostID, n memberlist.Node) {
 	l.replica.step(func(now time.Time) {
 		l.turn(id)
 		if l.replica.table.SetMember(now, id, addrPort(n), discovery.StatusAlive) {
-			l.replica.log.Info("member alive", "member", id, "addr", addrPort(n))
+			l.replica.tellAlive(id, addrPort(n))
 		}
 		l.replica.x.Started(now, id, m.inc)
 	})
@@ -80,7 +80,8 @@ func (l *liveness) setDown(id discovery.HostID, at netip.AddrPort, seq uint64) {
 	}
 	l.replica.step(func(now time.Time) {
 		if l.livenessSeq(id) == seq && l.replica.table.SetMember(now, id, at, status) {
-			l.replica.log.Info("member down", "member", id, "addr", at, "status", status)
+			delete(l.replica.untold, id)
+			l.replica.log.Info("member down", l.replica.table.View().LogMember(id), "addr", at, "status", status)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,10 +28,12 @@ type replica struct {
 	table *table.Table
 	x     *table.Exchange
 	seen  uint64 // revision that changes was signalled for
+	// untold are members that were seen and whose names are not known yet.
+	untold map[discovery.HostID]netip.AddrPort
 }
 
 func newReplica(t *table.Table, x *table.Exchange, log *slog.Logger) *replica {
-	r := &replica{table: t, x: x, log: log, changes: pace.NewSignal(), flush: pace.NewSignal()}
+	r := &replica{table: t, x: x, log: log, changes: pace.NewSignal(), flush: pace.NewSignal(), untold: map[discovery.HostID]netip.AddrPort{}}
 	for _, id := range t.ForgottenHosts() {
 		r.refused.Store(id, struct{}{})
 	}
@@ -88,7 +91,23 @@ func (r *replica) noteChanges() {
 	if rev := r.table.Revision(); rev != r.seen {
 		r.seen = rev
 		r.changes.Set()
+		for id, at := range r.untold {
+			r.tellAlive(id, at)
+		}
 	}
+}
+
+// tellAlive logs that a member was seen; r.mu is held. Gossip calls it by its id alone:
+// one that has just come is told once its own state has said how it is called.
+func (r *replica) tellAlive(id discovery.HostID, at netip.AddrPort) {
+	v := r.table.View()
+	m := v.Member(id)
+	if m.Name == "" {
+		r.untold[id] = at
+		return
+	}
+	r.log.Info("member alive", v.LogMember(id), "addr", at)
+	delete(r.untold, id)
 }
 
 func (r *replica) publishAck() {
@@ -105,6 +124,9 @@ func (r *replica) forget(ids []discovery.HostID) {
 			}
 		}
 		t.Forget(ids)
+		for _, id := range ids {
+			delete(r.untold, id)
+		}
 	})
 }
 

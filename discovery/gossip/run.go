@@ -166,7 +166,7 @@ func (g *Gossip) probeAnswered(id discovery.HostID, e event) {
 	g.replica.step(func(now time.Time) {
 		g.replica.table.SetRTT(id, e.rtt)
 		if err := g.replica.x.Acked(now, id, e.bytes); err != nil {
-			g.replica.log.Debug("probe answer", "member", id, "err", err)
+			g.replica.log.Debug("probe answer", g.replica.table.View().LogMember(id), "err", err)
 		}
 	})
 }

@@ -34,13 +34,16 @@ type sender struct {
 	mu    sync.Mutex // guards nodes
 	nodes map[discovery.HostID]memberlist.Node
 
+	// called is how a line of the log calls a member.
+	called func(discovery.HostID) slog.Attr
+
 	// drop discards outgoing messages, for tests; nil otherwise.
 	drop func(to discovery.HostID, kind table.Kind) bool
 }
 
 func newSender(log *slog.Logger, work *sync.WaitGroup, count *counters) *sender {
 	return &sender{udp: make(chan []table.Packet, 64), streams: make(chan struct{}, 64), work: work, count: count,
-		log: log, nodes: map[discovery.HostID]memberlist.Node{}}
+		log: log, nodes: map[discovery.HostID]memberlist.Node{}, called: discovery.View{}.LogMember}
 }
 
 // learn notes where a member is.
@@ -131,7 +134,7 @@ func (s *sender) sendDatagram(p table.Packet) {
 	}
 	if err := s.ml.SendBestEffort(&n, p.Body); err != nil {
 		s.count.sendErrors.Add(1)
-		s.log.Debug("send", "member", p.To, "kind", p.Kind, "err", err)
+		s.log.Debug("send", s.called(p.To), "kind", p.Kind, "err", err)
 		return
 	}
 	s.count.sent.Add(1)
@@ -150,7 +153,7 @@ func (s *sender) sendReliable(p table.Packet) {
 	s.work.Go(func() {
 		defer func() { <-s.streams }()
 		if err := s.stream(p); err != nil {
-			s.log.Debug("send", "member", p.To, "kind", p.Kind, "err", err)
+			s.log.Debug("send", s.called(p.To), "kind", p.Kind, "err", err)
 		}
 	})
 }

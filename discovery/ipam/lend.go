@@ -14,7 +14,7 @@ type lender struct{ *shared }
 func (l *lender) serve(from discovery.HostID, body []byte) answer {
 	r, err := decodeRequest(body)
 	if err != nil {
-		l.cfg.Log.Warn("loan request not understood", "member", from, "err", err)
+		l.cfg.Log.Warn("loan request not understood", l.cfg.View().LogMember(from), "err", err)
 		return answer{outcome: outcomeRefused}
 	}
 	_, nw, leave, ok := l.nets.find(context.Background(), r.network)
@@ -173,6 +173,6 @@ func (l *lender) tellLender(ctx context.Context, w returnRecord) {
 	}
 	r := request{kind: kindReturn, network: w.Network, loan: w.Loan, v6: w.V6, addr: w.Addr}
 	if _, err := l.ask(ctx, lender, r); err != nil {
-		l.cfg.Log.Debug("return not delivered", "member", lender, "addr", w.Addr, "err", err)
+		l.cfg.Log.Debug("return not delivered", l.cfg.View().LogMember(lender), "addr", w.Addr, "err", err)
 	}
 }

@@ -168,7 +168,7 @@ func (k *keeper) reserveAgain(ctx context.Context, nw *network, s discovery.Subn
 		}
 		_, err = k.cfg.Pool.Reserve(ctx, nw.spec(), h.addr, k.cfg.Self, lent)
 		if taken, ok := errors.AsType[*discovery.TakenError](err); ok {
-			k.cfg.Log.Error("address is claimed twice", "network", nw.spec().Name, "addr", h.addr, "member", taken.Host)
+			k.cfg.Log.Error("address is claimed twice", "network", nw.spec().Name, "addr", h.addr, k.cfg.View().LogMember(taken.Host))
 			continue
 		}
 		if err != nil {

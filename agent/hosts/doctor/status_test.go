@@ -71,6 +71,12 @@ func TestStatusIsHonest(t *testing.T) {
 	if !strings.Contains(hint, "systemctl start agentd # on h3") || since.Before(before) || since.After(time.Now()) {
 		t.Errorf("hint %q, since %v, killed after %v", hint, since, before)
 	}
+	log := one.LogTail(5000)
+	for _, line := range []string{`msg="member alive" member=h2 id=`, `msg="member alive" member=h3 id=`, `msg="member down" member=h3 id=`} {
+		if !strings.Contains(log, line) {
+			t.Errorf("the log does not name the member: no %s", line)
+		}
+	}
 	l.Cut(three)
 	if hint, _ = says(t, one, "degraded", "membership", "h3 dead since 20"); !strings.Contains(hint, "agentctl leave --force h3") {
 		t.Errorf("hint %q", hint)
