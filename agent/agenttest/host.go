@@ -203,7 +203,7 @@ func (h *Host) Members() map[string]Member {
 }
 
 // AwaitMembers waits until this host sees that many alive members, itself
-// among them.
+// among them, and has read what they have.
 func (h *Host) AwaitMembers(alive int) {
 	h.lab.t.Helper()
 	Eventually(h.lab.t, 15*time.Second, fmt.Sprintf("%s: %d members alive", h.Name, alive), func() error {
@@ -216,6 +216,9 @@ func (h *Host) AwaitMembers(alive int) {
 		}
 		if n != alive {
 			return fmt.Errorf("%d alive in %v", n, members)
+		}
+		if r := h.Ctl("status"); strings.HasPrefix(r.Stdout, h.Name+": starting") {
+			return fmt.Errorf("%s", r)
 		}
 		return nil
 	})
