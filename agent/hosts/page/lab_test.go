@@ -175,7 +175,9 @@ func TestPageOfALivingCluster(t *testing.T) {
 		s.until("the state says so", `document.querySelector(".now").innerText.includes("degraded")`)
 		const why = "4799/udp is blocked from h1 to h2: h2 does not let it in"
 		s.until("the sentence stands above", fmt.Sprintf(`document.querySelector(".alarm").innerText.includes(%q)`, why))
+		s.dress(poster, "light")
 		s.shoot("map-cut")
+		s.dress(wide, "light")
 		s.view("#tunnel/h1/h2", "Tunnel")
 		s.says(why, "nft list ruleset # on h2")
 		s.shoot("tunnel-cut")

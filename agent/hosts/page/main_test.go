@@ -56,12 +56,16 @@ type tab struct {
 	away     bool // the agent is: that calls fail is no problem
 }
 
-// size is that of a window.
-type size struct{ width, height int64 }
+// size is that of a window, and how many pixels of a picture one of it has.
+type size struct {
+	width, height int64
+	scale         float64
+}
 
 var (
-	wide   = size{1240, 860}
-	narrow = size{360, 740}
+	wide   = size{1240, 860, 1}
+	narrow = size{360, 740, 1}
+	poster = size{1120, 760, 2} // README's
 )
 
 // open opens a link in a tab of its own. What the page logs as an error, or asks of
@@ -101,7 +105,7 @@ func open(t *testing.T, link string, s size) *tab {
 	})
 	chromedp.ListenTarget(ctx, b.hear)
 	b.run("open "+b.origin, network.Enable(), log.Enable(), runtime.Enable(),
-		emulation.SetDeviceMetricsOverride(s.width, s.height, 1, false), chromedp.ActionFunc(func(ctx context.Context) error {
+		emulation.SetDeviceMetricsOverride(s.width, s.height, s.scale, false), chromedp.ActionFunc(func(ctx context.Context) error {
 			_, err := cdppage.AddScriptToEvaluateOnNewDocument(shownScript).Do(ctx)
 			return err
 		}), chromedp.Navigate(link))
@@ -252,7 +256,7 @@ func (b *tab) shoot(name string) {
 // dress has the window another size, and the page dark or light.
 func (b *tab) dress(s size, scheme string) {
 	b.t.Helper()
-	b.run("dress", emulation.SetDeviceMetricsOverride(s.width, s.height, 1, false),
+	b.run("dress", emulation.SetDeviceMetricsOverride(s.width, s.height, s.scale, false),
 		emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}))
 }
 

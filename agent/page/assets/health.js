@@ -1,5 +1,5 @@
 // Health: what was checked on this host, with the command to type.
-import {html, useState, State, Hint, Trouble, Unasked, Heading, call, plural} from './lib.js';
+import {html, useState, State, Hint, Trouble, Unasked, Heading, call, plural, span, ago} from './lib.js';
 
 const rank = {fail: 0, warn: 1, ok: 2};
 
@@ -8,7 +8,7 @@ export function Health({f}) {
 	if (!st) return html`<${Heading} title="Health" /><${Trouble} of=${f.faults.status} />`;
 	const checks = st.checks.map((c, i) => ({...c, i})).sort((a, b) => rank[a.state] - rank[b.state] || a.i - b.i);
 	return html`<${Heading} title="Health">${st.name ? html`<b>${st.name}</b> is <${State} of=${st.state} />` : html`<${State} of=${st.state} />`}<//>
-		<ul class="checks">${checks.map(c => html`<li key=${c.name} class=${c.state}><div class="check"><${State} of=${c.state} /><b>${c.name}</b><p>${c.detail}</p></div><${Hint} text=${c.hint} /></li>`)}</ul>
+		<ul class="checks">${checks.map(c => html`<li key=${c.name} class=${c.state}><div class="check"><${State} of=${c.state} /><b>${c.name}</b><p>${c.detail}${c.since && html` <span class="quiet">for ${span(ago(c.since))}</span>`}</p></div><${Hint} text=${c.hint} /></li>`)}</ul>
 		<section class="card"><h2>This host</h2><dl class="facts">
 			<dt>address</dt><dd class="mono">${st.address || '–'}</dd>
 			<dt>cluster</dt><dd class="mono wrap">${st.cluster || 'not a member'}</dd>

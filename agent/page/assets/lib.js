@@ -51,7 +51,7 @@ export const ago = at => Math.max(0, (Date.now() + skew - Date.parse(at)) / 1000
 
 // span writes seconds in its largest unit.
 export function span(s) {
-	if (s < 1) return 'now';
+	if (s < 1) return '0 s';
 	if (s < 90) return Math.round(s) + ' s';
 	if (s < 5400) return Math.round(s / 60) + ' min';
 	if (s < 129600) return Math.round(s / 3600) + ' h';

@@ -66,5 +66,5 @@ function Side({from, to, p}) {
 			<dt>packet</dt><dd>${p.mtu ? html`${p.mtu} bytes get there` : html`<span class="quiet">not known</span>`}</dd>
 			<dt>round trip</dt><dd>${p.rtt_us ? html`${trip(p.rtt_us)} <span class="quiet">median ${trip(p.rtt_median_us)}, worst ${trip(p.rtt_worst_us)} of the last minute</span>` : html`<span class="quiet">not known</span>`}</dd>
 			<dt>loss</dt><dd>${p.loss_pct.toFixed(p.loss_pct && p.loss_pct < 10 ? 1 : 0)} % <span class="quiet">of the last ten minutes</span></dd>
-			<dt>proven</dt><dd>${p.at ? html`${span(ago(p.at))} ${ago(p.at) < 1 ? '' : 'ago'}` : html`<span class="quiet">never</span>`}${!p.shares && html` <span class="quiet">they share no network, so less often</span>`}</dd></dl></div>`;
+			<dt>proven</dt><dd>${p.at ? html`${span(ago(p.at))} ago` : html`<span class="quiet">never</span>`}${!p.shares && html` <span class="quiet">they share no network, so less often</span>`}</dd></dl></div>`;
 }
