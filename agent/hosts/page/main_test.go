@@ -160,10 +160,20 @@ func (b *tab) run(what string, actions ...chromedp.Action) {
 	}
 }
 
-// js is the value of an expression in the page.
-func js[T any](b *tab, expression string) (v T) {
+// look is the value of an expression in the page; an error where the tab goes to another
+// page at that moment.
+func look[T any](b *tab, expression string) (v T, err error) {
+	err = chromedp.Run(b.ctx, chromedp.Evaluate(expression, &v))
+	return v, err
+}
+
+// js is look where the page stays.
+func js[T any](b *tab, expression string) T {
 	b.t.Helper()
-	b.run(expression, chromedp.Evaluate(expression, &v))
+	v, err := look[T](b, expression)
+	if err != nil {
+		b.t.Fatalf("%s: %v", expression, err)
+	}
 	return v
 }
 
@@ -171,11 +181,13 @@ func js[T any](b *tab, expression string) (v T) {
 func (b *tab) until(what, expression string) time.Duration {
 	b.t.Helper()
 	return agenttest.Eventually(b.t, 30*time.Second, what, func() error {
-		if !js[bool](b, expression) {
-			time.Sleep(30 * time.Millisecond)
-			return fmt.Errorf("%s: the page says: %.400s", expression, strings.Join(strings.Fields(b.text("body")), " "))
+		ok, err := look[bool](b, expression)
+		if ok && err == nil {
+			return nil
 		}
-		return nil
+		time.Sleep(30 * time.Millisecond)
+		text, _ := look[string](b, `document.body?.innerText ?? ""`)
+		return fmt.Errorf("%s: %v, and the page says: %.400s", expression, err, strings.Join(strings.Fields(text), " "))
 	})
 }
 

@@ -10,7 +10,7 @@ export function Cluster({f}) {
 	const on = {};
 	for (const e of endpoints) (on[e.host] = on[e.host] || []).push(e);
 	if (!f.members) return html`<${Heading} title="Map" /><${Trouble} of=${f.faults.members} />${!f.faults.members && html`<p class="empty">Asking the agent…</p>`}`;
-	return html`<${Heading} title="Map">${plural(members.length, 'host')}, ${plural((f.networks || []).length, 'network')}, ${plural(endpoints.length, 'endpoint')}${check && html`<span class="sep"> · </span>tunnel ${check.state === 'ok' ? check.detail : html`<${State} of=${check.state} say=${check.state === 'fail' ? 'failing' : check.detail} />`}`}<//>
+	return html`<${Heading} title="Map">${plural(members.length, 'host')}${f.networks && `, ${plural(f.networks.length, 'network')}`}${f.endpoints && `, ${plural(endpoints.length, 'endpoint')}`}${check && html`<span class="sep"> · </span>tunnel ${check.state === 'ok' ? check.detail : html`<${State} of=${check.state} say=${check.state === 'fail' ? 'failing' : check.detail} />`}`}<//>
 		<${Trouble} of=${f.faults.endpoints || f.faults.networks || f.faults.mesh} />
 		<${Legend} f=${f} on=${lit} light=${light} />
 		<${Sheet} f=${f} members=${members} on=${on} lit=${lit} />
@@ -29,7 +29,7 @@ function ways(members, proofs) {
 	const out = [];
 	members.forEach((a, i) => members.slice(i + 1).forEach(b => {
 		const ab = of[a.name + ' ' + b.name], ba = of[b.name + ' ' + a.name];
-		if (a.status !== 'alive' || b.status !== 'alive') return;
+		if (a.status !== 'alive' || b.status !== 'alive' || !ab && !ba) return; // nothing is known of the way
 		const there = worst([ab && ab.out, ba && ba.in].filter(Boolean)), back = worst([ba && ba.out, ab && ab.in].filter(Boolean));
 		out.push({a: a.name, b: b.name, there, back, state: worst([ab, ba].filter(Boolean).map(p => p.state)), rtt: (ab || ba || {}).rtt_median_us, why: (ab && ab.why) || (ba && ba.why) || ''});
 	}));
@@ -54,14 +54,15 @@ function Sheet({f, members, on, lit}) {
 			${members.map(m => html`<${Host} key=${m.id} m=${m} f=${f} at=${plan.boxes[m.name]} list=${on[m.name] || []} small=${plan.kind === 'columns'} lit=${lit} />`)}</div>`}</div>`;
 }
 
-// Lines are drawn below the boxes. Those that are ok in a crowd are one path, which keeps
-// the page quick.
+// Lines are drawn below the boxes. In a crowd those that are ok are one path, and those
+// that are not proven yet another, which keeps the page quick.
 function Lines({plan, lines, width, quiet, label}) {
-	const crowd = quiet ? lines.filter(l => l.state === 'ok') : [];
-	const single = lines.filter(l => !crowd.includes(l)).sort((x, y) => (x.state === 'failing') - (y.state === 'failing'));
+	const crowds = quiet ? ['unproven', 'ok'].map(s => lines.filter(l => l.state === s && l.there === l.back)).filter(c => c.length) : [];
+	const merged = new Set(crowds.flat());
+	const single = lines.filter(l => !merged.has(l)).sort((x, y) => (x.state === 'failing') - (y.state === 'failing'));
 	return html`<svg class="lines" width=${width} height=${plan.height} viewBox="0 0 ${width} ${plan.height}" role="group" aria-label="Tunnels between hosts">
 		<defs>${['ok', 'fail', 'warn', 'none'].map(t => html`<marker id="to-${t}" class=${t} viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto-start-reverse"><path d="M0 .6 8 4 0 7.4z" /></marker>`)}</defs>
-		${crowd.length > 0 && html`<path class="crowd ${crowd.length < 200 ? 'few' : ''}" d=${crowd.map(l => plan.path(l.a, l.b).d).join('')} />`}
+		${crowds.map(c => html`<path class="crowd ${tone(c[0].state)} ${c.length < 200 ? 'few' : ''}" d=${c.map(l => plan.path(l.a, l.b).d).join('')} />`)}
 		${single.map(l => html`<${Way} key=${l.a + ' ' + l.b} l=${l} w=${plan.path(l.a, l.b)} label=${label} />`)}</svg>`;
 }
 
@@ -89,7 +90,7 @@ function Host({m, f, at, list, small, lit}) {
 	return html`<section class="host ${alive ? '' : tone(m.status)} ${own ? 'own' : ''}" style=${{left: at.x + 'px', top: at.y + 'px', width: at.w + 'px', height: at.h + 'px'}} aria-label="host ${m.name}">
 		<header><h2>${m.name}</h2>${!alive && html`<${State} of=${m.status} />`}<span class="grow"></span><span class="mono quiet">${m.address}</span>
 			${small && html`<span class="on">${nets.map(n => html`<i class="${colour(f.networks || [], n)} ${lit && lit !== n ? 'dim' : ''}" title=${n}></i>`)}</span><a class="count" href="#endpoints?host=${m.name}" aria-label="${plural(list.length, 'endpoint')} of ${m.name}">${list.length}</a>`}</header>
-		${!small && html`<p class="sub">${own ? 'this host' : m.tunnel ? html`tunnel <${State} of=${m.tunnel} />` : ''}<span class="grow"></span>${!list.length && 'no endpoints'}</p>`}
+		${!small && html`<p class="sub">${own ? 'this host' : m.tunnel ? html`tunnel <${State} of=${m.tunnel} />` : ''}<span class="grow"></span>${f.endpoints && !list.length && 'no endpoints'}</p>`}
 		${!small && list.length > 0 && html`<ul>${seen.map(e => html`<li key=${e.id} class="${colour(f.networks || [], e.network)} ${lit && lit !== e.network ? 'dim' : ''} ${e.status}" title="${e.name} on ${e.network}, ${e.status}">
 			<i></i><span class="name">${e.name}</span><span class="mono quiet">${bare(e.address)}</span></li>`)}
 			${list.length > seen.length && html`<li class="more"><a href="#endpoints?host=${m.name}">${list.length - seen.length} more</a></li>`}</ul>`}</section>`;

@@ -119,8 +119,9 @@ function soon(name) {
 }
 
 // start begins to ask.
-export function start() {
-	for (const name in sources) ask(name);
+export async function start() {
+	await Promise.all([ask('status'), ask('members')]); // the map is shown with these; the rest is more to read
+	for (const name of ['endpoints', 'networks', 'mesh']) ask(name);
 	follow('1h');
 	document.addEventListener('visibilitychange', () => {
 		if (!document.hidden) for (const name in sources) ask(name);
