@@ -231,6 +231,10 @@ func (t *Tunnel) Serve(from discovery.HostID, body []byte) (answer []byte, ok bo
 // of it, and would wait for each other.
 const checked = 64
 
+// acquainted is how long a member that is busy may take to read in the pool that there
+// is a newcomer: until then it lets none of its packets in.
+const acquainted = 3 * time.Second
+
 // Check finds out whether encapsulated packets pass between this host and the other
 // members, both ways. It fails when they pass with none of them, and so does join.
 // A single member that cannot be reached is a warning, in progress and in the log.
@@ -247,7 +251,11 @@ func (t *Tunnel) Check(ctx context.Context, progress func(string)) error {
 	var wg sync.WaitGroup
 	for _, p := range alive {
 		wg.Go(func() {
-			if why, hint := unhurried.prove(ctx, p); why != "" {
+			why, hint := unhurried.prove(ctx, p)
+			if why != "" && pace.Sleep(ctx, acquainted) {
+				why, hint = unhurried.prove(ctx, p)
+			}
+			if why != "" {
 				mu.Lock()
 				defer mu.Unlock()
 				blocked, hints = append(blocked, why), append(hints, hint)

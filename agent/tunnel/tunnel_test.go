@@ -344,6 +344,11 @@ func TestCheck(t *testing.T) {
 		if err := c.host(1).Check(t.Context(), func(s string) { said = append(said, s) }); err != nil || !strings.Contains(strings.Join(said, "\n"), "warning: 4799/udp is blocked from h1 to h2: h2") {
 			t.Errorf("one of two: %v, %q", err, said)
 		}
+		time.AfterFunc(5*time.Second, func() { c.wire.Lose(nil) })
+		said = nil
+		if err := c.host(1).Check(t.Context(), func(s string) { said = append(said, s) }); err != nil || len(said) != 1 {
+			t.Errorf("a member that lets h1 in after a while: %v, %q", err, said)
+		}
 		c.wire.Lose(func(from, to overlay.MAC, _ tunneltest.Place, _ []byte) bool { return to == hostMAC(1) })
 		err := c.host(1).Check(t.Context(), func(string) {})
 		if err == nil || !strings.Contains(err.Error(), "from h2 to h1") || !strings.Contains(err.Error(), "from h3 to h1") {
