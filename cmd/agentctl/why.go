@@ -23,8 +23,9 @@ both sandboxes, both kernels, the tunnel between the hosts, and a try from SRC.
 SRC is an endpoint, a container, an address of one, or host. DST may also be a
 name, a member or any address. Without PORT an ICMP echo is sent.
 
-The first line is the answer; the steps follow when something is broken, or with
--v. Exits 1 when SRC does not reach DST.`,
+What works takes one line, and its steps are shown with -v. When something is
+broken the steps come first; the answer ends them, with what to type. Exits 1
+then.`,
 		Example: "  agentctl why web db 5432",
 		Args:    wants(2, 3, "SRC, DST and perhaps a PORT"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -223,7 +223,7 @@ func TestHostAccess(t *testing.T) {
 	fetch := func(from *agenttest.Host, a agenttest.Attachment) error {
 		start := time.Now()
 		r := from.NS.Run("curl", "-sS", "--connect-timeout", "4", "http://"+a.Addr().String()+"/")
-		if took := time.Since(start); took > 2*time.Second {
+		if took := time.Since(start); took > 3500*time.Millisecond { // less than a connection that nobody refuses
 			t.Errorf("%s learns after %v about %s: %s", from.Name, took, a.Name, r)
 		}
 		if r.Code != 0 {

@@ -132,7 +132,7 @@ func TestForeignFilterIsNamedAndTheHintOpensIt(t *testing.T) {
 	h.NS.Must(t, "sh", "-c", strings.Join(hints, "\n"))
 	agenttest.Eventually(t, 3*time.Second, "endpoints reach the world again", out)
 	agenttest.Eventually(t, 10*time.Second, "all is well", func() error {
-		if r := h.Ctl("doctor"); strings.Contains(r.Stdout, "inet fw") {
+		if r := h.Ctl("doctor"); !strings.Contains(r.Stdout, "ok     filters") {
 			return fmt.Errorf("%s", r)
 		}
 		return nil
