@@ -24,7 +24,7 @@ func TestKeysOfTheManualExist(t *testing.T) {
 			keys[parent+"."+m[2]] = true
 		}
 	}
-	files, err := filepath.Glob("../../manual/*.md")
+	files, err := filepath.Glob("../../cmd/manual/*.md")
 	if err != nil || len(files) < 5 {
 		t.Fatalf("%q, %v", files, err)
 	}

@@ -10,7 +10,7 @@ import (
 
 // Each check that status may show is explained in the manual.
 func TestManualExplainsEveryCheck(t *testing.T) {
-	manual, err := os.ReadFile("../../manual/weft-operations.md")
+	manual, err := os.ReadFile("../../cmd/manual/weft-operations.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -205,7 +205,7 @@ func TestEveryAlertHasItsRunbook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	manual, err := os.ReadFile("../../manual/weft-operations.md")
+	manual, err := os.ReadFile("../../cmd/manual/weft-operations.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 func guides(t *testing.T) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
-	for _, pattern := range []string{"../../README.md", "../../CONTRIBUTING.md", "../../manual/*.md", "../../examples/*/README.md"} {
+	for _, pattern := range []string{"../../README.md", "../../CONTRIBUTING.md", "../../cmd/manual/*.md", "../../examples/*/README.md"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %q, %v", pattern, files, err)
@@ -33,7 +33,7 @@ func guides(t *testing.T) map[string]string {
 // README is what a stranger reads to the end.
 func TestReadmeIsShort(t *testing.T) {
 	if lines := strings.Count(guides(t)["../../README.md"], "\n"); lines > 150 {
-		t.Errorf("README.md has %d lines, at most 150: the rest belongs into manual/", lines)
+		t.Errorf("README.md has %d lines, at most 150: the rest belongs into cmd/manual/", lines)
 	}
 }
 

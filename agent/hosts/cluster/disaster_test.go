@@ -34,7 +34,7 @@ func TestAllHostsLostTheirDisks(t *testing.T) {
 	}
 	adopt := []string{"init", "--adopt", "--consul", l.ConsulURL()}
 	agenttest.WantError(t, one.Ctl(adopt...), 5)
-	manual, err := os.ReadFile("../../../manual/weft-operations.md")
+	manual, err := os.ReadFile("../../../cmd/manual/weft-operations.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -228,7 +228,7 @@ var made = []string{"/run/weft", "/run/weft/agentd.sock", "/run/weft/public.sock
 // filesAreThere holds the manual to the package: each file of weft's that it names is in
 // it, or made by the agent.
 func filesAreThere(t *testing.T, root string) {
-	pages, err := filepath.Glob("../../../manual/*.md")
+	pages, err := filepath.Glob("../../manual/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-// Command markdown makes manual pages out of the pages of manual/, which are
+// Command markdown makes manual pages out of the pages of cmd/manual/, which are
 // Markdown so that they can be read where they stand. The package is built with it;
 // it is not shipped.
 //
