@@ -184,6 +184,10 @@ func port(p Port) api.Finding {
 
 func firewall(f Firewall) api.Finding {
 	c := ok("firewall", "nftables", "rules of others: in no table")
+	if f.Err != nil {
+		c.Evidence = fmt.Sprintf("nftables cannot be read: %v", f.Err)
+		return worse(c, api.CheckWarn, "nft list tables # as root")
+	}
 	if len(f.NFT) > 0 {
 		c.Evidence = "rules of others, in nftables: " + few(f.NFT)
 	}

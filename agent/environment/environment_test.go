@@ -61,6 +61,8 @@ func TestChecks(t *testing.T) {
 		{"the old packet filter", Facts{Firewall: &Firewall{Legacy: []string{"filter"}}}, "firewall", api.CheckOK, "old iptables: filter", ""},
 		{"two packet filters", Facts{Firewall: &Firewall{NFT: []string{"inet filter"}, Legacy: []string{"filter", "nat"}}}, "firewall", api.CheckWarn, "filter, nat: both filter", "iptables-legacy-save"},
 
+		{"a packet filter that is not shown", Facts{Firewall: &Firewall{Err: errors.New("exit status 1")}}, "firewall", api.CheckWarn, "nftables cannot be read: exit status 1", "nft list tables"},
+
 		{"a program", Facts{Programs: []Program{{Name: "nft", For: "rules", Version: "v1.0.6"}}}, "program", api.CheckOK, "nft, for rules: v1.0.6", ""},
 		{"no program", Facts{Programs: []Program{{Name: "nft", For: "rules", Err: errors.New("not found")}}}, "program", api.CheckWarn, "not found", "apt-get install nft"},
 

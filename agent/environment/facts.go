@@ -69,7 +69,8 @@ type Port struct {
 // Firewall is which packet filters have rules in this namespace.
 type Firewall struct {
 	Legacy []string // tables of the old iptables
-	NFT    []string // tables of nftables, weft's own left out; nil: not read
+	NFT    []string // tables of nftables, weft's own left out
+	Err    error    // why nftables could not be read
 }
 
 // Program is one that the agent calls.

@@ -143,6 +143,7 @@ func Firewall(ctx context.Context, own string) *environment.Firewall {
 	f := &environment.Firewall{Legacy: Legacy()}
 	out, err := output(ctx, "nft", "list", "tables")
 	if err != nil {
+		f.Err = err
 		return f
 	}
 	for l := bufio.NewScanner(strings.NewReader(out)); l.Scan(); {
