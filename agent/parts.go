@@ -158,6 +158,8 @@ type Docker interface {
 	Engine() (version, api string)
 	// Checks are its lines of status.
 	Checks() []api.Check
+	// Idle makes containers for the connectivity suite.
+	Idle() docker.Idle
 }
 
 // Host is what the agent asks the machine about.

@@ -21,7 +21,11 @@ const trialQuestion = "trial"
 
 // newStage makes this host's part of the suite.
 func newStage(a *Agent) *stage.Stage {
-	return stage.New(stage.Config{Host: service{a}, Within: within{a.parts.Within, a.parts.Rooms}, Refuses: !a.cfg.Limits.TestPeers, Log: a.log,
+	var engine stage.Engine
+	if a.docker != nil {
+		engine = a.docker.Idle()
+	}
+	return stage.New(stage.Config{Engine: engine, Host: service{a}, Within: within{a.parts.Within, a.parts.Rooms}, Refuses: !a.cfg.Limits.TestPeers, Log: a.log,
 		Self: func() string {
 			if m := a.member(); m != nil {
 				return m.host.Host().Name
@@ -116,6 +120,9 @@ func (t troupe) Hosts() (all []trial.Host) {
 	}
 	return all
 }
+
+// Asking implements trial.Cluster.
+func (t troupe) Asking(run string) (done func()) { return t.stage.Asking(run) }
 
 // Ask implements trial.Cluster.
 func (t troupe) Ask(ctx context.Context, host string, q stage.Question) (stage.Answer, error) {

@@ -19,7 +19,10 @@ type Cast struct {
 }
 
 // The actors of each host, by their network.
-var roles = []struct{ role, network string }{{"a1", "a"}, {"a2", "a"}, {"b1", "b"}, {"c1", "c"}}
+var roles = []role{{"a1", "a"}, {"a2", "a"}, {"b1", "b"}, {"c1", "c"}}
+
+// role is what an actor does. Where Docker is, d1 is a container on the network a.
+type role struct{ role, network string }
 
 // Actor is what an endpoint of a run is called; the host is by its number.
 func Actor(run, role string, host int) string { return fmt.Sprintf("%s-%d-%s", role, host+1, run) }
@@ -63,6 +66,7 @@ func Checks(run string, cast []Cast) []Check {
 	for i := range cast {
 		l.names(i)
 		l.local(i)
+		l.docker(i)
 		for j := range cast {
 			if i != j {
 				l.pair(i, j)
@@ -134,6 +138,21 @@ func (l *list) local(i int) {
 	l.add("local/host", "", i, i, stage.Try{Kind: stage.TCP, To: l.at("a1", i), Want: a1}, a1)
 	host := netip.AddrPortFrom(l.cast[i].Addr, 0)
 	l.add("egress/own-host", "a1", i, i, stage.Try{Kind: stage.Echo, To: host}, l.cast[i].Addr.String())
+}
+
+// docker are between the container of host i and the next host.
+func (l *list) docker(i int) {
+	there, ok := l.cast[i].Actors["d1"]
+	if !ok {
+		return
+	}
+	j := (i + 1) % len(l.cast)
+	d, a := Actor(l.run, "d1", i), Actor(l.run, "a1", j)
+	l.add("docker/out", "d1", i, j, stage.Try{Kind: stage.TCP, To: l.at("a1", j), Want: a, Size: bulk}, a)
+	l.add("docker/asks", "d1", i, j, stage.Try{Kind: stage.Name, Asked: a, Want: l.cast[j].Actors["a1"].Addr.String()}, a)
+	l.add("docker/in-tcp", "a1", j, i, stage.Try{Kind: stage.TCP, To: l.at("d1", i), Want: d, Size: bulk}, d)
+	l.add("docker/in-udp", "a1", j, i, stage.Try{Kind: stage.UDP, To: l.at("d1", i), Want: d, Size: 1000}, d)
+	l.add("docker/name", "a1", j, i, stage.Try{Kind: stage.Name, Asked: d, Want: there.Addr.String()}, d)
 }
 
 // pair are from host i to host j.

@@ -20,8 +20,13 @@ func (s *suite) build(ctx context.Context) error {
 	for _, which := range []string{"a", "b", "c"} {
 		name := stage.NetworkName(s.id, which)
 		s.made = append(s.made, name)
-		_, err := s.NetworkCreate(ctx, api.NetworkCreateRequest{Name: name, Internal: which == "c",
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), enterWait) // what is half made is hard to remove
+		_, err := s.NetworkCreate(whole, api.NetworkCreateRequest{Name: name, Internal: which == "c",
 			Labels: map[string]string{stage.LabelRun: s.id, stage.LabelBy: s.Self(), stage.LabelUntil: stage.Until(time.Now())}})
+		cancel()
 		if err != nil {
 			return err
 		}
@@ -39,8 +44,17 @@ func (s *suite) build(ctx context.Context) error {
 // enterAll makes the cast of a host. What cannot be made is a check that failed.
 func (s *suite) enterAll(ctx context.Context, i int) {
 	c := &s.cast[i]
-	for _, r := range roles {
+	all := roles
+	if why := s.noDocker[c.Host]; why != "" {
+		s.note(Outcome{Check: Check{Name: "docker/" + c.Host, Host: c.Host}, Skipped: why})
+	} else {
+		all = append(slices.Clone(roles), role{"d1", "a"})
+	}
+	for _, r := range all {
 		a := stage.Actor{Name: Actor(s.id, r.role, i), Network: stage.NetworkName(s.id, r.network), Aliases: []string{alias(s.id, r.role, i)}}
+		if r.role == "d1" {
+			a.Aliases, a.Container = nil, true
+		}
 		port := uint16(0)
 		if r.role == "a1" {
 			port = anyPort()

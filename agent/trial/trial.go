@@ -39,6 +39,8 @@ type Cluster interface {
 	// Self is this host; Hosts are all members, this host among them.
 	Self() string
 	Hosts() []Host
+	// Asking says that a run is under way here until done is called.
+	Asking(run string) (done func())
 	// Ask has a host, which may be this one, do something. The error is a sentence.
 	Ask(ctx context.Context, host string, q stage.Question) (stage.Answer, error)
 	NetworkCreate(ctx context.Context, r api.NetworkCreateRequest) (api.NetworkCreateResult, error)
@@ -60,6 +62,7 @@ func Run(ctx context.Context, c Cluster, r api.TestRequest, by string, progress 
 	if err := s.choose(r.Hosts); err != nil {
 		return api.Test{}, err
 	}
+	defer s.Asking(s.id)()
 	defer s.clean(context.WithoutCancel(ctx))
 	if err := s.open(ctx, by); err != nil {
 		return api.Test{}, err
@@ -90,8 +93,9 @@ type suite struct {
 	perf     bool
 	progress func(string)
 
-	hosts []Host // that take part
-	cast  []Cast // what they have, in the same order
+	hosts    []Host            // that take part
+	noDocker map[string]string // why hosts have no container
+	cast     []Cast            // what they have, in the same order
 
 	mu      sync.Mutex        // guards what follows
 	lost    map[string]string // hosts that stopped answering, and how
@@ -141,7 +145,7 @@ func (s *suite) leaveOut(host, why string) {
 // open begins the run on each host, one after the other in the order of their names, so
 // that of two runs that begin at once one is refused by the first host.
 func (s *suite) open(ctx context.Context, by string) error {
-	s.lost = map[string]string{}
+	s.lost, s.noDocker = map[string]string{}, map[string]string{}
 	by = strings.TrimSpace(by + " on " + s.Self())
 	var take []Host
 	for _, h := range s.hosts {
@@ -159,6 +163,7 @@ func (s *suite) open(ctx context.Context, by string) error {
 			continue
 		}
 		s.opened = append(s.opened, h.Name)
+		s.noDocker[h.Name] = a.NoDocker
 		take = append(take, h)
 	}
 	if s.hosts = take; len(take) == 0 {

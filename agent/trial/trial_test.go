@@ -112,6 +112,8 @@ func (f *fake) Ask(_ context.Context, host string, q stage.Question) (stage.Answ
 	return a, nil
 }
 
+func (f *fake) Asking(string) func() { return func() {} }
+
 func (f *fake) NetworkCreate(_ context.Context, r api.NetworkCreateRequest) (api.NetworkCreateResult, error) {
 	f.created = append(f.created, r)
 	return api.NetworkCreateResult{}, nil

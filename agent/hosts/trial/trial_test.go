@@ -61,8 +61,10 @@ func clean(t *testing.T, l *agenttest.Lab, within time.Duration) {
 			if out := h.MustCtl("endpoint", "ls", "--all", "-o", "json"); strings.Contains(out, "weft-test-") {
 				return fmt.Errorf("endpoints: %s", out)
 			}
-			if out := h.Fabric.Must(t, "ip", "-br", "link"); strings.Contains(out, "vx") && strings.Contains(out, "weft-test") {
-				return fmt.Errorf("devices: %s", out)
+			for line := range strings.Lines(h.Fabric.Must(t, "ip", "-br", "link")) {
+				if strings.HasPrefix(line, "b00") || strings.HasPrefix(line, "k") { // a bridge, an endpoint's port
+					return fmt.Errorf("device: %s", line)
+				}
 			}
 			return nil
 		})
@@ -75,35 +77,34 @@ func TestSuite(t *testing.T) {
 	one := l.Host(1)
 	got, r := run(t, one, "--perf")
 	t.Logf("%d passed, %d failed, %d skipped in %d ms", got.Passed, got.Failed, got.Skipped, got.TookMS)
-	if r.Code != 0 || got.Passed < 60 || got.Failed+got.Skipped > 0 || got.TookMS > 60000 || strings.Join(got.Hosts, " ") != "h1 h2 h3" {
+	if r.Code != 0 || got.Passed < 60 || got.Failed > 0 || got.Skipped != 3 || !strings.HasPrefix(got.failed()[0], "docker/h1 skipped: the Docker engine does not answer") || got.TookMS > 60000 || strings.Join(got.Hosts, " ") != "h1 h2 h3" {
 		t.Errorf("%s\n%s", strings.Join(got.failed(), "\n"), r.Stderr)
 	}
-	clean(t, l, 20*time.Second)
+	clean(t, l, 40*time.Second)
 	if out := one.MustCtl("events", "--kind", "test-run"); !strings.Contains(out, "0 failed") {
 		t.Errorf("the events: %s", out)
 	}
 
-	for _, f := range []struct{ name, damage, repair, run, says, hint string }{
-		{"h2 drops the tunnel", "ip netns exec H2 nft 'add table inet wall; add chain inet wall c { type filter hook input priority 0; }; add rule inet wall c udp dport 4799 drop'", "ip netns exec H2 nft delete table inet wall",
-			"pair/tcp/h1-h2", "h2 drops what h1 sends to it on udp port 4799", "# on h2"},
-		{"h1 does not send", "ip netns exec H1 nft 'add table inet wall; add chain inet wall c { type filter hook output priority 0; }; add rule inet wall c udp dport 4799 drop'", "ip netns exec H1 nft delete table inet wall",
-			"pair/udp/h1-h3", "h1 drops what it sends to h3 on udp port 4799", "# on h1"},
-		{"h3 drops what it sends through the tunnel", "ip netns exec H3 nft 'add table inet wall; add chain inet wall c { type filter hook output priority 0; }; add rule inet wall c udp dport 4799 drop'", "ip netns exec H3 nft delete table inet wall",
-			"pair/tcp/h1-h3", "h3 drops what it sends to h1 on udp port 4799", "# on h3"},
-		{"h2 drops forwarded ports", "ip netns exec H2 nft 'add table inet wall; add chain inet wall c { type filter hook prerouting priority -300; }; add rule inet wall c ip daddr 192.0.2.2 tcp dport 27000-32000 drop'", "ip netns exec H2 nft delete table inet wall",
-			"published/tcp/h1-h2", "no answer", "agentctl"},
-		{"h2's DNS is deaf", "ip netns exec H2 nft 'add table inet wall; add chain inet wall c { type filter hook prerouting priority -300; }; add rule inet wall c udp dport 53 drop'", "ip netns exec H2 nft delete table inet wall",
-			"dns/name/h2", "the DNS server does not answer", "agentctl"},
+	const wall = "ip netns exec %[1]s nft 'add table %[2]s wall; add chain %[2]s wall c { type filter hook %[3]s; }; add rule %[2]s wall c %[4]s drop'"
+	for _, f := range []struct{ name, on, family, hook, rule, run, says, hint string }{
+		{"h2 drops the tunnel", "H2", "inet", "input priority 0", "udp dport 4799", "pair/tcp/h1-h2", "h2 drops what h1 sends to it on udp port 4799", "# on h2"},
+		{"h1 does not send", "H1", "inet", "output priority 0", "udp dport 4799", "pair/udp/h1-h3", "h1 drops what it sends to h3 on udp port 4799", "# on h1"},
+		{"h3 does not answer", "H3", "inet", "output priority 0", "udp dport 4799", "pair/tcp/h1-h3", "h3 drops what it sends to h1 on udp port 4799", "# on h3"},
+		{"h2 drops published ports", "H2", "inet", "prerouting priority -300", "ip daddr 192.0.2.2 tcp dport 27000-32000", "published/tcp/h1-h2", "no answer", "agentctl"},
+		{"h2's DNS is deaf", "H2", "inet", "prerouting priority -300", "udp dport 53", "dns/name/h2", "the DNS server does not answer", "agentctl"},
+		{"h2 answers no echo", "H2", "inet", "input priority 0", "icmp type echo-request", "egress/host/h1-h2", "no answer", "h2"},
+		{"fragments do not come to h3", "F3", "bridge", "forward priority 0", "ip frag-off & 0x1fff != 0", "size/fragments/h1-h3", "no answer", "agentctl"},
+		{"large packets do not come to h2", "F2", "bridge", "forward priority 0", "meta length > 1300", "size/full/h1-h2", "no answer", "agentctl"},
 	} {
-		replace := strings.NewReplacer("H1", string(l.Host(1).NS), "H2", string(l.Host(2).NS), "H3", string(l.Host(3).NS))
-		if d := agenttest.Run("", "sh", "-ec", replace.Replace(f.damage)); d.Code != 0 {
+		replace := strings.NewReplacer("H1", string(l.Host(1).NS), "H2", string(l.Host(2).NS), "H3", string(l.Host(3).NS), "F2", string(l.Host(2).Fabric), "F3", string(l.Host(3).Fabric))
+		if d := agenttest.Run("", "sh", "-ec", replace.Replace(fmt.Sprintf(wall, f.on, f.family, f.hook, f.rule))); d.Code != 0 {
 			t.Fatal(d)
 		}
 		got, r := run(t, one, "--run", "^"+f.run+"$")
 		if r.Code != 1 || got.Failed != 1 || !strings.Contains(got.Checks[0].Why, f.says) || !strings.Contains(got.Checks[0].Hint, f.hint) {
 			t.Errorf("%s: %s\n%s\nwant %q, %q", f.name, strings.Join(got.failed(), "\n"), r.Stderr, f.says, f.hint)
 		}
-		if d := agenttest.Run("", "sh", "-ec", replace.Replace(f.repair)); d.Code != 0 {
+		if d := agenttest.Run("", "sh", "-ec", replace.Replace(fmt.Sprintf("ip netns exec %s nft delete table %s wall", f.on, f.family))); d.Code != 0 {
 			t.Fatal(d)
 		}
 	}
@@ -134,7 +135,7 @@ func TestNothingIsLeft(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		clean(t, l, 20*time.Second)
+		clean(t, l, 40*time.Second)
 	}
 	underWay(t, two, one, func(*os.Process) {
 		_, r := run(t, two)

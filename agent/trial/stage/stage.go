@@ -27,6 +27,7 @@ const (
 	// longest is how long a run may last.
 	longest = 3 * time.Minute
 
+	attachFor  = 10 * time.Second
 	mostActors = 16
 	mostTries  = 256 // of a question
 	atOnce     = 8   // tries
@@ -61,10 +62,19 @@ type Within interface {
 	Resolve(ctx context.Context, path string, server netip.AddrPort, name string, reverse bool) ([]string, error)
 }
 
+// Engine makes containers that do nothing but have a network, and removes all of a label
+// but those of one value.
+type Engine interface {
+	Usable() error
+	Start(ctx context.Context, network, name, label, value string) (path string, a netip.Addr, err error)
+	Remove(ctx context.Context, label, keep string) error
+}
+
 // Config is what a stage stands on.
 type Config struct {
 	Host    Host
 	Within  Within
+	Engine  Engine        // Docker's; nil: the agent serves none
 	Self    func() string // name of this host
 	Refuses bool          // test_peers: false
 	Log     *slog.Logger
@@ -77,11 +87,26 @@ type Stage struct {
 	mu      sync.Mutex // guards what follows
 	run     *run       // nil: none
 	expired map[string]bool
-	closing time.Time // when a run was closed: who asked for it removes its networks now
+	cleared bool            // the engine has no containers of runs before
+	asking  map[string]bool // runs that this host asks for, whether it takes part or not
 }
 
 // New makes a stage on which nothing runs.
-func New(cfg Config) *Stage { return &Stage{cfg: cfg, expired: map[string]bool{}} }
+func New(cfg Config) *Stage {
+	return &Stage{cfg: cfg, expired: map[string]bool{}, asking: map[string]bool{}}
+}
+
+// Asking keeps the networks of a run that this host asks for until done is called.
+func (s *Stage) Asking(run string) (done func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asking[run] = true
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.asking, run)
+	}
+}
 
 // run is one run's part on this host.
 type run struct {
@@ -102,7 +127,7 @@ type actor struct {
 	network string
 	path    string
 	gateway netip.Addr
-	room    io.Closer
+	room    io.Closer // nil: it is a container
 	server  io.Closer
 }
 
@@ -116,9 +141,6 @@ func (s *Stage) Do(ctx context.Context, q Question) (Answer, error) {
 		return Answer{}, err
 	}
 	if q.Do == Close {
-		s.mu.Lock()
-		s.closing = time.Now()
-		s.mu.Unlock()
 		return Answer{}, s.end(ctx, r)
 	}
 	r.work.RLock()
@@ -161,7 +183,18 @@ func (s *Stage) open(q Question) (Answer, error) {
 		s.run = r
 		s.cfg.Log.Info("a run of the suite begins", "run", q.Run, "by", q.By)
 	}
-	return Answer{}, nil
+	return Answer{NoDocker: s.noDocker()}, nil
+}
+
+// noDocker says why there are no containers here.
+func (s *Stage) noDocker() string {
+	if s.cfg.Engine == nil {
+		return "the agent serves no Docker"
+	}
+	if err := s.cfg.Engine.Usable(); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // running is the run of that id, which is heard of now.
@@ -186,12 +219,19 @@ func (s *Stage) enter(ctx context.Context, r *run, a *Actor) (Answer, error) {
 	if !strings.HasPrefix(a.Network, NetworkName(r.id, "")) {
 		return Answer{}, fmt.Errorf("%s is no network of run %s", a.Network, r.id)
 	}
+	if a.Container {
+		return s.contain(ctx, r, a)
+	}
 	path, room, err := s.cfg.Within.Make()
 	if err != nil {
 		return Answer{}, err
 	}
 	one := &actor{network: a.Network, path: path, room: room}
-	at, err := s.cfg.Host.Attach(ctx, api.AttachRequest{Network: a.Network, Netns: path, Name: a.Name, Aliases: a.Aliases, IP: a.IP, Ports: a.Ports,
+	// An attach that is cut short may have a block of addresses in the store that this host
+	// does not know of, for which the network's end would wait.
+	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), attachFor)
+	defer cancel()
+	at, err := s.cfg.Host.Attach(whole, api.AttachRequest{Network: a.Network, Netns: path, Name: a.Name, Aliases: a.Aliases, IP: a.IP, Ports: a.Ports,
 		Labels: map[string]string{LabelRun: r.id}})
 	if err != nil {
 		return Answer{}, errors.Join(err, room.Close())
@@ -213,6 +253,29 @@ func (s *Stage) enter(ctx context.Context, r *run, a *Actor) (Answer, error) {
 	return Answer{Placed: &Placed{Addr: prefix.Addr(), MTU: at.MTU}}, nil
 }
 
+// contain is enter for one that is a container.
+func (s *Stage) contain(ctx context.Context, r *run, a *Actor) (Answer, error) {
+	if why := s.noDocker(); why != "" {
+		return Answer{}, errors.New(why)
+	}
+	one := &actor{gateway: embedded}
+	r.mu.Lock()
+	r.actors[a.Name] = one
+	r.mu.Unlock()
+	path, addr, err := s.cfg.Engine.Start(ctx, a.Network, a.Name, LabelRun, r.id)
+	if err != nil {
+		return Answer{}, err
+	}
+	one.path = path
+	if one.server, err = s.cfg.Within.Serve(path, netip.AddrPortFrom(addr, Port), a.Name); err != nil {
+		return Answer{}, err
+	}
+	return Answer{Placed: &Placed{Addr: addr}}, nil
+}
+
+// embedded is where programs in Docker's containers ask for names.
+var embedded = netip.AddrFrom4([4]byte{127, 0, 0, 11})
+
 // exit detaches an actor.
 func (s *Stage) exit(ctx context.Context, r *run, name string) error {
 	r.mu.Lock()
@@ -229,6 +292,9 @@ func (s *Stage) remove(ctx context.Context, name string, one *actor) error {
 	var err error
 	if one.server != nil {
 		err = one.server.Close()
+	}
+	if one.room == nil {
+		return errors.Join(err, s.cfg.Engine.Remove(ctx, LabelRun, ""))
 	}
 	return errors.Join(err, s.cfg.Host.Detach(ctx, one.network, name), one.room.Close())
 }

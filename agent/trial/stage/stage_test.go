@@ -222,10 +222,17 @@ func TestNobodyAsksAnyMore(t *testing.T) {
 		h.endpoints["old"] = api.Endpoint{ID: "old", Name: "old", Network: stage.NetworkName("eeeeeeee", "a"), Labels: map[string]string{stage.LabelRun: "eeeeeeee"}, Local: true}
 		h.endpoints["theirs"] = api.Endpoint{ID: "theirs", Name: "theirs", Network: "blue", Labels: map[string]string{stage.LabelRun: "eeeeeeee"}, Local: true}
 		s := h.stage(false)
+		h.network(stage.NetworkName("dddddddd", "a"), map[string]string{stage.LabelRun: "dddddddd", stage.LabelBy: "h1", stage.LabelUntil: stage.Until(time.Now())})
+		asked := s.Asking("dddddddd") // without taking part
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- s.Run(ctx) }()
 		begin(t, s)
+		time.Sleep(5 * time.Second)
+		if got := h.left(); got != "2 endpoints, 3 networks, 1 namespaces, 1 servers" {
+			t.Errorf("a run that is asked for here: %s", got)
+		}
+		asked()
 		time.Sleep(5 * time.Second)
 		if got := h.left(); got != "2 endpoints, 2 networks, 1 namespaces, 1 servers" {
 			t.Errorf("what an agent before left is swept, and nothing else: %s", got)

@@ -12,7 +12,6 @@ import (
 const (
 	sweepEvery = 2 * time.Second
 	removeFor  = 15 * time.Second
-	orderly    = 30 * time.Second // what a run needs at most to remove its networks
 )
 
 // Run sweeps until ctx ends, and ends the run that is under way then: it begins with
@@ -69,16 +68,7 @@ func (s *Stage) expire(ctx context.Context) {
 func (s *Stage) sweep(ctx context.Context, now time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, removeFor)
 	defer cancel()
-	s.mu.Lock()
-	current := ""
-	if s.run != nil {
-		current = s.run.id
-	}
-	wait := time.Since(s.closing) < orderly
-	s.mu.Unlock()
-	if wait {
-		return
-	}
+	s.clear(ctx)
 	networks, err := s.cfg.Host.Networks(ctx)
 	if err != nil {
 		return // no member, or not yet
@@ -86,7 +76,7 @@ func (s *Stage) sweep(ctx context.Context, now time.Time) {
 	left := false
 	for _, n := range networks {
 		id, ok := RunOf(n)
-		left = left || ok && id != current
+		left = left || ok && !s.runs(id)
 	}
 	if !left {
 		return
@@ -96,21 +86,52 @@ func (s *Stage) sweep(ctx context.Context, now time.Time) {
 		return
 	}
 	for _, e := range own {
-		if id := e.Labels[LabelRun]; e.Local && id != current && validRun(id) && strings.HasPrefix(e.Network, NetworkName(id, "")) {
+		if id := e.Labels[LabelRun]; e.Local && !s.runs(id) && validRun(id) && strings.HasPrefix(e.Network, NetworkName(id, "")) {
 			s.note("endpoint", e.Name, id, s.cfg.Host.Detach(ctx, e.Network, e.ID))
 		}
 	}
 	for _, n := range networks {
-		if id, ok := RunOf(n); ok && id != current && s.mine(n, now) {
+		if id, ok := RunOf(n); ok && !s.runs(id) && s.mine(n, now) {
 			s.note("network", n.Name, id, s.cfg.Host.NetworkRemove(ctx, n.Name, true))
 		}
 	}
+}
+
+// clear removes containers that an agent before this one made, once.
+func (s *Stage) clear(ctx context.Context) {
+	s.mu.Lock()
+	cleared, current := s.cleared, ""
+	if s.run != nil {
+		current = s.run.id
+	}
+	s.mu.Unlock()
+	if cleared || s.noDocker() != "" {
+		return
+	}
+	if err := s.cfg.Engine.Remove(ctx, LabelRun, current); err != nil {
+		s.cfg.Log.Warn("containers of a run of the suite are not removed yet", "err", err)
+		return
+	}
+	s.mu.Lock()
+	s.cleared = true
+	s.mu.Unlock()
+}
+
+// runs reports whether a run is under way here now. One that began after something of it
+// was listed is: it begins before anything of it is made.
+func (s *Stage) runs(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.run != nil && s.run.id == id
 }
 
 // mine reports whether it is this host's business to remove a network.
 func (s *Stage) mine(n api.Network, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.asking[n.Labels[LabelRun]] {
+		return false
+	}
 	until, err := strconv.ParseInt(n.Labels[LabelUntil], 10, 64)
 	return n.Labels[LabelBy] == s.cfg.Self() || s.expired[n.Labels[LabelRun]] || err == nil && now.Unix() > until
 }

@@ -35,6 +35,8 @@ type Actor struct {
 	Aliases []string `json:"aliases,omitempty"`
 	IP      string   `json:"ip,omitempty"`
 	Ports   []string `json:"ports,omitempty"`
+	// Container: it is one of Docker's, and has neither alias nor port.
+	Container bool `json:"container,omitempty"`
 }
 
 // The kinds of tries.
@@ -64,10 +66,11 @@ type Try struct {
 
 // Answer is what the host says. Refused and Busy are those of Open.
 type Answer struct {
-	Refused string   `json:"refused,omitempty"` // it takes part in no run
-	Busy    string   `json:"busy,omitempty"`    // whose run is under way
-	Placed  *Placed  `json:"placed,omitempty"`  // of Enter
-	Results []Result `json:"results,omitempty"` // of Attempt, in the order of the tries
+	Refused  string   `json:"refused,omitempty"`   // it takes part in no run
+	Busy     string   `json:"busy,omitempty"`      // whose run is under way
+	NoDocker string   `json:"no_docker,omitempty"` // of Open: why there can be no Container here
+	Placed   *Placed  `json:"placed,omitempty"`    // of Enter
+	Results  []Result `json:"results,omitempty"`   // of Attempt, in the order of the tries
 }
 
 // Placed is where an Actor is.
