@@ -267,3 +267,70 @@ func TestNobodyAsksAnyMore(t *testing.T) {
 		}
 	})
 }
+
+// engine is Docker's in memory.
+type engine struct {
+	away       error
+	containers map[string]string // name to the label's value
+	failing    bool
+}
+
+func (e *engine) Usable() error { return e.away }
+
+func (e *engine) Start(_ context.Context, network, name, label, value string) (string, netip.Addr, error) {
+	e.containers[name] = value
+	if e.failing {
+		return "", netip.Addr{}, errors.New("Docker: no space left on device")
+	}
+	return "/proc/2/ns/net", netip.MustParseAddr("10.64.0.3"), nil
+}
+
+func (e *engine) Remove(_ context.Context, _, keep string) error {
+	for name, value := range e.containers {
+		if value != keep {
+			delete(e.containers, name)
+		}
+	}
+	return nil
+}
+
+// A container is entered where there is an engine, and removed with its run, also when
+// its start failed half-way, or an agent before this one began it.
+func TestContainersAreRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, e := newHouse(), &engine{containers: map[string]string{"old": "eeeeeeee"}, away: errors.New("the Docker engine does not answer")}
+		s := stage.New(stage.Config{Host: h, Within: h, Engine: e, Self: func() string { return "h1" }, Log: slog.New(slog.DiscardHandler)})
+		box := stage.Question{Run: id, Do: stage.Enter, Actor: &stage.Actor{Name: "d1", Network: stage.NetworkName(id, "a"), Container: true}}
+		if a := must(t, s, stage.Question{Run: id, Do: stage.Open}); a.NoDocker != "the Docker engine does not answer" {
+			t.Errorf("%+v", a)
+		}
+		if _, err := s.Do(t.Context(), box); err == nil {
+			t.Error("a container without an engine")
+		}
+		e.away = nil
+		if a := must(t, s, box); a.Placed == nil || a.Placed.Addr.String() != "10.64.0.3" {
+			t.Errorf("%+v", a)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx) }()
+		time.Sleep(5 * time.Second)
+		if len(e.containers) != 1 || e.containers["d1"] != id {
+			t.Errorf("what an agent before left, and nothing else: %v", e.containers)
+		}
+		must(t, s, stage.Question{Run: id, Do: stage.Close})
+		must(t, s, stage.Question{Run: id, Do: stage.Open})
+		e.failing = true
+		if _, err := s.Do(t.Context(), box); err == nil || len(e.containers) != 1 {
+			t.Errorf("%v, %v", err, e.containers)
+		}
+		must(t, s, stage.Question{Run: id, Do: stage.Close})
+		if got := h.left(); len(e.containers) > 0 || got != "0 endpoints, 1 networks, 0 namespaces, 0 servers" {
+			t.Errorf("%v, %s", e.containers, got)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
