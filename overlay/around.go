@@ -34,6 +34,7 @@ type Way struct {
 // endpoints send or are sent. An accept of ours is not final there.
 type ForeignFilter struct {
 	Family, Table, Chain string
+	Input                bool     // what the host takes in; else what it forwards
 	Policy               bool     // by its policy; else by a rule
 	Drops                []string // what is dropped, in words
 }
@@ -53,6 +54,9 @@ func (f ForeignFilter) String() string { return f.Family + " " + f.Table + " " +
 
 // Accept are the commands by which the chain lets endpoints' packets pass.
 func (f ForeignFilter) Accept() []string {
+	if f.Input {
+		return []string{fmt.Sprintf("nft insert rule %s meta iifgroup { %#x, %#x } meta l4proto { tcp, udp } th dport { 53, %d } accept", f, Group, GroupInternal, RedirectPort)}
+	}
 	return []string{
 		fmt.Sprintf("nft insert rule %s meta iifgroup %#x accept", f, Group),
 		fmt.Sprintf("nft insert rule %s meta oifgroup %#x accept", f, Group),

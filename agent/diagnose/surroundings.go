@@ -59,7 +59,7 @@ func filters(f Facts) api.Check {
 			continue
 		}
 		accept := g.Accept()
-		accept[len(accept)-1] += " # and put both into the file that makes the table"
+		accept[len(accept)-1] += " # and put " + map[bool]string{true: "it", false: "both"}[len(accept) == 1] + " into the file that makes the table"
 		hints = append(hints, accept...)
 	}
 	if len(details) > 0 {

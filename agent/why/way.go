@@ -2,6 +2,7 @@ package why
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/weft-net/weft/overlay"
@@ -21,13 +22,15 @@ func (w *walk) kernel(host string, side Side) (string, *finding) {
 		return "", &finding{fmt.Sprintf("%s has no route to %s: %s", host, w.Dst.Addr, side.Out), "ip route get " + w.Dst.Addr.String() + " # on " + host}
 	case side.Taken != "":
 		return "", &finding{fmt.Sprintf("another program's route on %s takes what is for %s: %s", host, w.Dst.Addr, side.Taken), "ip route # on " + host}
-	case len(side.Filters) > 0 && w.routed():
-		f := side.Filters[0]
+	case w.routed() && slices.ContainsFunc(side.Filters, forwards):
+		f := side.Filters[slices.IndexFunc(side.Filters, forwards)]
 		return "", &finding{fmt.Sprintf("another program's packet filter on %s drops what endpoints send or are sent: nft table %s %s, chain %s", host, f.Family, f.Table, f.Chain),
 			strings.Join(f.Accept(), "\n")}
 	}
 	return "as wanted", nil
 }
+
+func forwards(f overlay.ForeignFilter) bool { return !f.Input }
 
 // routed: the way leads through the host's own routing.
 func (w *walk) routed() bool { return w.Dst.Kind == Outside || w.Src.Kind == Outside }

@@ -6,6 +6,7 @@ package why
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -107,6 +108,7 @@ type walk struct {
 	Facts
 	steps []api.WhyStep
 	first *finding
+	mute  bool // SRC gets no answer to any question for a name
 }
 
 // Explain follows the way.
@@ -161,11 +163,12 @@ func (w *walk) answer() api.Why {
 	return a
 }
 
-// works: an answer came, or nothing is wrong and none had to come.
+// works: an answer came, or nothing is wrong and none had to come; and the name can be
+// asked for.
 func (w *walk) works() bool {
 	switch w.Trial {
 	case overlay.TrialAnswered:
-		return true
+		return !w.mute
 	case overlay.TrialSilent:
 		return w.Proto == "udp" && w.first == nil
 	}
@@ -184,6 +187,12 @@ func (w *walk) name() (string, *finding) {
 	n := w.Name
 	if n == nil {
 		return "", nil
+	}
+	if i := slices.IndexFunc(w.Here.Filters, func(f overlay.ForeignFilter) bool { return f.Input }); i >= 0 && w.Src.Kind == Endpoint {
+		f := w.Here.Filters[i]
+		w.mute = true
+		return "", &finding{fmt.Sprintf("another program's packet filter on %s drops the question for %s: nft table %s %s, chain %s", w.Src.Host, n.Asked, f.Family, f.Table, f.Chain),
+			strings.Join(f.Accept(), "\n")}
 	}
 	if len(n.Values) > 0 {
 		return n.Asked + " is " + strings.Join(n.Values, ", "), nil

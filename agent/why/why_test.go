@@ -66,6 +66,10 @@ func TestTheFirstBrokenStepIsTheAnswer(t *testing.T) {
 			f.Dst, f.There, f.Tunnel, f.Name = why.End{Kind: why.Outside, Name: "198.51.100.1", Addr: netip.MustParseAddr("198.51.100.1")}, why.Side{}, why.Tunnel{}, nil
 			f.Here.Out = "network is unreachable"
 		}, "h1 has no route to 198.51.100.1: network is unreachable", "ip route get 198.51.100.1 # on h1"},
+		"names are not asked for": {func(f *why.Facts) {
+			f.Here.Filters = []overlay.ForeignFilter{{Family: "inet", Table: "fw", Chain: "input", Input: true}}
+			f.Trial = overlay.TrialAnswered
+		}, "another program's packet filter on h1 drops the question for db: nft table inet fw, chain input", "nft insert rule inet fw input meta iifgroup"},
 		"published elsewhere": {func(f *why.Facts) {
 			f.Dst, f.Name, f.Tunnel, f.Port = why.End{Kind: why.Host, Name: "h2", Host: "h2", Addr: netip.MustParseAddr("192.0.2.2")}, nil, why.Tunnel{}, 8080
 			f.Published = []string{"db on h3"}

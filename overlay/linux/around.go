@@ -28,7 +28,8 @@ func (k *Kernel) Around(_ context.Context, about overlay.Interest) (out overlay.
 // survey looks at the host's namespace for what other programs have there.
 type survey struct{ *space }
 
-// flows are the directions in which endpoints' packets are forwarded.
+// flows are the directions in which endpoints' packets are forwarded, and their questions
+// for names, which the host takes in.
 func (s survey) flows(about overlay.Interest) (all []nft.Flow) {
 	var world nft.Device
 	if len(about.Uplinks) > 0 {
@@ -38,6 +39,7 @@ func (s survey) flows(about overlay.Interest) (all []nft.Flow) {
 		port := s.filterDevice(w.Dev, overlay.Group)
 		for _, a := range w.Addrs {
 			all = append(all,
+				nft.Flow{Name: "questions for names", Hook: nft.Input, In: port, Src: a, Proto: unix.IPPROTO_UDP, Port: 53},
 				nft.Flow{Name: "egress", In: port, Out: world, Src: a},
 				nft.Flow{Name: "answers to it", In: world, Out: port, Dst: a, FromWorld: true, Established: true})
 			if about.Published && a.Is4() {

@@ -153,6 +153,7 @@ var faults = []fault{
 	{"a network without hosts, to a host", "", "", []string{"hermit", "192.0.2.2"}, "host_access=none: its endpoints reach no host", "h1", "agentctl network inspect lone"},
 	{"the host has no way out", "ip -n H1 route add unreachable INTERNET", "ip -n H1 route del unreachable INTERNET", []string{"web", "INTERNET"}, "h1 has no route to INTERNET", "h1", "ip route get INTERNET # on h1"},
 	{"the host's firewall forwards nothing", "ip netns exec H1 nft 'add table inet wall; add chain inet wall c { type filter hook forward priority 0; policy drop; }'", fmt.Sprintf(open, "H1"), []string{"web", "INTERNET"}, "another program's packet filter on h1 drops what endpoints send", "h1", "nft insert rule inet wall c"},
+	{"the host's firewall takes no questions", fmt.Sprintf(wall, "H1", "input", "iifgroup 0x4f56 udp dport 53"), fmt.Sprintf(open, "H1"), []string{"web", "db", "80"}, "another program's packet filter on h1 drops the question for db", "h1", "th dport { 53, 4797 } accept"},
 	{"another program's route", "ip -n H1 route add WIP dev eth0", "ip -n H1 route del WIP dev eth0", []string{"host", "WIP", "80"}, "another program's route on h1 takes what is for WIP", "h1", "ip route # on h1"},
 	{"a port that another host publishes", "", "", []string{"web", "192.0.2.2", "8080"}, "nothing listens on 8080/tcp in h2: that is a port of app on h3", "h2", "ss -lnp"},
 }

@@ -17,11 +17,12 @@ import (
 // Hook is a place where the kernel shows a packet to chains, by its name in nft(8).
 type Hook string
 
-// The hooks that a packet passes at its ends.
+// The hooks that a packet passes: at its ends, and Forward between them.
 const (
 	Prerouting Hook = "prerouting"
 	Input      Hook = "input"
 	Output     Hook = "output"
+	Forward    Hook = "forward"
 )
 
 var hookNumbers = map[Hook]*nftables.ChainHook{Prerouting: nftables.ChainHookPrerouting, Input: nftables.ChainHookInput, Output: nftables.ChainHookOutput}
@@ -37,7 +38,7 @@ func Dropping(ns *os.File, hook Hook, dev Device, c overlay.Crossing, answer boo
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, t.close()) }()
-	flow := Flow{Name: string(hook), Src: c.Src, Dst: c.Dst, Established: answer, proto: protocols[c.Proto], port: c.Port}
+	flow := Flow{Name: string(hook), Src: c.Src, Dst: c.Dst, Established: answer, Proto: protocols[c.Proto], Port: c.Port}
 	if flow.In = dev; hook == Output {
 		flow.In, flow.Out = Device{}, dev
 	}

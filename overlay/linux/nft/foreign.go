@@ -21,21 +21,23 @@ type Device struct {
 	Index, Group uint32
 }
 
-// Flow is traffic of endpoints through the host, in one direction.
+// Flow is traffic of endpoints through the host or to it, in one direction.
 type Flow struct {
 	Name        string // in words
+	Hook        Hook   // Input, or Forward, as is ""
 	In, Out     Device // Name "": any
 	Src, Dst    netip.Addr
 	FromWorld   bool // the endpoint is its end, not its begin
 	Established bool
-	Translated  bool // by a published port
-	proto       byte // 0: TCP
-	port        uint16
+	Translated  bool   // by a published port
+	Proto       byte   // 0: TCP
+	Port        uint16 // that it goes to; 0: any
 }
 
-// Droppers are the chains of other programs in the forward hook that end the flows:
+// Droppers are the chains of other programs in the flows' hooks that end them:
 // by their policy, or by a rule for all packets that none before has accepted. What
-// iptables(8) has made is not looked at: rules of ours can stand there.
+// iptables(8) has made for what is forwarded is not looked at: rules of ours can stand
+// there.
 func (t *Tables) Droppers(flows []Flow) ([]overlay.ForeignFilter, error) {
 	return t.host.droppers(flows)
 }
@@ -51,10 +53,11 @@ func (t *table) droppers(flows []Flow) (all []overlay.ForeignFilter, err error) 
 			return nil, fmt.Errorf("list chains: %w", err)
 		}
 		for _, c := range chains {
-			if !t.filters(c) {
+			hook := t.filters(c)
+			if hook == "" {
 				continue
 			}
-			found, seen, err := t.judge(c, flows)
+			found, seen, err := t.judge(c, slices.DeleteFunc(slices.Clone(flows), func(f Flow) bool { return cmp.Or(f.Hook, Forward) != hook }))
 			if err != nil {
 				return nil, err
 			}
@@ -62,6 +65,7 @@ func (t *table) droppers(flows []Flow) (all []overlay.ForeignFilter, err error) 
 				watched[chainKey(family, c.Table.Name, chain)] = true
 			}
 			if found != nil {
+				found.Input = hook == Input
 				all = append(all, *found)
 			}
 		}
@@ -70,12 +74,16 @@ func (t *table) droppers(flows []Flow) (all []overlay.ForeignFilter, err error) 
 	return all, nil
 }
 
-// filters reports whether a chain is another program's that forwarded packets meet.
-func (t *table) filters(c *nftables.Chain) bool {
-	if c.Hooknum == nil || *c.Hooknum != *nftables.ChainHookForward || c.Table.Name == t.def.Name {
-		return false
+// filters is where packets of endpoints meet a chain of another program; "": nowhere.
+func (t *table) filters(c *nftables.Chain) Hook {
+	switch {
+	case c.Hooknum == nil || c.Table.Name == t.def.Name || c.Type == nftables.ChainTypeNAT:
+	case *c.Hooknum == *nftables.ChainHookInput:
+		return Input
+	case *c.Hooknum == *nftables.ChainHookForward && (c.Table.Family == nftables.TableFamilyINet || c.Table.Name != "filter" || c.Name != "FORWARD"):
+		return Forward
 	}
-	return c.Table.Family == nftables.TableFamilyINet || c.Table.Name != "filter" || c.Name != "FORWARD"
+	return ""
 }
 
 func chainKey(family nftables.TableFamily, table, chain string) string {
@@ -155,8 +163,8 @@ const (
 )
 
 func (f Flow) packet() packet {
-	p := packet{src: f.Src, dst: f.Dst, state: ctNew, ours: ends{in: !f.FromWorld, out: f.FromWorld}, port: f.port,
-		meta: map[expr.MetaKey][]byte{expr.MetaKeyL4PROTO: {cmp.Or(f.proto, unix.IPPROTO_TCP)}}}
+	p := packet{src: f.Src, dst: f.Dst, state: ctNew, ours: ends{in: !f.FromWorld, out: f.FromWorld}, port: f.Port,
+		meta: map[expr.MetaKey][]byte{expr.MetaKeyL4PROTO: {cmp.Or(f.Proto, unix.IPPROTO_TCP)}}}
 	if f.Established {
 		p.state, p.status = ctEstablished, ctSeenReply|ctConfirmed|ctSrcNAT
 	}

@@ -76,6 +76,51 @@ func TestForeignFiltersAreFollowed(t *testing.T) {
 	}
 }
 
+// Chains of the input hook are judged by what the host takes in, and by nothing else.
+func TestForeignFiltersOfTheHostItselfAreFollowed(t *testing.T) {
+	l := newNFTLab(t)
+	sh(t, "ip -n %s link add eth0 type veth peer name g00002a", l.host)
+	g := Device{"g00002a", 7, 0x4f56}
+	flows := append(someFlows(), Flow{Name: "names", Hook: Input, In: g, Src: netip.MustParseAddr("10.42.0.7"), Proto: 17, Port: 53})
+	for rules, want := range map[string]string{
+		"policy drop;": "names",
+		"policy drop; ct state established,related accept; iifname lo accept; tcp dport 22 accept": "names",
+		"policy drop; udp dport 53 accept": "",
+		"policy drop; meta iifgroup { 0x4f56, 0x4f57 } meta l4proto { tcp, udp } th dport { 53, 4797 } accept": "",
+		"policy drop; iifname \"g*\" accept":               "",
+		"policy drop; ip saddr 10.0.0.0/8 accept":          "",
+		"policy accept; tcp dport 53 drop":                 "",
+		"policy accept; iifname g00002a udp dport 53 drop": "names",
+		"policy accept; iifname eth0 drop":                 "",
+	} {
+		t.Run(rules, func(t *testing.T) {
+			sh(t, "ip netns exec %s nft -f - <<'END'\ntable inet fw {\nchain in { type filter hook input priority 0; %s\n}\n}\nEND", l.host, rules)
+			defer sh(t, "ip netns exec %s nft delete table inet fw", l.host)
+			found, err := l.nft.Droppers(flows)
+			must(t, err)
+			got := ""
+			for _, f := range found {
+				got += strings.Join(f.Drops, " ")
+				if !f.Input || f.String() != "inet fw in" {
+					t.Errorf("found %+v", f)
+				}
+			}
+			if got != want {
+				t.Errorf("drops %q, want %q", got, want)
+			}
+			if want == "" {
+				return
+			}
+			for _, accept := range found[0].Accept() {
+				sh(t, "ip netns exec %s %s", l.host, accept)
+			}
+			if found, err := l.nft.Droppers(flows); err != nil || len(found) > 0 {
+				t.Errorf("after what is said to let it pass: %+v, %v", found, err)
+			}
+		})
+	}
+}
+
 // FuzzWalk: whatever the rules of another program are, following a packet through
 // them neither panics nor goes on for ever.
 func FuzzWalk(f *testing.F) {

@@ -113,7 +113,7 @@ func (t *table) met(m netlink.Message, name uint16) bool {
 	return chains != nil && (*chains)[chainKey(nftables.TableFamily(m.Data[0]), attribute(m, unix.NFTA_TABLE_NAME), attribute(m, name))]
 }
 
-// hooked reports whether a chain is a base chain in the forward hook.
+// hooked reports whether a chain is a base chain in a hook that packets of endpoints pass.
 func hooked(m netlink.Message) (is bool) {
 	ad, err := netlink.NewAttributeDecoder(m.Data[nfHeader:])
 	if err != nil {
@@ -126,7 +126,10 @@ func hooked(m netlink.Message) (is bool) {
 		}
 		ad.Nested(func(ad *netlink.AttributeDecoder) error {
 			for ad.Next() {
-				is = is || ad.Type() == unix.NFTA_HOOK_HOOKNUM && ad.Uint32() == unix.NF_INET_FORWARD
+				if ad.Type() == unix.NFTA_HOOK_HOOKNUM {
+					at := ad.Uint32()
+					is = is || at == unix.NF_INET_FORWARD || at == unix.NF_INET_LOCAL_IN
+				}
 			}
 			return nil
 		})
