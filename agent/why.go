@@ -44,7 +44,7 @@ func (a service) Why(ctx context.Context, r api.WhyRequest) (api.Why, error) {
 		return api.Why{}, m.explain("why", err)
 	}
 	if far := src[0]; far.Host != m.host.Host().Name {
-		return w.askWhy(ctx, far, r)
+		return askThere[api.Why](ctx, w, "why", far, 2*farWait, r)
 	}
 	return w.why(ctx, src, r), nil
 }
@@ -80,21 +80,6 @@ func (a service) whyFor(ctx context.Context, _ discovery.HostID, r api.WhyReques
 		return api.Why{}, api.Errorf(api.KindNotFound, "no endpoint %s on %s", r.From, self)
 	}
 	return w.why(ctx, src, r), nil
-}
-
-// askWhy has SRC's host answer.
-func (w witness) askWhy(ctx context.Context, src why.End, r api.WhyRequest) (api.Why, error) {
-	host, ok := w.memberNamed(src.Host)
-	if !ok || host.Status == discovery.StatusDead || host.Status == discovery.StatusAgentDown {
-		return api.Why{}, api.Errorf(api.KindFailed, "why: %s is on %s, which is %s", r.From, src.Host, host.Status).WithHint("agentctl members")
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*farWait)
-	defer cancel()
-	out, err := peers.Ask[api.Why](ctx, w.directory.Call, host.ID, "why", r)
-	if err != nil {
-		return out, api.Errorf(api.KindFailed, "why: %s is on %s: %s", r.From, src.Host, unasked(host, err).Why).WithHint("agentctl why %s %s # on %s", r.From, r.To, src.Host)
-	}
-	return out, nil
 }
 
 func (w witness) memberNamed(name string) (discovery.Member, bool) {
@@ -177,7 +162,7 @@ func (w witness) why(ctx context.Context, src []why.End, r api.WhyRequest) api.W
 	wg.Go(func() { f.Here = w.side(ctx, f.Src, c, false, far.Header.VTEP) })
 	wg.Go(func() { f.There = w.otherSide(ctx, f.Dst, c, far, other) })
 	wg.Go(func() {
-		if f.Tunnel = (why.Tunnel{Crossed: other && f.Dst.Kind == why.Endpoint, Port: w.cfg.Ports.Tunnel}); f.Tunnel.Crossed {
+		if f.Tunnel = (why.Tunnel{Crossed: other && f.Dst.Kind == why.Endpoint, Port: w.cfg.Ports.Tunnel}); f.Tunnel.Crossed && far.Status != discovery.StatusDead {
 			f.Tunnel.Why, f.Tunnel.Hint = w.tunnel.Ask(ctx, far)
 			f.Tunnel.OK = f.Tunnel.Why == ""
 		}
