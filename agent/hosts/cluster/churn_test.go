@@ -14,7 +14,7 @@ import (
 	"github.com/weft-net/weft/agent/agenttest"
 )
 
-var cycles = flag.Int("cycles", 400, "how many endpoints come and go")
+var cycles = flag.Int("cycles", 300, "how many endpoints come and go")
 
 // Hundreds of endpoints come and go on three hosts at once: no address is held
 // twice, none is lost, and nothing of them is left in any kernel.

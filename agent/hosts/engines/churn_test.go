@@ -16,7 +16,7 @@ import (
 
 // Each container costs the engine more than the agent: CI has some, and before a release
 // there are fifty.
-var each = flag.Int("each", 20, "how many containers come at once on each host")
+var each = flag.Int("each", 10, "how many containers come at once on each host")
 
 // Many containers at once on every host: each gets an address of its own, and
 // when they are gone nothing is left of them.
