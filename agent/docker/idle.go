@@ -53,7 +53,7 @@ func (i Idle) Start(ctx context.Context, network, name, label, value string) (pa
 	}
 	image := idleImage + ":" + value
 	if err := importIdle(ctx, c, image, label+"="+value); err != nil {
-		return "", a, fmt.Errorf("Docker: image %s: %w", image, err)
+		return "", a, fmt.Errorf("docker: image %s: %w", image, err)
 	}
 	config := client.ContainerCreateOptions{Name: name, Config: &container.Config{Image: image, Cmd: []string{"/idle"}, Labels: map[string]string{label: value}},
 		HostConfig: &container.HostConfig{NetworkMode: container.NetworkMode(network), ReadonlyRootfs: true, CapDrop: []string{"ALL"}}}
@@ -69,18 +69,18 @@ func (i Idle) Start(ctx context.Context, network, name, label, value string) (pa
 			break
 		}
 		if time.Now().After(late) || !pace.Sleep(ctx, idleAgain) {
-			return "", a, fmt.Errorf("Docker: container %s: %w", name, err)
+			return "", a, fmt.Errorf("docker: container %s: %w", name, err)
 		}
 	}
 	got, err := c.ContainerInspect(ctx, made.ID, client.ContainerInspectOptions{})
 	if err != nil {
-		return "", a, fmt.Errorf("Docker: container %s: %w", name, err)
+		return "", a, fmt.Errorf("docker: container %s: %w", name, err)
 	}
 	if s := got.Container.NetworkSettings; s != nil && s.Networks[network] != nil {
 		a = s.Networks[network].IPAddress
 	}
 	if got.Container.State == nil || got.Container.State.Pid == 0 || !a.IsValid() {
-		return "", a, fmt.Errorf("Docker: container %s does not run", name)
+		return "", a, fmt.Errorf("docker: container %s does not run", name)
 	}
 	return fmt.Sprintf("/proc/%d/ns/net", got.Container.State.Pid), a, nil
 }

@@ -15,8 +15,11 @@ import (
 )
 
 // Each container costs the engine more than the agent: CI has some, and before a release
-// there are fifty.
-var each = flag.Int("each", 10, "how many containers come at once on each host")
+// there are more.
+var (
+	each       = flag.Int("each", 10, "how many containers come at once on each host")
+	operations = flag.Int("operations", 80, "how many things are done at random, on both engines")
+)
 
 // Many containers at once on every host: each gets an address of its own, and
 // when they are gone nothing is left of them.
@@ -144,12 +147,11 @@ func assertMiscounted(t *testing.T, e *agenttest.Engine, network string) {
 // Docker says there is.
 func TestDockerRandomOperationsLeaveNothing(t *testing.T) {
 	t.Parallel()
-	const operations = 200
 	l, docker := agenttest.DockerHosts(t, 2)
 	for _, n := range []string{"blue", "green"} {
 		l.DockerNetwork(docker, n)
 	}
-	doAnything(docker, 1, operations/len(docker))
+	doAnything(docker, 1, *operations/len(docker))
 	for _, n := range []string{"blue", "green"} {
 		agenttest.Eventually(t, 15*time.Second, "the endpoints on "+n+" are Docker's", func() error {
 			all := l.Host(1).Inspect(n)
