@@ -29,6 +29,7 @@ func TestMachineIsBackAfterRebootsAndPowerCuts(t *testing.T) {
 	s := newSite(t)
 	want := []string{"client", "web", "pod", "dock"}
 	s.awaitBack("installed", want)
+	s.assertProofsAgree()
 	for i := range *reboots {
 		s.m.Reboot()
 		s.awaitBack(fmt.Sprintf("reboot %d", i+1), want)
