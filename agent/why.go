@@ -72,12 +72,9 @@ func (a service) whyFor(ctx context.Context, _ discovery.HostID, r api.WhyReques
 		return api.Why{}, err
 	}
 	w := witness{m}
-	src, err := w.senders(r.From)
+	src, err := w.sendersHere(r.From)
 	if err != nil {
 		return api.Why{}, err
-	}
-	if self := m.host.Host().Name; src[0].Host != self {
-		return api.Why{}, api.Errorf(api.KindNotFound, "no endpoint %s on %s", r.From, self)
 	}
 	return w.why(ctx, src, r), nil
 }
@@ -147,9 +144,7 @@ func (w witness) why(ctx context.Context, src []why.End, r api.WhyRequest) api.W
 		f.Proto = "icmp"
 	}
 	f.Dst, f.Name = w.destination(ctx, src, r.To)
-	if i := slices.IndexFunc(src, func(e why.End) bool { return e.Network == f.Dst.Network }); i > 0 {
-		f.Src = src[i]
-	}
+	f.Src = sameNetwork(src, f.Dst)
 	if !f.Dst.Addr.IsValid() {
 		return why.Explain(f)
 	}

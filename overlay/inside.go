@@ -19,11 +19,10 @@ func (c Crossing) Reversed() Crossing { return Crossing{Src: c.Dst, Dst: c.Src, 
 // Inside is what a namespace looks like from within, for one Crossing that begins or
 // ends there.
 type Inside struct {
-	Links  []InsideLink
-	Way    InsideWay // to the other end
-	Drops  []InsideDrop
-	Ears   []Ear // sorted, of the Crossing's protocol
-	Strict bool  // rp_filter=1: a packet that came another way than its answer would go is dropped
+	Links []InsideLink
+	Way   InsideWay // to the other end
+	Drops []InsideDrop
+	Ears  []Ear // sorted, of the Crossing's protocol
 }
 
 // InsideLink is a device of the namespace.

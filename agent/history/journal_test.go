@@ -219,7 +219,7 @@ func TestTheDiskIsBounded(t *testing.T) {
 	for _, one := range names {
 		sum += one.bytes
 	}
-	if sum > most || sum < most/2 { // one write of 256 events is a quarter
+	if sum > most || sum < most*5/8 { // one write of 256 events is a quarter
 		t.Errorf("%d bytes in %d segments, at most %d", sum, len(names), most)
 	}
 	if newest := got[len(got)-1].Subject; newest != fmt.Sprint(n-1) {

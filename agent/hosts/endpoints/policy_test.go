@@ -119,7 +119,7 @@ func TestForeignFilterIsNamedAndTheHintOpensIt(t *testing.T) {
 	var hints []string
 	agenttest.Eventually(t, 10*time.Second, "status names the chain", func() error {
 		r := h.Ctl("doctor")
-		if !strings.Contains(r.Stdout, "chain inet fw ahead") || !strings.Contains(r.Stdout, "egress") || r.Code != 1 {
+		if !strings.Contains(r.Stdout, "chain inet fw ahead") || !strings.Contains(r.Stdout, "egress") || !strings.Contains(r.Stdout, "FAIL   filters") || r.Code != 1 {
 			return fmt.Errorf("%s", r)
 		}
 		for line := range strings.Lines(r.Stdout) {

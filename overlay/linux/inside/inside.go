@@ -52,14 +52,12 @@ func Look(path string, c overlay.Crossing, arrives bool) (in overlay.Inside, err
 	if in.Drops, err = drops(ns, path, dev, c, arrives); err != nil {
 		return in, err
 	}
-	err = netns.Within(ns, func() error {
-		in.Strict = strict(in.Way.Dev)
-		if !arrives {
-			return nil
-		}
-		in.Ears, err = ears(c.Proto)
-		return err
-	})
+	if arrives {
+		err = netns.Within(ns, func() error {
+			in.Ears, err = ears(c.Proto)
+			return err
+		})
+	}
 	return in, err
 }
 
@@ -169,19 +167,6 @@ func drops(ns *os.File, path string, dev nft.Device, c overlay.Crossing, arrives
 		}
 	}
 	return all, nil
-}
-
-// strict reports whether the device drops what comes another way than its answer would
-// go (ip-sysctl, rp_filter: the larger of the two counts).
-func strict(dev string) bool {
-	most := 0
-	for _, name := range []string{"all", dev} {
-		b, err := os.ReadFile("/proc/sys/net/ipv4/conf/" + name + "/rp_filter")
-		if n, e := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && e == nil {
-			most = max(most, n)
-		}
-	}
-	return most == 1
 }
 
 // States of sockets that wait for what comes (linux/tcp_states.h): a listening one of
